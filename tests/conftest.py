@@ -1,0 +1,48 @@
+"""What holds for every test: no silent skip where none is allowed, and the Hypothesis profiles.
+
+MK8S_TEST_NO_SKIP=1 (set by .ci/run) turns every skip and expected failure into a failure: a test
+that did not run proves nothing, and a machine that lacks what a test needs must say so. The
+fixtures of the kube tests live in tests/support and are opened by tests/kube/conftest.py.
+"""
+
+import os
+from collections.abc import Generator
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+NO_SKIP = os.environ.get("MK8S_TEST_NO_SKIP") == "1"
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Where nothing may be skipped, a skipped report becomes a failed one that keeps its reason."""
+    if NO_SKIP and report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped where MK8S_TEST_NO_SKIP=1: {reason}"
+        # pytest would still show an expected failure as such if this mark stayed.
+        vars(report).pop("wasxfail", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Judge each phase of each test."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Judge whole modules too: `importorskip` and module-level skips end here."""
+    report = yield
+    _refuse_skip(report)
+    return report

@@ -1,0 +1,87 @@
+"""Builds sdist and wheel, installs them in fresh environments, starts each program: run by tox.
+
+A wheel that forgets a data file or a dependency passes every test of the checkout; it fails here.
+"""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+MUST_SHIP = ("mk8s_proxy/py.typed", "mk8s_agent/py.typed", "mk8s_cli/py.typed")
+MUST_NOT_SHIP = ("tests/", "certs/", "deploy/")
+# Installed with the base, these would make every laptop pay for central.
+CENTRAL_ONLY = ("sqlmodel", "sqlalchemy", "uvloop", "cryptography")
+
+
+def run(*command: str | Path) -> str:
+    """Run one command to its end; its output, or this script ends with it."""
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=600, cwd="/"
+    )
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def build(folder: Path) -> tuple[Path, Path]:
+    """Build from the checkout; the paths of the wheel and the sdist."""
+    run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", folder, CHECKOUT)
+    return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
+
+
+def check_contents(wheel: Path, sdist: Path) -> None:
+    """The wheel carries every package file of the checkout and nothing else of it."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    packages = ("mk8s_proxy", "mk8s_agent", "mk8s_cli")
+    tracked = run("git", "-C", CHECKOUT, "ls-files", *packages).split()
+    missing = sorted(
+        {*MUST_SHIP, *(name for name in tracked if (CHECKOUT / name).exists())} - names
+    )
+    extra = sorted(name for name in names if name.startswith(MUST_NOT_SHIP))
+    licensed = any(name.endswith("licenses/LICENSE") for name in names)
+    with tarfile.open(sdist) as archive:
+        in_sdist = any(name.endswith("/LICENSE") for name in archive.getnames())
+    if missing or extra or not licensed or not in_sdist:
+        sys.exit(
+            f"wheel: missing {missing}, not ours to ship {extra}, LICENSE {licensed and in_sdist}"
+        )
+
+
+def install(folder: Path, wheel: Path, extras: str) -> Path:
+    """A fresh environment holding the wheel with these extras; its folder of programs."""
+    run(sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, folder)
+    target = f"mk8s{extras} @ {wheel.as_uri()}"
+    programs = folder / "bin"
+    python = programs / "python"
+    run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python, target)
+    return programs
+
+
+def main(scratch: Path) -> None:
+    """All of it, in a scratch folder of our own."""
+    scratch = scratch / "package"
+    shutil.rmtree(scratch, ignore_errors=True)
+    wheel, sdist = build(scratch / "dist")
+    check_contents(wheel, sdist)
+    base = install(scratch / "base", wheel, "")
+    version = run(base / "mk8s", "--version")
+    installed = run(sys.executable, "-m", "uv", "pip", "list", "--python", base / "python")
+    heavy = [name for name in CENTRAL_ONLY if f"\n{name} " in installed]
+    if wheel.name.split("-")[1] not in version or heavy:
+        sys.exit(f"base install: version {version!r}, must not bring {heavy}")
+    agent = install(scratch / "agent", wheel, "[agent]")
+    run(agent / "mk8s-agent", "--help")
+    central = install(scratch / "central", wheel, "[central]")
+    run(central / "mk8s-central", "--help")
+    demo = install(scratch / "demo", wheel, "[demo]")
+    run(demo / "mk8s", "demo", "--help")
+    print(f"{wheel.name}: base, agent, central and demo install and start")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

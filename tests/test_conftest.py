@@ -1,0 +1,76 @@
+"""The no-skip rule itself: a skip that slips through would make every later green worth less."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = Path(__file__).with_name("conftest.py").read_text()
+SKIPPING = """
+import pytest
+
+@pytest.mark.skip(reason="marked")
+def test_marked(): ...
+
+def test_called():
+    pytest.skip("called")
+
+@pytest.fixture
+def absent():
+    pytest.skip("in a fixture")
+
+def test_fixture(absent): ...
+
+@pytest.mark.xfail(reason="known")
+def test_expected():
+    raise ValueError
+
+def test_passes(): ...
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyprojecttoml(
+        "[tool.pytest.ini_options]\nasyncio_default_fixture_loop_scope='function'"
+    )
+    return pytester
+
+
+def run(project: pytest.Pytester) -> dict[str, int]:
+    result = project.runpytest_subprocess("-p", "no:cacheprovider")
+    return result.parseoutcomes()
+
+
+def test_every_kind_of_skip_fails_where_none_is_allowed(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MK8S_TEST_NO_SKIP", "1")
+    project.makepyfile(SKIPPING)
+    outcomes = run(project)
+    # The fixture's skip happens in the set-up phase, which pytest counts as an error.
+    assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 4
+    assert outcomes["passed"] == 1
+    assert "skipped" not in outcomes
+    assert "xfailed" not in outcomes
+
+
+def test_a_module_that_skips_itself_fails_where_none_is_allowed(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MK8S_TEST_NO_SKIP", "1")
+    project.makepyfile("import pytest\npytest.importorskip('no_such_module_anywhere')")
+    assert run(project)["errors"] == 1
+
+
+def test_skips_are_allowed_elsewhere(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MK8S_TEST_NO_SKIP", raising=False)
+    project.makepyfile(SKIPPING)
+    outcomes = run(project)
+    assert outcomes["skipped"] == 3
+    assert outcomes["xfailed"] == 1
+    assert outcomes["passed"] == 1

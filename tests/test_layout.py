@@ -1,0 +1,183 @@
+"""The shape of the house: rooms small enough to read, storeys placed, nothing of one machine in it.
+
+Import directions are checked by import-linter (`tox -e imports`); this file checks what it cannot.
+"""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGES = ("mk8s_proxy", "mk8s_agent", "mk8s_cli")
+MODULE_LINES = 400
+FUNCTION_LINES = 30
+NESTING_LEVELS = 3
+
+GENERATED = "migrations/versions"
+MODULES = sorted(
+    path
+    for package in PACKAGES
+    for path in (CHECKOUT / package).rglob("*.py")
+    if GENERATED not in path.as_posix()
+)
+BLOCKS = (
+    ast.If,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.With,
+    ast.AsyncWith,
+    ast.Try,
+    ast.TryStar,
+    ast.Match,
+)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(CHECKOUT).as_posix()
+
+
+def functions_of(tree: ast.AST) -> Iterator[Function]:
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def body_lines(function: Function) -> int:
+    """Lines of the body: a long signature or docstring is no burden, a long body is."""
+    body = function.body
+    if ast.get_docstring(function, clean=False) is not None:
+        body = body[1:]
+    if not body:
+        return 0
+    return (function.end_lineno or 0) - body[0].lineno + 1
+
+
+def is_elif(block: ast.AST, child: ast.AST) -> bool:
+    return isinstance(block, ast.If) and isinstance(child, ast.If) and block.orelse == [child]
+
+
+def nesting(node: ast.AST) -> int:
+    """How deep the blocks inside `node` go; functions defined inside it count for themselves."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Function):
+            continue
+        level = nesting(child)
+        if isinstance(child, BLOCKS) and not is_elif(node, child):
+            level += 1
+        deepest = max(deepest, level)
+    return deepest
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_are_rooms_one_can_live_in(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MODULE_LINES, "split it by chapter"
+    long = {
+        f"{function.name}: {body_lines(function)} lines"
+        for function in functions_of(ast.parse(text))
+        if body_lines(function) > FUNCTION_LINES
+    }
+    assert not long
+    deep = {
+        f"{function.name}: {nesting(function)} levels"
+        for function in functions_of(ast.parse(text))
+        if nesting(function) > NESTING_LEVELS
+    }
+    assert not deep
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_the_measures_measure() -> None:
+    source = """
+def f(
+    a,
+):
+    '''Doc.'''
+    if a:
+        pass
+    elif a > 1:
+        for x in a:
+            with x:
+                def g():
+                    while True: pass
+"""
+    outer, inner = functions_of(ast.parse(source))
+    assert (outer.name, body_lines(outer), nesting(outer)) == ("f", 7, 3)
+    assert (inner.name, nesting(inner)) == ("g", 1)
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    names = [name for name in listed.stdout.split("\0") if name]
+    return [CHECKOUT / name for name in names if (CHECKOUT / name).is_file()]
+
+
+# Spelled in two parts so that this file does not hold what it looks for.
+REGISTRY_HOSTS = tuple(
+    left + right
+    for left, right in (
+        ("pypi", r"\.org"),
+        ("python", r"hosted\.org"),
+        ("npm", r"js\.org"),
+        ("deb\\.debian", r"\.org"),
+        ("proxy\\.golang", r"\.org"),
+    )
+)
+MACHINE_PATHS = ("/ro" + "ot/", "/ho" + r"me/[a-z]", "/wo" + "rk/", "/Use" + "rs/[A-Za-z]")
+
+
+def test_nothing_names_this_machine_or_a_package_registry() -> None:
+    here = [re.escape(f"{folder}/") for folder in (CHECKOUT.parent, Path.home())]
+    forbidden = re.compile("|".join((*REGISTRY_HOSTS, *MACHINE_PATHS, *here)))
+    found = {}
+    for path in tracked_files():
+        try:
+            hit = forbidden.search(path.read_text())
+        except UnicodeDecodeError:
+            continue
+        if hit:
+            found[name_of(path)] = hit.group()
+    assert not found
+
+
+def contract(name: str) -> dict[str, list[str]]:
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    return next(entry for entry in contracts if entry["name"] == name)
+
+
+def test_decision_code_is_held_free_of_io() -> None:
+    """What the coverage gate calls decision code, import-linter must keep pure: one list, twice."""
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    gated = settings["tool"]["mk8s"]["coverage"]["every_branch"]
+    decisions = {
+        name_of(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        for pattern in gated
+        for path in CHECKOUT.glob(pattern)
+    }
+    pure = set(contract("Protocol and policy code does no I/O")["source_modules"])
+    assert {name for name in decisions if not any(held_by(name, held) for held in pure)} == set()
+
+
+def held_by(module: str, held: str) -> bool:
+    """Whether naming `held` as a source module covers `module`: itself or a package around it."""
+    return module == held or module.startswith(f"{held}.")
+
+
+def test_the_agent_image_holds_the_agent_alone() -> None:
+    dockerfile = (CHECKOUT / "deploy/docker/agent.Dockerfile").read_text()
+    copied = [line for line in dockerfile.splitlines() if line.startswith("COPY ")]
+    assert any("mk8s_agent" in line for line in copied)
+    assert not any("mk8s_proxy" in line or "mk8s_cli" in line for line in copied)
