@@ -1,0 +1,289 @@
+"""The messages of a tunnel's control stream, as bytes and as values; no I/O.
+
+Called by ``mk8s_agent.control_session`` (the agent's side) and by the tunnel package of central.
+Each message is a length of four bytes, big-endian, and one JSON object of that many bytes with a
+member ``type``::
+
+    agent                                central
+      register  ------------------------->
+                <-------------------------  registered | refused
+      heartbeat ------------------------->
+                <-------------------------  heartbeat_ack
+      renew     ------------------------->
+                <-------------------------  renewed | refused
+                <-------------------------  drain
+
+Two releases of mk8s meet on one tunnel during an upgrade. So an unknown member is ignored, a
+message of an unknown type arrives as `Unknown`, and a new message is only sent to a peer that named
+it among its capabilities. Everything else that is not exactly as described raises `ControlError`,
+which costs the peer this tunnel and nothing more.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+MAX_MESSAGE_BYTES: Final = 65536
+"""Longest message, without its length. A certificate chain of four is about 4 KiB."""
+
+_LENGTH_BYTES: Final = 4
+_MAX_TEXT: Final = 1024
+_MAX_CAPABILITIES: Final = 64
+_MAX_COUNT: Final = 2**31 - 1
+_MAX_CLOCK: Final = 253402300800.0  # the year 10000, where datetime ends
+_MAX_HEARTBEAT_SECONDS: Final = 3600.0
+
+
+class ControlError(Exception):
+    """What arrived on the control stream is no message; the tunnel cannot be used any more."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Register:
+    """The agent's first message: who it is and what it sees."""
+
+    agent_version: str
+    instance: str
+    """Random name of this agent process, the same on all its tunnels."""
+    kubernetes_version: str
+    """``gitVersion`` of the API server, "" when it could not be asked."""
+    capabilities: tuple[str, ...]
+    """Names of the optional messages and features that this side understands."""
+    clock: float
+    """The agent's time, in seconds since the epoch."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Registered:
+    """Central accepts the tunnel."""
+
+    tunnel_id: str
+    heartbeat_seconds: float
+    """How often the agent is to send a heartbeat."""
+    clock: float = 0.0
+    """Central's time, in seconds since the epoch; 0 when it does not tell."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The agent is alive."""
+
+    clock: float
+    streams: int
+    """Requests in flight on this tunnel."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeartbeatAck:
+    """Central has read a heartbeat."""
+
+    clock: float = 0.0
+    """Central's time, in seconds since the epoch; 0 when it does not tell."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Renew:
+    """The agent asks for its next certificate."""
+
+    csr: str
+    """PEM, made with a fresh key."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Renewed:
+    """Central issued the certificate that the last `Renew` asked for."""
+
+    certificate: str
+    """PEM; the leaf first, then its issuers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refused:
+    """Central will not do what the agent asked for last; the sentence says why and what to do."""
+
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drain:
+    """Central opens no new stream here; the agent dials a replacement and lets the old ones end."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message of a newer release; to be ignored."""
+
+    kind: str
+
+
+Message: TypeAlias = (
+    Register | Registered | Heartbeat | HeartbeatAck | Renew | Renewed | Refused | Drain | Unknown
+)
+
+
+def _text(value: object) -> str:
+    # printable, because these texts are shown in logs and on terminals of the other side
+    if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
+        raise ValueError(f"must be a string of at most {_MAX_TEXT} printable characters")
+    return value
+
+
+def _pem(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("-----BEGIN "):
+        raise ValueError("must be PEM")
+    return value
+
+
+def _number(value: object, highest: float) -> float:
+    # bool is an int to Python and never one to a protocol
+    number = -1.0 if isinstance(value, bool) or not isinstance(value, (int, float)) else value
+    if not 0 <= number <= highest:
+        raise ValueError(f"must be a number between 0 and {highest:g}")
+    return float(number)
+
+
+def _clock(value: object) -> float:
+    return _number(value, _MAX_CLOCK)
+
+
+def _heartbeat_seconds(value: object) -> float:
+    seconds = _number(value, _MAX_HEARTBEAT_SECONDS)
+    if seconds < 1:
+        raise ValueError("must be at least 1")
+    return seconds
+
+
+def _count(value: object) -> int:
+    count = _number(value, _MAX_COUNT)
+    if not count.is_integer():
+        raise ValueError("must be a whole number")
+    return int(count)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_CAPABILITIES:
+        raise ValueError(f"must be a list of at most {_MAX_CAPABILITIES} strings")
+    return tuple(_text(item) for item in value)
+
+
+_Check: TypeAlias = Callable[[object], object]
+
+_MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
+    "register": (
+        Register,
+        {
+            "agent_version": _text,
+            "instance": _text,
+            "kubernetes_version": _text,
+            "capabilities": _texts,
+            "clock": _clock,
+        },
+    ),
+    "registered": (
+        Registered,
+        {"tunnel_id": _text, "heartbeat_seconds": _heartbeat_seconds, "clock": _clock},
+    ),
+    "heartbeat": (Heartbeat, {"clock": _clock, "streams": _count}),
+    "heartbeat_ack": (HeartbeatAck, {"clock": _clock}),
+    "renew": (Renew, {"csr": _pem}),
+    "renewed": (Renewed, {"certificate": _pem}),
+    "refused": (Refused, {"message": _text}),
+    "drain": (Drain, {}),
+}
+_OPTIONAL: Final = {("registered", "clock"), ("heartbeat_ack", "clock")}
+_KINDS: Final = {message: kind for kind, (message, _) in _MESSAGES.items()}
+
+
+def encode_message(message: Message) -> bytes:
+    """Give the bytes of one message, its length included.
+
+    Raises:
+        ValueError: the peer would refuse it: too long, or a member out of range. This is a
+            mistake of the sender.
+    """
+    kind = _KINDS.get(type(message))
+    if kind is None:
+        raise ValueError(f"{type(message).__name__} is not sent")
+    try:
+        body = orjson.dumps({"type": kind, **dataclasses.asdict(message)})
+        _decode_body(body)
+    except (ControlError, orjson.JSONEncodeError) as error:
+        raise ValueError(f"cannot send {kind}: {error}") from error
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+class ControlDecoder:
+    """Cuts the bytes of a control stream into messages; one for each stream and direction."""
+
+    __slots__ = ("_buffer", "_error")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._error = ""
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take what arrived and give the messages that are complete now, in order.
+
+        Raises:
+            ControlError: the bytes are no control stream. Every later call raises it again.
+        """
+        if self._error:
+            raise ControlError(self._error)
+        self._buffer += data
+        try:
+            return self._complete_messages()
+        except ControlError as error:
+            self._buffer.clear()
+            self._error = str(error)
+            raise
+
+    def _complete_messages(self) -> list[Message]:
+        messages: list[Message] = []
+        start = 0
+        while len(self._buffer) - start >= _LENGTH_BYTES:
+            body_start = start + _LENGTH_BYTES
+            length = int.from_bytes(self._buffer[start:body_start], "big")
+            if length > MAX_MESSAGE_BYTES:
+                raise ControlError(f"a message of {length} bytes is over {MAX_MESSAGE_BYTES}")
+            if len(self._buffer) < body_start + length:
+                break
+            start = body_start + length
+            messages.append(_decode_body(bytes(self._buffer[body_start:start])))
+        del self._buffer[:start]
+        return messages
+
+
+def _decode_body(body: bytes) -> Message:
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise ControlError(f"a message of {len(body)} bytes is over {MAX_MESSAGE_BYTES}")
+    try:
+        members = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # the parser's own words would quote the peer's bytes
+        raise ControlError("a message is not JSON") from None
+    if not isinstance(members, dict):
+        raise ControlError("a message is not a JSON object")
+    kind = members.get("type")
+    if not isinstance(kind, str) or not kind or len(kind) > _MAX_TEXT:
+        raise ControlError("a message has no type")
+    if kind not in _MESSAGES:
+        return Unknown(kind)
+    message, checks = _MESSAGES[kind]
+    values = {name: _member(kind, members, name) for name in checks if _told(kind, members, name)}
+    decoded: Message = message(**values)
+    return decoded
+
+
+def _told(kind: str, members: dict[str, object], name: str) -> bool:
+    return name in members or (kind, name) not in _OPTIONAL
+
+
+def _member(kind: str, members: dict[str, object], name: str) -> object:
+    if name not in members:
+        raise ControlError(f"{kind} has no {name}")
+    try:
+        return _MESSAGES[kind][1][name](members[name])
+    except ValueError as error:
+        raise ControlError(f"{kind}.{name} {error}") from None
