@@ -1,0 +1,181 @@
+"""The connection to SQLite or PostgreSQL. Made once by ``app`` or a command, given to the stores.
+
+Reading and writing are two doors. On SQLite a transaction that begins by reading cannot always
+become a writing one (SQLITE_BUSY_SNAPSHOT, which no timeout heals), so writers say so at the
+start with BEGIN IMMEDIATE and then wait for each other. On PostgreSQL readers get one snapshot
+for all their statements (REPEATABLE READ), so that several tables are read as of one moment.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, make_url, text
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from mk8s_proxy.db.errors import StoreError
+
+SQLITE_BUSY_SECONDS = 10
+"""How long a SQLite writer waits for another process's transaction."""
+POOL_SIZE = 5
+POOL_OVERFLOW = 10
+CONNECT_SECONDS = 5
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+}
+
+
+class DatabaseUnavailable(StoreError):
+    """The database cannot be reached, or its URL cannot be used."""
+
+
+def parse_database_url(url: str) -> URL:
+    """Read a database URL and choose the asynchronous driver that mk8s is tested with.
+
+    Raises:
+        DatabaseUnavailable: it is no URL, or names another database.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise DatabaseUnavailable("database_url is not a URL like postgresql://...") from None
+    kind = parsed.drivername.partition("+")[0]
+    if kind not in _DRIVERS:
+        raise DatabaseUnavailable(
+            f'database_url: "{parsed.drivername}" is not supported; use sqlite or postgresql'
+        )
+    if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise DatabaseUnavailable(
+            "database_url: SQLite needs a file, as in sqlite:////var/lib/x.db"
+        )
+    return parsed.set(drivername=_DRIVERS[kind])
+
+
+class Database:
+    """One pool of connections.
+
+    ``url`` is what was configured; never print it, it may hold a password (``__repr__`` hides it).
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._url = parse_database_url(url)
+        self._engine: AsyncEngine | None = None
+
+    def __repr__(self) -> str:
+        return f"<Database {self._url.render_as_string(hide_password=True)}>"
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded database."""
+        return self._url.get_backend_name() == "sqlite"
+
+    async def start(self) -> None:
+        """Open the pool and prove with one query that the database answers.
+
+        Raises:
+            DatabaseUnavailable: it does not.
+        """
+        if self._engine is not None:
+            return
+        self._engine = self._make_engine()
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (SQLAlchemyError, OSError) as error:
+            await self.close()
+            raise DatabaseUnavailable(f"{self!r} does not answer: {first_line(error)}") from error
+
+    async def close(self) -> None:
+        """Close every connection; the database can be started again."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session that only reads, as of one moment."""
+        async with AsyncSession(self._reading(), expire_on_commit=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that writes: committed when the block ends, rolled back when it raises."""
+        async with (
+            AsyncSession(self._writing(), expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def _make_engine(self) -> AsyncEngine:
+        if not self.is_sqlite:
+            return create_async_engine(
+                self._url,
+                pool_size=POOL_SIZE,
+                max_overflow=POOL_OVERFLOW,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": CONNECT_SECONDS},
+            )
+        private_file(Path(self._url.database or ""))
+        engine = create_async_engine(self._url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+
+    def _started(self) -> AsyncEngine:
+        if self._engine is None:
+            raise RuntimeError("Database.start() was not awaited")
+        return self._engine
+
+    def _reading(self) -> AsyncEngine:
+        engine = self._started()
+        return (
+            engine
+            if self.is_sqlite
+            else engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+        )
+
+    def _writing(self) -> AsyncEngine:
+        return self._started().execution_options(mk8s_begin="BEGIN IMMEDIATE")
+
+
+def private_file(path: Path) -> None:
+    """Create the SQLite file readable by its owner only: it holds signing keys.
+
+    Raises:
+        DatabaseUnavailable: the folder cannot be used.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600, exist_ok=True)
+    except OSError as error:
+        raise DatabaseUnavailable(f"cannot write {path}: {error.strerror}") from error
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver must not begin transactions of its own; _begin_sqlite does, and says which kind.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("mk8s_begin", "BEGIN"))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a driver's complaint: its later lines repeat statements and values."""
+    cause = getattr(error, "orig", None) or error
+    return str(cause).strip().partition("\n")[0]

@@ -1,0 +1,118 @@
+"""The schema's history, by alembic. Called by ``migrate``, ``init`` and ``serve``.
+
+:func:`upgrade` brings a database to the newest revision, :func:`pending` tells whether that is
+needed. Both are synchronous and open a connection of their own: they run before the event loop,
+or in a thread beside it. Several processes may upgrade at once; they wait for each other.
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from mk8s_proxy.db.engine import (
+    CONNECT_SECONDS,
+    SQLITE_BUSY_SECONDS,
+    DatabaseUnavailable,
+    first_line,
+    parse_database_url,
+    private_file,
+)
+
+_ADVISORY_LOCK = 0x6D6B3873
+"""Any number no other program locks in this database: "mk8s" in ASCII."""
+
+
+def head_revision() -> str:
+    """The revision that this version of the program needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def current_revision(url: str) -> str | None:
+    """The revision of a database; None when it is empty.
+
+    Raises:
+        DatabaseUnavailable: it does not answer.
+    """
+    try:
+        with _engine(url).connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except SQLAlchemyError as error:
+        raise _unavailable(url, error) from error
+
+
+def pending(url: str) -> bool:
+    """Whether the database needs :func:`upgrade` before this program can use it."""
+    return current_revision(url) != head_revision()
+
+
+def upgrade(url: str) -> tuple[str | None, str]:
+    """Bring a database to the newest revision. Returns the revisions before and after.
+
+    Raises:
+        DatabaseUnavailable: it does not answer, or was made by a newer version of mk8s.
+    """
+    try:
+        with _engine(url).begin() as connection:
+            _wait_for_others(connection)
+            before = MigrationContext.configure(connection).get_current_revision()
+            _refuse_newer(before)
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except SQLAlchemyError as error:
+        raise _unavailable(url, error) from error
+    return before, head_revision()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _engine(url: str) -> Engine:
+    parsed = parse_database_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        private_file(Path(parsed.database or ""))
+        return create_engine(
+            parsed.set(drivername="sqlite"),
+            poolclass=NullPool,
+            connect_args={"timeout": SQLITE_BUSY_SECONDS},
+        )
+    return create_engine(
+        parsed, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS}
+    )
+
+
+def _wait_for_others(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _refuse_newer(revision: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise DatabaseUnavailable(
+            f'the database is at revision "{revision}", which this version of mk8s-central does '
+            "not know; run a version at least as new as the one that made it"
+        )
+
+
+def _unavailable(url: str, error: SQLAlchemyError) -> DatabaseUnavailable:
+    shown: URL = parse_database_url(url)
+    return DatabaseUnavailable(
+        f"the database {shown.render_as_string(hide_password=True)} does not answer: "
+        f"{first_line(error)}"
+    )

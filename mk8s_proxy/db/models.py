@@ -1,0 +1,200 @@
+"""The tables. Only the stores of this package and the migrations import them.
+
+Times are UTC and aware on both databases; identifiers are UUID strings; private keys and CA keys
+live here so that replicas share them, which makes the database as secret as they are.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, Integer, Text, TypeDecorator
+from sqlmodel import Field, SQLModel
+
+CONSTRAINT_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Names that both databases agree on, so that later migrations can refer to them."""
+
+metadata = SQLModel.metadata
+metadata.naming_convention = CONSTRAINT_NAMES
+
+BIG_SERIAL = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite numbers rows by itself only when the type is exactly INTEGER."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC: ``timestamptz`` on PostgreSQL, naive UTC text on SQLite, aware outside."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time, whose zone nobody knows."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the database takes aware times only")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back the zone that SQLite cannot store."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def new_id() -> str:
+    """A fresh identifier."""
+    return str(uuid4())
+
+
+def utc_now() -> datetime:
+    """The wall clock as an aware UTC time."""
+    return datetime.now(UTC)
+
+
+class User(SQLModel, table=True):
+    """A person or a service that may log in."""
+
+    __tablename__: ClassVar[str] = "users"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    email: str = Field(unique=True, max_length=254)
+    name: str = Field(default="", max_length=256)
+    password_hash: str | None = Field(default=None, max_length=256)
+    disabled: bool = False
+    token_epoch: int = 0
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+
+
+class Cluster(SQLModel, table=True):
+    """A registered Kubernetes cluster and what its agent last said of itself."""
+
+    __tablename__: ClassVar[str] = "clusters"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    name: str = Field(unique=True, max_length=63)
+    labels: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    agent_version: str = Field(default="", max_length=64)
+    kubernetes_version: str = Field(default="", max_length=64)
+    last_seen: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+
+
+class Role(SQLModel, table=True):
+    """A named list of rules: the ``clusters:`` list of the seed format, as it was written."""
+
+    __tablename__: ClassVar[str] = "roles"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    name: str = Field(unique=True, max_length=128)
+    rules: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    built_in: bool = False
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+
+
+class UserRole(SQLModel, table=True):
+    """That a user has a role."""
+
+    __tablename__: ClassVar[str] = "user_roles"
+
+    user_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="users.id", ondelete="CASCADE"
+    )
+    role_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="roles.id", ondelete="RESTRICT", index=True
+    )
+
+
+class RefreshToken(SQLModel, table=True):
+    """One refresh token, by its hash; a family is all that descend from one login."""
+
+    __tablename__: ClassVar[str] = "refresh_tokens"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    family_id: str = Field(index=True, max_length=36)
+    user_id: str = Field(max_length=36, foreign_key="users.id", ondelete="CASCADE", index=True)
+    token_hash: str = Field(unique=True, max_length=128)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+    used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class JoinToken(SQLModel, table=True):
+    """One join token, by its hash; it admits one agent of one cluster once."""
+
+    __tablename__: ClassVar[str] = "join_tokens"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    cluster_id: str = Field(
+        max_length=36, foreign_key="clusters.id", ondelete="CASCADE", index=True
+    )
+    token_hash: str = Field(unique=True, max_length=128)
+    created_by: str = Field(default="", max_length=254)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+    used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class AgentCertificate(SQLModel, table=True):
+    """A certificate our agent CA signed. Outlives its cluster, to stay on the deny list."""
+
+    __tablename__: ClassVar[str] = "agent_certificates"
+
+    serial: str = Field(primary_key=True, max_length=40)
+    cluster_id: str = Field(index=True, max_length=36)
+    not_after: datetime = Field(sa_type=UtcDateTime)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class SigningKey(SQLModel, table=True):
+    """An RSA key that signs, or has signed, access tokens."""
+
+    __tablename__: ClassVar[str] = "signing_keys"
+
+    kid: str = Field(primary_key=True, max_length=64)
+    private_pem: str = Field(sa_type=Text)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    retired_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Meta(SQLModel, table=True):
+    """Single facts: the policy version in ``counter``, the authorities in ``value``."""
+
+    __tablename__: ClassVar[str] = "meta"
+
+    key: str = Field(primary_key=True, max_length=64)
+    value: str = Field(default="", sa_type=Text)
+    counter: int = Field(default=0, sa_type=BigInteger)
+
+
+class AuditLog(SQLModel, table=True):
+    """A row of the journal, shipped here for searching; ``event`` is the row as it was written."""
+
+    __tablename__: ClassVar[str] = "audit_logs"
+    __table_args__: ClassVar[tuple[Index, ...]] = (
+        Index("ix_audit_logs_audit_id_stage", "audit_id", "stage", unique=True),
+        Index("ix_audit_logs_user_name_received_at", "user_name", "received_at"),
+        Index("ix_audit_logs_cluster_received_at", "cluster", "received_at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_SERIAL)
+    audit_id: str = Field(max_length=36)
+    stage: str = Field(max_length=32)
+    received_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    user_name: str = Field(default="", max_length=256)
+    cluster: str = Field(default="", max_length=63)
+    verb: str = Field(default="", max_length=64)
+    resource: str = Field(default="", max_length=256)
+    namespace: str = Field(default="", max_length=256)
+    name: str = Field(default="", max_length=512)
+    code: int = 0
+    event: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)

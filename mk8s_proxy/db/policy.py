@@ -1,0 +1,74 @@
+"""Everything that decides requests, read as of one moment. Called by the policy feed only."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.meta import POLICY_VERSION
+from mk8s_proxy.db.models import Cluster, Meta, Role, User, UserRole
+from mk8s_proxy.db.roles import RoleRecord
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRows:
+    """The stored policy. Disabled users appear nowhere in it."""
+
+    version: int
+    roles: tuple[RoleRecord, ...]
+    user_roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Role names by the user's email, which is the name that policy knows users by."""
+    clusters: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Labels by cluster name."""
+    cluster_names: dict[str, str] = field(default_factory=dict)
+    """Cluster name by cluster id."""
+    epochs: dict[str, int] = field(default_factory=dict)
+    """Token epoch by user id: a token of anybody else, or of another epoch, is refused."""
+
+
+async def load_policy(database: Database) -> PolicyRows:
+    """Read the policy with its version. Raises :class:`NotFound` on an empty database."""
+    async with database.session() as session:
+        version = await session.scalar(_VERSION)
+        roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
+        users = (await session.execute(_USERS)).all()
+        pairs = (await session.execute(_PAIRS)).all()
+        clusters = (await session.scalars(select(Cluster))).all()
+    if version is None:
+        raise NotFound("the policy version")
+    names: dict[str, list[str]] = {email: [] for _, email, _ in users}
+    for email, role in pairs:
+        names[email].append(role)
+    return PolicyRows(
+        version=version,
+        roles=tuple(RoleRecord(role.id, role.name, role.rules, role.built_in) for role in roles),
+        user_roles={email: tuple(roles_of) for email, roles_of in names.items()},
+        clusters={cluster.name: dict(cluster.labels) for cluster in clusters},
+        cluster_names={cluster.id: cluster.name for cluster in clusters},
+        epochs={user_id: epoch for user_id, _, epoch in users},
+    )
+
+
+async def policy_version(database: Database) -> int:
+    """The version of the last committed change. Raises :class:`NotFound` on an empty database."""
+    async with database.session() as session:
+        version = await session.scalar(_VERSION)
+    if version is None:
+        raise NotFound("the policy version")
+    return version
+
+
+_VERSION = select(col(Meta.counter)).where(col(Meta.key) == POLICY_VERSION)
+_USERS = select(col(User.id), col(User.email), col(User.token_epoch)).where(
+    col(User.disabled).is_(False)
+)
+_PAIRS = (
+    select(col(User.email), col(Role.name))
+    .select_from(UserRole)
+    .join(User, col(User.id) == col(UserRole.user_id))
+    .join(Role, col(Role.id) == col(UserRole.role_id))
+    .where(col(User.disabled).is_(False))
+    .order_by(col(Role.name))
+)

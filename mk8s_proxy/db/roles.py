@@ -1,0 +1,116 @@
+"""Roles: named lists of rules. Called by the API, ``init`` and the RBAC file.
+
+The rules are kept as they were written (the ``clusters:`` list of the seed format); whoever
+stores them has them checked by :func:`mk8s_proxy.authz.policy.parse_rbac` first.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import Conflict, NotFound
+from mk8s_proxy.db.meta import raise_policy_version
+from mk8s_proxy.db.models import Role, UserRole
+
+ADMIN_ROLE = "admin"
+"""The built-in role that may do everything on every cluster, and administer central."""
+
+ADMIN_RULES: list[dict[str, Any]] = [
+    {
+        "name": "*",
+        "namespaces": ["*"],
+        "verbs": ["*"],
+        "resources": ["*"],
+        "nonResourceURLs": ["*"],
+    }
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRecord:
+    """A role as stored."""
+
+    id: str
+    name: str
+    rules: list[dict[str, Any]]
+    built_in: bool
+
+
+async def put_role(
+    database: Database, name: str, rules: list[dict[str, Any]], *, built_in: bool = False
+) -> RoleRecord:
+    """Create a role or replace its rules. Putting what is there already changes nothing.
+
+    Raises:
+        Conflict: the role is built in and the caller is not the program itself.
+    """
+    try:
+        async with database.transaction() as session:
+            role = await session.scalar(select(Role).where(col(Role.name) == name))
+            if role is None:
+                role = Role(name=name, rules=rules, built_in=built_in)
+            elif role.built_in and not built_in:
+                raise Conflict(f'the role "{name}" is built in and cannot be changed')
+            elif role.rules == rules and role.built_in == built_in:
+                return _record(role)
+            await raise_policy_version(session)
+            role.rules, role.built_in = rules, built_in
+            session.add(role)
+    except IntegrityError as error:
+        raise Conflict(f'the role "{name}" was created by somebody else just now') from error
+    return _record(role)
+
+
+async def ensure_admin_role(database: Database) -> RoleRecord:
+    """Make sure that the built-in role admin exists with the rules of this version."""
+    return await put_role(database, ADMIN_ROLE, ADMIN_RULES, built_in=True)
+
+
+async def get_role(database: Database, name: str) -> RoleRecord:
+    """The role with this name. Raises :class:`NotFound`."""
+    async with database.session() as session:
+        return _record(await _get(session, name))
+
+
+async def list_roles(database: Database) -> list[RoleRecord]:
+    """All roles, by name."""
+    async with database.session() as session:
+        roles = await session.scalars(select(Role).order_by(col(Role.name)))
+        return [_record(role) for role in roles]
+
+
+async def delete_role(database: Database, name: str) -> None:
+    """Remove a role that nobody has.
+
+    Raises:
+        NotFound: no such role.
+        Conflict: it is built in, or a user has it.
+    """
+    async with database.transaction() as session:
+        await raise_policy_version(session)
+        role = await _get(session, name)
+        if role.built_in:
+            raise Conflict(f'the role "{name}" is built in and cannot be removed')
+        holders = select(func.count()).where(col(UserRole.role_id) == role.id)
+        count = await session.scalar(holders)
+        if count:
+            raise Conflict(
+                f'the role "{name}" is in use by {count} user(s); take it from them first'
+            )
+        await session.delete(role)
+
+
+async def _get(session: AsyncSession, name: str) -> Role:
+    role = await session.scalar(select(Role).where(col(Role.name) == name))
+    if role is None:
+        raise NotFound("role", name)
+    return role
+
+
+def _record(role: Role) -> RoleRecord:
+    return RoleRecord(id=role.id, name=role.name, rules=role.rules, built_in=role.built_in)

@@ -1,0 +1,210 @@
+"""Credentials that work once (refresh tokens, join tokens), and agent certificates.
+
+Called by the login and join endpoints. Only hashes are stored. "Once" is one UPDATE that a second
+transaction cannot also win; what lost is looked at afterwards, only to name the reason.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import (
+    Expired,
+    JoinTokenExpired,
+    JoinTokenUsed,
+    NotFound,
+    RefreshReused,
+)
+from mk8s_proxy.db.models import AgentCertificate, Cluster, JoinToken, RefreshToken, utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshRecord:
+    """A refresh token that was just used up."""
+
+    id: str
+    family_id: str
+    user_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRecord:
+    """A join token that was just used up, and the cluster it admits to."""
+
+    id: str
+    cluster_id: str
+    cluster_name: str
+    created_by: str
+
+
+async def store_refresh(
+    database: Database, *, family_id: str, user_id: str, token_hash: str, expires_at: datetime
+) -> None:
+    """Keep a new refresh token of a family (a new family at login).
+
+    Raises:
+        RefreshReused: the family was revoked since its last token was used, so that the winner
+            of a race with a thief gets nothing either.
+    """
+    async with database.transaction() as session:
+        family = await _lock_family(session, family_id)
+        if any(token.revoked_at is not None for token in family):
+            raise RefreshReused(family_id, user_id)
+        session.add(
+            RefreshToken(
+                family_id=family_id, user_id=user_id, token_hash=token_hash, expires_at=expires_at
+            )
+        )
+
+
+async def use_refresh(database: Database, token_hash: str, now: datetime) -> RefreshRecord:
+    """Use up a refresh token.
+
+    Raises:
+        NotFound: never issued.
+        Expired: unused, but too old.
+        RefreshReused: used before or revoked; its whole family is revoked now.
+    """
+    async with database.transaction() as session:
+        unused = update(RefreshToken).where(
+            col(RefreshToken.token_hash) == token_hash,
+            col(RefreshToken.used_at).is_(None),
+            col(RefreshToken.revoked_at).is_(None),
+            col(RefreshToken.expires_at) > now,
+        )
+        won = await session.execute(unused.values(used_at=now).returning(col(RefreshToken.id)))
+        is_ours = won.first() is not None
+        same = select(RefreshToken).where(col(RefreshToken.token_hash) == token_hash)
+        token = await session.scalar(same)
+        if token is None:
+            raise NotFound("refresh token")
+        if is_ours:
+            return RefreshRecord(token.id, token.family_id, token.user_id, token.expires_at)
+        if token.used_at is None and token.revoked_at is None:
+            raise Expired("the login has expired; log in again")
+        await _revoke_family(session, token.family_id, now)
+    # Raised out here, since an error inside the block would undo the revocation.
+    raise RefreshReused(token.family_id, token.user_id)
+
+
+async def family_of(database: Database, token_hash: str) -> tuple[str, str]:
+    """The family and the user of a refresh token, for logout. Raises :class:`NotFound`."""
+    async with database.session() as session:
+        same = select(RefreshToken).where(col(RefreshToken.token_hash) == token_hash)
+        token = await session.scalar(same)
+    if token is None:
+        raise NotFound("refresh token")
+    return token.family_id, token.user_id
+
+
+async def revoke_family(database: Database, family_id: str, *, now: datetime | None = None) -> None:
+    """End a login: no token of the family works any more. Unknown families are fine."""
+    async with database.transaction() as session:
+        await _revoke_family(session, family_id, now or utc_now())
+
+
+async def store_join_token(
+    database: Database, cluster_id: str, token_hash: str, created_by: str, expires_at: datetime
+) -> None:
+    """Keep a new join token. Raises :class:`NotFound` when the cluster is gone."""
+    async with database.transaction() as session:
+        if await session.get(Cluster, cluster_id) is None:
+            raise NotFound("cluster", cluster_id)
+        session.add(
+            JoinToken(
+                cluster_id=cluster_id,
+                token_hash=token_hash,
+                created_by=created_by,
+                expires_at=expires_at,
+            )
+        )
+
+
+async def use_join_token(database: Database, token_hash: str, now: datetime) -> JoinRecord:
+    """Use up a join token; of two that race, exactly one gets the record.
+
+    Raises:
+        NotFound: never issued, or its cluster was removed.
+        JoinTokenUsed: used before.
+        JoinTokenExpired: unused, but too old.
+    """
+    async with database.transaction() as session:
+        unused = update(JoinToken).where(
+            col(JoinToken.token_hash) == token_hash,
+            col(JoinToken.used_at).is_(None),
+            col(JoinToken.expires_at) > now,
+        )
+        won = await session.execute(unused.values(used_at=now).returning(col(JoinToken.id)))
+        is_ours = won.first() is not None
+        token = await session.scalar(
+            select(JoinToken).where(col(JoinToken.token_hash) == token_hash)
+        )
+        if token is None:
+            raise NotFound("join token")
+        if not is_ours and token.used_at is not None:
+            raise JoinTokenUsed(token.cluster_id)
+        if not is_ours:
+            raise JoinTokenExpired(token.cluster_id)
+        cluster = await session.get_one(Cluster, token.cluster_id)
+        return JoinRecord(token.id, cluster.id, cluster.name, token.created_by)
+
+
+async def record_certificate(
+    database: Database, serial: str, cluster_id: str, not_after: datetime
+) -> None:
+    """Note a certificate before it is handed to the agent; an unnoted one counts as revoked."""
+    async with database.transaction() as session:
+        session.add(AgentCertificate(serial=serial, cluster_id=cluster_id, not_after=not_after))
+
+
+async def revoke_certificates(
+    database: Database, cluster_id: str, *, now: datetime | None = None
+) -> list[str]:
+    """Revoke every certificate of a cluster's agents; returns the serials that were live."""
+    async with database.transaction() as session:
+        live = update(AgentCertificate).where(
+            col(AgentCertificate.cluster_id) == cluster_id,
+            col(AgentCertificate.revoked_at).is_(None),
+        )
+        serials = await session.execute(
+            live.values(revoked_at=now or utc_now()).returning(col(AgentCertificate.serial))
+        )
+        return sorted(serials.scalars())
+
+
+async def is_serial_revoked(database: Database, serial: str) -> bool:
+    """Whether a certificate must be refused: revoked, or not one that we recorded."""
+    async with database.session() as session:
+        certificate = await session.get(AgentCertificate, serial)
+        return certificate is None or certificate.revoked_at is not None
+
+
+async def list_revoked(database: Database, *, now: datetime | None = None) -> frozenset[str]:
+    """Serials that are revoked and would otherwise still be valid."""
+    async with database.session() as session:
+        serials = select(col(AgentCertificate.serial)).where(
+            col(AgentCertificate.revoked_at).is_not(None),
+            col(AgentCertificate.not_after) > (now or utc_now()),
+        )
+        return frozenset((await session.scalars(serials)).all())
+
+
+async def _lock_family(session: AsyncSession, family_id: str) -> list[RefreshToken]:
+    # PostgreSQL would let a revocation and an insert pass each other without seeing the other's
+    # rows; both lock the rows that exist first. SQLite has one writer and ignores FOR UPDATE.
+    family = select(RefreshToken).where(col(RefreshToken.family_id) == family_id)
+    locked = family.order_by(col(RefreshToken.id)).with_for_update()
+    return list((await session.scalars(locked)).all())
+
+
+async def _revoke_family(session: AsyncSession, family_id: str, now: datetime) -> None:
+    await _lock_family(session, family_id)
+    live = update(RefreshToken).where(
+        col(RefreshToken.family_id) == family_id, col(RefreshToken.revoked_at).is_(None)
+    )
+    await session.execute(live.values(revoked_at=now))

@@ -1,0 +1,235 @@
+"""People and services that may log in, and the roles they have. Called by the API and ``init``.
+
+Nothing here can remove the last enabled admin: the check runs behind the policy version's row
+lock, so two admins who remove each other at the same moment cannot both succeed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound
+from mk8s_proxy.db.meta import raise_policy_version
+from mk8s_proxy.db.models import RefreshToken, Role, User, UserRole, utc_now
+from mk8s_proxy.db.roles import ADMIN_ROLE
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A user as stored, with the names of the user's roles in alphabetical order."""
+
+    id: str
+    email: str
+    name: str
+    password_hash: str | None
+    """None when the user cannot log in with a password."""
+    disabled: bool
+    token_epoch: int
+    """Access tokens carry it; raising it ends all that were issued before."""
+    roles: tuple[str, ...]
+    created_at: datetime
+
+
+def normal_email(email: str) -> str:
+    """The one spelling under which an address is stored and found."""
+    return email.strip().lower()
+
+
+async def create_user(
+    database: Database,
+    email: str,
+    name: str,
+    password_hash: str | None,
+    roles: Iterable[str] = (),
+) -> UserRecord:
+    """Add a user.
+
+    Raises:
+        Conflict: the email is taken.
+        NotFound: a role does not exist.
+    """
+    user = User(email=normal_email(email), name=name, password_hash=password_hash)
+    try:
+        async with database.transaction() as session:
+            await raise_policy_version(session)
+            session.add(user)
+            await session.flush()
+            given = await _give_roles(session, user.id, roles)
+    except IntegrityError as error:
+        raise Conflict(f'the email "{user.email}" is taken') from error
+    return _record(user, given)
+
+
+async def get_by_email(database: Database, email: str) -> UserRecord:
+    """The user with this address, in any case of letters. Raises :class:`NotFound`."""
+    async with database.session() as session:
+        row = select(User).where(col(User.email) == normal_email(email))
+        user = await session.scalar(row)
+        if user is None:
+            raise NotFound("user", email)
+        return _record(user, await _role_names(session, user.id))
+
+
+async def get_by_id(database: Database, user_id: str) -> UserRecord:
+    """The user with this identifier. Raises :class:`NotFound`."""
+    async with database.session() as session:
+        user = await _get(session, user_id)
+        return _record(user, await _role_names(session, user.id))
+
+
+async def list_users(database: Database) -> list[UserRecord]:
+    """All users, by email."""
+    async with database.session() as session:
+        users = (await session.scalars(select(User).order_by(col(User.email)))).all()
+        names: dict[str, list[str]] = {}
+        pairs = select(col(UserRole.user_id), col(Role.name)).join_from(
+            UserRole, Role, col(Role.id) == col(UserRole.role_id)
+        )
+        for user_id, role in await session.execute(pairs):
+            names.setdefault(user_id, []).append(role)
+    return [_record(user, names.get(user.id, ())) for user in users]
+
+
+async def set_roles(database: Database, user_id: str, role_names: Iterable[str]) -> UserRecord:
+    """Replace the roles of a user. Setting what is there already changes nothing.
+
+    Raises:
+        NotFound: the user or a role does not exist.
+        LastAdmin: it would take the role admin from the last admin.
+    """
+    wanted = sorted(set(role_names))
+    async with database.transaction() as session:
+        user = await _get(session, user_id)
+        if await _role_names(session, user_id) == wanted:
+            return _record(user, wanted)
+        await raise_policy_version(session)
+        present = await _role_names(session, user_id)
+        await session.execute(delete(UserRole).where(col(UserRole.user_id) == user_id))
+        given = await _give_roles(session, user_id, wanted)
+        if ADMIN_ROLE in present:
+            await _refuse_without_admin(session)
+        return _record(user, given)
+
+
+async def set_password(database: Database, user_id: str, password_hash: str | None) -> None:
+    """Replace the password's hash and end every login made with the old one.
+
+    Raises :class:`NotFound`.
+    """
+    async with database.transaction() as session:
+        await raise_policy_version(session)
+        user = await _get(session, user_id)
+        user.password_hash = password_hash
+        await _end_logins(session, user)
+
+
+async def set_disabled(database: Database, user_id: str, disabled: bool) -> None:
+    """Shut a user out, or let the user in again. Shutting out ends every login.
+
+    Raises:
+        NotFound: no such user.
+        LastAdmin: it would shut out the last admin.
+    """
+    async with database.transaction() as session:
+        await raise_policy_version(session)
+        user = await _get(session, user_id)
+        was_admin = not user.disabled and ADMIN_ROLE in await _role_names(session, user_id)
+        user.disabled = disabled
+        if disabled:
+            await _end_logins(session, user)
+        if was_admin:
+            await _refuse_without_admin(session)
+
+
+async def bump_token_epoch(database: Database, user_id: str) -> int:
+    """End every login of a user: access tokens by the epoch, refresh tokens by revocation.
+
+    Returns the new epoch. Raises :class:`NotFound`.
+    """
+    async with database.transaction() as session:
+        await raise_policy_version(session)
+        user = await _get(session, user_id)
+        await _end_logins(session, user)
+        return user.token_epoch
+
+
+async def delete_user(database: Database, user_id: str) -> None:
+    """Remove a user with roles and refresh tokens; the user's audit rows stay.
+
+    Raises:
+        NotFound: no such user.
+        LastAdmin: it is the last admin.
+    """
+    async with database.transaction() as session:
+        await raise_policy_version(session)
+        user = await _get(session, user_id)
+        was_admin = not user.disabled and ADMIN_ROLE in await _role_names(session, user_id)
+        await session.delete(user)
+        await session.flush()
+        if was_admin:
+            await _refuse_without_admin(session)
+
+
+async def _get(session: AsyncSession, user_id: str) -> User:
+    user = await session.get(User, user_id)
+    if user is None:
+        raise NotFound("user", user_id)
+    return user
+
+
+async def _role_names(session: AsyncSession, user_id: str) -> list[str]:
+    names = select(col(Role.name)).join(UserRole, col(Role.id) == col(UserRole.role_id))
+    mine = names.where(col(UserRole.user_id) == user_id).order_by(col(Role.name))
+    return list((await session.scalars(mine)).all())
+
+
+async def _give_roles(session: AsyncSession, user_id: str, names: Iterable[str]) -> list[str]:
+    wanted = sorted(set(names))
+    known = select(col(Role.name), col(Role.id)).where(col(Role.name).in_(wanted))
+    ids = dict((await session.execute(known)).all())
+    for name in wanted:
+        if name not in ids:
+            raise NotFound("role", name)
+        session.add(UserRole(user_id=user_id, role_id=ids[name]))
+    await session.flush()
+    return wanted
+
+
+async def _end_logins(session: AsyncSession, user: User) -> None:
+    user.token_epoch += 1
+    live = update(RefreshToken).where(
+        col(RefreshToken.user_id) == user.id, col(RefreshToken.revoked_at).is_(None)
+    )
+    await session.execute(live.values(revoked_at=utc_now()))
+
+
+async def _refuse_without_admin(session: AsyncSession) -> None:
+    await session.flush()
+    admins = (
+        select(func.count())
+        .select_from(UserRole)
+        .join(Role, col(Role.id) == col(UserRole.role_id))
+        .join(User, col(User.id) == col(UserRole.user_id))
+        .where(col(Role.name) == ADMIN_ROLE, col(User.disabled).is_(False))
+    )
+    if not await session.scalar(admins):
+        raise LastAdmin
+
+
+def _record(user: User, roles: Sequence[str]) -> UserRecord:
+    return UserRecord(
+        id=user.id,
+        email=user.email,
+        name=user.name,
+        password_hash=user.password_hash,
+        disabled=user.disabled,
+        token_epoch=user.token_epoch,
+        roles=tuple(sorted(roles)),
+        created_at=user.created_at,
+    )
