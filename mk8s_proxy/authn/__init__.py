@@ -1,0 +1,15 @@
+"""Who is calling: tokens, passwords, and what a wrong guess costs.
+
+Read by the corridor (once per request) and by the management API.
+
+- `access_token`: RS256 tokens, minted and verified here and nowhere else.
+- `identity`: what a verified token says, as the value that travels down the corridor.
+- `directory`: the users a token may still speak for (not disabled, same token epoch).
+- `passwords`: bcrypt, off the event loop, the same time for users that do not exist.
+- `throttle`: the growing delay after failures, per account and per source.
+- `refresh`: opaque refresh tokens, rotated at each use; a token used twice ends its login.
+
+Nothing here imports a socket, and only `refresh` touches the database. Trust boundary: everything
+that a token or a body says is hostile until `TokenAuthenticator.authenticate` returned; the
+only keys it knows are the ones in memory, so no token can name, carry or fetch its own key.
+"""

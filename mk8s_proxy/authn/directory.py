@@ -1,0 +1,39 @@
+"""The users that access tokens may speak for, in memory.
+
+`app.py` and the API fill it from the database; `access_token.TokenAuthenticator` asks it for
+each token, so a disabled user is refused within one poll although the token is still alive.
+"""
+
+from collections.abc import Mapping
+
+
+class UserDirectory:
+    """Token epochs of all users that are neither deleted nor disabled.
+
+    It starts empty, so until it was filled every token is refused.
+    """
+
+    def __init__(self) -> None:
+        self._epochs: dict[str, int] = {}
+        self.generation = 0
+        """Grows with every change that could turn a good token into a bad one."""
+
+    def __call__(self, uid: str) -> int | None:
+        """Return the token epoch of the user, None when deleted or disabled."""
+        return self._epochs.get(uid)
+
+    def replace(self, epochs: Mapping[str, int]) -> None:
+        """Take the state of the database: user id to token epoch, of enabled users only."""
+        fresh = dict(epochs)
+        if fresh != self._epochs:
+            self._epochs = fresh
+            self.generation += 1
+
+    def put(self, uid: str, epoch: int | None) -> None:
+        """Take one user's new epoch at once, None for a user deleted or disabled just now."""
+        if epoch is None:
+            changed = self._epochs.pop(uid, None) is not None
+        else:
+            changed = self._epochs.get(uid) != epoch
+            self._epochs[uid] = epoch
+        self.generation += changed
