@@ -1,0 +1,40 @@
+"""Header names that only central and its agents use between themselves, and HTTP's hop-by-hop set.
+
+Central refuses or drops every one of them in a client's request and in a cluster's answer, so what
+an agent reads under these names was written by central.
+"""
+
+from typing import Final
+
+IDENTITY: Final = b"mk8s-identity"
+"""Who the request acts as: JSON {"user", "uid", "groups", "extra"}."""
+
+AUDIT_ID: Final = b"mk8s-audit-id"
+"""Becomes the API server's Audit-ID, so that both audit logs can be joined."""
+
+UPGRADE: Final = b"mk8s-upgrade"
+"""The protocol an upgraded stream carries (websocket or SPDY/3.1); in the answer: switched."""
+
+LENGTH: Final = b"mk8s-content-length"
+"""The body's length when the client gave one."""
+
+ERROR: Final = b"mk8s-error"
+"""In an answer of the agent itself: one line that central puts into a Status."""
+
+CONTROL_PATH: Final = b"/mk8s.control"
+"""The path of stream 1 of a tunnel."""
+
+INTERNAL_PREFIX: Final = b"mk8s-"
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""RFC 9110, 7.6.1: meant for one connection, never relayed."""

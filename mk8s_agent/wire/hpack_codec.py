@@ -1,0 +1,144 @@
+"""The one door to HPACK (RFC 7541): decoding by a library, stateless encoding by hand.
+
+Blocks on tunnels and towards API servers are stateless: no entry of a dynamic table is ever
+referred to, so a block means the same on every connection. Encoding such a block is
+concatenation, which is why repeated fields are kept encoded.
+
+The decoder is jh2's (Rust). Its module is private, so it is pinned exactly and
+imported here only; `hpack` (pure Python, ten times slower) takes over where it is missing.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+Fields = list[tuple[bytes, bytes]]
+
+_STATIC_NAMES: Final[dict[bytes, int]] = {
+    b":authority": 1, b":method": 2, b":path": 4, b":scheme": 6, b":status": 8,
+    b"accept-encoding": 16, b"accept": 19, b"allow": 22, b"authorization": 23,
+    b"cache-control": 24, b"content-encoding": 26, b"content-length": 28, b"content-type": 31,
+    b"date": 33, b"etag": 34, b"if-match": 39, b"if-modified-since": 40, b"if-none-match": 41,
+    b"last-modified": 44, b"location": 46, b"retry-after": 53, b"server": 54, b"user-agent": 58,
+    b"vary": 59, b"www-authenticate": 61,
+}  # fmt: skip
+"""Names that have an index of their own (RFC 7541, appendix A)."""
+
+_WHOLE_FIELDS: Final[dict[tuple[bytes, bytes], bytes]] = {
+    (b":method", b"GET"): b"\x82", (b":method", b"POST"): b"\x83",
+    (b":scheme", b"http"): b"\x86", (b":scheme", b"https"): b"\x87",
+    (b":status", b"200"): b"\x88", (b":status", b"204"): b"\x89", (b":status", b"206"): b"\x8a",
+    (b":status", b"304"): b"\x8b", (b":status", b"400"): b"\x8c", (b":status", b"404"): b"\x8d",
+    (b":status", b"500"): b"\x8e",
+}  # fmt: skip
+
+_CACHE_ENTRIES: Final = 8192
+_CACHE_VALUE_BYTES: Final = 256
+_cache: dict[tuple[bytes, bytes], bytes] = dict(_WHOLE_FIELDS)
+
+
+class HpackError(Exception):
+    """A header block that cannot be decoded; the connection's HPACK state is lost with it."""
+
+
+def integer(value: int, prefix_bits: int, first: int = 0) -> bytes:
+    """An HPACK integer (RFC 7541, 5.1); `first` holds the bits before the prefix."""
+    most = (1 << prefix_bits) - 1
+    if value < most:
+        return bytes((first | value,))
+    out = bytearray((first | most,))
+    value -= most
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """One field as a literal without indexing (RFC 7541, 6.2.2), never Huffman coded."""
+    index = _STATIC_NAMES.get(name)
+    head = integer(index, 4) if index else b"\x00" + integer(len(name), 7) + name
+    return head + integer(len(value), 7) + value
+
+
+def field(name: bytes, value: bytes) -> bytes:
+    """As `literal`, kept for the next request: most fields of a client repeat unchanged."""
+    key = (name, value)
+    encoded = _cache.get(key)
+    if encoded is None:
+        encoded = literal(name, value)
+        if len(value) <= _CACHE_VALUE_BYTES:
+            if len(_cache) >= _CACHE_ENTRIES:
+                _cache.clear()
+                _cache.update(_WHOLE_FIELDS)
+            _cache[key] = encoded
+    return encoded
+
+
+def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A stateless header block of `fields`, in order."""
+    return b"".join([field(name, value) for name, value in fields])
+
+
+class Decoder:
+    """The receiving half of HPACK for one connection.
+
+    Args:
+        table_size: what we advertised as SETTINGS_HEADER_TABLE_SIZE; with 0 every block that
+            refers to or makes a dynamic entry that later blocks need is an error.
+        max_list: decoded bytes (names, values and 32 for each field) that end the connection.
+    """
+
+    __slots__ = ("_decode",)
+
+    def __init__(self, table_size: int, max_list: int, library: str = "") -> None:
+        self._decode = _decoding(table_size, max_list, library)
+
+    def decode(self, encoded: bytes) -> Fields:
+        """The fields of a block, in order.
+
+        Raises:
+            HpackError: anything that is not a valid block within the limits.
+        """
+        try:
+            return self._decode(encoded)
+        except HpackError:
+            raise
+        except Exception as error:  # whatever a codec raises on hostile bytes
+            raise HpackError(f"invalid header block: {type(error).__name__}") from error
+
+
+def _decoding(table_size: int, max_list: int, library: str) -> Callable[[bytes], Fields]:
+    """A decode function of the named library ("jh2" or "hpack"), or of the best one there is."""
+    if library != "hpack":
+        try:
+            return _jh2_decoding(table_size, max_list)
+        except ImportError:
+            if library:
+                raise
+    return _hpack_decoding(table_size, max_list)
+
+
+def _jh2_decoding(table_size: int, max_list: int) -> Callable[[bytes], Fields]:
+    codec: Any = importlib.import_module("jh2._hazmat").Decoder(max_list)
+    codec.max_allowed_table_size = table_size
+    codec.header_table_size = table_size
+    decode = codec.decode
+
+    def decode_block(encoded: bytes) -> Fields:
+        return [(name, value) for name, value, _never_indexed in decode(encoded, True)]
+
+    return decode_block
+
+
+def _hpack_decoding(table_size: int, max_list: int) -> Callable[[bytes], Fields]:
+    codec: Any = importlib.import_module("hpack").Decoder(max_list)
+    codec.max_allowed_table_size = table_size
+    codec.header_table_size = table_size
+    decode = codec.decode
+
+    def decode_block(encoded: bytes) -> Fields:
+        return [(bytes(name), bytes(value)) for name, value in decode(encoded, raw=True)]
+
+    return decode_block

@@ -1,0 +1,261 @@
+"""The receiving half of an HTTP/2 connection: frames in, relayed or answered, never awaited.
+
+The same class serves every HTTP/2 leg of a request: `http2_server` makes it a server (central
+towards kubectl, an agent towards central), `http2_client` a client (central towards an
+agent, an agent towards its API server). Neither knows sockets: bytes come by `receive`, leave by
+`Outbound.flush`.
+
+DATA is cut through: the part of a frame that has arrived is handed to the peer at once.
+Everything a hostile peer could do in excess has a limit in `Limits`; exceeding it, or breaking the
+protocol, costs the peer its connection and nobody else anything.
+"""
+
+from collections.abc import Callable
+
+from mk8s_agent.wire.frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER_BYTES,
+    MAX_STREAM_ID,
+    PADDED,
+    PREFACE,
+    SETTINGS,
+    WITH_PRIORITY,
+    ErrorCode,
+    RemoteProtocolError,
+    strip_padding,
+    unpack_header,
+    window_update,
+)
+from mk8s_agent.wire.hpack_codec import Decoder, HpackError
+from mk8s_agent.wire.http2_control import ConnectionControl
+from mk8s_agent.wire.limits import BufferBudget, Limits
+from mk8s_agent.wire.outbound import Transport
+from mk8s_agent.wire.stream import Bytes, Fields
+from mk8s_agent.wire.ticks import Ticks
+
+_COPY_BELOW = 512
+"""A copy of so few bytes costs less than a view that keeps the whole read alive."""
+
+
+class Http2Connection(ConnectionControl):
+    """One HTTP/2 connection, either role.
+
+    Args:
+        transport: the socket.
+        ticks: flushes this connection at the end of each tick in which it has output.
+        limits: what is advertised and enforced.
+        buffers: the process-wide cap on what waits for slow readers.
+    """
+
+    def __init__(
+        self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
+    ) -> None:
+        super().__init__(transport, ticks, limits, buffers)
+        self._decoder = Decoder(limits.table_size, limits.header_list)
+        self._receive_window = limits.connection_window
+        self._connection_credit = 0
+        self._tail = b""
+        self._preface_missing = False
+        # the DATA frame that is still arriving
+        self._data_left = 0
+        self._data_stream = 0
+        self._data_end = False
+        # the header block that CONTINUATION frames still add to
+        self._block_stream = 0
+        self._block_end = False
+        self._block: list[bytes] = []
+        self._handlers: tuple[Callable[[int, int, bytes], None], ...] = (
+            self._on_padded_data, self._on_headers, self._on_priority, self._on_rst_stream,
+            self._on_settings, self._on_push_promise, self._on_ping, self._on_goaway,
+            self._on_window_update, self._on_continuation,
+        )  # fmt: skip
+
+    # -- bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Takes what the socket delivered. Never raises: a protocol error ends the connection."""
+        if self.closed:
+            return
+        self._heard = True
+        try:
+            self._receive(data)
+        except RemoteProtocolError as error:
+            self.fail(error.code, str(error))
+        except HpackError as error:
+            self.fail(ErrorCode.COMPRESSION_ERROR, str(error))
+
+    def _receive(self, data: bytes) -> None:
+        position = 0
+        if self._data_left:
+            position = self._continue_data(data)
+        elif self._tail:
+            data = self._tail + data
+            self._tail = b""
+        if self._preface_missing:
+            position = self._check_preface(data)
+        size = len(data)
+        while size - position >= FRAME_HEADER_BYTES and not self._preface_missing:
+            end = self._frame(data, position, size)
+            if end < 0 or self.closed:
+                break
+            position = end
+        if position < size and not self.closed:
+            self._tail = data[position:]
+
+    def _frame(self, data: bytes, position: int, size: int) -> int:
+        """Takes one frame; returns where the next one starts, or -1 while it is incomplete."""
+        high, low, kind, flags, stream_id = unpack_header(data, position)
+        stream_id &= MAX_STREAM_ID
+        length: int = high << 8 | low
+        start = position + FRAME_HEADER_BYTES
+        if self._block_stream or length > self.limits.max_frame or not self._settings_seen:
+            self._check_frame(kind, length, stream_id)
+        if kind == DATA and not flags & PADDED:
+            self._on_data(stream_id, length, flags)
+            return self._cut_through(data, start, length, stream_id, flags & END_STREAM != 0)
+        end = start + length
+        if end > size:
+            return -1
+        if kind < len(self._handlers):
+            self._handlers[kind](stream_id, flags, data[start:end])
+        else:
+            self._spend()  # unknown kinds are ignored (RFC 9113, 5.5), but not for ever
+        return end
+
+    def _check_frame(self, kind: int, length: int, stream_id: int) -> None:
+        if length > self.limits.max_frame:
+            raise RemoteProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+        if self._block_stream and (kind != CONTINUATION or stream_id != self._block_stream):
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
+        if not self._settings_seen and kind != SETTINGS:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+
+    def _cut_through(self, data: bytes, start: int, length: int, stream_id: int, end: bool) -> int:
+        """Hands on what has arrived of a DATA frame; returns where the next frame starts."""
+        stop = start + length
+        if stop <= len(data):
+            small = length < _COPY_BELOW
+            payload: Bytes = data[start:stop] if small else memoryview(data)[start:stop]
+            self._deliver(stream_id, payload, length, end)
+            return stop
+        available = len(data) - start
+        self._data_left = length - available
+        self._data_stream = stream_id
+        self._data_end = end
+        if available:
+            self._deliver(stream_id, memoryview(data)[start:], available, False)
+        return len(data)
+
+    def _check_preface(self, data: bytes) -> int:
+        if not PREFACE.startswith(data[: len(PREFACE)]):
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
+        if len(data) < len(PREFACE):
+            return 0
+        self._preface_missing = False
+        return len(PREFACE)
+
+    # -- DATA
+
+    def _on_data(self, stream_id: int, length: int, flags: int) -> None:
+        """Accounts for a whole DATA frame when its header is read."""
+        if stream_id == 0:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "DATA on stream 0")
+        if length == 0 and not flags & END_STREAM:
+            self._spend()
+        self._receive_window -= length
+        if self._receive_window < 0:
+            raise RemoteProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "connection window exceeded")
+        self._connection_credit += length
+        if self._connection_credit >= self.limits.connection_window >> 1:
+            self._put(window_update(0, self._connection_credit))
+            self._receive_window += self._connection_credit
+            self._connection_credit = 0
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_not_idle(stream_id)
+            self._spend()
+            return
+        if stream.remote_closed:
+            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
+        stream.receive_window -= length
+        if stream.receive_window < 0:
+            raise RemoteProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "stream window exceeded")
+
+    def _deliver(self, stream_id: int, data: Bytes, size: int, end: bool) -> None:
+        """Hands body bytes to the peer of their stream."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        stream.received += size
+        if stream.length_left >= 0:
+            stream.length_left -= size
+            if stream.length_left < 0 or (end and stream.length_left):
+                self.end_both(stream, ErrorCode.PROTOCOL_ERROR)
+                return
+        if end:
+            stream.remote_closed = True
+        peer = stream.peer
+        if peer is not None:
+            peer.connection.send_data(peer, data, size, end)
+        elif size:
+            self.grant(stream, size)
+        if end and stream.local_closed:
+            self._drop(stream)
+
+    def _continue_data(self, data: bytes) -> int:
+        """The next part of a DATA frame whose header came before; returns where it ends."""
+        size = min(len(data), self._data_left)
+        self._data_left -= size
+        part_of_frame: Bytes = data if size == len(data) else memoryview(data)[:size]
+        end = self._data_end and not self._data_left
+        self._deliver(self._data_stream, part_of_frame, size, end)
+        return size
+
+    def _on_padded_data(self, stream_id: int, flags: int, payload: bytes) -> None:
+        self._on_data(stream_id, len(payload), flags)
+        data = strip_padding(payload, flags & ~WITH_PRIORITY)
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self.grant(stream, len(payload) - len(data))
+        self._deliver(stream_id, data, len(data), flags & END_STREAM != 0)
+
+    # -- header blocks
+
+    def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if stream_id == 0:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
+        if flags & WITH_PRIORITY:
+            self._check_dependency(stream_id, payload[1:] if flags & PADDED else payload)
+        block = strip_padding(payload, flags) if flags & (PADDED | WITH_PRIORITY) else payload
+        if flags & END_HEADERS:
+            self.on_block(stream_id, block, flags & END_STREAM != 0)
+            return
+        self._block_stream = stream_id
+        self._block_end = flags & END_STREAM != 0
+        self._block = [block]
+
+    def _on_continuation(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if not self._block_stream:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION out of place")
+        self._block.append(payload)
+        if (
+            len(self._block) > self.limits.continuations + 1
+            or sum(map(len, self._block)) > self.limits.header_block
+        ):
+            raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too long")
+        if flags & END_HEADERS:
+            block = b"".join(self._block)
+            self._block_stream = 0
+            self._block = []
+            self.on_block(stream_id, block, self._block_end)
+
+    def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        """A whole header block; the two roles differ here."""
+        raise AssertionError
+
+    def decode(self, block: bytes) -> Fields:
+        """The fields of a block. Every block of a connection with a dynamic table passes here."""
+        return self._decoder.decode(block)

@@ -1,0 +1,116 @@
+"""The client role of an HTTP/2 connection: this end opens streams, the peer answers on them.
+
+Central is a client towards agents; an agent is one towards its API server.
+"""
+
+from mk8s_agent.wire.frames import (
+    DEFAULT_WINDOW,
+    ENABLE_PUSH,
+    HEADER_TABLE_SIZE,
+    INITIAL_WINDOW_SIZE,
+    MAX_FRAME_SIZE,
+    MAX_HEADER_LIST_SIZE,
+    MAX_STREAM_ID,
+    PREFACE,
+    ErrorCode,
+    RemoteProtocolError,
+    settings,
+    window_update,
+)
+from mk8s_agent.wire.http2 import Http2Connection
+from mk8s_agent.wire.limits import BufferBudget, Limits
+from mk8s_agent.wire.outbound import Transport
+from mk8s_agent.wire.stream import STAGED, Stream, part
+from mk8s_agent.wire.ticks import Ticks
+
+_LAST_STREAM = MAX_STREAM_ID - 2_000
+"""Stream ids are never reused; a connection that ran out of them drains long before the end."""
+
+
+class Http2Client(Http2Connection):
+    """Opens streams. Subclasses implement `on_response`."""
+
+    def __init__(
+        self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
+    ) -> None:
+        super().__init__(transport, ticks, limits, buffers)
+        self._put(
+            PREFACE
+            + settings(
+                {
+                    HEADER_TABLE_SIZE: limits.table_size,
+                    ENABLE_PUSH: 0,
+                    INITIAL_WINDOW_SIZE: limits.stream_window,
+                    MAX_FRAME_SIZE: limits.max_frame,
+                    MAX_HEADER_LIST_SIZE: limits.header_list,
+                }
+            )
+            + window_update(0, limits.connection_window - DEFAULT_WINDOW)
+        )
+
+    @property
+    def available(self) -> bool:
+        """Whether a new stream may be opened here."""
+        return (
+            self._settings_seen
+            and not self.draining
+            and not self.closed
+            and len(self.streams) < self.peer_max_streams
+            and self._next_stream < _LAST_STREAM
+        )
+
+    def stage(self) -> Stream:
+        """A stream without an id: its body waits until `open_staged` sends the head."""
+        return Stream(self, STAGED, -1, self.limits.stream_window)
+
+    def open_staged(self, stream: Stream, block: bytes) -> None:
+        """Sends the request head of a staged stream, and the part of the body that waited."""
+        stream.stream_id = self._next_stream
+        self._next_stream += 2
+        self.streams[stream.stream_id] = stream
+        stream.send_window = self._initial_window
+        end = stream.end_queued and not stream.pending_bytes
+        if end:
+            stream.pending = None
+        self.send_headers(stream, block, end)
+        if stream.pending is not None:
+            self._wait(stream)
+            if not self._blocked:
+                self._pump()
+
+    def discard_staged(self, stream: Stream) -> None:
+        """Forgets a staged stream whose head will not be sent."""
+        part(stream)
+        stream.local_closed = stream.remote_closed = True
+        self._drop_pending(stream)
+
+    def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        """A response head, or trailers. Blocks of streams that were reset here are dropped."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_not_idle(stream_id)
+            self._spend()
+            return
+        if stream.remote_closed:
+            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        if stream.head_received and end:
+            self._deliver(stream_id, b"", 0, True)
+        else:
+            stream.remote_closed = end
+            self.on_response(stream, block, end)
+            if end and stream.local_closed:
+                self._drop(stream)
+
+    def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
+        """A response head, possibly an informational one; sets `head_received` when it is not."""
+        raise AssertionError
+
+    def on_goaway(self, last_stream_id: int) -> None:
+        """Streams that the peer will not process may be tried again elsewhere."""
+        for stream in list(self.streams.values()):
+            if stream.stream_id > last_stream_id:
+                stream.local_closed = stream.remote_closed = True
+                peer = part(stream)
+                self._drop(stream)
+                if peer is not None:
+                    peer.connection.reset(peer, ErrorCode.REFUSED_STREAM)

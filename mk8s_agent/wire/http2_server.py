@@ -1,0 +1,85 @@
+"""The server role of an HTTP/2 connection: the peer opens streams, each with a request head.
+
+Central is a server towards kubectl; an agent is one towards central, although the agent dialled.
+"""
+
+from mk8s_agent.wire.frames import (
+    DEFAULT_WINDOW,
+    HEADER_TABLE_SIZE,
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_FRAME_SIZE,
+    MAX_HEADER_LIST_SIZE,
+    ErrorCode,
+    RemoteProtocolError,
+    rst_stream,
+    settings,
+    window_update,
+)
+from mk8s_agent.wire.http2 import Http2Connection
+from mk8s_agent.wire.limits import BufferBudget, Limits
+from mk8s_agent.wire.outbound import Transport
+from mk8s_agent.wire.stream import Fields, Stream
+from mk8s_agent.wire.ticks import Ticks
+
+
+class Http2Server(Http2Connection):
+    """Takes requests. Subclasses implement `on_request`."""
+
+    def __init__(
+        self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
+    ) -> None:
+        super().__init__(transport, ticks, limits, buffers)
+        self._preface_missing = True
+        self._next_stream = 2
+        self._put(
+            settings(
+                {
+                    HEADER_TABLE_SIZE: limits.table_size,
+                    MAX_CONCURRENT_STREAMS: limits.max_streams,
+                    INITIAL_WINDOW_SIZE: limits.stream_window,
+                    MAX_FRAME_SIZE: limits.max_frame,
+                    MAX_HEADER_LIST_SIZE: limits.header_list,
+                }
+            )
+            + window_update(0, limits.connection_window - DEFAULT_WINDOW)
+        )
+
+    def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        """A request head, or trailers, which are dropped."""
+        fields = self.decode(block)  # even a refused block: the decoder's table must follow
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self._on_trailers(stream, end)
+            return
+        if stream_id & 1 == 0:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's stream ids are odd")
+        if stream_id <= self._last_peer_stream:
+            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
+        self._last_peer_stream = stream_id
+        if self.draining or len(self.streams) >= self.limits.max_streams:
+            self._spend_reset()
+            self._put(rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
+            return
+        stream = Stream(self, stream_id, self._initial_window, self.limits.stream_window)
+        stream.remote_closed = end
+        self.streams[stream_id] = stream
+        self.on_request(stream, fields, end)
+
+    def _on_trailers(self, stream: Stream, end: bool) -> None:
+        if stream.remote_closed:
+            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        if not end:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
+        self._deliver(stream.stream_id, b"", 0, True)
+
+    def on_request(self, stream: Stream, fields: Fields, end: bool) -> None:
+        """A new stream with its request head; `end` when it has no body."""
+        raise AssertionError
+
+    def relay_head(
+        self, stream: Stream, block: bytes, end: bool, fields: Fields | None = None
+    ) -> None:
+        """Sends a response head as it is (see `Leg.relay_head`)."""
+        if not stream.local_closed:
+            self.send_headers(stream, block, end)

@@ -1,0 +1,88 @@
+"""What one connection may cost: windows, counts and budgets, as plain numbers with reasons.
+
+Built by the composition roots (central's `app`, the agent's `main`), read by `outbound`
+and `http2`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+HIGH_WATER: Final = 128 * KIB
+"""Bytes that may wait in a socket's write buffer. More adds latency to small responses that
+share the connection and buys no throughput."""
+
+QUANTUM: Final = 64 * KIB
+"""Bytes that one waiting stream may send before the next one has its turn."""
+
+SMALL: Final = 16 * KIB
+"""A first write of at most this size goes before streams that are already sending in bulk."""
+
+BUDGET_SECONDS: Final = 10.0
+"""How often the budgets below are refilled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What this end advertises and enforces on one HTTP/2 connection."""
+
+    stream_window: int = 256 * KIB
+    """Bytes a peer may send on a stream before they were handed on (RFC 9113, 5.2)."""
+
+    connection_window: int = 32 * MIB
+    """Bytes a peer may send on all streams; given back on receipt, so it never stalls a stream."""
+
+    max_frame: int = 64 * KIB
+    """Largest frame accepted. Larger ones delay the small frames behind them."""
+
+    table_size: int = 0
+    """HPACK dynamic table. 0 on tunnels and towards API servers, where blocks are relayed."""
+
+    max_streams: int = 100
+    """Streams a peer may have open at once (kube-apiserver since 1.29 and Envoy's edge: 100)."""
+
+    header_list: int = 192 * KIB
+    """Decoded size that ends the connection; smaller excesses are answered with 431."""
+
+    header_block: int = 192 * KIB
+    """Encoded bytes of one header block, all CONTINUATION frames together."""
+
+    continuations: int = 16
+    """CONTINUATION frames of one block (CVE-2024-27316 and its kin)."""
+
+    resets: int = 200
+    """Streams that may be reset within a budget period (CVE-2023-44487, CVE-2025-8671)."""
+
+    control_frames: int = 2_000
+    """PING, SETTINGS, PRIORITY, empty DATA and the like within a budget period; every DATA frame
+    sent adds one, since a WINDOW_UPDATE is owed for it."""
+
+    write_seconds: float = 60.0
+    """How long a peer may take to read nothing while data waits for it."""
+
+
+FRONT: Final = Limits(table_size=4096, connection_window=4 * MIB)
+"""Towards kubectl and the like."""
+
+TUNNEL: Final = Limits(max_streams=20_000, resets=1 << 30, control_frames=100_000)
+"""Between central and an agent: resets of many users' watches are ordinary here."""
+
+API_SERVER: Final = Limits(
+    max_streams=0, resets=1 << 30, control_frames=100_000, header_list=MIB, header_block=MIB
+)
+"""From an agent to its API server, which cannot open streams."""
+
+
+class BufferBudget:
+    """Bytes that wait for slow readers in the whole process, with a cap on the sum."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int = 512 * MIB) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def __repr__(self) -> str:
+        return f"<BufferBudget {self.used} of {self.limit} bytes>"

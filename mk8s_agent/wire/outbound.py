@@ -1,0 +1,287 @@
+"""The sending half of an HTTP/2 connection: windows, waiting streams, one write per tick.
+
+`http2.Http2Connection` adds the receiving half. Data is never copied here: a relayed body leaves
+as the slices in which it arrived, behind new nine-byte headers, and neighbours of one stream
+grow into one frame.
+"""
+
+from collections import deque
+from typing import Protocol
+
+from mk8s_agent.wire.frames import (
+    CONTINUATION,
+    DATA,
+    DEFAULT_MAX_FRAME,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    ErrorCode,
+    frame,
+    frame_header,
+    window_update,
+)
+from mk8s_agent.wire.limits import HIGH_WATER, QUANTUM, SMALL, BufferBudget, Limits
+from mk8s_agent.wire.stream import STAGED, Bytes, Stream
+from mk8s_agent.wire.ticks import Ticks
+
+
+class Transport(Protocol):
+    """The socket of a connection, as `wire.transport` implements it."""
+
+    def write(self, data: bytes) -> bool:
+        """Queues bytes for the socket; True when so many wait that the writer should pause."""
+
+    def close(self) -> None:
+        """Closes once everything written has left."""
+
+    def abort(self) -> None:
+        """Closes at once."""
+
+
+class Outbound:
+    """What an HTTP/2 connection sends.
+
+    A stream whose bytes do not fit its window, the connection's window or the socket's buffer
+    waits in a round robin. What waits is bounded by the windows its sender was given and, over
+    all connections, by the `BufferBudget`.
+    """
+
+    def __init__(
+        self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
+    ) -> None:
+        self.transport = transport
+        self.limits = limits
+        self.streams: dict[int, Stream] = {}
+        self.closed = False
+        self._ticks = ticks
+        self._buffers = buffers
+        self._out: list[Bytes] = []
+        self._out_bytes = 0
+        self._marked = False
+        self._blocked = False
+        self._progress = True
+        self._send_window = DEFAULT_WINDOW
+        self._initial_window = DEFAULT_WINDOW
+        self._peer_max_frame = DEFAULT_MAX_FRAME
+        self._waiting: deque[Stream] = deque()
+        self._control_budget = limits.control_frames
+        # the DATA frame at the end of _out that may still grow: its stream, index and size
+        self._open_stream = 0
+        self._open_index = 0
+        self._open_size = 0
+
+    # -- what the tick writes
+
+    def flush(self) -> None:
+        """Writes all queued frames at once; called by `Ticks` at the end of a tick."""
+        self._marked = False
+        out = self._out
+        if not out or self.closed:
+            return
+        self._out = []
+        self._out_bytes = 0
+        self._open_stream = 0
+        self._blocked = self.transport.write(b"".join(out))
+        self._progress = True
+        if self._waiting and not self._blocked:
+            self._pump()
+
+    def writable(self) -> None:
+        """The socket's buffer has drained; called by the transport."""
+        self._blocked = False
+        self._progress = True
+        if self._waiting:
+            self._pump()
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+        self._open_stream = 0
+        if not self._marked:
+            self._mark()
+
+    def _mark(self) -> None:
+        self._marked = True
+        self._ticks.mark(self)
+
+    # -- heads
+
+    def send_headers(self, stream: Stream, block: bytes, end: bool) -> None:
+        """Sends a header block on an open stream, in CONTINUATION frames where it is long."""
+        size = len(block)
+        most = self._peer_max_frame
+        closing = END_STREAM if end else 0
+        if size <= most:
+            flags = END_HEADERS | closing
+            self._put(frame_header(size, HEADERS, flags, stream.stream_id) + block)
+        else:
+            self._put(frame(HEADERS, closing, stream.stream_id, block[:most]))
+            for start in range(most, size, most):
+                flags = END_HEADERS if start + most >= size else 0
+                part = block[start : start + most]
+                self._put(frame(CONTINUATION, flags, stream.stream_id, part))
+        if end:
+            self._finish_sending(stream)
+
+    # -- bodies
+
+    def send_data(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
+        """Sends or queues `size` bytes of a body (see `Leg.send_data`)."""
+        if stream.local_closed or stream.end_queued:
+            return
+        if (
+            stream.pending is None
+            and size <= stream.send_window
+            and size <= self._send_window
+            and not self._blocked
+        ):
+            self._emit(stream, data, size, end)
+            if self._out_bytes > HIGH_WATER:
+                self._blocked = True
+            return
+        self._queue(stream, data, size, end)
+
+    def _queue(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
+        if self._buffers.used + size > self._buffers.limit:
+            self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
+            return
+        if stream.pending is None:
+            stream.pending = deque()
+        if size:
+            stream.pending.append(data)
+            stream.pending_bytes += size
+            self._buffers.used += size
+        stream.end_queued = end
+        if stream.stream_id == STAGED:
+            return
+        self._wait(stream)
+        if not self._blocked:
+            self._pump()
+
+    def _wait(self, stream: Stream) -> None:
+        """Gives the stream a place in the round robin; a short first answer goes in front."""
+        if stream.waiting:
+            return
+        stream.waiting = True
+        if stream.sent == 0 and stream.pending_bytes <= SMALL:
+            self._waiting.appendleft(stream)
+        else:
+            self._waiting.append(stream)
+
+    def _pump(self) -> None:
+        """Lets waiting streams send in turn while the windows and the socket take it."""
+        waiting = self._waiting
+        turns = len(waiting)
+        while turns and not self._blocked:
+            turns -= 1
+            stream = waiting.popleft()
+            stream.waiting = False
+            if stream.pending is None:
+                continue
+            if self._send_pending(stream, stream.pending):
+                waiting.append(stream)
+                stream.waiting = True
+                turns += self._send_window > 0
+            if self._out_bytes > HIGH_WATER:
+                self._blocked = True
+
+    def _send_pending(self, stream: Stream, pending: deque[Bytes]) -> bool:
+        """One stream's turn. True when it has more to send and its own window allows it."""
+        quota = QUANTUM
+        while pending and quota > 0:
+            window = min(stream.send_window, self._send_window)
+            if window <= 0:
+                return stream.send_window > 0
+            data = pending.popleft()
+            size = len(data)
+            if size > window:
+                view = memoryview(data)
+                pending.appendleft(view[window:])
+                data, size = view[:window], window
+            stream.pending_bytes -= size
+            self._buffers.used -= size
+            quota -= size
+            self._emit(stream, data, size, stream.end_queued and not pending)
+        if pending:
+            return True
+        stream.pending = None
+        if stream.end_queued and not stream.local_closed:
+            self._emit(stream, b"", 0, True)
+        return False
+
+    def _emit(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
+        """Puts DATA out. The windows were checked; the sender gets its credit back."""
+        stream.send_window -= size
+        self._send_window -= size
+        stream.sent += size
+        self._control_budget += 1
+        closing = END_STREAM if end else 0
+        if self._open_stream == stream.stream_id and (
+            self._open_size + size <= self._peer_max_frame
+        ):
+            self._grow(stream, data, size, closing)
+        elif size <= self._peer_max_frame:
+            self._start_frame(stream, data, size, closing)
+        else:
+            self._emit_in_frames(stream, memoryview(data), size, closing)
+        peer = stream.peer
+        if peer is not None and size:
+            peer.connection.grant(peer, size)
+        if end:
+            self._finish_sending(stream)
+
+    def _start_frame(self, stream: Stream, data: Bytes, size: int, closing: int) -> None:
+        out = self._out
+        self._open_stream = stream.stream_id
+        self._open_index = len(out)
+        self._open_size = size
+        out.append(frame_header(size, DATA, closing, stream.stream_id))
+        if size:
+            out.append(data)
+        self._out_bytes += size + 9
+        if not self._marked:
+            self._mark()
+
+    def _grow(self, stream: Stream, data: Bytes, size: int, closing: int) -> None:
+        self._open_size += size
+        header = frame_header(self._open_size, DATA, closing, stream.stream_id)
+        self._out[self._open_index] = header
+        if size:
+            self._out.append(data)
+        self._out_bytes += size
+
+    def _emit_in_frames(self, stream: Stream, view: memoryview, size: int, closing: int) -> None:
+        most = self._peer_max_frame
+        last = (size - 1) // most * most
+        header = frame_header(most, DATA, 0, stream.stream_id)
+        for start in range(0, last, most):
+            self._out.append(header)
+            self._out.append(view[start : start + most])
+        self._out_bytes += last + 9 * (last // most)
+        self._start_frame(stream, view[last:], size - last, closing)
+
+    def _drop_pending(self, stream: Stream) -> None:
+        if stream.pending is not None:
+            stream.pending = None
+            self._buffers.used -= stream.pending_bytes
+            stream.pending_bytes = 0
+
+    # -- credit
+
+    def grant(self, stream: Stream, size: int) -> None:
+        """Gives window back on `stream` in large steps (see `Leg.grant`)."""
+        stream.credit += size
+        if stream.credit >= self.limits.stream_window >> 1 and not stream.remote_closed:
+            self._put(window_update(stream.stream_id, stream.credit))
+            stream.receive_window += stream.credit
+            stream.credit = 0
+
+    # -- the receiving half implements these
+
+    def _finish_sending(self, stream: Stream) -> None:
+        raise AssertionError
+
+    def end_both(self, stream: Stream, code: int) -> None:
+        """Ends a stream and its peer because this end cannot go on with it."""
+        raise AssertionError

@@ -1,0 +1,101 @@
+"""One half of a relayed request: a stream on one connection, joined to its peer on another."""
+
+from collections import deque
+from typing import Any, Final, Protocol
+
+Bytes = bytes | memoryview
+
+STAGED: Final = 0
+"""The id of a stream whose head has not been sent yet; its body waits in `pending`."""
+
+
+class Leg(Protocol):
+    """What a stream's connection must answer, whichever protocol it speaks.
+
+    HTTP/2 connections, HTTP/1.1 connections, the control channel and body stages are legs.
+    A leg never blocks: what it cannot send now it queues, bounded by the window that
+    was given to the sender.
+    """
+
+    def relay_head(
+        self, stream: "Stream", block: bytes, end: bool, fields: "Fields | None" = None
+    ) -> None:
+        """Sends a response head; `block` is stateless HPACK, `fields` the same decoded."""
+
+    def send_data(self, stream: "Stream", data: Bytes, size: int, end: bool) -> None:
+        """Sends `size` bytes of body on `stream`, the last ones when `end`."""
+
+    def grant(self, stream: "Stream", size: int) -> None:
+        """`size` bytes that arrived on `stream` were handed on: its sender may send more."""
+
+    def reset(self, stream: "Stream", code: int) -> None:
+        """Ends `stream` at once because its peer ended with the HTTP/2 error `code`."""
+
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class Stream:
+    """State of one half. `peer` is the other half; None until it is staged, or after it ended."""
+
+    __slots__ = (
+        "connection",
+        "credit",
+        "end_queued",
+        "exchange",
+        "head_received",
+        "length_left",
+        "local_closed",
+        "peer",
+        "pending",
+        "pending_bytes",
+        "receive_window",
+        "received",
+        "remote_closed",
+        "send_window",
+        "sent",
+        "stream_id",
+        "waiting",
+    )
+
+    def __init__(
+        self, connection: Any, stream_id: int, send_window: int, receive_window: int
+    ) -> None:
+        self.connection: Any = connection  # a Leg; Any spares a call through the protocol's checks
+        self.stream_id = stream_id
+        self.send_window = send_window
+        self.receive_window = receive_window
+        self.peer: Stream | None = None
+        self.exchange: Any = None
+        """What the owner of the corridor keeps about the request; the wire never looks at it."""
+        self.pending: deque[Bytes] | None = None
+        self.pending_bytes = 0
+        self.end_queued = False
+        self.waiting = False
+        self.local_closed = False
+        self.remote_closed = False
+        self.head_received = False
+        self.credit = 0
+        self.sent = 0
+        self.received = 0
+        self.length_left = -1
+        """Body bytes that content-length still promises; -1 when it promised nothing."""
+
+    def __repr__(self) -> str:
+        closed = ("L" if self.local_closed else "-") + ("R" if self.remote_closed else "-")
+        return f"<Stream {self.stream_id} {closed} pending={self.pending_bytes}>"
+
+
+def join(front: Stream, back: Stream) -> None:
+    """Makes two halves each other's peer."""
+    front.peer = back
+    back.peer = front
+
+
+def part(stream: Stream) -> Stream | None:
+    """Parts a half from its peer and returns that peer, if there still was one."""
+    peer = stream.peer
+    stream.peer = None
+    if peer is not None:
+        peer.peer = None
+    return peer

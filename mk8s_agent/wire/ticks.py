@@ -1,0 +1,53 @@
+"""One flush per connection and loop tick, and one second hand for all deadlines.
+
+Every connection that has output marks itself; at the end of the tick the hooks run first (central
+writes its audit rows there, before any stream head leaves), then each marked connection
+joins its output into one write.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Flushable(Protocol):
+    """A connection as its `Ticks` sees it."""
+
+    def flush(self) -> None:
+        """Writes what was queued since the last tick."""
+
+
+class Ticks:
+    """Collects the connections that were touched in this loop tick.
+
+    Args:
+        call_soon: the loop's `call_soon`; tests pass a list's `append`.
+    """
+
+    __slots__ = ("_call_soon", "_dirty", "_scheduled", "before_flush")
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._dirty: list[Flushable] = []
+        self._scheduled = False
+        self.before_flush: list[Callable[[], None]] = []
+
+    def mark(self, connection: Flushable) -> None:
+        """`connection` has output: flush it at the end of this tick."""
+        self._dirty.append(connection)
+        if not self._scheduled:
+            self.schedule()
+
+    def schedule(self) -> None:
+        """Makes the end of this tick happen although nothing is marked yet."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self.run)
+
+    def run(self) -> None:
+        """The end of a tick. Output that the hooks cause still leaves in the same tick."""
+        for hook in self.before_flush:
+            hook()
+        self._scheduled = False
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()

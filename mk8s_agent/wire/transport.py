@@ -1,0 +1,296 @@
+"""Sockets for the sans-io connections: TLS by MemoryBIO, or plain for a private Unix socket.
+
+One receive buffer is shared by all connections of the process: what arrives is decrypted and
+handled before the loop reads again. TLS is done here and not by the loop, because uvloop's own TLS
+transport collapses on bulk uploads after an upgrade.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from mk8s_agent.wire.limits import HIGH_WATER
+
+log = logging.getLogger(__name__)
+
+_BUFFER: Final = memoryview(bytearray(256 * 1024))
+_RECORD: Final = 16 * 1024  # one read of an SSLObject returns at most one record
+_JOIN_ABOVE: Final = 4096  # more ciphertext than this waits: decrypt it all before handing it on
+
+
+class Connection(Protocol):
+    """What a transport drives."""
+
+    def receive(self, data: bytes) -> None:
+        """Plain bytes arrived."""
+
+    def writable(self) -> None:
+        """The write buffer has drained after `write` returned True."""
+
+    def connection_lost(self) -> None:
+        """The socket is gone."""
+
+
+MakeConnection = Callable[["SocketTransport"], Connection | None]
+"""Called once the socket is ready (after the TLS handshake); None refuses it."""
+
+
+class SocketTransport(asyncio.BufferedProtocol):
+    """A plain socket; `TlsTransport` adds encryption."""
+
+    def __init__(self, make: MakeConnection) -> None:
+        self.connection: Connection | None = None
+        self.closing = False
+        self.peer_address = ""
+        self._make: MakeConnection | None = make
+        self._socket: Any = None
+        self._full = False
+
+    # -- called by the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection is there."""
+        self._socket = transport
+        self._socket.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)
+        peer = transport.get_extra_info("peername")
+        self.peer_address = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._opened()
+
+    def _opened(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        make, self._make = self._make, None
+        assert make is not None
+        self.connection = make(self)
+        if self.connection is None:
+            self.close()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """One buffer for all: it is emptied before the loop reads from another socket."""
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes arrived in the buffer."""
+        self._received(bytes(_BUFFER[:nbytes]))
+
+    def _received(self, data: bytes) -> None:
+        """Hands bytes on. An error in the connection's code costs this connection only."""
+        connection = self.connection
+        if connection is None or self.closing:
+            return
+        try:
+            connection.receive(data)
+        except Exception:
+            log.exception("connection.crashed peer=%r", connection)
+            self.abort()
+
+    def pause_writing(self) -> None:
+        """More than HIGH_WATER bytes wait in the socket's buffer."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The socket's buffer has drained."""
+        self._full = False
+        if self.connection is not None:
+            self.connection.writable()
+
+    def eof_received(self) -> bool:
+        """The peer closed its side; HTTP has no use for a half-open connection."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone."""
+        self.closing = True
+        self._make = None
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.connection_lost()
+
+    # -- called by the connection
+
+    def write(self, data: bytes) -> bool:
+        """Sends bytes; True when the caller should wait for `writable`."""
+        if not self.closing:
+            self._socket.write(data)
+        return self._full
+
+    def pause_reading(self) -> None:
+        """Stops reading: what arrives stays in the kernel and slows the sender down."""
+        if not self.closing:
+            self._socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Reads again after `pause_reading`."""
+        if not self.closing:
+            self._socket.resume_reading()
+
+    def close(self) -> None:
+        """Closes once everything written has left."""
+        if not self.closing:
+            self.closing = True
+            self._socket.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self.closing = True
+        self._socket.abort()
+
+
+class TlsTransport(SocketTransport):
+    """A socket with TLS on it.
+
+    Args:
+        make: builds the connection after the handshake.
+        handshake_seconds: time for the whole handshake, then the socket is closed.
+    """
+
+    def __init__(self, make: MakeConnection, handshake_seconds: float = 10.0) -> None:
+        super().__init__(make)
+        self.failure: str = ""
+        self._seconds = handshake_seconds
+        self._deadline: asyncio.TimerHandle | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        self._shaken = False
+
+    @property
+    def protocol(self) -> str:
+        """The negotiated ALPN protocol; "" without one."""
+        return (self._tls.selected_alpn_protocol() or "") if self._tls is not None else ""
+
+    def peer_certificate(self) -> bytes:
+        """The peer's verified certificate in DER; b"" when it showed none."""
+        return (self._tls.getpeercert(binary_form=True) or b"") if self._tls is not None else b""
+
+    def begin(self, context: ssl.SSLContext, server_name: str | None, *, server: bool) -> None:
+        """Starts the handshake; `server_name` is the name to verify when this end is the client."""
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server, server_hostname=server_name
+        )
+
+    def _opened(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._seconds, self._too_slow)
+        self._hello()
+
+    def _hello(self) -> None:
+        """The first thing after connecting: a client speaks, a server waits."""
+
+    def _too_slow(self) -> None:
+        self.failure = "the TLS handshake took too long"
+        self.abort()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Ciphertext arrived in the shared buffer."""
+        self._incoming.write(_BUFFER[:nbytes])
+        if self._shaken:
+            self._decrypt()
+        elif self._tls is not None:
+            self._handshake()
+
+    def _handshake(self) -> None:
+        assert self._tls is not None
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            self.failure = str(error)
+            self._flush()  # the alert tells the peer why
+            self._socket.close()
+            return
+        self._shaken = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._flush()
+        self._start()
+        self._decrypt()
+
+    def _decrypt(self) -> None:
+        assert self._tls is not None
+        incoming, pending, read = self._incoming, self._tls.pending, self._tls.read
+        try:
+            while (incoming.pending or pending()) and not self.closing:
+                data = read(_RECORD)
+                if not data:
+                    self.close()
+                    return
+                if incoming.pending > _JOIN_ABOVE:
+                    data = self._decrypt_all(data)
+                self._received(data)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self.failure = str(error)
+            self.abort()
+        if self._outgoing.pending:
+            self._flush()
+
+    def _decrypt_all(self, first: bytes) -> bytes:
+        """Joins all records that wait: fewer, larger pieces for the frame reader."""
+        assert self._tls is not None
+        pieces = [first]
+        try:
+            while self._incoming.pending or self._tls.pending():
+                piece = self._tls.read(_RECORD)
+                if not piece:
+                    break
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            pass
+        return b"".join(pieces)
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data and self._socket is not None:
+            self._socket.write(data)
+
+    def write(self, data: bytes) -> bool:
+        """Encrypts and sends; True when the caller should wait for `writable`."""
+        if not self.closing and self._tls is not None:
+            self._tls.write(data)
+            self._socket.write(self._outgoing.read())
+        return self._full
+
+    def close(self) -> None:
+        """Says close_notify and closes once everything written has left."""
+        if self.closing:
+            return
+        if self._shaken and self._tls is not None:
+            with contextlib.suppress(ssl.SSLError):  # the peer's close_notify is not waited for
+                self._tls.unwrap()
+            self._flush()
+        super().close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if error is not None and not self.failure:
+            self.failure = str(error)
+        super().connection_lost(error)
+
+
+class TlsClientTransport(TlsTransport):
+    """The dialling side of TLS."""
+
+    def __init__(
+        self,
+        make: MakeConnection,
+        context: ssl.SSLContext,
+        server_name: str,
+        handshake_seconds: float = 10.0,
+    ) -> None:
+        super().__init__(make, handshake_seconds)
+        self._context = context
+        self._server_name = server_name
+
+    def _hello(self) -> None:
+        self.begin(self._context, self._server_name, server=False)
+        self._handshake()
