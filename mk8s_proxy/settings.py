@@ -136,7 +136,7 @@ class Settings:
     data_dir: Path = Path()
     """Private folder for the database, server key and journal. By default /var/lib/mk8s for
     root, else ~/.local/share/mk8s-central."""
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
     """sqlite:///FILE or postgresql://...; by default central.db in ``data_dir``."""
     admin_listen: str = "127.0.0.1:8081"
     """Health and metrics; keep it on a loopback or otherwise protected address. "" is off."""
