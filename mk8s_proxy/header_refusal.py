@@ -67,7 +67,7 @@ REASONS: Final = frozenset(_REASONS)
 """Every reason code a `HeaderRefusal` can carry."""
 
 
-class HeaderRefusal(Exception):  # noqa: N818 - an answer to the client, not a fault of ours
+class HeaderRefusal(Exception):
     """A request head that mk8s does not take; nothing was sent to a cluster.
 
     Args:
