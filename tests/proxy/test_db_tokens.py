@@ -1,0 +1,215 @@
+"""Credentials that work once, raced on both databases."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mk8s_proxy.db import clusters, tokens, users
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import (
+    Expired,
+    JoinTokenExpired,
+    JoinTokenUsed,
+    NotFound,
+    RefreshReused,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=15)
+
+
+@pytest.fixture
+async def cluster_id(database: Database) -> str:
+    return (await clusters.create_cluster(database, "prod")).id
+
+
+@pytest.fixture
+async def user_id(database: Database) -> str:
+    return (await users.create_user(database, "dev@example.com", "Dev", None)).id
+
+
+async def join_token(database: Database, cluster_id: str, token_hash: str = "j1") -> None:
+    await tokens.store_join_token(database, cluster_id, token_hash, "root@example.com", LATER)
+
+
+async def refresh_token(database: Database, user_id: str, token_hash: str = "r1") -> None:
+    await tokens.store_refresh(
+        database, family_id="login-1", user_id=user_id, token_hash=token_hash, expires_at=LATER
+    )
+
+
+async def test_join_token_names_its_cluster(database: Database, cluster_id: str) -> None:
+    await join_token(database, cluster_id)
+
+    joined = await tokens.use_join_token(database, "j1", NOW)
+
+    assert (joined.cluster_id, joined.cluster_name) == (cluster_id, "prod")
+    assert joined.created_by == "root@example.com"
+
+
+async def test_join_token_replay_is_refused(database: Database, cluster_id: str) -> None:
+    await join_token(database, cluster_id)
+    await tokens.use_join_token(database, "j1", NOW)
+
+    with pytest.raises(JoinTokenUsed, match="used already") as refusal:
+        await tokens.use_join_token(database, "j1", NOW)
+    assert refusal.value.cluster_id == cluster_id
+
+
+async def test_two_racing_joins_exactly_one_wins(database: Database, cluster_id: str) -> None:
+    for number in range(5):
+        token_hash = f"race-{number}"
+        await join_token(database, cluster_id, token_hash)
+
+        results = await asyncio.gather(
+            *(tokens.use_join_token(database, token_hash, NOW) for _ in range(4)),
+            return_exceptions=True,
+        )
+
+        won = [result for result in results if isinstance(result, tokens.JoinRecord)]
+        lost = [result for result in results if isinstance(result, JoinTokenUsed)]
+        assert (len(won), len(lost)) == (1, 3), results
+
+
+async def test_expired_join_token_is_refused(database: Database, cluster_id: str) -> None:
+    await join_token(database, cluster_id)
+
+    with pytest.raises(JoinTokenExpired, match="expired"):
+        await tokens.use_join_token(database, "j1", LATER)
+
+
+async def test_unknown_join_token_is_refused(database: Database) -> None:
+    with pytest.raises(NotFound, match="join token"):
+        await tokens.use_join_token(database, "guess", NOW)
+
+
+async def test_join_token_of_a_removed_cluster_is_refused(
+    database: Database, cluster_id: str
+) -> None:
+    await join_token(database, cluster_id)
+    await clusters.delete_cluster(database, cluster_id)
+
+    with pytest.raises(NotFound):
+        await tokens.use_join_token(database, "j1", NOW)
+    with pytest.raises(NotFound, match="cluster"):
+        await join_token(database, cluster_id, "j2")
+
+
+async def test_refresh_token_works_once(database: Database, user_id: str) -> None:
+    await refresh_token(database, user_id)
+
+    used = await tokens.use_refresh(database, "r1", NOW)
+
+    assert (used.family_id, used.user_id, used.expires_at) == ("login-1", user_id, LATER)
+
+
+async def test_stolen_refresh_token_ends_the_whole_login(database: Database, user_id: str) -> None:
+    await refresh_token(database, user_id, "r1")
+    await tokens.use_refresh(database, "r1", NOW)
+    await refresh_token(database, user_id, "r2")
+
+    with pytest.raises(RefreshReused) as refusal:
+        await tokens.use_refresh(database, "r1", NOW)
+
+    assert (refusal.value.family_id, refusal.value.user_id) == ("login-1", user_id)
+    with pytest.raises(RefreshReused):
+        await tokens.use_refresh(database, "r2", NOW)
+
+
+async def test_two_racing_refreshes_one_wins_and_the_family_ends(
+    database: Database, user_id: str
+) -> None:
+    await refresh_token(database, user_id, "r1")
+
+    results = await asyncio.gather(
+        *(tokens.use_refresh(database, "r1", NOW) for _ in range(2)), return_exceptions=True
+    )
+
+    won = [result for result in results if isinstance(result, tokens.RefreshRecord)]
+    lost = [result for result in results if isinstance(result, RefreshReused)]
+    assert (len(won), len(lost)) == (1, 1), results
+    with pytest.raises(RefreshReused):
+        await refresh_token(database, user_id, "next")
+
+
+async def test_winner_of_a_race_with_a_thief_keeps_nothing(
+    database: Database, user_id: str
+) -> None:
+    """Whatever the order of the winner's insert and the loser's revocation, no token survives."""
+    for number in range(5):
+        family = f"login-{number}"
+        first, second = f"{family}-first", f"{family}-second"
+        arguments = {"family_id": family, "user_id": user_id, "expires_at": LATER}
+        await tokens.store_refresh(database, token_hash=first, **arguments)
+        await tokens.use_refresh(database, first, NOW)
+
+        await asyncio.gather(
+            tokens.store_refresh(database, token_hash=second, **arguments),
+            tokens.use_refresh(database, first, NOW),
+            return_exceptions=True,
+        )
+
+        with pytest.raises((RefreshReused, NotFound)):
+            await tokens.use_refresh(database, second, NOW)
+
+
+async def test_expired_refresh_token_is_refused_without_revoking(
+    database: Database, user_id: str
+) -> None:
+    await refresh_token(database, user_id)
+
+    with pytest.raises(Expired, match="log in again"):
+        await tokens.use_refresh(database, "r1", LATER)
+
+    assert (await tokens.use_refresh(database, "r1", NOW)).user_id == user_id
+
+
+async def test_unknown_refresh_token_is_refused(database: Database) -> None:
+    with pytest.raises(NotFound):
+        await tokens.use_refresh(database, "guess", NOW)
+    with pytest.raises(NotFound):
+        await tokens.family_of(database, "guess")
+
+
+async def test_logout_ends_the_family(database: Database, user_id: str) -> None:
+    await refresh_token(database, user_id)
+    family_id, owner = await tokens.family_of(database, "r1")
+
+    await tokens.revoke_family(database, family_id)
+
+    assert owner == user_id
+    with pytest.raises(RefreshReused):
+        await tokens.use_refresh(database, "r1", NOW)
+
+
+async def test_revoked_and_unknown_certificates_are_refused(
+    database: Database, cluster_id: str
+) -> None:
+    await tokens.record_certificate(database, "a1", cluster_id, LATER)
+    await tokens.record_certificate(database, "b2", "another-cluster", LATER)
+    assert not await tokens.is_serial_revoked(database, "a1")
+    assert await tokens.is_serial_revoked(database, "never-recorded")
+
+    assert await tokens.revoke_certificates(database, cluster_id, now=NOW) == ["a1"]
+
+    assert await tokens.is_serial_revoked(database, "a1")
+    assert not await tokens.is_serial_revoked(database, "b2")
+    assert await tokens.list_revoked(database, now=NOW) == frozenset({"a1"})
+    assert await tokens.list_revoked(database, now=LATER) == frozenset()
+    assert await tokens.revoke_certificates(database, cluster_id) == []
+
+
+async def test_removing_a_cluster_revokes_its_agents(database: Database, cluster_id: str) -> None:
+    await tokens.record_certificate(database, "a1", cluster_id, LATER)
+
+    await clusters.delete_cluster(database, cluster_id)
+
+    assert await tokens.is_serial_revoked(database, "a1")
+
+
+async def test_times_must_have_a_zone(database: Database, cluster_id: str) -> None:
+    naive = NOW.replace(tzinfo=None)
+
+    with pytest.raises(Exception, match="aware times only"):
+        await tokens.record_certificate(database, "a1", cluster_id, naive)
