@@ -39,7 +39,7 @@ _PLAIN_KEY_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-.")
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
-class ImpersonationRefused(Exception):  # noqa: N818  a refusal is an answer, not a fault
+class ImpersonationRefused(Exception):
     """The identity that arrived is not one to act as; nothing may be sent to the API server."""
 
 
