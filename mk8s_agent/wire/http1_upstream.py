@@ -127,12 +127,15 @@ class Http1Upstream(Http1Leg):
         self._head_bytes += 0 if self._head_done else len(data)
         try:
             self._parser.feed_data(data)
-            if not self._head_done and self._head_bytes > _HEAD_BYTES:
-                raise UpstreamError("the head is too long")
+            self._check_head_size()
         except httptools.HttpParserUpgrade as switched:
             self._after_switch(data[switched.args[0] :])
         except (httptools.HttpParserError, UpstreamError) as error:
             self._fail(f"invalid answer: {error}")
+
+    def _check_head_size(self) -> None:
+        if not self._head_done and self._head_bytes > _HEAD_BYTES:
+            raise UpstreamError("the head is too long")
 
     def _after_switch(self, data: bytes) -> None:
         """httptools stopped at an upgrade; `data` came behind the head."""

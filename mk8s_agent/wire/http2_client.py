@@ -59,6 +59,11 @@ class Http2Client(Http2Connection):
             and self._next_stream < _LAST_STREAM
         )
 
+    @property
+    def starting(self) -> bool:
+        """The peer's first SETTINGS have not arrived yet."""
+        return not self._settings_seen and not self.closed
+
     def stage(self) -> Stream:
         """A stream without an id: its body waits until `open_staged` sends the head."""
         return Stream(self, STAGED, -1, self.limits.stream_window)
@@ -93,7 +98,7 @@ class Http2Client(Http2Connection):
             return
         if stream.remote_closed:
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
-        if stream.head_received and end:
+        if stream.head_passed and end:
             self._deliver(stream_id, b"", 0, True)
         else:
             stream.remote_closed = end
@@ -102,7 +107,7 @@ class Http2Client(Http2Connection):
                 self._drop(stream)
 
     def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
-        """A response head, possibly an informational one; sets `head_received` when it is not."""
+        """A response head, possibly an informational one; sets `head_passed` when it is not."""
         raise AssertionError
 
     def on_goaway(self, last_stream_id: int) -> None:

@@ -82,4 +82,5 @@ class Http2Server(Http2Connection):
     ) -> None:
         """Sends a response head as it is (see `Leg.relay_head`)."""
         if not stream.local_closed:
+            stream.head_passed = True
             self.send_headers(stream, block, end)

@@ -43,7 +43,7 @@ class Stream:
         "credit",
         "end_queued",
         "exchange",
-        "head_received",
+        "head_passed",
         "length_left",
         "local_closed",
         "peer",
@@ -74,7 +74,8 @@ class Stream:
         self.waiting = False
         self.local_closed = False
         self.remote_closed = False
-        self.head_received = False
+        self.head_passed = False
+        """A final response head went through here."""
         self.credit = 0
         self.sent = 0
         self.received = 0

@@ -1,0 +1,291 @@
+"""From the agent to its API server: HTTP/2 pooled; HTTP/1.1 for upgrades, or where there is no h2.
+
+`mk8s_agent.tunnel` hands each request to `ApiServer.forward`; answers go back by
+themselves, since the two streams are joined.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from mk8s_agent.credentials import ApiServerCredentials, CredentialsGone
+from mk8s_agent.request import Request
+from mk8s_agent.wire import hpack_codec, tls
+from mk8s_agent.wire.dial import DialError, dial_tls
+from mk8s_agent.wire.http1_upstream import Http1Upstream
+from mk8s_agent.wire.http2_client import Http2Client
+from mk8s_agent.wire.limits import API_SERVER, BufferBudget
+from mk8s_agent.wire.outbound import Transport
+from mk8s_agent.wire.stream import Stream, join
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_agent.wire.transport import TlsTransport
+from mk8s_agent.wire.waiting import WaitingRoom
+
+log = logging.getLogger(__name__)
+
+_MAX_WAITING: Final = 10_000
+_IDLE_HTTP1: Final = 8
+_FINAL_STATUSES: Final = frozenset(range(0x88, 0x8F))
+"""First bytes of blocks whose status has an index: 200, 204, 206, 304, 400, 404 and 500."""
+
+Answer = Callable[[Stream, int, str], None]
+"""Answers a stream of the tunnel with an error of the agent's own."""
+
+
+class ApiServerHttp2(Http2Client):
+    """One HTTP/2 connection to the API server; answers are relayed without a look inside."""
+
+    def __init__(self, transport: Transport, server: "ApiServer") -> None:
+        super().__init__(transport, server.ticks, API_SERVER, server.buffers)
+        self._server = server
+
+    def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
+        """Passes a response head to the tunnel."""
+        fields = None
+        if block[:1] and block[0] not in _FINAL_STATUSES:
+            fields = self.decode(block)
+            if fields[:1] and fields[0][1].startswith(b"1"):  # informational: not for the client
+                return
+        stream.head_passed = True
+        peer = stream.peer
+        if peer is not None:
+            peer.connection.relay_head(peer, block, end, fields)
+
+    def on_ready(self) -> None:
+        """The API server's settings arrived: streams can be opened."""
+        self._server.serve_waiting()
+
+    def on_stream_closed(self, stream: Stream) -> None:
+        """A place is free again."""
+        if self._server.waiting:
+            self._server.serve_waiting()
+
+    def on_lost(self) -> None:
+        """Forgets this connection."""
+        self._server.forget(self)
+
+
+class ApiServer:
+    """The cluster's API server as the agent sees it.
+
+    Args:
+        credentials: who the agent itself is; asked for every request.
+        answer: how to answer a request that cannot be forwarded.
+    """
+
+    def __init__(
+        self,
+        credentials: ApiServerCredentials,
+        ticks: Ticks,
+        buffers: BufferBudget,
+        answer: Answer,
+    ) -> None:
+        self.ticks = ticks
+        self.buffers = buffers
+        self.waiting: deque[tuple[Stream, Request]] = deque()
+        self._credentials = credentials
+        self._answer = answer
+        self._room = WaitingRoom(buffers)
+        self._connections: list[ApiServerHttp2] = []
+        self._idle: list[Http1Upstream] = []
+        self._dialling = False
+        self._generation = -1
+        self._contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        host = credentials.host
+        literal = f"[{host}]" if ":" in host else host
+        self._authority = f"{literal}:{credentials.port}".encode("ascii")
+        self._prefix = credentials.path_prefix.rstrip("/").encode("ascii")
+
+    # -- requests
+
+    def forward(self, front: Stream, request: Request) -> None:
+        """Sends a request of the tunnel to the API server, at once where a connection is open."""
+        if request.upgrade:
+            self._later(front, request, self._dial_upgrade)
+            return
+        for connection in self._connections:
+            if connection.available:
+                self._send_http2(connection, front, request)
+                return
+        if self._idle:
+            self._send_http1(self._idle.pop(), front, request)
+            return
+        if len(self.waiting) >= _MAX_WAITING:
+            self._answer(front, 503, "too many requests wait for the API server")
+            return
+        self.waiting.append((self._room.admit(front), request))
+        self._ensure_dialling()
+
+    def serve_waiting(self) -> None:
+        """Forwards what waited for a connection."""
+        waiting, self.waiting = self.waiting, deque()
+        for stream, request in waiting:
+            self._room.leave(stream, lambda front, request=request: self.forward(front, request))  # type: ignore[misc]
+
+    def _authorization(self) -> list[tuple[bytes, bytes]]:
+        value = self._credentials.authorization()
+        return [(b"authorization", value)] if value else []
+
+    def _send_http2(self, connection: ApiServerHttp2, front: Stream, request: Request) -> None:
+        try:
+            credential = self._authorization()
+        except CredentialsGone as error:
+            self._answer(front, 502, f"the agent is not authorised: {error}")
+            return
+        head = [
+            (b":method", request.method),
+            (b":scheme", b"https"),
+            (b":authority", self._authority),
+        ]
+        target = hpack_codec.literal(b":path", self._prefix + request.target)
+        length = [(b"content-length", b"%d" % request.length)] if request.length >= 0 else []
+        block = hpack_codec.block(head) + target + hpack_codec.block(request.fields + length)
+        block += b"".join([hpack_codec.literal(name, value) for name, value in credential])
+        stream = connection.stage()
+        stream.end_queued = request.end
+        join(front, stream)
+        connection.open_staged(stream, block)
+
+    def _send_http1(self, connection: Http1Upstream, front: Stream, request: Request) -> None:
+        try:
+            credential = self._authorization()
+        except CredentialsGone as error:
+            self._answer(front, 502, f"the agent is not authorised: {error}")
+            connection.transport.close()
+            return
+        connection.send_request(
+            front,
+            request.method,
+            self._prefix + request.target,
+            [(b"host", self._authority), *request.fields, *credential],
+            length=request.length,
+            end=request.end,
+            upgrade=request.upgrade,
+        )
+
+    # -- connections
+
+    def forget(self, connection: ApiServerHttp2) -> None:
+        """A connection is gone."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+        if self.waiting:
+            self._ensure_dialling()
+
+    def unauthorized(self) -> None:
+        """The API server does not know the agent: read the credential again before the next use."""
+        self._credentials.rejected()
+
+    def close(self) -> None:
+        """Ends everything, at the end of the agent."""
+        for task in self._tasks:
+            task.cancel()
+        for connection in self._connections:
+            connection.transport.close()
+        for spare in self._idle:
+            spare.transport.close()
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: budgets and stalls of the HTTP/2 connections."""
+        for connection in list(self._connections):
+            connection.second(elapsed)
+
+    def _ensure_dialling(self) -> None:
+        if not self._dialling and not any(it.starting for it in self._connections):
+            self._dialling = True
+            self._start(self._dial_for_waiting())
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dial_for_waiting(self) -> None:
+        try:
+            connection = await self._dial(self._build, http2=True)
+        except (DialError, OSError, ValueError) as error:
+            self._turn_away(f"the API server cannot be reached: {error}")
+            return
+        finally:
+            self._dialling = False
+        if isinstance(connection, ApiServerHttp2):
+            self._connections.append(connection)  # `on_ready` serves those who wait
+        else:
+            self._idle.append(connection)
+            self.serve_waiting()
+
+    def _turn_away(self, reason: str) -> None:
+        log.warning("apiserver.unreachable reason=%s waiting=%d", reason, len(self.waiting))
+        waiting, self.waiting = self.waiting, deque()
+        for stream, _ in waiting:
+            front = self._room.turn_away(stream)
+            if front is not None:
+                self._answer(front, 503, reason)
+
+    def _build(self, transport: TlsTransport) -> ApiServerHttp2 | Http1Upstream:
+        if transport.protocol == tls.HTTP2:
+            return ApiServerHttp2(transport, self)
+        return self._build_http1(transport)
+
+    def _build_http1(self, transport: TlsTransport) -> Http1Upstream:
+        return Http1Upstream(
+            transport, self.ticks, self.buffers, on_idle=self._keep, on_lost=self._lose
+        )
+
+    def _keep(self, connection: Http1Upstream) -> None:
+        if len(self._idle) < _IDLE_HTTP1 and not self._connections:
+            self._idle.append(connection)
+        else:
+            connection.transport.close()
+        if self.waiting:
+            self.serve_waiting()
+
+    def _lose(self, connection: Http1Upstream) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _later(self, front: Stream, request: Request, dial: Callable[..., Any]) -> None:
+        self._start(dial(self._room.admit(front), request))
+
+    async def _dial_upgrade(self, stream: Stream, request: Request) -> None:
+        """A connection of its own for each upgrade: after the 101 it is no HTTP any more."""
+        try:
+            connection = await self._dial(self._build_http1, http2=False)
+        except (DialError, OSError, ValueError) as error:
+            front = self._room.turn_away(stream)
+            if front is not None:
+                self._answer(front, 503, f"the API server cannot be reached: {error}")
+            return
+        if stream.peer is None:
+            connection.transport.close()
+            return
+        self._room.leave(stream, lambda front: self._send_http1(connection, front, request))
+
+    async def _dial(self, build: Callable[[TlsTransport], Any], *, http2: bool) -> Any:
+        credentials = self._credentials
+        contexts = self._current_contexts()
+        return await dial_tls(
+            credentials.host,
+            credentials.port,
+            contexts[0 if http2 else 1],
+            build,
+            server_name=credentials.tls_server_name or credentials.host,
+        )
+
+    def _current_contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        """TLS contexts, made again when an exec plugin brought another client certificate."""
+        credentials = self._credentials
+        if self._contexts is None or self._generation != credentials.generation:
+            pair = credentials.client_certificate
+            authority = credentials.ca_pem.encode()
+            insecure = credentials.insecure_skip_tls_verify
+            self._contexts = (
+                tls.apiserver_context(authority, pair, insecure=insecure),
+                tls.apiserver_context(authority, pair, insecure=insecure, http2=False),
+            )
+            self._generation = credentials.generation
+        return self._contexts
