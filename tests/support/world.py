@@ -232,6 +232,11 @@ class World:
         lines = (self.data / "audit" / "journal.jsonl").read_text().splitlines()
         return [row for row in map(json.loads, lines) if _has(row, wanted)]
 
+    def upstream_audit(self, cluster: str = "prod") -> list[dict[str, Any]]:
+        """The API server's own audit log: what really reached the cluster, and as whom."""
+        log = self.clusters[cluster].with_name("audit.log")
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
     def output(self) -> str:
         """What central and the agents have printed, for a failure's message."""
         programs = [self.central, *self.agents.values()]

@@ -1,0 +1,210 @@
+"""Each wrong input has one clear answer, leaves a row, and leaves everybody else alone."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import kubectl as kubectls
+from tests.support.processes import Program, free_port, private_environment, run
+from tests.support.wire import send, token_of
+from tests.support.world import CENTRAL, MK8S, Joining, Person, World, wait_until
+
+pytestmark = pytest.mark.kube
+
+PODS = "/api/v1/namespaces/shop/pods"
+
+
+@pytest.fixture(autouse=True)
+def bystander(world: World, developer: Person) -> Iterator[Program]:
+    """A watch that was open before the wrong input and must carry changes after it."""
+    namespace = world.fresh_name("quiet")
+    world.direct("create", "namespace", namespace)
+    world.direct("-n", namespace, "create", "configmap", "before")
+    kubectl = developer.kubectl(kubectls.binaries()[0])
+    with kubectl.start("-n", namespace, "get", "configmap", "-w", "-o", "name") as watching:
+        watching.wait_for_line("^configmap/before$")
+        yield watching
+        world.direct("-n", namespace, "create", "configmap", "after")
+        watching.wait_for_line("^configmap/after$")
+    world.direct("delete", "namespace", namespace, "--wait=false")
+
+
+def one_line(text: str) -> str:
+    """The one line that a person was shown."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+def ended(agent: Program) -> str:
+    """The last line of an agent that gave up, after it ended with a failure."""
+    assert agent.wait(seconds=30) == 1, agent.output
+    assert "Traceback" not in agent.output
+    return agent.output.strip().splitlines()[-1]
+
+
+def test_no_credential(world: World) -> None:
+    answer = send(world, f"/k8s/prod{PODS}")
+    assert answer.code == 401
+    assert answer.status["reason"] == "Unauthorized"
+
+
+def test_forged_signature(world: World, developer: Person) -> None:
+    head, claims, signature = token_of(developer, world, "prod").split(".")
+    other = base64.urlsafe_b64encode(bytes(byte ^ 1 for byte in base64.urlsafe_b64decode(signature + "==")))
+    forged = f"{head}.{claims}.{other.decode().rstrip('=')}"
+    assert send(world, f"/k8s/prod{PODS}", token=forged).code == 401
+
+
+def test_unsigned_token(world: World, developer: Person) -> None:
+    claims = token_of(developer, world, "prod").split(".")[1]
+    head = base64.urlsafe_b64encode(json.dumps({"alg": "none", "typ": "JWT"}).encode()).decode()
+    assert send(world, f"/k8s/prod{PODS}", token=f"{head.rstrip('=')}.{claims}.").code == 401
+
+
+def test_token_of_one_cluster_at_the_address_of_another(world: World, developer: Person) -> None:
+    token = token_of(developer, world, "staging")
+    assert send(world, f"/k8s/prod{PODS}", token=token).code == 401
+    assert send(world, f"/k8s/staging{PODS}", token=token).code == 200
+
+
+def test_cluster_that_does_not_exist(world: World, developer: Person) -> None:
+    token = token_of(developer, world, "prod")
+    answer = send(world, f"/k8s/absent{PODS}", token=token)
+    assert answer.code in (401, 404)
+    assert answer.status["message"]
+    line = one_line(developer.mk8s("use", "absent", code=1).stderr)
+    assert "absent" in line
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/v1/namespaces/shop/pods/web%2Fexec",
+        "/api%2Fv1%2Fsecrets",
+        "/api/v1/namespaces//secrets",
+        "/api/v1/namespaces/shop/services/x/proxy/../../../../secrets",
+        "/api/v1/namespaces/shop/%2e%2e/kube-system/secrets",
+    ],
+)
+def test_path_that_two_parsers_could_read_differently(
+    world: World, viewer: Person, target: str
+) -> None:
+    before = len(world.upstream_audit())
+    answer = send(world, f"/k8s/prod{target}", token=token_of(viewer, world, "prod"))
+    assert answer.code == 400
+    assert answer.status["reason"] == "BadRequest"
+    assert not [
+        row for row in world.upstream_audit()[before:] if "secrets" in row["requestURI"]
+    ]
+    rows = world.audit(user__username=viewer.email, responseStatus__code=400)
+    assert rows, "a refusal is a row"
+
+
+def test_two_credentials_at_once(world: World, viewer: Person) -> None:
+    token = token_of(viewer, world, "prod")
+    protocol = "base64url.bearer.authorization.k8s.io."
+    protocol += base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+    headers = {"Sec-WebSocket-Protocol": protocol}
+    assert send(world, f"/k8s/prod{PODS}", token=token, headers=headers).code == 400
+
+
+def test_impersonation_without_the_right_to_it(world: World, viewer: Person) -> None:
+    token = token_of(viewer, world, "prod")
+    headers = {"Impersonate-User": "admin", "Impersonate-Group": "system:masters"}
+    assert send(world, f"/k8s/prod{PODS}", token=token, headers=headers).code in (400, 403)
+
+
+def test_wrong_password(world: World, tmp_path: Path) -> None:
+    command = [*MK8S, "login", world.url, "--ca-pin", world.pin, "--email", "dev@example.com"]
+    environment = private_environment(tmp_path)
+    refused = run([*command, "--password-stdin"], environment, stdin="wrong\n", code=1)
+    assert "password" in one_line(refused.stderr)
+    assert not (tmp_path / ".kube").exists()
+
+
+def test_person_without_a_role(world: World, tmp_path: Path) -> None:
+    email = f"{world.fresh_name('nobody')}@example.com"
+    world.people["admin"].mk8s(
+        "admin", "users", "add", email, "--password-stdin", stdin="a long enough password\n"
+    )
+    command = [*MK8S, "login", world.url, "--ca-pin", world.pin, "--email", email]
+    environment = private_environment(tmp_path)
+    run([*command, "--password-stdin"], environment, stdin="a long enough password\n")
+    assert run([*MK8S, "clusters", "list", "-o", "name"], environment).stdout == ""
+    assert "prod" in one_line(run([*MK8S, "use", "prod"], environment, code=1).stderr)
+
+
+def test_central_that_is_down(tmp_path: Path) -> None:
+    url = f"https://localhost:{free_port()}"
+    command = [*MK8S, "login", url, "--email", "dev@example.com", "--password-stdin"]
+    refused = run(command, private_environment(tmp_path), stdin="x\n", code=1)
+    assert url.removeprefix("https://") in one_line(refused.stderr)
+
+
+def test_port_in_use(world: World) -> None:
+    environment = world.central_environment(MK8S_ADMIN_LISTEN="")
+    refused = run([*CENTRAL, "serve"], environment, code=1)
+    shown = (refused.stdout + refused.stderr).strip().splitlines()[-1]
+    assert str(world.port) in shown
+    assert "Traceback" not in refused.stderr
+
+
+def test_used_join_token(world: World) -> None:
+    cluster = world.fresh_name("used")
+    joining = world.join_command(cluster)
+    first = world.agent(joining, world.clusters["staging"], name=f"{cluster}-first")
+    with first:
+        world.wait_until_connected(cluster)
+        with world.agent(joining, world.clusters["staging"], name=f"{cluster}-second") as second:
+            assert "token" in ended(second)
+    world.people["admin"].mk8s("admin", "clusters", "remove", cluster, "--yes")
+
+
+def test_join_token_of_another_cluster(world: World) -> None:
+    cluster = world.fresh_name("foreign")
+    joining = world.join_command(cluster)
+    stolen = Joining("prod", joining.join_token, joining.ca_pin)
+    with world.agent(stolen, world.clusters["staging"], name=f"{cluster}-thief") as thief:
+        assert "token" in ended(thief)
+    world.people["admin"].mk8s("admin", "clusters", "remove", cluster, "--yes")
+
+
+def test_agent_given_another_centrals_pin(world: World) -> None:
+    cluster = world.fresh_name("pinned")
+    joining = world.join_command(cluster)
+    wrong = Joining(cluster, joining.join_token, "sha256:" + "0" * 64)
+    with world.agent(wrong, world.clusters["staging"], name=cluster) as agent:
+        assert "pin" in ended(agent).lower()
+    world.people["admin"].mk8s("admin", "clusters", "remove", cluster, "--yes")
+
+
+@pytest.mark.parametrize("content", ["", "clusters: [", "kind: Config\n", "just text"])
+def test_agent_with_a_malformed_kubeconfig(world: World, tmp_path: Path, content: str) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(content)
+    joining = Joining("prod", "mk8s_jt_" + "x" * 43, world.pin)
+    with world.agent(joining, kubeconfig, name=world.fresh_name("malformed")) as agent:
+        assert "kubeconfig" in ended(agent)
+
+
+def test_cluster_whose_agent_is_absent(world: World, developer: Person) -> None:
+    cluster = world.fresh_name("lonely")
+    world.join_command(cluster)
+    admin = world.people["admin"]
+    answer = send(world, f"/k8s/{cluster}{PODS}", token=token_of(admin, world, cluster))
+    assert answer.code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.status["reason"] == "ServiceUnavailable"
+    assert cluster in answer.status["message"]
+    admin.mk8s("admin", "clusters", "remove", cluster, "--yes")
+
+
+def test_oversized_head(world: World, viewer: Person) -> None:
+    token = token_of(viewer, world, "prod")
+    answer = send(world, f"/k8s/prod{PODS}", token=token, headers={"X-Long": "x" * 200_000})
+    assert answer.code == 431
