@@ -1,0 +1,232 @@
+"""The file under the journal: append-only, private, locked to one process, rotated by size.
+
+Only `mk8s_proxy.audit.journal` uses it. All methods but `sync` belong to one thread.
+"""
+
+import fcntl
+import logging
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+# O_NONBLOCK means nothing to a file; without it the start would hang on a named pipe.
+_APPEND: Final = (
+    os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+)
+_TAIL_BLOCK: Final = 64 * 1024
+_MAX_RETIRED: Final = 8
+"""Rotated files that wait for their last sync before the oldest is closed without it."""
+
+
+class JournalUnsafeError(OSError):
+    """The journal may not be written where the settings say; the message says what to change."""
+
+
+class JournalFile:
+    """Whole batches of rows, or nothing of them.
+
+    Args:
+        path: the current file; rotated ones get a time and a number into their names.
+        max_bytes: the size at which it is rotated.
+        keep: rotated files that are kept, at least 1.
+        clock: seconds since the epoch.
+
+    Raises:
+        JournalUnsafeError: others could write it, or another process does.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path, *, max_bytes: int, keep: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        self._keep = max(keep, 1)
+        self._clock = clock
+        self._rotate_at = max_bytes
+        self._rotations = 0
+        self._torn = False
+        self._renamed = True  # the folder's entry of a new file needs a sync of its own
+        self._retired: list[int] = []
+        self._swap = threading.Lock()  # held while a descriptor changes hands between threads
+        _make_folder(path.parent)
+        self._descriptor = _open(path)
+        self._size = _cut_torn_row(self._descriptor, path)
+
+    def append(self, rows: bytes) -> None:
+        """Append whole rows by one write, or leave the file as it was.
+
+        Raises:
+            OSError: nothing of it is in the file.
+        """
+        if self._torn:
+            self._cut_back()
+        if self._size and self._size + len(rows) > self._rotate_at:
+            self._rotate()
+        try:
+            written = os.write(self._descriptor, rows)
+        except OSError:
+            self._torn = True
+            self._cut_back()
+            raise
+        if written != len(rows):
+            self._torn = True
+            self._cut_back()
+            raise OSError(f"{self.path}: only {written} of {len(rows)} bytes fitted")
+        self._size += written
+
+    def sync(self) -> None:
+        """Make everything appended so far survive a crash of the machine; for another thread.
+
+        Raises:
+            OSError: what was appended since the last sync may be lost.
+        """
+        with self._swap:
+            current = os.dup(self._descriptor)
+            retired, self._retired = self._retired, []
+            renamed, self._renamed = self._renamed, False
+        open_now = [*retired, current]
+        try:
+            if renamed:
+                open_now.append(os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC))
+            for descriptor in open_now:
+                os.fsync(descriptor)
+        except OSError:
+            self._renamed = self._renamed or renamed
+            raise
+        finally:
+            for descriptor in open_now:
+                os.close(descriptor)
+
+    def close(self) -> None:
+        """Sync and close; the file must not be used afterwards."""
+        try:
+            self.sync()
+        finally:
+            os.close(self._descriptor)
+
+    def _cut_back(self) -> None:
+        """Remove what a failed write left; until that works, nothing is appended."""
+        os.ftruncate(self._descriptor, self._size)
+        self._torn = False
+
+    def _rotate(self) -> None:
+        """Start a new file; on failure go on with this one and try again a tenth later."""
+        try:
+            descriptor = self._exchange()
+        except OSError as error:
+            self._rotate_at = self._size + max(self._max_bytes // 10, 1)
+            log.warning("journal.rotation_failed path=%s error=%s", self.path, error)
+            return
+        self._adopt(descriptor)
+        self._remove_oldest()
+
+    def _exchange(self) -> int:
+        """Put a new file at the path and the old one into the archive; the new descriptor."""
+        fresh = self.path.with_name(self.path.name + ".next")
+        fresh.unlink(missing_ok=True)
+        descriptor = _open(fresh)
+        archive = self._archive_name()
+        try:
+            self.path.rename(archive)
+            try:
+                fresh.rename(self.path)
+            except OSError:
+                archive.rename(self.path)
+                raise
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _adopt(self, descriptor: int) -> None:
+        with self._swap:
+            self._retired.append(self._descriptor)
+            self._descriptor = descriptor
+            self._renamed = True
+            if len(self._retired) > _MAX_RETIRED:
+                os.close(self._retired.pop(0))
+        self._size = 0
+        self._rotate_at = self._max_bytes
+
+    def _archive_name(self) -> Path:
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
+        while True:
+            self._rotations += 1
+            name = f"{self.path.stem}-{moment}-{self._rotations:06d}{self.path.suffix}"
+            archive = self.path.with_name(name)
+            if not archive.exists():
+                return archive
+
+    def _remove_oldest(self) -> None:
+        """Keep the newest archives: their names sort by time, then by number."""
+        stem, suffix = re.escape(self.path.stem), re.escape(self.path.suffix)
+        ours = re.compile(rf"{stem}-[0-9]{{8}}T[0-9]{{6}}Z-[0-9]{{6,}}{suffix}")
+        try:
+            found = [path for path in self.path.parent.iterdir() if ours.fullmatch(path.name)]
+            for archive in sorted(found)[: -self._keep]:
+                archive.unlink()
+        except OSError as error:
+            log.warning("journal.cleaning_failed path=%s error=%s", self.path, error)
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder, private if it is made here; whoever can write to it could replace the journal."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = folder.stat()
+    if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise JournalUnsafeError(
+            f"{folder}: others may write to the journal's folder: run 'chmod go-w {folder}'"
+        )
+    if facts.st_uid not in {os.geteuid(), 0}:
+        raise JournalUnsafeError(f"{folder}: the journal's folder belongs to another user")
+
+
+def _open(path: Path) -> int:
+    """Open for appending, mode 0600, and lock; a link or another kind of file is refused."""
+    if path.is_symlink():
+        raise JournalUnsafeError(f"{path}: the journal must not be a symbolic link")
+    descriptor = os.open(path, _APPEND, 0o600)
+    try:
+        _check_file(os.fstat(descriptor), path)
+        os.fchmod(descriptor, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise JournalUnsafeError(
+            f"{path}: another process writes this journal: stop it or set another audit.path"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_file(facts: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise JournalUnsafeError(f"{path}: the journal must be a plain file of its own user")
+
+
+def _cut_torn_row(descriptor: int, path: Path) -> int:
+    """Cut off a row that a crash left half written; the size of what remains."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    with path.open("rb") as reader:
+        while end:
+            start = max(end - _TAIL_BLOCK, 0)
+            reader.seek(start)
+            newline = reader.read(end - start).rfind(b"\n")
+            end = start + newline + 1 if newline >= 0 else start
+            if newline >= 0:
+                break
+    if end != size:
+        log.warning("journal.torn_row_removed path=%s bytes=%d", path, size - end)
+        os.ftruncate(descriptor, end)
+    return end
