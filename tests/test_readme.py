@@ -1,0 +1,65 @@
+"""The README tells the truth: every setting is in it, its commands are the ones that are run."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mk8s_proxy.settings import Settings
+from mk8s_proxy.settings_file import environment_variables
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+README = (CHECKOUT / "README.md").read_text()
+
+
+def row_of(place: str) -> str:
+    """The README's table row for one setting."""
+    found = re.search(rf"^\| `{re.escape(place)}` \|.*$", README, re.MULTILINE)
+    assert found, f"{place} is not in the README's table"
+    return found[0]
+
+
+@pytest.mark.parametrize("place", sorted(environment_variables()))
+def test_every_setting_of_central_is_documented(place: str) -> None:
+    assert f"`{environment_variables()[place]}`" in row_of(place)
+
+
+def defaults(owner: Any, prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for entry in dataclasses.fields(owner):
+        if entry.default_factory is not dataclasses.MISSING:
+            found |= defaults(entry.default_factory, f"{prefix}{entry.name}.")
+        else:
+            found[prefix + entry.name] = entry.default
+    return found
+
+
+FIXED = {place: value for place, value in defaults(Settings).items() if value and value != Path()}
+
+
+@pytest.mark.parametrize("place", sorted(FIXED))
+def test_documented_defaults_are_the_real_ones(place: str) -> None:
+    assert f"| `{FIXED[place]}` |" in row_of(place)
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    documented = set(re.findall(r"^\| `[^`]+` \| `(MK8S_[A-Z_]+)` \|", README, re.MULTILINE))
+    assert documented == set(environment_variables().values())
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Quick start", "Installation", "Configuration", "Usage", "Security model", "Operations",
+     "Development"],
+)  # fmt: skip
+def test_every_section_is_there(title: str) -> None:
+    assert f"\n## {title}\n" in README
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    commands = re.findall(r"^    (python3 -m venv .*tox)$", README, re.MULTILINE)
+    assert len(commands) == 1
+    pattern = re.search(r"sed -n '(s/.*/p)' README\.md", (CHECKOUT / ".ci/run").read_text())
+    assert pattern, "the command of .ci/run is the README's own"
