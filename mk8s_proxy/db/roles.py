@@ -18,14 +18,18 @@ from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Role, UserRole
 
 ADMIN_ROLE = "admin"
-"""The built-in role that may do everything on every cluster, and administer central."""
+"""The built-in role that may do everything on every cluster, and administer central.
+
+Acting as somebody else (``--as``) is not part of it: that takes a role that says whom.
+"""
 
 ADMIN_RULES: list[dict[str, Any]] = [
     {
         "name": "*",
         "namespaces": ["*"],
         "verbs": ["*"],
-        "resources": ["*"],
+        # "*" leaves out subresources, "*/*" the two that give away a node and a credential.
+        "resources": ["*", "*/*", "nodes/proxy", "serviceaccounts/token"],
         "nonResourceURLs": ["*"],
     }
 ]

@@ -60,7 +60,7 @@ async def create_user(
             await raise_policy_version(session)
             session.add(user)
             await session.flush()
-            given = await _give_roles(session, user.id, roles)
+            given = await give_roles(session, user.id, roles)
     except IntegrityError as error:
         raise Conflict(f'the email "{user.email}" is taken') from error
     return _record(user, given)
@@ -73,14 +73,14 @@ async def get_by_email(database: Database, email: str) -> UserRecord:
         user = await session.scalar(row)
         if user is None:
             raise NotFound("user", email)
-        return _record(user, await _role_names(session, user.id))
+        return _record(user, await names_of_roles(session, user.id))
 
 
 async def get_by_id(database: Database, user_id: str) -> UserRecord:
     """The user with this identifier. Raises :class:`NotFound`."""
     async with database.session() as session:
         user = await _get(session, user_id)
-        return _record(user, await _role_names(session, user.id))
+        return _record(user, await names_of_roles(session, user.id))
 
 
 async def list_users(database: Database) -> list[UserRecord]:
@@ -106,14 +106,14 @@ async def set_roles(database: Database, user_id: str, role_names: Iterable[str])
     wanted = sorted(set(role_names))
     async with database.transaction() as session:
         user = await _get(session, user_id)
-        if await _role_names(session, user_id) == wanted:
+        if await names_of_roles(session, user_id) == wanted:
             return _record(user, wanted)
         await raise_policy_version(session)
-        present = await _role_names(session, user_id)
+        present = await names_of_roles(session, user_id)
         await session.execute(delete(UserRole).where(col(UserRole.user_id) == user_id))
-        given = await _give_roles(session, user_id, wanted)
+        given = await give_roles(session, user_id, wanted)
         if ADMIN_ROLE in present:
-            await _refuse_without_admin(session)
+            await refuse_without_admin(session)
         return _record(user, given)
 
 
@@ -139,12 +139,12 @@ async def set_disabled(database: Database, user_id: str, disabled: bool) -> None
     async with database.transaction() as session:
         await raise_policy_version(session)
         user = await _get(session, user_id)
-        was_admin = not user.disabled and ADMIN_ROLE in await _role_names(session, user_id)
+        was_admin = not user.disabled and ADMIN_ROLE in await names_of_roles(session, user_id)
         user.disabled = disabled
         if disabled:
             await _end_logins(session, user)
         if was_admin:
-            await _refuse_without_admin(session)
+            await refuse_without_admin(session)
 
 
 async def bump_token_epoch(database: Database, user_id: str) -> int:
@@ -169,11 +169,11 @@ async def delete_user(database: Database, user_id: str) -> None:
     async with database.transaction() as session:
         await raise_policy_version(session)
         user = await _get(session, user_id)
-        was_admin = not user.disabled and ADMIN_ROLE in await _role_names(session, user_id)
+        was_admin = not user.disabled and ADMIN_ROLE in await names_of_roles(session, user_id)
         await session.delete(user)
         await session.flush()
         if was_admin:
-            await _refuse_without_admin(session)
+            await refuse_without_admin(session)
 
 
 async def _get(session: AsyncSession, user_id: str) -> User:
@@ -183,13 +183,15 @@ async def _get(session: AsyncSession, user_id: str) -> User:
     return user
 
 
-async def _role_names(session: AsyncSession, user_id: str) -> list[str]:
+async def names_of_roles(session: AsyncSession, user_id: str) -> list[str]:
+    """The names of a user's roles, sorted. For this package only, as are the two below."""
     names = select(col(Role.name)).join(UserRole, col(Role.id) == col(UserRole.role_id))
     mine = names.where(col(UserRole.user_id) == user_id).order_by(col(Role.name))
     return list((await session.scalars(mine)).all())
 
 
-async def _give_roles(session: AsyncSession, user_id: str, names: Iterable[str]) -> list[str]:
+async def give_roles(session: AsyncSession, user_id: str, names: Iterable[str]) -> list[str]:
+    """Add roles to a user who has none of them. Raises :class:`NotFound` for an unknown role."""
     wanted = sorted(set(names))
     known = select(col(Role.name), col(Role.id)).where(col(Role.name).in_(wanted))
     ids = dict((await session.execute(known)).all())
@@ -209,7 +211,8 @@ async def _end_logins(session: AsyncSession, user: User) -> None:
     await session.execute(live.values(revoked_at=utc_now()))
 
 
-async def _refuse_without_admin(session: AsyncSession) -> None:
+async def refuse_without_admin(session: AsyncSession) -> None:
+    """Raise :class:`LastAdmin` if nobody enabled has the role admin. Call it behind the lock."""
     await session.flush()
     admins = (
         select(func.count())
