@@ -10,7 +10,7 @@ import pytest
 from tests.support import kubectl as kubectls
 from tests.support.processes import Program, free_port, private_environment, run
 from tests.support.wire import send, token_of
-from tests.support.world import CENTRAL, MK8S, Joining, Person, World, wait_until
+from tests.support.world import CENTRAL, MK8S, Joining, Person, World
 
 pytestmark = pytest.mark.kube
 
@@ -55,7 +55,9 @@ def test_no_credential(world: World) -> None:
 
 def test_forged_signature(world: World, developer: Person) -> None:
     head, claims, signature = token_of(developer, world, "prod").split(".")
-    other = base64.urlsafe_b64encode(bytes(byte ^ 1 for byte in base64.urlsafe_b64decode(signature + "==")))
+    other = base64.urlsafe_b64encode(
+        bytes(byte ^ 1 for byte in base64.urlsafe_b64decode(signature + "=="))
+    )
     forged = f"{head}.{claims}.{other.decode().rstrip('=')}"
     assert send(world, f"/k8s/prod{PODS}", token=forged).code == 401
 
@@ -98,9 +100,7 @@ def test_path_that_two_parsers_could_read_differently(
     answer = send(world, f"/k8s/prod{target}", token=token_of(viewer, world, "prod"))
     assert answer.code == 400
     assert answer.status["reason"] == "BadRequest"
-    assert not [
-        row for row in world.upstream_audit()[before:] if "secrets" in row["requestURI"]
-    ]
+    assert not [row for row in world.upstream_audit()[before:] if "secrets" in row["requestURI"]]
     rows = world.audit(user__username=viewer.email, responseStatus__code=400)
     assert rows, "a refusal is a row"
 

@@ -1,11 +1,9 @@
 """Central goes away and comes back: people and agents go on without doing anything."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.support.kubectl import Kubectl
-from tests.support.world import World
+from tests.support.world import Person, World
 
 pytestmark = pytest.mark.kube
 
@@ -19,8 +17,10 @@ def test_agents_and_logins_survive_a_restart_of_central(world: World, kubectl: K
     assert "web" in kubectl("-n", "shop", "get", "pods").stdout
 
 
-def test_an_agent_that_stops_leaves_and_comes_back(world: World, kubectl: Kubectl) -> None:
-    agent = world.agents["staging"]
-    assert agent.stop() == 0
+def test_an_agent_that_stops_leaves_and_comes_back(
+    world: World, kubectl: Kubectl, developer: Person
+) -> None:
+    assert world.agents["staging"].stop() == 0
     world.restart_agent("staging")
-    assert "kube-system" in kubectl("--context", "staging", "get", "namespaces").stdout
+    namespaces = kubectl("--context", developer.contexts["staging"], "get", "namespaces").stdout
+    assert "kube-system" in namespaces

@@ -127,6 +127,7 @@ class World:
         self.people: dict[str, Person] = {}
         self.central: Program
         self.agents: dict[str, Program] = {}
+        self.joinings: dict[str, Joining] = {}
         self.pin = ""
         self._open = ExitStack()
 
@@ -193,7 +194,12 @@ class World:
     def add_cluster(self, name: str, kubeconfig: Path) -> None:
         """Register a cluster, start its agent, let mk8s's people act inside it."""
         self.direct(*GRANT, "--group=mk8s:users", kubeconfig=kubeconfig, code=None)
-        program = self.agent(self.join_command(name), kubeconfig)
+        self.joinings[name] = self.join_command(name)
+        self.restart_agent(name)
+
+    def restart_agent(self, name: str) -> None:
+        """Start the agent of a cluster; one that has joined before finds its identity again."""
+        program = self.agent(self.joinings[name], self.clusters[name])
         self.agents[name] = self._open.enter_context(program)
         self.wait_until_connected(name)
 
