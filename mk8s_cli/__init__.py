@@ -1,0 +1,25 @@
+"""The `mk8s` command line: one login, then plain kubectl on every cluster one may use.
+
+This package is a client like any other. It speaks HTTPS to central's management API and shares no
+code with `mk8s_proxy` or `mk8s_agent`, so that the base install stays light.
+
+How a `kubectl get pods` gets its token::
+
+    kubectl -> kubeconfig user entry (exec) -> mk8s get-token --cluster NAME --central URL
+            -> 0600 cache hit: print it                     (no third-party import, about 30 ms)
+            -> miss: flock, refresh at central, store the rotated refresh token, cache, print
+
+What is trusted, and what is not:
+
+- The refresh token lives in the OS keyring, or in a 0600 file where there is none. The kubeconfig
+  holds no secret: it names the plugin by absolute path and the authority pinned at login.
+- Central's own certificate authority is taken over only when its pin was given (`--ca-pin`), its
+  file was given (`--ca-file`) or a person compared the pin shown. There is no "insecure" switch.
+- Whatever comes from the network is text of a stranger: names and addresses must match a pattern
+  before they reach a file (`validation.py`), and control characters are escaped before they reach
+  a terminal (`terminal.py`).
+
+Where to read on: `main.py` (entry, errors to one line), `command_table.py` (lazy commands),
+`access_tokens.py` (cache, lock, refresh), `kubeconfig.py` (pure) and `kubeconfig_files.py` (locks
+and files), `transport.py` (timeouts, retries, clock) and `api.py` (central's endpoints).
+"""

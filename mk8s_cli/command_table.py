@@ -1,0 +1,202 @@
+"""The commands by name: help is shown from this table, a command's module is imported when it runs.
+
+Called by `main.py`. A module that is missing (an extra that is not installed) costs one clear line
+and only for the one command that needs it.
+"""
+
+import importlib
+from typing import Any, NamedTuple
+
+import click
+
+from mk8s_cli.errors import CliError
+
+
+class Entry(NamedTuple):
+    """Where a command is and what the list of commands says about it."""
+
+    module: str
+    attribute: str
+    help: str
+    extra: str = ""
+    hidden: bool = False
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported at their first use."""
+
+    def __init__(self, *args: Any, table: dict[str, Entry], **settings: Any) -> None:
+        """Offer the commands of `table`, in its order."""
+        super().__init__(*args, **settings)
+        self.table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table, which is the order of a day's work."""
+        return [name for name, entry in self.table.items() if not entry.hidden]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command; raise `CliError` if what it needs is not installed."""
+        entry = self.table.get(cmd_name)
+        if entry is None:
+            return None
+        try:
+            module = importlib.import_module(f"mk8s_cli.{entry.module}")
+        except ModuleNotFoundError as error:
+            raise CliError(_missing(cmd_name, entry, error.name or "")) from error
+        command = getattr(module, entry.attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.module}.{entry.attribute} is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        rows = [(name, self.table[name].help) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a name that is nearly one is answered with that one."""
+        name = args[0] if args else ""
+        if (
+            name
+            and not name.startswith("-")
+            and name not in self.table
+            and not ctx.resilient_parsing
+        ):
+            import difflib
+
+            near = difflib.get_close_matches(name, self.table, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command {name!a}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _missing(name: str, entry: Entry, module: str) -> str:
+    if module.startswith("mk8s_cli"):
+        return f"'{name}' is not part of this installation; install a newer mk8s"
+    wanted = f"mk8s[{entry.extra}]" if entry.extra else "mk8s"
+    return f"'{name}' needs the Python module {module}; run: pip install '{wanted}'"
+
+
+CLUSTERS = {
+    "list": Entry("commands.clusters", "list_clusters", "List the clusters you may use."),
+    "ls": Entry("commands.clusters", "list_clusters", "Same as list.", hidden=True),
+    "use": Entry("commands.use", "use", "Make a cluster the current one."),
+}
+
+KUBECONFIG = {
+    "sync": Entry("commands.kubeconfig", "sync", "Write one context per cluster you may use."),
+    "path": Entry("commands.kubeconfig", "path", "Print the kubeconfig that is written to."),
+    "remove": Entry("commands.kubeconfig", "remove", "Remove the contexts of mk8s."),
+}
+
+ADMIN_CLUSTERS = {
+    "list": Entry("commands.clusters", "list_clusters", "List all clusters."),
+    "add": Entry("commands.admin_clusters", "add", "Register a cluster; prints its join token."),
+    "join-token": Entry("commands.admin_clusters", "join_token", "Issue a new join token."),
+    "labels": Entry("commands.admin_clusters", "labels", "Set or remove labels."),
+    "remove": Entry("commands.admin_clusters", "remove", "Remove a cluster and cut its agent off."),
+}
+
+ADMIN_USERS = {
+    "list": Entry("commands.admin_users", "list_users", "List users and their roles."),
+    "add": Entry("commands.admin_users", "add", "Create a user."),
+    "set-roles": Entry("commands.admin_users", "set_roles", "Replace a user's roles."),
+    "set-password": Entry("commands.admin_users", "set_password", "Set a user's password."),
+    "remove": Entry("commands.admin_users", "remove", "Delete a user; ends what they have open."),
+}
+
+ADMIN_ROLES = {
+    "list": Entry("commands.admin_roles", "list_roles", "List roles."),
+    "get": Entry("commands.admin_roles", "get", "Print a role as YAML."),
+    "apply": Entry("commands.admin_roles", "apply", "Create or replace the roles of a YAML file."),
+    "remove": Entry("commands.admin_roles", "remove", "Delete a role that nobody has."),
+}
+
+ADMIN = {
+    "clusters": Entry("command_table", "admin_clusters", "Register clusters, issue join tokens."),
+    "users": Entry("command_table", "admin_users", "Create users, set roles and passwords."),
+    "roles": Entry("command_table", "admin_roles", "Show and change roles."),
+    "apply": Entry("commands.admin_apply", "apply", "Apply a file of roles and users (--dry-run)."),
+}
+
+COMMANDS = {
+    "login": Entry(
+        "commands.login", "login", "Log in to central and write the kubeconfig contexts."
+    ),
+    "logout": Entry("commands.login", "logout", "Revoke the login and remove our contexts."),
+    "status": Entry("commands.status", "status", "Who you are, what you may do, agent health."),
+    "clusters": Entry("command_table", "clusters", "List and choose clusters."),
+    "use": Entry("commands.use", "use", "Make a cluster the current one ('use -' goes back)."),
+    "kubectl": Entry("commands.kubectl", "kubectl", "Run kubectl on the current cluster."),
+    "k": Entry("commands.kubectl", "kubectl", "Same as kubectl."),
+    "kubeconfig": Entry("command_table", "kubeconfig", "Write or remove kubeconfig contexts."),
+    "get-token": Entry("commands.get_token", "get_token", "Credential plugin that kubectl runs."),
+    "admin": Entry("command_table", "admin", "Manage clusters, users and roles."),
+    "demo": Entry("commands.demo", "demo", "The whole product on this machine.", extra="demo"),
+    "completion": Entry("commands.completion", "completion", "Print the shell completion script."),
+}
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"mk8s {version('mk8s')}")
+    except PackageNotFoundError:
+        click.echo("mk8s (not installed)")
+    context.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: mk8s login https://mk8s.example.com && mk8s use prod && kubectl get pods",
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+              help="Show the version and exit.")  # fmt: skip
+@click.option("--central", envvar="MK8S_CENTRAL", default="", metavar="URL",
+              help="Use this central instead of the current one.")  # fmt: skip
+@click.pass_context
+def mk8s(context: click.Context, central: str) -> None:
+    """One way into many Kubernetes clusters, with plain kubectl."""
+    context.obj = central
+
+
+@click.group(cls=LazyGroup, table=CLUSTERS, epilog="Example: mk8s clusters list -o yaml")
+def clusters() -> None:
+    """List and choose clusters."""
+
+
+@click.group(cls=LazyGroup, table=KUBECONFIG, epilog="Example: mk8s kubeconfig sync")
+def kubeconfig() -> None:
+    """Write or remove the kubeconfig contexts of mk8s."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN, epilog="Example: mk8s admin clusters add prod")
+def admin() -> None:
+    """Manage clusters, users and roles (administrators of central only)."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_CLUSTERS, epilog="Example: mk8s admin clusters add prod")
+def admin_clusters() -> None:
+    """Register clusters and issue join tokens for their agents."""
+
+
+@click.group(
+    cls=LazyGroup,
+    table=ADMIN_USERS,
+    epilog="Example: mk8s admin users add dev@example.com --role developer",
+)
+def admin_users() -> None:
+    """Create users and set their roles and passwords."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_ROLES, epilog="Example: mk8s admin roles get developer")
+def admin_roles() -> None:
+    """Show and change roles."""

@@ -1,0 +1,101 @@
+"""`mk8s admin clusters add/join-token/labels/remove`.
+
+Called through `mk8s_cli.command_table`.
+"""
+
+from collections.abc import Sequence
+
+import click
+
+from mk8s_cli import access_tokens
+from mk8s_cli.api import Document, segment, text
+from mk8s_cli.commands.options import agree, cluster_argument, profile, yes_option
+from mk8s_cli.output import document, format_option
+from mk8s_cli.terminal import escape
+from mk8s_cli.validation import cluster_name
+
+FORMATS = ("table", "json", "yaml")
+
+
+@click.command(epilog="Example: mk8s admin clusters add prod --label env=prod")
+@click.argument("name")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@format_option(*FORMATS)
+def add(name: str, labels: tuple[str, ...], form: str) -> None:
+    """Register cluster NAME and print what its agent needs to join; the token is shown once."""
+    body = {"name": cluster_name(name), "labels": _parsed(labels)[0]}
+    created = access_tokens.connect(profile()).call("POST", "/clusters", body)
+    _show_joining(form, created, f"cluster {name} is registered")
+
+
+@click.command("join-token", epilog="Example: mk8s admin clusters join-token prod")
+@cluster_argument
+@format_option(*FORMATS)
+def join_token(name: str, form: str) -> None:
+    """Issue a new join token for cluster NAME; it is good for one agent."""
+    path = f"/clusters/{segment(cluster_name(name))}/join-token"
+    issued = access_tokens.connect(profile()).call("POST", path)
+    _show_joining(form, issued, f"a new join token for {name}")
+
+
+@click.command(epilog="Example: mk8s admin clusters labels prod env=prod old-")
+@cluster_argument
+@click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE|KEY- ...")
+def labels(name: str, changes: tuple[str, ...]) -> None:
+    """Set labels of cluster NAME with KEY=VALUE, remove them with KEY-."""
+    added, dropped = _parsed(changes)
+    central = access_tokens.connect(profile())
+    known = [item for item in central.items("/clusters") if item.get("name") == name]
+    before = known[0].get("labels") if known else None
+    kept = dict(before) if isinstance(before, dict) else {}
+    wanted = {key: value for key, value in {**kept, **added}.items() if key not in dropped}
+    path = f"/clusters/{segment(cluster_name(name))}/labels"
+    central.call("PUT", path, {"labels": wanted})
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(wanted.items()))
+    click.echo(f"labels of {name}: {escape(shown) or 'none'}")
+
+
+@click.command(epilog="Example: mk8s admin clusters remove prod")
+@cluster_argument
+@yes_option
+def remove(name: str, yes: bool) -> None:
+    """Remove cluster NAME: its agent is cut off, nobody reaches it through mk8s any more."""
+    path = f"/clusters/{segment(cluster_name(name))}"
+    agree(f"Remove cluster {name} and cut its agent off?", yes=yes)
+    access_tokens.connect(profile()).call("DELETE", path)
+    click.echo(f"cluster {name} is removed")
+
+
+def _parsed(changes: Sequence[str]) -> tuple[dict[str, str], set[str]]:
+    """Return labels to set and keys to remove."""
+    added: dict[str, str] = {}
+    dropped: set[str] = set()
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if key and equals:
+            added[key] = value
+        elif len(key) > 1 and key.endswith("-"):
+            dropped.add(key[:-1])
+        else:
+            raise click.UsageError(f"{change!a} is neither KEY=VALUE nor KEY-")
+    return added, dropped
+
+
+def _show_joining(form: str, facts: Document, headline: str) -> None:
+    if form != "table":
+        document(form, facts)
+        return
+    click.echo(headline)
+    lines = (
+        ("join token", f"{text(facts, 'join_token')} (one agent, shown once)"),
+        ("valid until", text(facts, "join_expires_at")),
+        ("ca pin", text(facts, "ca_pin")),
+        ("central", text(facts, "central_url")),
+    )
+    for name, value in lines:
+        click.echo(f"  {name + ':':<13}{escape(value)}")
+    command = text(facts, "command")
+    if command:
+        click.echo("start the agent where the cluster can be reached:")
+        for line in command.splitlines():
+            click.echo(f"  {escape(line)}")

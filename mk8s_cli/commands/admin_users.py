@@ -1,0 +1,105 @@
+"""`mk8s admin users list/add/set-roles/set-password/remove`.
+
+Called through `mk8s_cli.command_table`. Users are named by email.
+"""
+
+from typing import Any
+
+import click
+
+from mk8s_cli import access_tokens, terminal
+from mk8s_cli.api import Document, segment, text, texts
+from mk8s_cli.commands.options import agree, profile, yes_option
+from mk8s_cli.errors import CliError
+from mk8s_cli.output import document, format_option, show
+from mk8s_cli.validation import EMAIL
+
+COLUMNS = ("email", "name", "roles", "state")
+
+
+@click.command("list", epilog="Example: mk8s admin users list -o yaml")
+@format_option()
+def list_users(form: str) -> None:
+    """List users and their roles."""
+    users = access_tokens.connect(profile()).items("/users")
+    # `-o name` prints what the other commands take: the email, not the person's name.
+    if form == "name":
+        users = [{"name": text(user, "email")} for user in users]
+    show(form, users, COLUMNS, _row)
+
+
+def _row(user: dict[str, Any]) -> tuple[str, ...]:
+    state = "disabled" if user.get("disabled") is True else "active"
+    if user.get("has_password") is False:
+        state += ", no password"
+    return text(user, "email"), text(user, "name"), ",".join(texts(user, "roles")), state
+
+
+@click.command(epilog="Example: mk8s admin users add dev@example.com --role developer")
+@click.argument("email")
+@click.option("--name", default="", help="The person's name.")
+@click.option("--role", "roles", multiple=True, help="May be repeated.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
+@click.option("--no-password", is_flag=True, help="Without password login.")
+@format_option("table", "json", "yaml")
+def add(
+    email: str,
+    name: str,
+    roles: tuple[str, ...],
+    password_stdin: bool,
+    no_password: bool,
+    form: str,
+) -> None:
+    """Create the user EMAIL."""
+    if password_stdin and no_password:
+        raise click.UsageError("--password-stdin and --no-password exclude each other.")
+    body: Document = {"email": _checked(email), "name": name, "roles": list(roles)}
+    if not no_password:
+        body["password"] = _new_password(email, from_stdin=password_stdin)
+    created = access_tokens.connect(profile()).call("POST", "/users", body)
+    if form != "table":
+        document(form, created)
+        return
+    click.echo(f"user {email} is created (roles: {', '.join(roles) or 'none'})")
+
+
+@click.command("set-roles", epilog="Example: mk8s admin users set-roles dev@example.com viewer")
+@click.argument("email")
+@click.argument("roles", nargs=-1)
+def set_roles(email: str, roles: tuple[str, ...]) -> None:
+    """Give the user EMAIL exactly these ROLES; none takes all away."""
+    path = f"/users/{segment(_checked(email))}/roles"
+    access_tokens.connect(profile()).call("PUT", path, {"roles": list(roles)})
+    click.echo(f"roles of {email}: {', '.join(roles) or 'none'}")
+
+
+@click.command("set-password", epilog="Example: mk8s admin users set-password dev@example.com")
+@click.argument("email")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
+def set_password(email: str, password_stdin: bool) -> None:
+    """Set the password of the user EMAIL; ends their logins."""
+    path = f"/users/{segment(_checked(email))}/password"
+    password = _new_password(email, from_stdin=password_stdin)
+    access_tokens.connect(profile()).call("PUT", path, {"password": password})
+    click.echo(f"the password of {email} is set; their logins have ended")
+
+
+@click.command(epilog="Example: mk8s admin users remove dev@example.com")
+@click.argument("email")
+@yes_option
+def remove(email: str, yes: bool) -> None:
+    """Delete the user EMAIL."""
+    path = f"/users/{segment(_checked(email))}"
+    agree(f"Delete user {email}?", yes=yes)
+    access_tokens.connect(profile()).call("DELETE", path)
+    click.echo(f"user {email} is deleted")
+
+
+def _checked(email: str) -> str:
+    if not EMAIL.fullmatch(email):
+        raise CliError(f"{email!a} is not an email address")
+    return email
+
+
+def _new_password(email: str, *, from_stdin: bool) -> str:
+    return terminal.read_password(f"new password of {email}", from_stdin=from_stdin, twice=True)

@@ -1,0 +1,48 @@
+"""`mk8s clusters list`, also as `mk8s admin clusters list`.
+
+Called through `mk8s_cli.command_table`.
+"""
+
+from typing import Any
+
+import click
+
+from mk8s_cli import access_tokens
+from mk8s_cli.api import text, texts
+from mk8s_cli.commands.options import profile
+from mk8s_cli.output import format_option, show
+from mk8s_cli.progress import waiting
+
+COLUMNS = ("name", "status", "agent", "kubernetes", "last seen", "labels", "you may")
+
+
+@click.command("list", epilog="Example: mk8s clusters list -o json")
+@format_option()
+def list_clusters(form: str) -> None:
+    """List the clusters you may use."""
+    with waiting("reading the clusters"):
+        clusters = access_tokens.connect(profile()).clusters()
+    if not clusters and form == "table":
+        click.echo("no cluster is yours yet: ask an administrator for a role", err=True)
+        return
+    show(form, [cluster.document for cluster in clusters], COLUMNS, _row)
+
+
+def _row(cluster: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        text(cluster, "name"),
+        text(cluster, "status"),
+        text(cluster, "agent_version"),
+        text(cluster, "kubernetes_version"),
+        text(cluster, "last_seen"),
+        labels_of(cluster),
+        ",".join(texts(cluster, "verbs")),
+    )
+
+
+def labels_of(cluster: dict[str, Any]) -> str:
+    """Return the labels as k=v,k=v."""
+    labels = cluster.get("labels")
+    if not isinstance(labels, dict):
+        return ""
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))

@@ -1,0 +1,26 @@
+"""`mk8s get-token`: the exec credential plugin, when the cache has no answer (see `main.py`).
+
+Called through `mk8s_cli.command_table`. It never prompts, prints nothing but the credential on
+stdout, and one line on stderr when there is none.
+"""
+
+import os
+
+import click
+
+from mk8s_cli import access_tokens, config, exec_credential
+from mk8s_cli.commands.options import chosen_central
+from mk8s_cli.validation import cluster_name
+
+
+@click.command(epilog="Example: mk8s get-token --cluster prod --central https://mk8s.example.com")
+@click.option("--cluster", required=True, help="The cluster that the token is bound to.")
+@click.option(
+    "--central", default="", help="The central that issues it (default: the current one)."
+)
+def get_token(cluster: str, central: str) -> None:
+    """Print an ExecCredential with a token bound to one cluster; kubectl runs this."""
+    version = exec_credential.api_version(os.environ.get("KUBERNETES_EXEC_INFO", ""))
+    profile = config.profile_for(central or chosen_central())
+    token = access_tokens.access_token(profile, cluster_name(cluster))
+    click.echo(exec_credential.answer(version, token.token, token.expires))

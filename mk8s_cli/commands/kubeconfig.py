@@ -1,0 +1,55 @@
+"""`mk8s kubeconfig sync/path/remove`.
+
+Called through `mk8s_cli.command_table`.
+"""
+
+from pathlib import Path
+
+import click
+
+from mk8s_cli import access_tokens, config, contexts, kubeconfig_files
+from mk8s_cli.commands.options import chosen_central, profile
+from mk8s_cli.errors import CliError
+from mk8s_cli.progress import waiting
+from mk8s_cli.terminal import escape
+
+
+@click.command(epilog="Example: mk8s kubeconfig sync --out /tmp/mk8s.yaml")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file instead of the files of KUBECONFIG.",
+)
+@click.option("--merge", is_flag=True, help="With --out: keep what others have in that file.")
+def sync(out: Path | None, merge: bool) -> None:
+    """Write one context per cluster you may use; remove ours for those you lost."""
+    known = profile()
+    paths = (out.absolute(),) if out is not None else kubeconfig_files.listed_paths()
+    if out is not None and not merge and kubeconfig_files.read(paths).foreign_entries():
+        raise CliError(f"{out} holds entries of others; add --merge to keep them")
+    with waiting("reading the clusters"):
+        clusters = access_tokens.connect(known).clusters()
+    outcome = contexts.sync(known, clusters, paths)
+    written = ", ".join(outcome.contexts.values()) or "none"
+    click.echo(f"contexts in {kubeconfig_files.target_path(paths)}: {escape(written)}")
+    if outcome.removed:
+        click.echo(f"removed: {escape(', '.join(outcome.removed))}")
+
+
+@click.command(epilog="Example: mk8s kubeconfig path")
+def path() -> None:
+    """Print the kubeconfig that new contexts are written to."""
+    click.echo(kubeconfig_files.target_path(kubeconfig_files.listed_paths()))
+
+
+@click.command(epilog="Example: mk8s kubeconfig remove --all")
+@click.option("--all", "every", is_flag=True, help="Of every central, not only the current one.")
+def remove(every: bool) -> None:
+    """Remove the contexts, clusters and users that mk8s wrote; those of others stay."""
+    if every:
+        centrals = [known.central for known in config.load().profiles]
+    else:
+        centrals = [config.profile_for(chosen_central(), logged_in=False).central]
+    with kubeconfig_files.editing() as kubeconfig:
+        removed = [name for central in centrals for name in kubeconfig.remove(central)]
+    click.echo(f"removed: {escape(', '.join(removed)) or 'nothing'}")

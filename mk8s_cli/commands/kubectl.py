@@ -1,0 +1,82 @@
+"""`mk8s kubectl` and `mk8s k`: stock kubectl on the current cluster of mk8s.
+
+Called through `mk8s_cli.command_table`. This process becomes kubectl, so signals, terminal and exit
+code are kubectl's own.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+import click
+
+from mk8s_cli import config, kubeconfig_files
+from mk8s_cli.commands.options import chosen_central
+from mk8s_cli.errors import CliError
+
+OWN_CHOICE = ("--context", "--kubeconfig")
+
+
+class Untouched(click.Command):
+    """A command whose arguments are not looked at: no option, no `--`, no `--help` is taken out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep every word."""
+        ctx.args = list(args)
+        return []
+
+
+@click.command(cls=Untouched, add_help_option=False)
+@click.pass_context
+def kubectl(context: click.Context) -> None:
+    """Run kubectl on the current cluster; arguments and exit code are kubectl's."""
+    program = shutil.which("kubectl")
+    if program is None:
+        raise CliError("kubectl is not on PATH; install it: https://kubernetes.io/docs/tasks/tools")
+    words = context.args
+    if not chooses_itself(words):
+        words = with_context(words, current_context(chosen_central()))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(program, ["kubectl", *words])  # noqa: S606  to become kubectl is what this is for
+
+
+def chooses_itself(words: Sequence[str]) -> bool:
+    """Whether the caller names a context or file; what follows `--` belongs to another program."""
+    own = words[: words.index("--")] if "--" in words else words
+    return any(
+        word in OWN_CHOICE or word.startswith(("--context=", "--kubeconfig=")) for word in own
+    )
+
+
+def with_context(words: Sequence[str], context: str) -> list[str]:
+    """Return `words` with the context named after the first one.
+
+    Not before it, since kubectl finds no plugin behind a flag; not at the end, which may lie behind
+    a `--`.
+    """
+    if not words or words[0].startswith("-"):
+        return [f"--context={context}", *words]
+    return [words[0], f"--context={context}", *words[1:]]
+
+
+def current_context(central: str = "") -> str:
+    """Return kubectl's current context if it is ours, else the context of the last `mk8s use`.
+
+    Raises:
+        CliError: no cluster was chosen, or nobody is logged in.
+    """
+    stored = config.load()
+    profile = config.profile_for(central)
+    kubeconfig = kubeconfig_files.read()
+    mine = kubeconfig.contexts_of(profile.central)
+    centrals = [profile.central] if central else [known.central for known in stored.profiles]
+    ours = {name for known in centrals for name in kubeconfig.contexts_of(known).values()}
+    if kubeconfig.current_context in ours:
+        return kubeconfig.current_context
+    if profile.cluster in mine:
+        return mine[profile.cluster]
+    if len(mine) == 1:
+        return next(iter(mine.values()))
+    raise CliError("no cluster is chosen; run: mk8s use NAME (mk8s clusters list shows them)")

@@ -1,0 +1,130 @@
+"""`mk8s login` and `mk8s logout`.
+
+Called through `mk8s_cli.command_table`.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from mk8s_cli import (
+    access_tokens,
+    config,
+    contexts,
+    credentials,
+    kubeconfig_files,
+    terminal,
+    token_cache,
+    trust,
+)
+from mk8s_cli.api import Central, Grant
+from mk8s_cli.commands.options import chosen_central
+from mk8s_cli.config import Config, Profile
+from mk8s_cli.errors import CliError
+from mk8s_cli.private_files import ensure_directory, locked
+from mk8s_cli.progress import waiting
+from mk8s_cli.transport import Transport, trusting
+from mk8s_cli.validation import EMAIL, central_url
+
+
+@click.command(epilog="Example: mk8s login https://mk8s.example.com --email dev@example.com")
+@click.argument("url", default="")
+@click.option("--email", default="", help="Who you are; asked for if not given.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
+@click.option(
+    "--ca-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Trust exactly the certificate authority in this PEM file.",
+)
+@click.option("--ca-pin", default="", metavar="sha256:HEX", help="Trust the authority of this pin.")
+def login(url: str, email: str, password_stdin: bool, ca_file: Path | None, ca_pin: str) -> None:
+    """Log in to central and write one kubeconfig context per cluster you may use."""
+    stored = config.load()
+    central = central_url(url or chosen_central() or stored.current or _which())
+    known = stored.profile(central) or Profile(central)
+    authority = trust.establish(central, known.certificate_authority, ca_file, ca_pin)
+    email = _email(email or known.email, ask=not email)
+    password = terminal.read_password(f"password of {email}", from_stdin=password_stdin)
+    transport = Transport(central, trusting(authority))
+    with waiting("logging in"):
+        grant = Central(transport).login(email, password)
+    profile = _remember(replace(known, certificate_authority=authority), grant, email)
+    click.echo(f"logged in to {central} as {terminal.escape(profile.email)}")
+    _write_contexts(profile, Central(transport, grant.access_token.token))
+
+
+@click.command(epilog="Example: mk8s logout")
+def logout() -> None:
+    """Revoke the login at central, forget it here and remove our kubeconfig contexts."""
+    profile = config.profile_for(chosen_central())
+    directory = token_cache.central_directory(profile.central)
+    ensure_directory(directory)
+    # Under the lock of the refresh: one that runs now must not store a token after we forgot it.
+    with locked(directory / ".lock", access_tokens.LOCK_SECONDS):
+        _revoke(profile)
+        credentials.delete(profile.central, profile.email)
+        token_cache.clear(profile.central)
+        config.update(lambda stored: stored.with_profile(replace(profile, email="")))
+    with kubeconfig_files.editing() as kubeconfig:
+        removed = kubeconfig.remove(profile.central)
+    gone = f" (contexts removed: {terminal.escape(', '.join(removed))})" if removed else ""
+    click.echo(f"logged out of {profile.central}{gone}")
+
+
+def _which() -> str:
+    raise click.UsageError("Which central? Example: mk8s login https://mk8s.example.com")
+
+
+def _email(email: str, *, ask: bool) -> str:
+    if ask and terminal.is_interactive():
+        default = f" [{email}]" if email else ""
+        email = terminal.ask(f"email{default}") or email
+    if not EMAIL.fullmatch(email):
+        raise CliError("whose login? add --email you@example.com")
+    return email
+
+
+def _remember(profile: Profile, grant: Grant, email: str) -> Profile:
+    """Store the tokens and make this central the current one; return the profile as stored."""
+    named = grant.email if EMAIL.fullmatch(grant.email) else email
+    directory = token_cache.central_directory(profile.central)
+    ensure_directory(token_cache.home_directory())
+    ensure_directory(directory)
+    with locked(directory / ".lock", access_tokens.LOCK_SECONDS):
+        if profile.email and profile.email != named:
+            credentials.delete(profile.central, profile.email)
+        token_cache.clear(profile.central)
+        where = credentials.save(profile.central, named, grant.refresh_token)
+        profile = replace(profile, email=named, secrets=where)
+        token_cache.save(profile.central, "", grant.access_token)
+
+        def change(stored: Config) -> Config:
+            return replace(stored.with_profile(profile), current=profile.central)
+
+        config.update(change)
+    return profile
+
+
+def _write_contexts(profile: Profile, central: Central) -> None:
+    with waiting("reading the clusters"):
+        clusters = central.clusters()
+    outcome = contexts.sync(profile, clusters)
+    click.echo(f"clusters: {contexts.names(clusters)}")
+    if not outcome.contexts:
+        click.echo("no cluster is yours yet: ask an administrator for a role")
+        return
+    click.echo(
+        f"contexts written to {kubeconfig_files.target_path(kubeconfig_files.listed_paths())}"
+    )
+    click.echo(f"next: mk8s use {next(iter(outcome.contexts))} && kubectl get pods")
+
+
+def _revoke(profile: Profile) -> None:
+    """Tell central; that it cannot be told does not keep anybody logged in here."""
+    try:
+        refresh_token = credentials.load(profile.central, profile.email, profile.secrets)
+        if refresh_token:
+            Central(access_tokens.transport(profile)).logout(refresh_token)
+    except CliError as error:
+        terminal.warn(f"the login could not be revoked at central ({error}); it ends by itself")

@@ -1,0 +1,62 @@
+"""Options and arguments that several commands share.
+
+Called by the command modules.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from mk8s_cli import config, kubeconfig_files, validation
+from mk8s_cli.errors import CliError
+from mk8s_cli.terminal import confirm, is_interactive
+
+
+def chosen_central() -> str:
+    """Return what `mk8s --central URL` or MK8S_CENTRAL says, "" for the current one."""
+    chosen = click.get_current_context().find_root().obj
+    return chosen if isinstance(chosen, str) else ""
+
+
+def profile() -> config.Profile:
+    """Return the profile that this command works with; raises `NotLoggedIn` if there is none."""
+    return config.profile_for(chosen_central())
+
+
+def complete_cluster(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Return the clusters whose contexts were written: no network, since a shell waits for it."""
+    try:
+        contexts = kubeconfig_files.read()
+        centrals = [known.central for known in config.load().profiles]
+    except CliError:
+        return []
+    names = {name for central in centrals for name in contexts.contexts_of(central)}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def cluster_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument NAME, completed from the kubeconfig."""
+    return click.argument("name", shell_complete=complete_cluster)(function)
+
+
+def label_type(_: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check a DNS-1123 label such as a namespace (a click callback)."""
+    if value and not validation.LABEL.fullmatch(value):
+        raise click.BadParameter("use a-z, 0-9 and '-', at most 63 characters", param=parameter)
+    return value
+
+
+def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --yes for commands that ask before they destroy something."""
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
+
+
+def agree(question: str, *, yes: bool) -> None:
+    """Return if the person agrees; raise `CliError` if not, or if nobody can be asked."""
+    if yes:
+        return
+    if not is_interactive():
+        raise CliError(f"{question} There is no terminal to ask at: add --yes")
+    if not confirm(question):
+        raise CliError("nothing was changed")

@@ -1,0 +1,135 @@
+"""`mk8s status`: who you are, token life, current cluster, what you may do there, agent health.
+
+Called through `mk8s_cli.command_table`.
+"""
+
+from typing import Any
+
+import click
+
+from mk8s_cli import access_tokens, kubeconfig_files
+from mk8s_cli.api import Central, Cluster, Document, text, texts
+from mk8s_cli.commands.clusters import labels_of
+from mk8s_cli.commands.options import profile
+from mk8s_cli.config import Profile
+from mk8s_cli.output import document, format_option, table
+from mk8s_cli.progress import waiting
+from mk8s_cli.terminal import escape
+from mk8s_cli.transport import CLOCK_SECONDS
+
+RULE_COLUMNS = ("role", "effect", "verbs", "resources", "namespaces", "names")
+
+
+@click.command(epilog="Example: mk8s status -o yaml")
+@format_option("table", "json", "yaml")
+def status(form: str) -> None:
+    """Show who you are, what you may do on the current cluster and how its agent is."""
+    known = profile()
+    with waiting("asking central"):
+        facts = gather(known)
+    if form != "table":
+        document(form, facts)
+        return
+    _print(facts)
+
+
+def gather(known: Profile) -> Document:
+    """Return all facts as one document."""
+    token = access_tokens.access_token(known, "")
+    central = Central(access_tokens.transport(known), token.token)
+    about = central.whoami()
+    user = about.get("user")
+    facts: Document = {
+        "central": known.central,
+        "user": text(user, "email") if isinstance(user, dict) else known.email,
+        "roles": list(texts(about, "roles")),
+        "admin": about.get("admin") is True,
+        "token_seconds": access_tokens.seconds_left(token),
+        "clock_skew_seconds": round(central.transport.clock_skew),
+        "cluster": None,
+    }
+    clusters = {cluster.name: cluster for cluster in central.clusters()}
+    facts["clusters"] = sorted(clusters)
+    context, name = _current(known)
+    if name:
+        facts["cluster"] = _cluster_facts(central, context, name, clusters.get(name))
+    return facts
+
+
+def _current(known: Profile) -> tuple[str, str]:
+    """Return context and cluster in use: kubectl's current one if ours, else that of `mk8s use`."""
+    kubeconfig = kubeconfig_files.read()
+    mine = kubeconfig.contexts_of(known.central)
+    for name, context in mine.items():
+        if context == kubeconfig.current_context:
+            return context, name
+    return mine.get(known.cluster, ""), known.cluster
+
+
+def _cluster_facts(central: Central, context: str, name: str, cluster: Cluster | None) -> Document:
+    if cluster is None:
+        return {
+            "name": name,
+            "context": context,
+            "status": "not yours (any more)",
+            "permissions": [],
+        }
+    return {
+        "name": name,
+        "context": context,
+        "status": cluster.status,
+        "agents": cluster.document.get("agents"),
+        "agent_version": text(cluster.document, "agent_version"),
+        "kubernetes_version": text(cluster.document, "kubernetes_version"),
+        "last_seen": text(cluster.document, "last_seen"),
+        "labels": labels_of(cluster.document),
+        "permissions": central.permissions(name),
+    }
+
+
+def _print(facts: Document) -> None:
+    lines = [
+        ("central", facts["central"]),
+        ("user", facts["user"] + (" (administrator)" if facts["admin"] else "")),
+        ("roles", ", ".join(facts["roles"]) or "none"),
+        ("token", f"{facts['token_seconds']} s left, renewed by itself"),
+        ("clusters", ", ".join(facts["clusters"]) or "none"),
+    ]
+    skew = facts["clock_skew_seconds"]
+    if abs(skew) > CLOCK_SECONDS:
+        lines.append(("clock", f"{skew:+d} s from central's: set the clock right"))
+    cluster = facts["cluster"]
+    lines += _cluster_lines(cluster) if cluster else [("cluster", "none chosen: mk8s use NAME")]
+    for name, value in lines:
+        click.echo(f"{name + ':':<13}{escape(value)}")
+    if cluster and cluster["permissions"]:
+        click.echo("\nyou may:")
+        table(RULE_COLUMNS, [_rule(rule) for rule in cluster["permissions"]])
+
+
+def _cluster_lines(cluster: Document) -> list[tuple[str, str]]:
+    lines = [("cluster", f"{cluster['name']} (context {cluster['context'] or 'not written yet'})")]
+    agent = cluster["status"] or "unknown"
+    for name, key in (("agents", "agents"), ("version", "agent_version"), ("seen", "last_seen")):
+        value = cluster.get(key)
+        agent += f", {name} {value}" if value not in {None, ""} else ""
+    lines.append(("agent", agent))
+    if cluster.get("kubernetes_version"):
+        lines.append(("kubernetes", cluster["kubernetes_version"]))
+    return lines
+
+
+def _rule(rule: dict[str, Any]) -> tuple[str, ...]:
+    listed = {
+        key: ",".join(texts(rule, key)) for key in ("verbs", "resources", "namespaces", "names")
+    }
+    resources = listed["resources"] or ",".join(texts(rule, "nonResourceURLs"))
+    effect = "deny" if rule.get("deny") is True else "allow"
+    return (
+        text(rule, "role"),
+        effect,
+        listed["verbs"],
+        resources,
+        listed["namespaces"],
+        listed["names"],
+    )

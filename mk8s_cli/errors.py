@@ -1,0 +1,40 @@
+"""The errors that a person can cause or mend; `main.py` prints each as one line, without traceback.
+
+Everything else that escapes a command is a bug and keeps its traceback.
+"""
+
+
+class CliError(Exception):
+    """A refusal or failure with one line that says what to do; the program ends with 1."""
+
+    exit_code = 1
+
+
+class NotLoggedIn(CliError):
+    """There is no usable refresh token for this central."""
+
+    def __init__(self, central: str, why: str = "not logged in") -> None:
+        """Compose the line: `why` is what happened, `central` completes the command to type."""
+        super().__init__(f"{why}; run: mk8s login {central}".rstrip())
+
+
+class UnsafeFile(CliError):
+    """A file that holds secrets is a link, is someone else's, or can be read by others."""
+
+
+class Unreachable(CliError):
+    """No answer came from central: refused, timed out, not resolved, or TLS failed."""
+
+
+class UntrustedCertificate(Unreachable):
+    """Central's certificate is signed by an authority that nobody has vouched for yet."""
+
+
+class Refused(CliError):
+    """Central answered with an error status."""
+
+    def __init__(self, code: int, message: str, retry_after: float | None = None) -> None:
+        """Keep the status `code`, and `retry_after` in seconds when central named it."""
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after

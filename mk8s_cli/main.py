@@ -1,0 +1,81 @@
+"""The entry of the `mk8s` program: a fast path for the exec plugin, then the commands.
+
+Run by the `mk8s` script and by `python -m mk8s_cli`. kubectl runs `mk8s get-token` before every
+command, so a cached token is printed before click or anything else from outside the standard
+library is imported. Errors that a person can mend end here as one line; bugs keep their traceback.
+"""
+
+import os
+import sys
+
+from mk8s_cli.errors import CliError
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        if _print_cached_token(words):
+            return OK
+        return _run_command(words)
+    except CliError as error:
+        return _say(error)
+    except BrokenPipeError:
+        # The reader (head, less) went away; the interpreter must not fail on its last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        print("mk8s: stopped", file=sys.stderr)
+        return FAILED
+
+
+def _print_cached_token(words: list[str]) -> bool:
+    """Answer `get-token --cluster NAME --central URL` from the cache; False: the long way."""
+    if (
+        len(words) != 5
+        or words[0] != "get-token"
+        or {words[1], words[3]}
+        != {
+            "--cluster",
+            "--central",
+        }
+    ):
+        return False
+    from mk8s_cli import exec_credential, token_cache
+
+    options = {words[1]: words[2], words[3]: words[4]}
+    version = exec_credential.api_version(os.environ.get("KUBERNETES_EXEC_INFO", ""))
+    cached = token_cache.load(options["--central"], options["--cluster"])
+    if cached is None:
+        return False
+    print(exec_credential.answer(version, cached.token, cached.expires), flush=True)
+    return True
+
+
+def _run_command(words: list[str]) -> int:
+    import click
+
+    from mk8s_cli.command_table import mk8s
+
+    try:
+        code = mk8s.main(args=words, prog_name="mk8s", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        error.show()
+        return USAGE
+    except click.ClickException as error:
+        error.show()
+        return FAILED
+    except click.Abort:
+        print("mk8s: stopped", file=sys.stderr)
+        return FAILED
+    return code if isinstance(code, int) else OK
+
+
+def _say(error: CliError) -> int:
+    from mk8s_cli.terminal import one_line
+
+    print(f"mk8s: {one_line(str(error))}", file=sys.stderr)
+    return error.exit_code
