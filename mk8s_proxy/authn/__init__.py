@@ -8,6 +8,7 @@ Read by the corridor (once per request) and by the management API.
 - `passwords`: bcrypt, off the event loop, the same time for users that do not exist.
 - `throttle`: the growing delay after failures, per account and per source.
 - `refresh`: opaque refresh tokens, rotated at each use; a token used twice ends its login.
+- `join_token`: what an agent shows once to be admitted.
 
 Nothing here imports a socket, and only `refresh` touches the database. Trust boundary: everything
 that a token or a body says is hostile until `TokenAuthenticator.authenticate` returned; the

@@ -78,12 +78,20 @@ async def end(database: Database, token: str, *, now: datetime.datetime) -> str:
     Raises:
         RefreshRefused: There is no such token.
     """
-    try:
-        family_id, user_id = await tokens.family_of(database, hash_token(token))
-    except NotFound:
-        raise RefreshRefused("REFRESH_UNKNOWN") from None
+    family_id, user_id = await _family(database, token)
     await tokens.revoke_family(database, family_id, now=now)
     return user_id
+
+
+async def owner(database: Database, token: str) -> str:
+    """Return the id of the user whose login it is, without using the token up.
+
+    It says nothing about whether the token is still good.
+
+    Raises:
+        RefreshRefused: There is no such token.
+    """
+    return (await _family(database, token))[1]
 
 
 def hash_token(token: str) -> str:
@@ -95,6 +103,13 @@ def hash_token(token: str) -> str:
     if not _TOKEN.fullmatch(token):
         raise RefreshRefused("REFRESH_UNKNOWN")
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def _family(database: Database, token: str) -> tuple[str, str]:
+    try:
+        return await tokens.family_of(database, hash_token(token))
+    except NotFound:
+        raise RefreshRefused("REFRESH_UNKNOWN") from None
 
 
 async def _store(

@@ -131,6 +131,13 @@ class LoginThrottle:
         self._pair.count(pair)
         self._account.count(account)
 
+    def withdrawn(self, account: str, source: str) -> None:
+        """Take an admitted attempt back: its password was not looked at after all."""
+        account, source, pair = _keys(account, source)
+        self._source.refund(source)
+        self._pair.refund(pair)
+        self._account.refund(account)
+
     def succeeded(self, account: str, source: str) -> None:
         """Forgive the account. Of the source, forgive this attempt only.
 

@@ -1,0 +1,210 @@
+"""Clusters: the list of those one may use, and their registration by admins.
+
+Registering prints a join token once; the agent shows it to `join`.
+"""
+
+import datetime
+from typing import Literal
+from urllib.parse import urlsplit
+
+from mk8s_proxy.api import schemas
+from mk8s_proxy.api.context import ApiContext
+from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
+from mk8s_proxy.api.visibility import GROUPS, visible_cluster, visible_clusters
+from mk8s_proxy.authn.join_token import hash_join_token, new_join_token
+from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db.clusters import ClusterRecord
+from mk8s_proxy.settings import Settings
+
+HTTPS_PORT = 443
+
+
+async def list_clusters(call: Call) -> schemas.Model:
+    """List the clusters that the caller may use; all of them for an admin."""
+    _, user = call.caller()
+    visible = await visible_clusters(call.context, user)
+    return schemas.ClusterList(items=[_shown(call, cluster) for cluster in visible])
+
+
+async def create_cluster(call: Call) -> schemas.Model:
+    """Register a cluster and make the token for its first agent."""
+    body = call.read(schemas.CreateClusterRequest)
+    call.cluster = call.subject = body.name
+    cluster = await clusters.create_cluster(call.context.database, body.name, dict(body.labels))
+    join = await _join_token(call, cluster)
+    await call.context.policy_feed.refresh()
+    return schemas.CreatedCluster(**dict(_shown(call, cluster)), **dict(join))
+
+
+async def create_join_token(call: Call) -> schemas.Model:
+    """Make another join token, for a further agent or one that lost its certificate."""
+    return await _join_token(call, await _named(call))
+
+
+async def delete_cluster(call: Call) -> None:
+    """Remove a cluster; certificates of its agents are refused from now on."""
+    cluster = await _named(call)
+    await clusters.delete_cluster(call.context.database, cluster.id)
+    await call.context.policy_feed.refresh()
+
+
+async def set_labels(call: Call) -> schemas.Model:
+    """Replace the labels of a cluster, and with them the roles that apply to it."""
+    body = call.read(schemas.LabelsRequest)
+    found = await _named(call)
+    cluster = await clusters.set_labels(call.context.database, found.id, dict(body.labels))
+    await call.context.policy_feed.refresh()
+    return _shown(call, cluster)
+
+
+async def permissions(call: Call) -> schemas.Model:
+    """List the rules of the caller's roles on a cluster."""
+    _, user = call.caller()
+    name = call.path["name"]
+    await visible_cluster(call.context, user, name)
+    rules = call.context.policy_feed.current.permissions_of(user.email, GROUPS, name)
+    return schemas.Permissions(cluster=name, user=user.email, rules=rules)
+
+
+def server_url(settings: Settings, cluster: str) -> str:
+    """Return the URL for a cluster's entry in a kubeconfig.
+
+    Each cluster has its own, since kubectl keys its discovery cache by it. A host name of its own,
+    where there is a wildcard domain, keeps `kubectl get --raw` working, which drops path prefixes.
+    """
+    public = urlsplit(settings.public_url)
+    if not settings.domain:
+        return f"{settings.public_url.rstrip('/')}/k8s/{cluster}"
+    port = "" if public.port in (None, HTTPS_PORT) else f":{public.port}"
+    return f"https://{cluster}.{settings.domain}{port}"
+
+
+async def _named(call: Call) -> ClusterRecord:
+    call.cluster = call.subject = call.path["name"][:256]
+    return await clusters.get_by_name(call.context.database, call.path["name"])
+
+
+async def _join_token(call: Call, cluster: ClusterRecord) -> schemas.JoinToken:
+    context = call.context
+    token = new_join_token()
+    expires_at = context.now() + datetime.timedelta(seconds=context.settings.join.token_seconds)
+    hashed = hash_join_token(token)
+    await tokens.store_join_token(context.database, cluster.id, hashed, call.actor, expires_at)
+    pin, url = context.authorities.server_ca.pin, context.settings.public_url
+    return schemas.JoinToken(
+        join_token=token,
+        join_expires_at=expires_at,
+        ca_pin=pin,
+        central_url=url,
+        command=(
+            f"mk8s-agent --central {url} --cluster {cluster.name} --token {token} --ca-pin {pin}"
+        ),
+    )
+
+
+def _shown(call: Call, cluster: ClusterRecord) -> schemas.Cluster:
+    context = call.context
+    tunnel = context.tunnels.status(cluster.id)
+    last_seen = max(filter(None, (tunnel.last_seen, cluster.last_seen)), default=None)
+    return schemas.Cluster(
+        id=cluster.id,
+        name=cluster.name,
+        labels=cluster.labels,
+        status=_status(tunnel.connected, last_seen),
+        agents=tunnel.agents,
+        agent_version=tunnel.agent_version or cluster.agent_version,
+        kubernetes_version=tunnel.kubernetes_version or cluster.kubernetes_version,
+        last_seen=last_seen,
+        created_at=cluster.created_at,
+        verbs=_verbs(context, call, cluster.name),
+        server=server_url(context.settings, cluster.name),
+        context=cluster.name,
+    )
+
+
+def _status(
+    connected: bool, last_seen: datetime.datetime | None
+) -> Literal["connected", "disconnected", "pending"]:
+    if connected:
+        return "connected"
+    return "pending" if last_seen is None else "disconnected"
+
+
+def _verbs(context: ApiContext, call: Call, cluster: str) -> list[str]:
+    _, user = call.caller()
+    rules = context.policy_feed.current.permissions_of(user.email, GROUPS, cluster)
+    verbs = {str(verb) for rule in rules if not rule.get("deny") for verb in rule.get("verbs", ())}
+    return ["*"] if "*" in verbs else sorted(verbs)
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/clusters",
+        list_clusters,
+        "List the clusters that the caller may use",
+        Access.USER,
+        response=schemas.ClusterList,
+    ),
+    Endpoint(
+        "POST",
+        "/clusters",
+        create_cluster,
+        "Register a cluster",
+        Access.ADMIN,
+        Audit.CHANGE,
+        request=schemas.CreateClusterRequest,
+        response=schemas.CreatedCluster,
+        status=201,
+        refusals=(409,),
+        verb="create",
+        resource="clusters",
+    ),
+    Endpoint(
+        "DELETE",
+        "/clusters/{name}",
+        delete_cluster,
+        "Remove a cluster and refuse its agents",
+        Access.ADMIN,
+        Audit.CHANGE,
+        status=204,
+        refusals=(404,),
+        verb="delete",
+        resource="clusters",
+    ),
+    Endpoint(
+        "PUT",
+        "/clusters/{name}/labels",
+        set_labels,
+        "Replace the labels of a cluster",
+        Access.ADMIN,
+        Audit.CHANGE,
+        request=schemas.LabelsRequest,
+        response=schemas.Cluster,
+        refusals=(404,),
+        verb="update",
+        resource="clusters",
+    ),
+    Endpoint(
+        "POST",
+        "/clusters/{name}/join-token",
+        create_join_token,
+        "Make another join token",
+        Access.ADMIN,
+        Audit.CHANGE,
+        response=schemas.JoinToken,
+        status=201,
+        refusals=(404,),
+        verb="create",
+        resource="jointokens",
+    ),
+    Endpoint(
+        "GET",
+        "/clusters/{name}/permissions",
+        permissions,
+        "List the caller's rules on a cluster",
+        Access.USER,
+        response=schemas.Permissions,
+        refusals=(404,),
+    ),
+)

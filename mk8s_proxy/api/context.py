@@ -1,0 +1,101 @@
+"""What the management API is given by `app.py`, and what it needs of its neighbours.
+
+Handlers reach everything through `ApiContext`; nothing here is global.
+"""
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mk8s_proxy.api.audit_rows import Journal
+from mk8s_proxy.authn.access_token import SigningKeys, TokenAuthenticator
+from mk8s_proxy.authn.passwords import PasswordHasher
+from mk8s_proxy.authn.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
+from mk8s_proxy.ca import Authorities
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.settings import Settings
+
+
+class TunnelStatus(Protocol):
+    """What the tunnels know of one cluster."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a request could be relayed now."""
+
+    @property
+    def agents(self) -> int:
+        """Tunnels that are up."""
+
+    @property
+    def agent_version(self) -> str:
+        """As registered, "" when unknown."""
+
+    @property
+    def kubernetes_version(self) -> str:
+        """As registered, "" when unknown."""
+
+    @property
+    def last_seen(self) -> datetime.datetime | None:
+        """Last heartbeat, None when there was none."""
+
+
+class Tunnels(Protocol):
+    """The registry of tunnels."""
+
+    def status(self, cluster_id: str) -> TunnelStatus:
+        """Return the state of a cluster's tunnels, also for a cluster without any."""
+
+
+class Policy(Protocol):
+    """A compiled policy (`mk8s_proxy.authz`), read-only."""
+
+    def clusters_of(self, user: str, groups: tuple[str, ...]) -> frozenset[str]:
+        """Return the clusters on which the user has any role."""
+
+    def permissions_of(
+        self, user: str, groups: tuple[str, ...], cluster: str
+    ) -> list[dict[str, Any]]:
+        """Return the rules of the user's roles on a cluster."""
+
+
+class PolicyFeed(Protocol):
+    """The policy that the corridor decides by, and the users whose tokens it accepts."""
+
+    @property
+    def current(self) -> Policy:
+        """The snapshot in force."""
+
+    async def refresh(self) -> None:
+        """Load what the database holds now; return when it is in force here."""
+
+
+@dataclasses.dataclass(slots=True)
+class ApiContext:
+    """Everything that handlers may use."""
+
+    settings: Settings
+    database: Database
+    keys: SigningKeys
+    authenticator: TokenAuthenticator
+    policy_feed: PolicyFeed
+    authorities: Authorities
+    journal: Journal
+    tunnels: Tunnels
+    clock: Callable[[], float] = time.time
+    """Epoch seconds: token lives, audit times."""
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds that never jump: delays and durations."""
+    passwords: PasswordHasher = dataclasses.field(default_factory=PasswordHasher)
+    logins: LoginThrottle = dataclasses.field(init=False)
+    joins: Throttle = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.logins = LoginThrottle(self.monotonic)
+        self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic)
+
+    def now(self) -> datetime.datetime:
+        """Return the clock's time as the database wants it."""
+        return datetime.datetime.fromtimestamp(self.clock(), datetime.UTC)

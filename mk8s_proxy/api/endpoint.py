@@ -1,0 +1,257 @@
+"""One endpoint of the management API as a value, and the door that each request goes through.
+
+`application` makes a `Door` for each `Endpoint` of the handlers' tables; `openapi` reads the same
+tables, so what is documented is what is served.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from aiohttp import hdrs, web
+from pydantic import ValidationError
+
+from mk8s_proxy.api.audit_rows import AuditRow
+from mk8s_proxy.api.context import ApiContext
+from mk8s_proxy.api.errors import ApiError, translate
+from mk8s_proxy.api.schemas import Model
+from mk8s_proxy.authn.identity import Identity, Unauthenticated
+from mk8s_proxy.db import users
+from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.roles import ADMIN_ROLE
+from mk8s_proxy.db.users import UserRecord
+
+SOURCE_HEADER = "x-mk8s-source-ip"
+"""The client's address, written by the listener over whatever the client sent."""
+
+_ModelType = TypeVar("_ModelType", bound=Model)
+
+
+class Access(enum.Enum):
+    """Who may call an endpoint."""
+
+    PUBLIC = "public"
+    """Anybody; what it takes is in the body."""
+    USER = "user"
+    """Whoever has a valid access token that is not bound to a cluster."""
+    ADMIN = "admin"
+    """Users with the role admin."""
+
+
+class Audit(enum.Enum):
+    """What the journal gets."""
+
+    NOTHING = "nothing"
+    """Reading: the log line is enough."""
+    CREDENTIAL = "credential"
+    """One row, before the answer leaves: without it no credential is handed out."""
+    CHANGE = "change"
+    """A row before the change and one after it: without the first nothing is changed."""
+
+
+@dataclasses.dataclass(slots=True)
+class Call:
+    """One request on its way through the API."""
+
+    context: ApiContext
+    request_id: str
+    source: str
+    """The client's address."""
+    user_agent: str
+    path: Mapping[str, str]
+    """The variable parts of the path, decoded."""
+    body: Model | None = None
+    identity: Identity | None = None
+    user: UserRecord | None = None
+    """The caller as the database has it now."""
+    actor: str = ""
+    """Who acts, for log and audit; for a login the name that was claimed."""
+    actor_id: str = ""
+    """Id of the user who acts, once that is certain."""
+    token_id: str = ""
+    """The access token's jti."""
+    subject: str = ""
+    """The object that it is about: a user's email, a role's or a cluster's name."""
+    cluster: str = ""
+    """The cluster that it is about."""
+    reason: str = ""
+    """Why it was refused, for log and audit; the client may be told less."""
+
+    def read(self, kind: type[_ModelType]) -> _ModelType:
+        """Return the body, which the door has parsed as the endpoint's model."""
+        assert isinstance(self.body, kind)
+        return self.body
+
+    def caller(self) -> tuple[Identity, UserRecord]:
+        """Return who calls; only for endpoints that are not public."""
+        assert self.identity is not None
+        assert self.user is not None
+        return self.identity, self.user
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller has the role admin at this moment."""
+        return self.user is not None and ADMIN_ROLE in self.user.roles
+
+
+Handler = Callable[[Call], Awaitable[Model | web.Response | None]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A row of the table of endpoints."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    access: Access
+    audit: Audit = Audit.NOTHING
+    request: type[Model] | None = None
+    response: type[Model] | None = None
+    status: int = 200
+    refusals: tuple[int, ...] = ()
+    """Statuses beyond those that access and body imply, for the OpenAPI document."""
+    verb: str = "get"
+    """Kubernetes's word for what it does, for the audit."""
+    resource: str = ""
+    """What it does it to, for the audit."""
+    media_type: str = "application/json"
+
+
+CALL: web.RequestKey[Call] = web.RequestKey("call", Call)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Door:
+    """An endpoint's aiohttp handler."""
+
+    endpoint: Endpoint
+    context: ApiContext
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Admit, parse, audit, answer. Refusals are raised; the middleware writes them."""
+        call = request[CALL]
+        call.path = request.match_info
+        if self.endpoint.audit is Audit.NOTHING:
+            return await self._answer(call, request, None)
+        row = AuditRow(self.context.journal, self.endpoint.verb, self.endpoint.resource, call)
+        try:
+            response = await self._answer(call, request, row)
+        except Exception as error:
+            refusal = translate_failure(error)
+            call.reason = call.reason or refusal.audit_reason
+            row.close(request, refusal.code, refusal.message)
+            raise
+        if not row.close(request, response.status, "") and not row.opened:
+            raise journal_down()
+        return response
+
+    async def _answer(self, call: Call, request: web.Request, row: AuditRow | None) -> web.Response:
+        await self._admit(call, request)
+        if self.endpoint.request is not None:
+            call.body = await read_body(request, self.endpoint.request)
+        if row is not None and self.endpoint.audit is Audit.CHANGE and not row.open(request):
+            raise journal_down()
+        result = await self.endpoint.handler(call)
+        if isinstance(result, web.Response):
+            return result
+        return respond(result, self.endpoint.status)
+
+    async def _admit(self, call: Call, request: web.Request) -> None:
+        if self.endpoint.access is Access.PUBLIC:
+            return
+        call.identity = authenticate(call.context, request)
+        call.actor, call.token_id = call.identity.user, call.identity.token_id
+        call.actor_id = call.identity.uid
+        call.user = await current_user(call)
+        if self.endpoint.access is Access.ADMIN and not call.is_admin:
+            raise ApiError(403, f'this needs the role "{ADMIN_ROLE}": ask one of your admins')
+
+
+def authenticate(context: ApiContext, request: web.Request) -> Identity:
+    """Verify the one Authorization header.
+
+    Raises:
+        Unauthenticated: None, more than one, not valid, or only good for one cluster.
+    """
+    values = request.headers.getall(hdrs.AUTHORIZATION, [])
+    if len(values) > 1:
+        raise Unauthenticated("DUP_AUTHORIZATION", "send one Authorization header, not several")
+    value = values[0] if values else ""
+    identity = context.authenticator.authenticate(value.encode("utf-8", "surrogateescape"))
+    if identity.cluster:
+        raise Unauthenticated(
+            "TOKEN_CLUSTER", "this access token is good for a cluster's requests only"
+        )
+    return identity
+
+
+async def current_user(call: Call) -> UserRecord:
+    """Read the caller from the database: rights taken away a moment ago are gone.
+
+    Raises:
+        Unauthenticated: Deleted, disabled, or all logins were ended.
+    """
+    assert call.identity is not None
+    try:
+        user = await users.get_by_id(call.context.database, call.identity.uid)
+    except NotFound:
+        raise Unauthenticated("USER_DISABLED", "this account is gone: ask your admin") from None
+    if user.disabled:
+        raise Unauthenticated("USER_DISABLED", "this account is disabled: ask your admin")
+    if user.token_epoch != call.identity.epoch:
+        raise Unauthenticated("TOKEN_EPOCH", "the login was ended: run mk8s login")
+    return user
+
+
+async def read_body(request: web.Request, kind: type[_ModelType]) -> _ModelType:
+    """Parse a JSON body.
+
+    A form's content type is refused, so that no other site's page can post here (CSRF).
+
+    Raises:
+        ApiError: Not JSON, or not as the model says.
+    """
+    if request.content_type != "application/json":
+        raise ApiError(415, "send the body as application/json")
+    try:
+        return kind.model_validate_json(await request.read())
+    except ValidationError as error:
+        shown = error.errors(include_url=False, include_context=False, include_input=False)
+        raise ApiError.from_validation(shown) from None
+
+
+def respond(result: Model | None, status: int = 200) -> web.Response:
+    """Write a model as JSON; None is an empty 204."""
+    if result is None:
+        return web.Response(status=204)
+    return web.Response(
+        status=status,
+        body=result.model_dump_json().encode(),
+        headers={hdrs.CONTENT_TYPE: "application/json"},
+    )
+
+
+def journal_down() -> ApiError:
+    """Refuse for want of an audit row."""
+    return ApiError(
+        503, "central cannot write its audit log: try again", audit_reason="Journal", retry_after=5
+    )
+
+
+def translate_failure(error: Exception) -> ApiError:
+    """Return the refusal that any failure becomes; what nobody foresaw is a 500."""
+    if isinstance(error, web.HTTPException):
+        return ApiError(error.status, http_message(error))
+    return translate(error) or ApiError(500, "internal error", audit_reason="InternalError")
+
+
+def http_message(error: web.HTTPException) -> str:
+    """Say what aiohttp's own refusals mean here."""
+    return {
+        404: "there is no such endpoint: see /openapi.json",
+        405: "this endpoint does not take that method: see /openapi.json",
+        413: "the body is too large: at most 1 MiB",
+    }.get(error.status, error.reason)

@@ -1,0 +1,268 @@
+"""Logging in and out: `/auth/*` and the public keys.
+
+Whether an address belongs to a user is not to be learned here: an unknown one takes the same path
+with a dummy hash and gets the same bytes as a wrong password, and is throttled alike.
+"""
+
+import datetime
+
+from aiohttp import web
+
+from mk8s_proxy.api import schemas
+from mk8s_proxy.api.context import ApiContext
+from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, respond
+from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.visibility import visible_cluster, visible_names
+from mk8s_proxy.authn import access_token, refresh
+from mk8s_proxy.authn.identity import Unauthenticated
+from mk8s_proxy.authn.passwords import TooManyChecks
+from mk8s_proxy.authn.refresh import RefreshRefused, RefreshToken
+from mk8s_proxy.db import users
+from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.users import UserRecord
+
+JWKS_SECONDS = 300
+"""How long others may cache the public keys."""
+
+
+async def login(call: Call) -> schemas.Model:
+    """Exchange a password for tokens."""
+    body, context = call.read(schemas.LoginRequest), call.context
+    email = users.normal_email(body.email)
+    # A password typed into the wrong field must not reach the log.
+    call.actor = email if "@" in email else "(not an email address)"
+    context.logins.admit(email, call.source)
+    user = await _find(call, email)
+    try:
+        right = await context.passwords.check(body.password, user.password_hash if user else None)
+    except TooManyChecks:
+        context.logins.withdrawn(email, call.source)
+        raise
+    if user is None or user.disabled or not right:
+        raise ApiError(401, "wrong email or password", audit_reason=_why(user))
+    context.logins.succeeded(email, call.source)
+    call.actor_id = user.id
+    token = await refresh.issue(
+        context.database,
+        user.id,
+        lifetime=context.settings.tokens.refresh_seconds,
+        now=context.now(),
+    )
+    return await _tokens(call, user, token, None)
+
+
+async def refresh_login(call: Call) -> schemas.Model:
+    """Exchange a refresh token for the next one and an access token."""
+    body, context = call.read(schemas.RefreshRequest), call.context
+    if body.cluster is not None:
+        # Before the token is used up: a wrong name must not cost the login.
+        call.cluster = call.subject = body.cluster
+        await _require_visible(call, body.refresh_token, body.cluster)
+    try:
+        token = await refresh.rotate(context.database, body.refresh_token, now=context.now())
+    except RefreshRefused as refused:
+        call.actor_id = refused.user_id
+        raise
+    user = await _find_by_id(call, token.user_id)
+    if user is None or user.disabled:
+        await refresh.end(context.database, token.token, now=context.now())
+        raise RefreshRefused("USER_DISABLED", token.user_id)
+    call.actor, call.actor_id = user.email, user.id
+    return await _tokens(call, user, token, body.cluster)
+
+
+async def cluster_token(call: Call) -> schemas.Model:
+    """Exchange an access token for one that is good for one cluster only, and not for longer."""
+    context = call.context
+    identity, user = call.caller()
+    call.cluster = call.subject = call.read(schemas.ClusterTokenRequest).cluster
+    await visible_cluster(context, user, call.cluster)
+    lifetime = min(context.settings.tokens.access_seconds, identity.expires - context.clock())
+    token, expires = _mint(context, user, call.cluster, lifetime)
+    return schemas.ClusterTokenResponse(
+        access_token=token,
+        expires_in=_seconds_until(context, expires),
+        expires_at=_date(expires),
+        cluster=call.cluster,
+    )
+
+
+async def logout(call: Call) -> None:
+    """End a login. It succeeds for a login that ended before, so that it can be repeated."""
+    body = call.read(schemas.LogoutRequest)
+    try:
+        call.actor_id = await refresh.end(
+            call.context.database, body.refresh_token, now=call.context.now()
+        )
+    except RefreshRefused as refused:
+        call.reason = refused.reason
+
+
+async def whoami(call: Call) -> schemas.Model:
+    """Say who the caller is and what clusters are open to the caller."""
+    identity, user = call.caller()
+    return schemas.WhoamiResponse(
+        user=schemas.Person(id=user.id, email=user.email, name=user.name),
+        roles=list(user.roles),
+        clusters=sorted(await visible_names(call.context, user)),
+        expires_at=_date(identity.expires),
+        admin=call.is_admin,
+    )
+
+
+async def jwks(call: Call) -> web.Response:
+    """Publish the keys that verify access tokens."""
+    response = respond(schemas.JwkSet.model_validate(call.context.keys.jwks()))
+    response.headers["Cache-Control"] = f"public, max-age={JWKS_SECONDS}"
+    return response
+
+
+async def _find(call: Call, email: str) -> UserRecord | None:
+    try:
+        return await users.get_by_email(call.context.database, email)
+    except NotFound:
+        return None
+
+
+async def _find_by_id(call: Call, user_id: str) -> UserRecord | None:
+    try:
+        return await users.get_by_id(call.context.database, user_id)
+    except NotFound:
+        return None
+
+
+def _why(user: UserRecord | None) -> str:
+    if user is None:
+        return "UNKNOWN_USER"
+    return "USER_DISABLED" if user.disabled else "WRONG_PASSWORD"
+
+
+async def _tokens(
+    call: Call, user: UserRecord, token: RefreshToken, cluster: str | None
+) -> schemas.Model:
+    context = call.context
+    access, expires = _mint(context, user, cluster, context.settings.tokens.access_seconds)
+    await _announce(context, access)
+    return schemas.TokenResponse(
+        access_token=access,
+        expires_in=_seconds_until(context, expires),
+        expires_at=_date(expires),
+        cluster=cluster,
+        refresh_token=token.token,
+        refresh_expires_in=_seconds_until(context, token.expires_at.timestamp()),
+        user=schemas.UserSummary(
+            id=user.id, email=user.email, name=user.name, roles=list(user.roles)
+        ),
+    )
+
+
+async def _require_visible(call: Call, token: str, cluster: str) -> None:
+    user_id = await refresh.owner(call.context.database, token)
+    user = await _find_by_id(call, user_id)
+    if user is None or user.disabled:
+        raise RefreshRefused("USER_DISABLED", user_id)
+    await visible_cluster(call.context, user, cluster)
+
+
+async def _announce(context: ApiContext, token: str) -> None:
+    """Make sure that the corridor here accepts a token before its owner can use it.
+
+    Somebody who was created, or changed the password, on another replica a moment ago may not be in
+    this one's snapshot yet.
+    """
+    try:
+        context.authenticator.authenticate(f"Bearer {token}".encode())
+    except Unauthenticated:
+        await context.policy_feed.refresh()
+
+
+def _mint(
+    context: ApiContext, user: UserRecord, cluster: str | None, lifetime: float
+) -> tuple[str, float]:
+    return access_token.mint(
+        context.keys,
+        user=user,
+        cluster=cluster,
+        issuer=context.settings.public_url,
+        lifetime=lifetime,
+        now=context.clock(),
+    )
+
+
+def _seconds_until(context: ApiContext, moment: float) -> int:
+    return max(0, int(moment - context.clock()))
+
+
+def _date(moment: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC)
+
+
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/auth/login",
+        login,
+        "Log in with a password",
+        Access.PUBLIC,
+        Audit.CREDENTIAL,
+        request=schemas.LoginRequest,
+        response=schemas.TokenResponse,
+        refusals=(401, 429),
+        verb="create",
+        resource="logins",
+    ),
+    Endpoint(
+        "POST",
+        "/auth/refresh",
+        refresh_login,
+        "Exchange a refresh token for new tokens",
+        Access.PUBLIC,
+        Audit.CREDENTIAL,
+        request=schemas.RefreshRequest,
+        response=schemas.TokenResponse,
+        refusals=(401, 404),
+        verb="update",
+        resource="logins",
+    ),
+    Endpoint(
+        "POST",
+        "/auth/token",
+        cluster_token,
+        "Get an access token for one cluster",
+        Access.USER,
+        Audit.CREDENTIAL,
+        request=schemas.ClusterTokenRequest,
+        response=schemas.ClusterTokenResponse,
+        refusals=(404,),
+        verb="create",
+        resource="clustertokens",
+    ),
+    Endpoint(
+        "POST",
+        "/auth/logout",
+        logout,
+        "End a login",
+        Access.PUBLIC,
+        Audit.CREDENTIAL,
+        request=schemas.LogoutRequest,
+        status=204,
+        verb="delete",
+        resource="logins",
+    ),
+    Endpoint(
+        "GET",
+        "/auth/whoami",
+        whoami,
+        "Say who the caller is",
+        Access.USER,
+        response=schemas.WhoamiResponse,
+    ),
+    Endpoint(
+        "GET",
+        "/.well-known/jwks.json",
+        jwks,
+        "Get the public keys of access tokens",
+        Access.PUBLIC,
+        response=schemas.JwkSet,
+    ),
+)

@@ -1,0 +1,94 @@
+"""Around every request: its id, its refusals in one shape, its one log line.
+
+Installed by `application`. Nothing that a client sent is logged except what names it: method,
+path without query, its address, and the user that a token or login names.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from mk8s_proxy.api.context import ApiContext
+from mk8s_proxy.api.endpoint import CALL, SOURCE_HEADER, Call, respond, translate_failure
+from mk8s_proxy.api.errors import ApiError
+
+logger = logging.getLogger("mk8s_proxy.api")
+
+REQUEST_ID_HEADER = "x-request-id"
+LONGEST_TEXT = 512
+"""Characters of a path or user agent that are kept."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Guard:
+    """The one middleware of the application."""
+
+    def __init__(self, context: ApiContext, new_id: Callable[[], str]) -> None:
+        self._context = context
+        self._new_id = new_id
+
+    @web.middleware
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer the request, whatever happens below."""
+        call = request[CALL] = self._begin(request)
+        began = time.monotonic()
+        response: web.StreamResponse
+        try:
+            response = await handler(request)
+        except Exception as error:  # noqa: BLE001 - the edge: each failure becomes an answer
+            response = _refuse(request, call, error)
+        _harden(response, call)
+        _log(request, call, response.status, time.monotonic() - began)
+        return response
+
+    def _begin(self, request: web.Request) -> Call:
+        return Call(
+            context=self._context,
+            request_id=self._new_id(),
+            source=request.headers.get(SOURCE_HEADER, ""),
+            user_agent=request.headers.get(hdrs.USER_AGENT, "")[:LONGEST_TEXT],
+            path={},
+        )
+
+
+def _refuse(request: web.Request, call: Call, error: Exception) -> web.Response:
+    refusal = translate_failure(error)
+    call.reason = call.reason or refusal.audit_reason
+    if refusal.code == 500:
+        # The request id ties this traceback to the answer; the answer shows nothing of it.
+        logger.error("api.failure request_id=%s", call.request_id, exc_info=error)
+        refusal = ApiError(500, f"internal error: tell your admin the id {call.request_id}")
+    response = respond(refusal.body(), refusal.code)
+    if refusal.retry_after is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after)
+    if refusal.code == 401:
+        response.headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="mk8s"'
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
+    return response
+
+
+def _harden(response: web.StreamResponse, call: Call) -> None:
+    response.headers[REQUEST_ID_HEADER] = call.request_id
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    # aiohttp would name itself and its version.
+    response.headers[hdrs.SERVER] = "mk8s"
+
+
+def _log(request: web.Request, call: Call, status: int, seconds: float) -> None:
+    fields = {
+        "request_id": call.request_id,
+        "method": request.method,
+        "path": request.rel_url.raw_path[:LONGEST_TEXT],
+        "user": call.actor,
+        "source": call.source,
+        "status": status,
+        "reason": call.reason,
+        "ms": round(seconds * 1000, 1),
+    }
+    logger.info("api.request", extra=fields)

@@ -1,0 +1,75 @@
+"""Roles: what users may do on which clusters, in the words of the policy file. For admins."""
+
+from mk8s_proxy.api import schemas
+from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
+from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.authz.policy import PolicyError, parse_role
+from mk8s_proxy.db import roles
+from mk8s_proxy.db.roles import RoleRecord
+
+
+async def list_roles(call: Call) -> schemas.Model:
+    """List all roles with their rules."""
+    found = await roles.list_roles(call.context.database)
+    return schemas.RoleList(items=[_shown(role) for role in found])
+
+
+async def put_role(call: Call) -> schemas.Model:
+    """Make a role or replace its rules, after the same checks as of the policy file."""
+    call.subject = call.path["name"][:256]
+    rules = list(call.read(schemas.RoleRequest).clusters)
+    try:
+        parse_role(call.path["name"], rules)
+    except PolicyError as error:
+        raise ApiError.invalid(error.place, error.problem) from None
+    role = await roles.put_role(call.context.database, call.path["name"], rules)
+    await call.context.policy_feed.refresh()
+    return _shown(role)
+
+
+async def delete_role(call: Call) -> None:
+    """Remove a role that nobody has."""
+    call.subject = call.path["name"][:256]
+    await roles.delete_role(call.context.database, call.path["name"])
+    await call.context.policy_feed.refresh()
+
+
+def _shown(role: RoleRecord) -> schemas.Role:
+    return schemas.Role(name=role.name, clusters=role.rules, built_in=role.built_in)
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/roles",
+        list_roles,
+        "List all roles",
+        Access.ADMIN,
+        response=schemas.RoleList,
+    ),
+    Endpoint(
+        "PUT",
+        "/roles/{name}",
+        put_role,
+        "Make a role or replace its rules",
+        Access.ADMIN,
+        Audit.CHANGE,
+        request=schemas.RoleRequest,
+        response=schemas.Role,
+        refusals=(409,),
+        verb="update",
+        resource="roles",
+    ),
+    Endpoint(
+        "DELETE",
+        "/roles/{name}",
+        delete_role,
+        "Remove a role that nobody has",
+        Access.ADMIN,
+        Audit.CHANGE,
+        status=204,
+        refusals=(404, 409),
+        verb="delete",
+        resource="roles",
+    ),
+)

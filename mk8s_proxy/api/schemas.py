@@ -1,0 +1,334 @@
+"""Every body of the management API, in and out. The OpenAPI document is made from these models.
+
+Read by the handlers; the only place that imports pydantic, beside the door that parses bodies.
+Unknown fields are refused, so that a misspelled one is not silently ignored.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from mk8s_proxy.authn import passwords
+from mk8s_proxy.authn.identity import CLUSTER_NAME, is_safe_user_name
+
+_EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,189}")
+_LABEL_PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_ROLE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,62}[A-Za-z0-9])?")
+
+
+def _email(value: str) -> str:
+    value = value.strip().lower()
+    if not _EMAIL.fullmatch(value) or not is_safe_user_name(value):
+        raise ValueError("must be an email address")
+    return value
+
+
+def _display_name(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be printable")
+    return value
+
+
+def _cluster_name(value: str) -> str:
+    if not CLUSTER_NAME.fullmatch(value):
+        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens (a DNS label)")
+    return value
+
+
+def _label_key(value: str) -> str:
+    prefix, slash, name = value.rpartition("/")
+    if not _LABEL_PART.fullmatch(name) or (slash and not _LABEL_PREFIX.fullmatch(prefix)):
+        raise ValueError("must be a Kubernetes label key, as in team or example.com/team")
+    return value
+
+
+def _label_value(value: str) -> str:
+    if value and not _LABEL_PART.fullmatch(value):
+        raise ValueError("must be a Kubernetes label value: 63 letters, digits, '-', '_' and '.'")
+    return value
+
+
+def _role_name(value: str) -> str:
+    if not _ROLE.fullmatch(value):
+        raise ValueError("must be 1 to 64 letters, digits and '.', '_', ':', '-' between them")
+    return value
+
+
+def _password(value: str) -> str:
+    if len(value) < passwords.SHORTEST:
+        raise ValueError(f"must be at least {passwords.SHORTEST} characters")
+    return value
+
+
+Email = Annotated[str, Field(max_length=254), AfterValidator(_email)]
+DisplayName = Annotated[str, Field(max_length=256), AfterValidator(_display_name)]
+ClusterName = Annotated[str, AfterValidator(_cluster_name)]
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+LabelValue = Annotated[str, AfterValidator(_label_value)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
+RoleName = Annotated[str, AfterValidator(_role_name)]
+RoleNames = Annotated[list[RoleName], Field(max_length=100)]
+NewPassword = Annotated[
+    str, Field(max_length=passwords.LONGEST, repr=False), AfterValidator(_password)
+]
+Secret = Annotated[str, Field(max_length=128, repr=False)]
+
+
+class Model(BaseModel):
+    """A body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ErrorDetail(Model):
+    """What went wrong."""
+
+    code: int
+    reason: str
+    message: str
+    field: str | None = None
+
+
+class ErrorBody(Model):
+    """The body of every refusal."""
+
+    error: ErrorDetail
+
+
+class LoginRequest(Model):
+    """A login by password."""
+
+    email: Annotated[str, Field(min_length=1, max_length=254)]
+    password: Annotated[str, Field(min_length=1, max_length=passwords.LONGEST, repr=False)]
+
+
+class RefreshRequest(Model):
+    """A refresh token to be exchanged, for a token of one cluster if wanted."""
+
+    refresh_token: Secret
+    cluster: ClusterName | None = None
+
+
+class LogoutRequest(Model):
+    """The login to end."""
+
+    refresh_token: Secret
+
+
+class ClusterTokenRequest(Model):
+    """The cluster that a bound token is wanted for."""
+
+    cluster: ClusterName
+
+
+class UserSummary(Model):
+    """Who logged in."""
+
+    id: str
+    email: str
+    name: str
+    roles: list[str]
+
+
+class TokenResponse(Model):
+    """A login's tokens. Each refresh token is good for one use."""
+
+    access_token: Annotated[str, Field(repr=False)]
+    token_type: Literal["Bearer"] = "Bearer"
+    expires_in: Annotated[int, Field(description="seconds")]
+    expires_at: datetime
+    cluster: Annotated[str | None, Field(description="the only cluster it is good for")] = None
+    refresh_token: Annotated[str, Field(repr=False)]
+    refresh_expires_in: Annotated[int, Field(description="seconds")]
+    user: UserSummary
+
+
+class ClusterTokenResponse(Model):
+    """An access token that is good for one cluster only."""
+
+    access_token: Annotated[str, Field(repr=False)]
+    token_type: Literal["Bearer"] = "Bearer"
+    expires_in: Annotated[int, Field(description="seconds")]
+    expires_at: datetime
+    cluster: str
+
+
+class Person(Model):
+    """A user's names."""
+
+    id: str
+    email: str
+    name: str
+
+
+class WhoamiResponse(Model):
+    """The caller."""
+
+    user: Person
+    roles: list[str]
+    clusters: list[str]
+    expires_at: datetime
+    admin: bool
+
+
+class Jwk(Model):
+    """A public signing key, RFC 7517."""
+
+    kty: str
+    use: str
+    alg: str
+    kid: str
+    n: str
+    e: str
+
+
+class JwkSet(Model):
+    """The public signing keys."""
+
+    keys: list[Jwk]
+
+
+class Cluster(Model):
+    """A cluster as its caller may see it."""
+
+    id: str
+    name: str
+    labels: dict[str, str]
+    status: Annotated[
+        Literal["connected", "disconnected", "pending"],
+        Field(description="pending: no agent has ever joined"),
+    ]
+    agents: Annotated[int, Field(description="tunnels that are up")]
+    agent_version: str
+    kubernetes_version: str
+    last_seen: datetime | None
+    created_at: datetime
+    verbs: Annotated[list[str], Field(description="what some role lets the caller do there")]
+    server: Annotated[str, Field(description="for the kubeconfig")]
+    context: Annotated[str, Field(description="suggested name of the kubeconfig context")]
+
+
+class ClusterList(Model):
+    """The clusters that the caller may use; all of them for an admin."""
+
+    items: list[Cluster]
+
+
+class CreateClusterRequest(Model):
+    """A cluster to be registered."""
+
+    name: ClusterName
+    labels: Labels = Field(default_factory=dict)
+
+
+class LabelsRequest(Model):
+    """The labels that a cluster shall have; others are removed."""
+
+    labels: Labels
+
+
+class JoinToken(Model):
+    """What an agent needs to join. The token is shown this once."""
+
+    join_token: Annotated[str, Field(repr=False)]
+    join_expires_at: datetime
+    ca_pin: str
+    central_url: str
+    command: Annotated[str, Field(repr=False)]
+
+
+class CreatedCluster(Cluster, JoinToken):
+    """A registered cluster and the token for its first agent."""
+
+
+class Permissions(Model):
+    """The rules of the caller's roles on one cluster."""
+
+    cluster: str
+    user: str
+    rules: list[dict[str, Any]]
+
+
+class User(Model):
+    """A user as admins see it."""
+
+    id: str
+    email: str
+    name: str
+    roles: list[str]
+    disabled: bool
+    has_password: bool
+    created_at: datetime
+
+
+class UserList(Model):
+    """All users."""
+
+    items: list[User]
+
+
+class CreateUserRequest(Model):
+    """A user to be made. Without a password the user cannot log in by one."""
+
+    email: Email
+    name: DisplayName = ""
+    password: NewPassword | None = None
+    roles: RoleNames = Field(default_factory=list)
+
+
+class UserRolesRequest(Model):
+    """The roles that a user shall have; others are taken away."""
+
+    roles: RoleNames
+
+
+class PasswordRequest(Model):
+    """A new password; it ends all logins of the user."""
+
+    password: NewPassword
+
+
+class DisabledRequest(Model):
+    """Whether the user is locked out; locking out ends all logins."""
+
+    disabled: bool
+
+
+class Role(Model):
+    """A role with its rules, as in the policy file."""
+
+    name: str
+    clusters: list[dict[str, Any]]
+    built_in: bool
+
+
+class RoleList(Model):
+    """All roles."""
+
+    items: list[Role]
+
+
+class RoleRequest(Model):
+    """The rules that a role shall have."""
+
+    clusters: Annotated[list[dict[str, Any]], Field(max_length=1000)]
+
+
+class JoinRequest(Model):
+    """An agent's first contact."""
+
+    token: Secret
+    cluster: ClusterName
+    csr: Annotated[str, Field(max_length=16384, description="PKCS #10 in PEM, ECDSA P-256")]
+
+
+class JoinResponse(Model):
+    """The agent's certificate."""
+
+    certificate: Annotated[str, Field(description="PEM, the agent's certificate first")]
+    ca_certificate: Annotated[str, Field(description="PEM, to verify central by")]
+    cluster_id: str
+    expires_at: datetime

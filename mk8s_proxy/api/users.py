@@ -1,0 +1,171 @@
+"""Users: who may log in, with what roles. For admins.
+
+`{id}` in a path is the id or the email address. The last admin cannot be removed, locked out or
+deprived of the role; the store sees to that in the same transaction.
+"""
+
+from mk8s_proxy.api import schemas
+from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
+from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.db import users
+from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.users import UserRecord
+
+
+async def list_users(call: Call) -> schemas.Model:
+    """List all users."""
+    found = await users.list_users(call.context.database)
+    return schemas.UserList(items=[_shown(user) for user in found])
+
+
+async def create_user(call: Call) -> schemas.Model:
+    """Make a user."""
+    body, context = call.read(schemas.CreateUserRequest), call.context
+    call.subject = body.email
+    password_hash = None
+    if body.password is not None:
+        password_hash = await context.passwords.hash(body.password)
+    try:
+        user = await users.create_user(
+            context.database, body.email, body.name, password_hash, body.roles
+        )
+    except NotFound as error:
+        raise ApiError.invalid("roles", str(error)) from None
+    await context.policy_feed.refresh()
+    return _shown(user)
+
+
+async def set_roles(call: Call) -> schemas.Model:
+    """Replace the roles of a user."""
+    body, context = call.read(schemas.UserRolesRequest), call.context
+    found = await _named(call)
+    try:
+        user = await users.set_roles(context.database, found.id, body.roles)
+    except NotFound as error:
+        if error.kind != "role":
+            raise
+        raise ApiError.invalid("roles", str(error)) from None
+    await context.policy_feed.refresh()
+    return _shown(user)
+
+
+async def set_password(call: Call) -> None:
+    """Give a user a new password and end all logins made with the old one."""
+    body, context = call.read(schemas.PasswordRequest), call.context
+    found = await _named(call)
+    password_hash = await context.passwords.hash(body.password)
+    await users.set_password(context.database, found.id, password_hash)
+    await context.policy_feed.refresh()
+
+
+async def set_disabled(call: Call) -> schemas.Model:
+    """Lock a user out at once, or let the user in again."""
+    body, context = call.read(schemas.DisabledRequest), call.context
+    found = await _named(call)
+    await users.set_disabled(context.database, found.id, body.disabled)
+    await context.policy_feed.refresh()
+    return _shown(await users.get_by_id(context.database, found.id))
+
+
+async def delete_user(call: Call) -> None:
+    """Remove a user and end all logins."""
+    found = await _named(call)
+    await users.delete_user(call.context.database, found.id)
+    await call.context.policy_feed.refresh()
+
+
+async def _named(call: Call) -> UserRecord:
+    key, database = call.path["id"], call.context.database
+    call.subject = key[:256]
+    user = await (users.get_by_email if "@" in key else users.get_by_id)(database, key)
+    call.subject = user.email
+    return user
+
+
+def _shown(user: UserRecord) -> schemas.User:
+    return schemas.User(
+        id=user.id,
+        email=user.email,
+        name=user.name,
+        roles=list(user.roles),
+        disabled=user.disabled,
+        has_password=user.password_hash is not None,
+        created_at=user.created_at,
+    )
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/users",
+        list_users,
+        "List all users",
+        Access.ADMIN,
+        response=schemas.UserList,
+    ),
+    Endpoint(
+        "POST",
+        "/users",
+        create_user,
+        "Make a user",
+        Access.ADMIN,
+        Audit.CHANGE,
+        request=schemas.CreateUserRequest,
+        response=schemas.User,
+        status=201,
+        refusals=(409,),
+        verb="create",
+        resource="users",
+    ),
+    Endpoint(
+        "DELETE",
+        "/users/{id}",
+        delete_user,
+        "Remove a user",
+        Access.ADMIN,
+        Audit.CHANGE,
+        status=204,
+        refusals=(404, 409),
+        verb="delete",
+        resource="users",
+    ),
+    Endpoint(
+        "PUT",
+        "/users/{id}/roles",
+        set_roles,
+        "Replace the roles of a user",
+        Access.ADMIN,
+        Audit.CHANGE,
+        request=schemas.UserRolesRequest,
+        response=schemas.User,
+        refusals=(404, 409),
+        verb="update",
+        resource="users",
+    ),
+    Endpoint(
+        "PUT",
+        "/users/{id}/password",
+        set_password,
+        "Give a user a new password",
+        Access.ADMIN,
+        Audit.CHANGE,
+        request=schemas.PasswordRequest,
+        status=204,
+        refusals=(404,),
+        verb="update",
+        resource="users",
+    ),
+    Endpoint(
+        "PUT",
+        "/users/{id}/disabled",
+        set_disabled,
+        "Lock a user out, or let the user in again",
+        Access.ADMIN,
+        Audit.CHANGE,
+        request=schemas.DisabledRequest,
+        response=schemas.User,
+        refusals=(404, 409),
+        verb="update",
+        resource="users",
+    ),
+)
