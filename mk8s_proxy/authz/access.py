@@ -1,0 +1,133 @@
+"""What a set of roles allows on one cluster. Called by `snapshot`."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Final
+
+from mk8s_proxy.authz.attributes import Attributes, Decision
+from mk8s_proxy.authz.compile import CompiledRule, RuleIndex
+
+_MANY_SETS: Final = 16
+"""So many rule sets are merged into one: asking one index beats asking each of many."""
+
+_HINT_RULES: Final = 256
+"""Rules looked at for a hint in a refusal."""
+
+_DISCOVERY_PATHS: Final = frozenset(
+    {"/", "/api", "/api/", "/apis", "/apis/", "/version", "/version/", "/healthz", "/livez",
+     "/readyz"}
+)  # fmt: skip
+_DISCOVERY_PREFIXES: Final = ("/api/", "/apis/", "/openapi/")
+_DISCOVERY_ROOTS: Final = frozenset({"/api", "/api/", "/apis", "/apis/"})
+_SELF_REVIEWS: Final = frozenset(
+    {
+        ("authorization.k8s.io", "selfsubjectaccessreviews"),
+        ("authorization.k8s.io", "selfsubjectrulesreviews"),
+        ("authentication.k8s.io", "selfsubjectreviews"),
+    }
+)
+
+
+class RuleSet:
+    """Grants and denials that apply to the same clusters."""
+
+    __slots__ = ("allow", "deny")
+
+    def __init__(self, rules: Iterable[CompiledRule]) -> None:
+        rules = tuple(rules)
+        self.allow = RuleIndex(rule for rule in rules if not rule.spec.deny)
+        self.deny = RuleIndex(rule for rule in rules if rule.spec.deny)
+
+    @property
+    def rules(self) -> Iterator[CompiledRule]:
+        """Every rule."""
+        return chain(self.allow.rules, self.deny.rules)
+
+
+class Access:
+    """What a set of roles allows on one cluster."""
+
+    __slots__ = ("_allows", "_denies", "number", "roles", "sets")
+
+    def __init__(self, number: int, roles: tuple[str, ...], sets: tuple[RuleSet, ...]) -> None:
+        if len(sets) > _MANY_SETS:
+            sets = (RuleSet(chain.from_iterable(one.rules for one in sets)),)
+        self.number = number
+        self.roles = roles
+        self.sets = sets
+        self._allows = tuple(one.allow for one in sets if one.allow.rules)
+        self._denies = tuple(one.deny for one in sets if one.deny.rules)
+
+    @property
+    def any_grant(self) -> bool:
+        """Whether some role gives something on this cluster; a denial alone is no access."""
+        return bool(self._allows)
+
+    def decide(self, wanted: Attributes) -> Decision:
+        """Decide without a cache."""
+        if rule := self._find(self._denies, wanted):
+            return Decision(False, f"{rule.label}, denies it", rule.label)
+        if rule := self._find(self._allows, wanted):
+            return Decision(True, f"allowed by {rule.label}", rule.label)
+        if not self._allows:
+            return Decision(False, f"no role covers this cluster ({self._role_names()})")
+        if opening := _open_to_all(wanted):
+            return Decision(True, f"{opening} is open to every role", opening)
+        return Decision(False, self._refusal(wanted))
+
+    def _find(self, indexes: tuple[RuleIndex, ...], wanted: Attributes) -> CompiledRule | None:
+        for index in indexes:
+            for rule in _candidates(index, wanted):
+                if _matches(rule, wanted):
+                    return rule
+        return None
+
+    def _refusal(self, wanted: Attributes) -> str:
+        """Say why nothing allows it, and what would be allowed instead if that is known."""
+        about = chain.from_iterable(index.about(wanted.resource) for index in self._allows)
+        limits = (rule for rule in islice(about, _HINT_RULES) if rule.permits(wanted))
+        rule = next(limits, None)
+        if rule is None or wanted.name:
+            return f"no role allows it ({self._role_names()})"
+        if wanted.namespace or rule.spec.names:
+            only = ", ".join(rule.spec.names or rule.spec.namespaces)
+            what = "objects" if rule.spec.names else "namespaces"
+            return f"{rule.label}, allows it only for the {what} {only}: name one"
+        only = ", ".join(rule.spec.namespaces)
+        return f"{rule.label}, allows it only in the namespaces {only}: name one with -n"
+
+    def _role_names(self) -> str:
+        if not self.roles:
+            return "the user has no roles"
+        more = f" and {len(self.roles) - 10} more" if len(self.roles) > 10 else ""
+        return f"roles: {', '.join(self.roles[:10])}{more}"
+
+
+def _candidates(index: RuleIndex, wanted: Attributes) -> Iterable[CompiledRule]:
+    if not wanted.is_resource_request:
+        return index.path_rules
+    if wanted.verb == "impersonate":
+        return index.impersonations
+    return index.near(wanted.resource, wanted.namespace)
+
+
+def _matches(rule: CompiledRule, wanted: Attributes) -> bool:
+    if not wanted.is_resource_request:
+        return rule.matches_path(wanted)
+    if wanted.verb == "impersonate":
+        return rule.matches_impersonation(wanted)
+    return rule.denies(wanted) if rule.spec.deny else rule.grants(wanted)
+
+
+def _open_to_all(wanted: Attributes) -> str:
+    """Name the opening that lets everyone with a role through, "" if there is none."""
+    if wanted.is_resource_request:
+        kind = (wanted.api_group, wanted.resource)
+        asks = wanted.verb == "create" and not (wanted.subresource or wanted.namespace)
+        return "self review" if asks and kind in _SELF_REVIEWS else ""
+    path = wanted.path
+    known = path in _DISCOVERY_PATHS or path.startswith(_DISCOVERY_PREFIXES)
+    if known and wanted.verb in ("get", "head"):
+        return "discovery"
+    # The API server answers 405 itself: a client that tries sees the same as without mk8s.
+    return "discovery" if wanted.verb == "post" and path in _DISCOVERY_ROOTS else ""

@@ -1,0 +1,251 @@
+"""Rules made ready for matching, and the index over them. Called by `snapshot`.
+
+A rule is matched in the order verb, resource, namespace, name. Grants are narrow and denials wide:
+what a grant does not surely mean it does not give, what a denial may mean it takes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Final
+
+from mk8s_proxy.authz.attributes import Attributes
+from mk8s_proxy.authz.globs import Globs
+from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
+from mk8s_proxy.authz.policy import RuleSpec
+from mk8s_proxy.authz.scopes import Scope, scope_of
+
+_COLLECTION_VERBS: Final = frozenset({"list", "watch", "deletecollection"})
+
+_WORD_OF: Final = {
+    ("pods", "log"): "logs",
+    ("pods", "exec"): "exec",
+    ("pods", "attach"): "exec",
+    ("pods", "portforward"): "portforward",
+    ("pods", "proxy"): "proxy",
+    ("services", "proxy"): "proxy",
+    ("nodes", "proxy"): "proxy",
+}
+"""The words, by the subresources of the core group that they stand for."""
+
+_ONLY_SPELLED_OUT: Final = frozenset({("", "nodes", "proxy"), ("", "serviceaccounts", "token")})
+"""`nodes/proxy` runs commands in every container of a node; `serviceaccounts/token` makes a
+credential that works without this proxy. No glob and no word grants them."""
+
+
+class ResourcePatterns:
+    """The `resources` of a rule."""
+
+    __slots__ = ("_any_group", "_globs", "_grouped", "names")
+
+    names: frozenset[str | None]
+    """The resources that may match, None standing for a glob: the key of the index."""
+
+    def __init__(self, resources: Iterable[str]) -> None:
+        any_group, grouped, globs = set(), set(), []
+        names: set[str | None] = set()
+        for text in resources:
+            parent, slash, subresource = text.partition("/")
+            resource, dot, group = parent.partition(".")
+            names.add(None if "*" in resource else resource)
+            if "*" in text:
+                parts = (resource, group if dot else "*", subresource)
+                globs.append((*(Globs([part]) for part in parts), bool(slash)))
+            elif dot:
+                grouped.add((group, resource, subresource))
+            else:
+                any_group.add((resource, subresource))
+        self._any_group = frozenset(any_group)
+        self._grouped = frozenset(grouped)
+        self._globs = tuple(globs)
+        self.names = frozenset(names)
+
+    def spell_out(self, group: str, resource: str, subresource: str) -> bool:
+        """Whether exactly this is listed, by no glob."""
+        return (resource, subresource) in self._any_group or (
+            (group, resource, subresource) in self._grouped
+        )
+
+    def match(self, group: str, resource: str, subresource: str) -> bool:
+        """Whether this is listed, where the empty subresource stands for the resource itself."""
+        if self.spell_out(group, resource, subresource):
+            return True
+        for resources, groups, subresources, has_subresource in self._globs:
+            if (
+                has_subresource is bool(subresource)
+                and resources.matches(resource)
+                and groups.matches(group)
+                and subresources.matches(subresource)
+            ):
+                return True
+        return False
+
+
+class CompiledRule:
+    """One rule of a role."""
+
+    __slots__ = (
+        "_groups", "_methods", "_names", "_namespaces", "_path_prefixes", "_paths", "_users",
+        "_verbs", "_words", "label", "resources", "role", "spec",
+    )  # fmt: skip
+
+    def __init__(self, role: str, number: int, spec: RuleSpec) -> None:
+        self.role = role
+        self.label = f"role {role}, rule {number}"
+        self.spec = spec
+        verbs = frozenset(spec.verbs)
+        everything = "*" in verbs
+        self._verbs = RESOURCE_VERBS if everything else verbs & RESOURCE_VERBS
+        self._words = frozenset(WORDS) if everything else verbs & WORDS.keys()
+        self._methods = HTTP_METHODS if everything else verbs & HTTP_METHODS
+        if "get" in verbs:
+            self._methods |= {"head"}
+        self.resources = ResourcePatterns(spec.resources)
+        self._namespaces = Globs(spec.namespaces)
+        self._names = Globs(spec.names or ("*",))
+        self._paths = frozenset(spec.non_resource_urls)
+        self._path_prefixes = tuple(p[:-1] for p in spec.non_resource_urls if p.endswith("*"))
+        self._users = Globs(spec.impersonate_users)
+        self._groups = Globs(spec.impersonate_groups)
+
+    def namespace_keys(self) -> Iterator[tuple[str, bool]]:
+        """The index keys: exact namespaces with True, prefixes of globs with False."""
+        for namespace in self._namespaces.exact:
+            yield namespace, True
+        for prefix in self._namespaces.prefixes:
+            yield prefix, False
+        if self.spec.deny:
+            yield "", True  # a list over all namespaces reaches the denied one
+
+    def grants(self, wanted: Attributes) -> bool:
+        """Whether this rule allows the request for a resource."""
+        return (
+            self.permits(wanted)
+            and self._covers_namespace(wanted)
+            and self._names.matches(wanted.name)
+        )
+
+    def permits(self, wanted: Attributes) -> bool:
+        """Whether this rule allows the verb on the resource in some namespace, for some name."""
+        kind = (wanted.api_group, wanted.resource, wanted.subresource)
+        if not wanted.subresource:
+            return wanted.verb in self._verbs and self.resources.match(*kind)
+        by_word = self._says_word(wanted)
+        if not by_word and wanted.verb not in self._verbs:
+            return False
+        if kind in _ONLY_SPELLED_OUT:
+            return self.resources.spell_out(*kind)
+        if self.resources.match(*kind):
+            return True
+        return by_word and self.resources.match(wanted.api_group, wanted.resource, "")
+
+    def _says_word(self, wanted: Attributes) -> bool:
+        if wanted.api_group:
+            return False
+        word = _WORD_OF.get((wanted.resource, wanted.subresource))
+        return word is not None and word in self._words and wanted.verb in WORDS[word]
+
+    def _covers_namespace(self, wanted: Attributes) -> bool:
+        if wanted.namespace or self._namespaces.everything:
+            return self._namespaces.matches(wanted.namespace)
+        if "" not in self._namespaces.exact:
+            return False
+        if wanted.verb not in _COLLECTION_VERBS:
+            return True
+        scope = scope_of(wanted.api_group, wanted.resource)
+        if scope is Scope.UNKNOWN:
+            return self.resources.spell_out(wanted.api_group, wanted.resource, wanted.subresource)
+        return scope is Scope.CLUSTER
+
+    def denies(self, wanted: Attributes) -> bool:
+        """Whether this rule, being a denial, reaches the request for a resource."""
+        group, resource = wanted.api_group, wanted.resource
+        if wanted.verb not in self._verbs and not self._says_word(wanted):
+            return False
+        if not self.resources.match(group, resource, ""):
+            if not wanted.subresource:
+                return False
+            if not self.resources.match(group, resource, wanted.subresource):
+                return False
+        return self._reaches_namespace(wanted) and self._reaches_name(wanted)
+
+    def _reaches_namespace(self, wanted: Attributes) -> bool:
+        if self._namespaces.matches(wanted.namespace):
+            return True
+        if wanted.namespace or wanted.verb not in _COLLECTION_VERBS:
+            return False
+        return scope_of(wanted.api_group, wanted.resource) is not Scope.CLUSTER
+
+    def _reaches_name(self, wanted: Attributes) -> bool:
+        """Without a name any object may be meant; a proxy name is scheme:name:port."""
+        name = wanted.name
+        if not name or self._names.matches(name):
+            return True
+        return wanted.subresource == "proxy" and any(map(self._names.matches, name.split(":")))
+
+    def matches_path(self, wanted: Attributes) -> bool:
+        """Whether this rule is about the non-resource request."""
+        if wanted.verb not in self._methods:
+            return False
+        return wanted.path in self._paths or wanted.path.startswith(self._path_prefixes)
+
+    @property
+    def impersonates(self) -> bool:
+        """Whether this rule is about impersonation at all."""
+        return bool(self.spec.impersonate_users or self.spec.impersonate_groups)
+
+    def matches_impersonation(self, wanted: Attributes) -> bool:
+        """Whether this rule is about acting as the user or group."""
+        if wanted.resource == "users":
+            return self._users.matches(wanted.name)
+        return wanted.resource == "groups" and self._groups.matches(wanted.name)
+
+
+class RuleIndex:
+    """Rules of one kind, grants or denials, found by resource and namespace."""
+
+    __slots__ = (
+        "_buckets", "_by_resource", "_prefix_lengths", "impersonations", "path_rules", "rules",
+    )  # fmt: skip
+
+    def __init__(self, rules: Iterable[CompiledRule]) -> None:
+        self.rules = tuple(rules)
+        self.path_rules = tuple(rule for rule in self.rules if rule.spec.non_resource_urls)
+        self.impersonations = tuple(rule for rule in self.rules if rule.impersonates)
+        self._buckets: dict[tuple[str | None, str, bool], list[CompiledRule]] = {}
+        self._by_resource: dict[str | None, list[CompiledRule]] = {}
+        for rule in self.rules:
+            namespaces = tuple(rule.namespace_keys())
+            for resource in rule.resources.names:
+                self._by_resource.setdefault(resource, []).append(rule)
+                for namespace, exact in namespaces:
+                    self._buckets.setdefault((resource, namespace, exact), []).append(rule)
+        lengths = {len(text) for _, text, exact in self._buckets if not exact}
+        self._prefix_lengths = tuple(sorted(lengths))
+
+    def near(self, resource: str, namespace: str) -> Iterator[CompiledRule]:
+        """The rules that may be about this resource in this namespace, some of them twice."""
+        buckets = self._buckets
+        for key in (resource, None):
+            yield from buckets.get((key, namespace, True), ())
+            for length in self._prefix_lengths:
+                yield from buckets.get((key, namespace[:length], False), ())
+
+    def about(self, resource: str) -> Iterator[CompiledRule]:
+        """The rules that may be about this resource in any namespace."""
+        return chain(self._by_resource.get(resource, ()), self._by_resource.get(None, ()))
+
+
+class ClusterSelector:
+    """The `name` and `labels` of a rule."""
+
+    __slots__ = ("_labels", "_name")
+
+    def __init__(self, spec: RuleSpec) -> None:
+        self._name = Globs([spec.cluster or "*"])
+        self._labels = tuple((key, Globs([value])) for key, value in spec.labels)
+
+    def matches(self, cluster: str, labels: Mapping[str, str]) -> bool:
+        """Whether the rule applies to the cluster. A label that is missing matches nothing."""
+        return self._name.matches(cluster) and all(
+            key in labels and values.matches(labels[key]) for key, values in self._labels
+        )

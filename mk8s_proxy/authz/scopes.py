@@ -1,0 +1,67 @@
+"""Which resources live outside namespaces. Called by `compile`.
+
+A rule limited to cluster-scoped objects must not open `GET /api/v1/secrets`, the list of all
+secrets, and a rule that denies one namespace must also deny that list. The path alone does not
+tell the two apart, so the resources of Kubernetes's own API groups are known here; those of
+custom groups are not.
+"""
+
+from enum import Enum
+from typing import Final
+
+
+class Scope(Enum):
+    """Where the objects of a resource live."""
+
+    CLUSTER = "cluster"
+    NAMESPACED = "namespaced"
+    UNKNOWN = "unknown"
+
+
+_CLUSTER_SCOPED: Final = {
+    "": "componentstatuses namespaces nodes persistentvolumes",
+    "admissionregistration.k8s.io": (
+        "mutatingadmissionpolicies mutatingadmissionpolicybindings mutatingwebhookconfigurations "
+        "validatingadmissionpolicies validatingadmissionpolicybindings "
+        "validatingwebhookconfigurations"
+    ),
+    "apiextensions.k8s.io": "customresourcedefinitions",
+    "apiregistration.k8s.io": "apiservices",
+    "apps": "",
+    "authentication.k8s.io": "selfsubjectreviews tokenreviews",
+    "authorization.k8s.io": (
+        "selfsubjectaccessreviews selfsubjectrulesreviews subjectaccessreviews"
+    ),
+    "autoscaling": "",
+    "batch": "",
+    "certificates.k8s.io": "certificatesigningrequests clustertrustbundles",
+    "coordination.k8s.io": "",
+    "discovery.k8s.io": "",
+    "events.k8s.io": "",
+    "extensions": "podsecuritypolicies",
+    "flowcontrol.apiserver.k8s.io": "flowschemas prioritylevelconfigurations",
+    "internal.apiserver.k8s.io": "storageversions",
+    "metrics.k8s.io": "nodes",
+    "networking.k8s.io": "ingressclasses ipaddresses servicecidrs",
+    "node.k8s.io": "runtimeclasses",
+    "policy": "podsecuritypolicies",
+    "rbac.authorization.k8s.io": "clusterrolebindings clusterroles",
+    "resource.k8s.io": "deviceclasses devicetaintrules resourceclasses resourceslices",
+    "scheduling.k8s.io": "priorityclasses",
+    "storage.k8s.io": (
+        "csidrivers csinodes storageclasses volumeattachments volumeattributesclasses"
+    ),
+    "storagemigration.k8s.io": "storageversionmigrations",
+}
+"""API groups of Kubernetes, each with its resources outside namespaces (`kubectl api-resources
+--namespaced=false`, 1.20 to 1.35)."""
+
+_KNOWN: Final = {group: frozenset(words.split()) for group, words in _CLUSTER_SCOPED.items()}
+
+
+def scope_of(api_group: str, resource: str) -> Scope:
+    """Tell where the objects of a resource live, as far as Kubernetes itself defines it."""
+    cluster_scoped = _KNOWN.get(api_group)
+    if cluster_scoped is None:
+        return Scope.UNKNOWN
+    return Scope.CLUSTER if resource in cluster_scoped else Scope.NAMESPACED

@@ -1,0 +1,137 @@
+"""The whole policy at one moment. Made by the policy feed, asked by the corridor.
+
+A snapshot never changes; its caches only remember what it would say again. Roles are compiled when
+it is made, which may take a while and may happen in another thread; what a user may do on a
+cluster is put together when first asked.
+"""
+
+import logging
+from typing import Any, Final
+
+from mk8s_proxy.authz.access import Access, RuleSet
+from mk8s_proxy.authz.attributes import Attributes, Decision
+from mk8s_proxy.authz.compile import ClusterSelector, CompiledRule
+from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec
+
+_LOGGER = logging.getLogger(__name__)
+
+_MAXIMUM_DECISIONS: Final = 8192
+_MAXIMUM_ACCESSES: Final = 65536
+"""Entries of the caches; one that is full is emptied, which costs less than keeping order."""
+
+_FAILED: Final = Decision(reason="the policy could not be evaluated: the log of central tells more")
+
+
+class PolicySnapshot:
+    """An immutable policy.
+
+    Attributes:
+        version: the version of the database that it was made from; 0 if unknown.
+    """
+
+    def __init__(self, source: PolicySource, version: int = 0) -> None:
+        self.version = version
+        self._clusters = {name: dict(labels) for name, labels in source.clusters.items()}
+        self._user_roles = {user.lower(): tuple(roles) for user, roles in source.user_roles.items()}
+        self._selectors: dict[tuple[Any, ...], int] = {}
+        self._selector_rules: list[ClusterSelector] = []
+        self._roles = {role.name: self._compile(role) for role in source.roles}
+        self._selected: dict[str, frozenset[int]] = {}
+        self._by_roles: dict[tuple[tuple[str, ...], str], Access] = {}
+        self._by_user: dict[tuple[str, str], Access] = {}
+        self._decisions: dict[tuple[int, Attributes], Decision] = {}
+        self._made = 0
+
+    def decide(
+        self, user: str, groups: tuple[str, ...], cluster: str, attributes: Attributes
+    ) -> Decision:
+        """Decide one question. Never raises: whatever goes wrong here is a refusal.
+
+        Args:
+            user: the email.
+            groups: those of the identity; no rule reads them yet.
+            cluster: the name of the cluster.
+            attributes: the question.
+        """
+        try:
+            access = self._by_user.get((user, cluster)) or self._access(user, cluster)
+            key = (access.number, attributes)
+            return self._decisions.get(key) or self._decide(key, access)
+        except Exception:
+            _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
+            return _FAILED
+
+    def clusters_of(self, user: str, groups: tuple[str, ...]) -> frozenset[str]:
+        """Tell on which clusters the user has any role that allows something."""
+        return frozenset(name for name in self._clusters if self._access(user, name).any_grant)
+
+    def permissions_of(
+        self, user: str, groups: tuple[str, ...], cluster: str
+    ) -> list[dict[str, Any]]:
+        """List the user's rules on the cluster, as written, each with its `role` and `rule`."""
+        rules = [rule for one in self._access(user, cluster).sets for rule in one.rules]
+        return [{"role": rule.role, "rule": rule.label, **rule.spec.document()} for rule in rules]
+
+    def roles_of(self, user: str) -> tuple[str, ...]:
+        """Name the user's roles."""
+        return self._user_roles.get(user.lower(), ())
+
+    def _compile(self, role: RoleSpec) -> dict[int, RuleSet]:
+        """Compile a role into the rule sets of the clusters that its rules select."""
+        by_selector: dict[int, list[CompiledRule]] = {}
+        for number, rule in enumerate(role.rules, start=1):
+            compiled = CompiledRule(role.name, number, rule)
+            by_selector.setdefault(self._selector(rule), []).append(compiled)
+        return {selector: RuleSet(rules) for selector, rules in by_selector.items()}
+
+    def _selector(self, rule: RuleSpec) -> int:
+        """Number the cluster selector of a rule; many rules share one."""
+        key = (rule.cluster, rule.labels)
+        number = self._selectors.setdefault(key, len(self._selector_rules))
+        if number == len(self._selector_rules):
+            self._selector_rules.append(ClusterSelector(rule))
+        return number
+
+    def _decide(self, key: tuple[int, Attributes], access: Access) -> Decision:
+        decision = access.decide(key[1])
+        if len(self._decisions) >= _MAXIMUM_DECISIONS:
+            self._decisions.clear()
+        self._decisions[key] = decision
+        return decision
+
+    def _access(self, user: str, cluster: str) -> Access:
+        roles = self.roles_of(user)
+        access = self._by_roles.get((roles, cluster))
+        if access is None:
+            access = self._make_access(roles, cluster)
+        if len(self._by_user) >= _MAXIMUM_ACCESSES:
+            self._by_user.clear()
+        self._by_user[user, cluster] = access
+        return access
+
+    def _make_access(self, roles: tuple[str, ...], cluster: str) -> Access:
+        selected = self._selected_by(cluster)
+        sets = tuple(
+            rules
+            for role in roles
+            for selector, rules in self._roles.get(role, {}).items()
+            if selector in selected
+        )
+        self._made += 1
+        access = Access(self._made, roles, sets)
+        if len(self._by_roles) >= _MAXIMUM_ACCESSES:
+            self._by_roles.clear()
+        self._by_roles[roles, cluster] = access
+        return access
+
+    def _selected_by(self, cluster: str) -> frozenset[int]:
+        """Number the selectors that select the cluster; an unknown cluster has none."""
+        selected = self._selected.get(cluster)
+        if selected is None:
+            labels = self._clusters.get(cluster)
+            if labels is None:
+                return frozenset()
+            rules = enumerate(self._selector_rules)
+            selected = frozenset(n for n, selector in rules if selector.matches(cluster, labels))
+            self._selected[cluster] = selected
+        return selected
