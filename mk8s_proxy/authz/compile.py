@@ -48,8 +48,8 @@ class ResourcePatterns:
             resource, dot, group = parent.partition(".")
             names.add(None if "*" in resource else resource)
             if "*" in text:
-                parts = (resource, group if dot else "*", subresource)
-                globs.append((*(Globs([part]) for part in parts), bool(slash)))
+                groups = Globs([group if dot else "*"])
+                globs.append((Globs([resource]), groups, Globs([subresource]), bool(slash)))
             elif dot:
                 grouped.add((group, resource, subresource))
             else:
