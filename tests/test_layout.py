@@ -97,6 +97,13 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    """The wheel and import-linter would both leave out what is none, silently."""
+    assert {
+        name_of(path.parent) for path in MODULES if not path.with_name("__init__.py").exists()
+    } == set()
+
+
 def test_the_measures_measure() -> None:
     source = """
 def f(
