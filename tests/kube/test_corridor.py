@@ -185,9 +185,7 @@ def test_two_clusters_never_mix(
     assert "staging" in refused
 
 
-def test_the_api_server_sees_the_person_and_never_the_token(
-    kubectl: Kubectl, world: World
-) -> None:
+def test_the_api_server_sees_the_person_and_never_the_token(kubectl: Kubectl, world: World) -> None:
     name = world.fresh_name("traced")
     kubectl("-n", "shop", "get", "configmap", name, code=1)
     (row,) = [row for row in world.upstream_audit() if row.get("objectRef", {}).get("name") == name]
