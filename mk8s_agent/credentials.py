@@ -28,7 +28,7 @@ _RENEW_BEFORE_SECONDS: Final = 60.0
 _RETRY_SECONDS: Final = 10.0
 _MAX_TOKEN_CHARACTERS: Final = 65536
 
-logger = logging.getLogger("mk8s_agent")
+log = logging.getLogger(__name__)
 
 
 class CredentialsError(Exception):
@@ -154,6 +154,7 @@ class ExecSource:
         self._changed = changed
         self._credential: ExecCredential | None = None
         self._header = b""
+        self._renew_at: float | None = 0.0
         self._wanted = asyncio.Event()
 
     async def renew(self) -> None:
@@ -168,10 +169,17 @@ class ExecSource:
             header = bearer(credential.token, where) if credential.token else b""
         except CredentialsGone as error:
             raise ExecPluginError(str(error)) from error
-        if credential.expires is not None and credential.expires <= self._clock():
-            raise ExecPluginError("the credential plugin gave a credential that has expired")
+        self._renew_at = self._renewal_time(credential)
         self._credential, self._header = credential, header
         self._changed(credential)
+
+    def _renewal_time(self, credential: ExecCredential) -> float | None:
+        if credential.expires is None:
+            return None
+        left = credential.expires - self._clock()
+        if left <= 0:
+            raise ExecPluginError("the credential plugin gave a credential that has expired")
+        return credential.expires - min(_RENEW_BEFORE_SECONDS, left / 10)
 
     def authorization(self) -> bytes:
         """Give the token that the plugin printed last."""
@@ -197,18 +205,15 @@ class ExecSource:
             try:
                 await self.renew()
             except ExecPluginError as error:
-                logger.warning("%s", error)
+                log.warning("credential.not_renewed reason=%s", error)
             self._wanted.clear()
             # A plugin that fails, or whose credential is refused at once, is not run in a circle.
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _seconds_left(self) -> float | None:
-        if self._credential is None:
-            return 0.0
-        if self._credential.expires is None:
+        if self._renew_at is None:
             return None
-        left = self._credential.expires - self._clock()
-        return max(left - min(_RENEW_BEFORE_SECONDS, left / 10), 0.0)
+        return max(self._renew_at - self._clock(), 0.0)
 
 
 @dataclasses.dataclass(slots=True)

@@ -1,0 +1,212 @@
+"""Keeps tunnels to central open: dials, dials again, replaces, drains.
+
+Made by ``mk8s_agent.main``, which hands it ``connect``; it knows nothing of what a tunnel is but
+`TunnelHandle`. How long to wait depends on what went wrong. Central that is not there is asked
+again within a second for as long as it takes, since a refused connection costs nobody anything and
+people wait for it; central that is there and says no is asked less and less often. Waits are drawn
+at random below a ceiling that doubles, so a thousand agents do not come back at once.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import random
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+TUNNELS: Final = 2
+"""So that one may end without a gap, and two replicas of central can be reached."""
+CONNECT_SECONDS: Final = 10.0
+FIRST_PAUSE: Final = 0.1
+ABSENT_PAUSE: Final = 0.8
+"""Longest pause while central is out of reach."""
+REFUSED_PAUSE: Final = 30.0
+"""Longest pause while central refuses, or is not trusted."""
+STEADY_SECONDS: Final = 10.0
+"""A tunnel that lived so long was a success; a shorter one counts as a refusal."""
+
+log = logging.getLogger(__name__)
+
+
+class TunnelRefused(Exception):
+    """Raised by ``connect``: central is there and does not want this tunnel. Says why."""
+
+
+class TunnelHandle(Protocol):
+    """One open tunnel, as the dialer sees it."""
+
+    closed: asyncio.Future[str]
+    """Done when the tunnel is gone, with the reason; never with an exception."""
+    draining: asyncio.Future[None]
+    """Done when central has asked for a replacement; the tunnel goes on until `closed`."""
+
+    def drain(self) -> None:
+        """Send GOAWAY: take no new stream, end when those that are open have ended."""
+        ...
+
+    def close(self) -> None:
+        """End at once."""
+        ...
+
+
+@dataclasses.dataclass(slots=True)
+class Backoff:
+    """How long to wait before the next try; one for each place of a tunnel."""
+
+    draw: Callable[[float, float], float] = random.uniform
+    _ceiling: float = FIRST_PAUSE
+
+    def reset(self) -> None:
+        """Begin again: it worked."""
+        self._ceiling = FIRST_PAUSE
+
+    def pause(self, error: BaseException | None) -> float:
+        """Give the seconds to wait after a failure; None stands for a tunnel that ended early."""
+        longest = ABSENT_PAUSE if error is not None and is_absence(error) else REFUSED_PAUSE
+        ceiling = min(self._ceiling, longest)
+        self._ceiling = min(ceiling * 2, REFUSED_PAUSE)
+        # never zero: a loop that fails at once must not take the whole processor
+        return self.draw(FIRST_PAUSE / 2, ceiling)
+
+
+def is_absence(error: BaseException) -> bool:
+    """Tell whether central was not reached at all, or left in the middle of a handshake."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            return True
+        if isinstance(seen, (ssl.SSLError, TunnelRefused)):
+            return False
+        if isinstance(seen, OSError):  # TimeoutError and a failed name lookup among them
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+class Dialer:
+    """Keeps ``tunnels`` tunnels open until `drain`.
+
+    Args:
+        connect: opens one tunnel and returns when central has accepted it. Called anew for each, so
+            that it uses the identity of the moment. Whatever it raises is logged and tried again.
+        tunnels: how many.
+        draw: random number between two, for the pauses.
+        monotonic: seconds that never jump.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[TunnelHandle]],
+        tunnels: int = TUNNELS,
+        *,
+        draw: Callable[[float, float], float] = random.uniform,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._tunnels = tunnels
+        self._draw = draw
+        self._monotonic = monotonic
+        self._live: set[TunnelHandle] = set()
+        self._stopping = asyncio.Event()
+        self._replace = asyncio.Event()
+        self._last_reason = ""
+
+    @property
+    def connected(self) -> int:
+        """Tunnels that take new requests."""
+        return sum(not (it.closed.done() or it.draining.done()) for it in self._live)
+
+    async def run(self) -> None:
+        """Keep the tunnels open; returns after `drain`, when the last one has ended."""
+        async with asyncio.TaskGroup() as group:
+            for place in range(self._tunnels):
+                group.create_task(self._keep(), name=f"tunnel {place}")
+        while self._live:
+            await asyncio.wait([handle.closed for handle in self._live])
+
+    def replace(self) -> None:
+        """Open each tunnel anew, then drain the old one: the identity has changed."""
+        self._replace.set()
+        self._replace = asyncio.Event()
+
+    async def drain(self, seconds: float) -> int:
+        """Leave politely: dial no more, let requests end, close what is left after ``seconds``.
+
+        Returns:
+            The number of tunnels that had to be cut.
+        """
+        self._stopping.set()
+        for handle in self._live:
+            handle.drain()
+        if self._live:
+            await asyncio.wait([handle.closed for handle in self._live], timeout=seconds)
+        left = [handle for handle in self._live if not handle.closed.done()]
+        for handle in left:
+            handle.close()
+        return len(left)
+
+    async def _keep(self) -> None:
+        backoff = Backoff(self._draw)
+        old: TunnelHandle | None = None
+        while not self._stopping.is_set():
+            started = self._monotonic()
+            handle = await self._dial(backoff)
+            if old is not None and handle is not None:
+                if not old.closed.done():
+                    old.drain()
+                old = None
+            if handle is None:
+                continue
+            old = await self._serve(handle)
+            if self._monotonic() - started >= STEADY_SECONDS:
+                backoff.reset()
+            else:
+                await self._rest(backoff.pause(None))
+
+    async def _dial(self, backoff: Backoff) -> TunnelHandle | None:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                handle = await self._connect()
+        except Exception as error:  # noqa: BLE001  whatever goes wrong with one try, go on trying
+            self._complain(error)
+            await self._rest(backoff.pause(error))
+            return None
+        self._last_reason = ""
+        self._live.add(handle)
+        handle.closed.add_done_callback(lambda _: self._live.discard(handle))
+        if self._stopping.is_set():
+            handle.close()
+        log.info("tunnel.opened tunnels=%d", self.connected)
+        return handle
+
+    async def _serve(self, handle: TunnelHandle) -> TunnelHandle | None:
+        """Wait until the place needs another tunnel; give the one to drain then, if any."""
+        waits = [asyncio.ensure_future(it.wait()) for it in (self._replace, self._stopping)]
+        events: set[asyncio.Future[Any]] = {handle.closed, handle.draining, *waits}
+        try:
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if handle.closed.done():
+            log.info("tunnel.closed reason=%s", handle.closed.result())
+            return None
+        if self._stopping.is_set():
+            return None
+        log.info("tunnel.replacing by=%s", "central" if handle.draining.done() else "agent")
+        return handle
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    def _complain(self, error: Exception) -> None:
+        reason = str(error) or type(error).__name__
+        if reason != self._last_reason:  # once, not ten times in a second
+            self._last_reason = reason
+            log.warning("tunnel.not_opened reason=%s: will try again", reason)
