@@ -7,7 +7,7 @@ from typing import Final
 from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.compile import CompiledRule, RuleIndex
 
-_MANY_SETS: Final = 16
+_MANY_SETS: Final = 64
 """So many rule sets are merged into one: asking one index beats asking each of many."""
 
 _HINT_RULES: Final = 256

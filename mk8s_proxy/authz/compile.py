@@ -4,12 +4,13 @@ A rule is matched in the order verb, resource, namespace, name. Grants are narro
 what a grant does not surely mean it does not give, what a denial may mean it takes.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final
 
 from mk8s_proxy.authz.attributes import Attributes
-from mk8s_proxy.authz.globs import Globs
+from mk8s_proxy.authz.globs import EXACT, PREFIX, SUFFIX, compile_globs
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
 from mk8s_proxy.authz.policy import RuleSpec
 from mk8s_proxy.authz.scopes import Scope, scope_of
@@ -32,6 +33,10 @@ _ONLY_SPELLED_OUT: Final = frozenset({("", "nodes", "proxy"), ("", "serviceaccou
 credential that works without this proxy. No glob and no word grants them."""
 
 
+IndexKey = tuple[str | None, str, int]
+"""Resource (None: any), text of the namespace, and how it is meant: EXACT, PREFIX, SUFFIX."""
+
+
 class ResourcePatterns:
     """The `resources` of a rule."""
 
@@ -40,7 +45,7 @@ class ResourcePatterns:
     names: frozenset[str | None]
     """The resources that may match, None standing for a glob: the key of the index."""
 
-    def __init__(self, resources: Iterable[str]) -> None:
+    def __init__(self, resources: tuple[str, ...]) -> None:
         any_group, grouped, globs = set(), set(), []
         names: set[str | None] = set()
         for text in resources:
@@ -48,8 +53,9 @@ class ResourcePatterns:
             resource, dot, group = parent.partition(".")
             names.add(None if "*" in resource else resource)
             if "*" in text:
-                groups = Globs([group if dot else "*"])
-                globs.append((Globs([resource]), groups, Globs([subresource]), bool(slash)))
+                groups = compile_globs((group if dot else "*",))
+                subresources = compile_globs((subresource,))
+                globs.append((compile_globs((resource,)), groups, subresources, bool(slash)))
             elif dot:
                 grouped.add((group, resource, subresource))
             else:
@@ -80,6 +86,11 @@ class ResourcePatterns:
         return False
 
 
+@functools.lru_cache(maxsize=4096)
+def _compile_resources(resources: tuple[str, ...]) -> ResourcePatterns:
+    return ResourcePatterns(resources)
+
+
 class CompiledRule:
     """One rule of a role."""
 
@@ -99,22 +110,23 @@ class CompiledRule:
         self._methods = HTTP_METHODS if everything else verbs & HTTP_METHODS
         if "get" in verbs:
             self._methods |= {"head"}
-        self.resources = ResourcePatterns(spec.resources)
-        self._namespaces = Globs(spec.namespaces)
-        self._names = Globs(spec.names or ("*",))
+        self.resources = _compile_resources(spec.resources)
+        self._namespaces = compile_globs(spec.namespaces)
+        self._names = compile_globs(spec.names or ("*",))
         self._paths = frozenset(spec.non_resource_urls)
         self._path_prefixes = tuple(p[:-1] for p in spec.non_resource_urls if p.endswith("*"))
-        self._users = Globs(spec.impersonate_users)
-        self._groups = Globs(spec.impersonate_groups)
+        self._users = compile_globs(spec.impersonate_users)
+        self._groups = compile_globs(spec.impersonate_groups)
 
-    def namespace_keys(self) -> Iterator[tuple[str, bool]]:
-        """The index keys: exact namespaces with True, prefixes of globs with False."""
-        for namespace in self._namespaces.exact:
-            yield namespace, True
-        for prefix in self._namespaces.prefixes:
-            yield prefix, False
+    @property
+    def keys(self) -> Iterator[IndexKey]:
+        """Under which keys an index finds this rule."""
+        namespaces = self._namespaces.keys
         if self.spec.deny:
-            yield "", True  # a list over all namespaces reaches the denied one
+            namespaces += (("", EXACT),)  # a list over all namespaces reaches the denied one
+        for resource in self.resources.names:
+            for text, kind in namespaces:
+                yield resource, text, kind
 
     def grants(self, wanted: Attributes) -> bool:
         """Whether this rule allows the request for a resource."""
@@ -204,31 +216,36 @@ class RuleIndex:
     """Rules of one kind, grants or denials, found by resource and namespace."""
 
     __slots__ = (
-        "_buckets", "_by_resource", "_prefix_lengths", "impersonations", "path_rules", "rules",
+        "_buckets", "_by_resource", "_prefix_lengths", "_suffix_lengths", "impersonations",
+        "path_rules", "rules",
     )  # fmt: skip
 
     def __init__(self, rules: Iterable[CompiledRule]) -> None:
         self.rules = tuple(rules)
         self.path_rules = tuple(rule for rule in self.rules if rule.spec.non_resource_urls)
         self.impersonations = tuple(rule for rule in self.rules if rule.impersonates)
-        self._buckets: dict[tuple[str | None, str, bool], list[CompiledRule]] = {}
+        self._buckets: dict[IndexKey, list[CompiledRule]] = {}
         self._by_resource: dict[str | None, list[CompiledRule]] = {}
         for rule in self.rules:
-            namespaces = tuple(rule.namespace_keys())
             for resource in rule.resources.names:
                 self._by_resource.setdefault(resource, []).append(rule)
-                for namespace, exact in namespaces:
-                    self._buckets.setdefault((resource, namespace, exact), []).append(rule)
-        lengths = {len(text) for _, text, exact in self._buckets if not exact}
-        self._prefix_lengths = tuple(sorted(lengths))
+            for key in rule.keys:
+                self._buckets.setdefault(key, []).append(rule)
+        self._prefix_lengths = self._lengths(PREFIX)
+        self._suffix_lengths = self._lengths(SUFFIX)
+
+    def _lengths(self, kind: int) -> tuple[int, ...]:
+        return tuple({len(text) for _, text, other in self._buckets if other == kind})
 
     def near(self, resource: str, namespace: str) -> Iterator[CompiledRule]:
         """The rules that may be about this resource in this namespace, some of them twice."""
         buckets = self._buckets
-        for key in (resource, None):
-            yield from buckets.get((key, namespace, True), ())
+        for name in (resource, None):
+            yield from buckets.get((name, namespace, EXACT), ())
             for length in self._prefix_lengths:
-                yield from buckets.get((key, namespace[:length], False), ())
+                yield from buckets.get((name, namespace[:length], PREFIX), ())
+            for length in self._suffix_lengths:
+                yield from buckets.get((name, namespace[-length:], SUFFIX), ())
 
     def about(self, resource: str) -> Iterator[CompiledRule]:
         """The rules that may be about this resource in any namespace."""
@@ -241,8 +258,8 @@ class ClusterSelector:
     __slots__ = ("_labels", "_name")
 
     def __init__(self, spec: RuleSpec) -> None:
-        self._name = Globs([spec.cluster or "*"])
-        self._labels = tuple((key, Globs([value])) for key, value in spec.labels)
+        self._name = compile_globs((spec.cluster or "*",))
+        self._labels = tuple((key, compile_globs((value,))) for key, value in spec.labels)
 
     def matches(self, cluster: str, labels: Mapping[str, str]) -> bool:
         """Whether the rule applies to the cluster. A label that is missing matches nothing."""

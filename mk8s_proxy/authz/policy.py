@@ -196,7 +196,10 @@ def _parse_rule(place: Place) -> RuleSpec:
 
 
 def _parse_labels(place: Place) -> tuple[tuple[str, str], ...]:
-    labels = tuple((key, check_glob(place.key(key), empty=True)) for key in sorted(place.mapping()))
+    labels = tuple(
+        (check_label_key(place, key), check_glob(place.key(key), empty=True))
+        for key in sorted(place.mapping())
+    )
     if not labels:
         raise place.error("must name at least one label, or be left out")
     return labels
