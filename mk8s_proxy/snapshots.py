@@ -102,7 +102,7 @@ class PolicyFeed:
         async with self._lock:
             try:
                 await self._update()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- whatever it was, the lease runs out
                 self._note_failure(error)
 
     async def run(self) -> None:

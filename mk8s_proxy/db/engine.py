@@ -6,14 +6,15 @@ start with BEGIN IMMEDIATE and then wait for each other. On PostgreSQL readers g
 for all their statements (REPEATABLE READ), so that several tables are read as of one moment.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from mk8s_proxy.db.errors import StoreError
@@ -57,6 +58,12 @@ def parse_database_url(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS[kind])
 
 
+def shown_url(url: str) -> str:
+    """A database URL without its password, for people. Raises :class:`DatabaseUnavailable`."""
+    parsed = parse_database_url(url)
+    return parsed.difference_update_query(["password"]).render_as_string(hide_password=True)
+
+
 class Database:
     """One pool of connections.
 
@@ -69,7 +76,7 @@ class Database:
         self._engine: AsyncEngine | None = None
 
     def __repr__(self) -> str:
-        return f"<Database {self._url.render_as_string(hide_password=True)}>"
+        return f"<Database {shown_url(self.url)}>"
 
     @property
     def is_sqlite(self) -> bool:
@@ -100,18 +107,25 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """A session that only reads, as of one moment."""
-        async with AsyncSession(self._reading(), expire_on_commit=False) as session:
-            yield session
+        """A session that only reads, as of one moment. Raises :class:`DatabaseUnavailable`."""
+        with _outages():
+            async with AsyncSession(self._reading(), expire_on_commit=False) as session:
+                yield session
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session that writes: committed when the block ends, rolled back when it raises."""
-        async with (
-            AsyncSession(self._writing(), expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
+        """A session that writes: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer; the change may or may not be there
+                when the connection broke during the commit.
+        """
+        with _outages():
+            async with (
+                AsyncSession(self._writing(), expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
 
     def _make_engine(self) -> AsyncEngine:
         if not self.is_sqlite:
@@ -145,6 +159,15 @@ class Database:
 
     def _writing(self) -> AsyncEngine:
         return self._started().execution_options(mk8s_begin="BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    """Let callers know outages without knowing the drivers; constraint errors pass unchanged."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from error
 
 
 def private_file(path: Path) -> None:

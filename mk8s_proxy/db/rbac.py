@@ -16,7 +16,7 @@ from mk8s_proxy.db.errors import Conflict
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Role, User, UserRole
 from mk8s_proxy.db.roles import ADMIN_ROLE
-from mk8s_proxy.db.users import give_roles, normal_email, refuse_without_admin, names_of_roles
+from mk8s_proxy.db.users import give_roles, names_of_roles, normal_email, refuse_without_admin
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -23,6 +23,7 @@ from mk8s_proxy.db.engine import (
     first_line,
     parse_database_url,
     private_file,
+    shown_url,
 )
 
 _ADVISORY_LOCK = 0x6D6B3873
@@ -111,8 +112,6 @@ def _refuse_newer(revision: str | None) -> None:
 
 
 def _unavailable(url: str, error: SQLAlchemyError) -> DatabaseUnavailable:
-    shown: URL = parse_database_url(url)
     return DatabaseUnavailable(
-        f"the database {shown.render_as_string(hide_password=True)} does not answer: "
-        f"{first_line(error)}"
+        f"the database {shown_url(url)} does not answer: {first_line(error)}"
     )
