@@ -137,8 +137,8 @@ def read_http1_head(method: bytes, target: bytes, fields: list[Field]) -> Reques
         HeaderRefusal: the head breaks RFC 9112 or a rule of ours.
     """
     fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
-    _check_bytes([*fields, (method, target)])
     _check_request_line(method, target)
+    _check_bytes([*fields, (method, target)])
     found = _sort_fields(fields, HTTP1_ACTIONS)
     kept = found.kept
     length = _content_length(kept)
