@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mk8s_agent.settings import Settings as AgentSettings
 from mk8s_proxy.settings import Settings
 from mk8s_proxy.settings_file import environment_variables
 
@@ -14,9 +15,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()
 
 
-def row_of(place: str) -> str:
+def row_of(place: str, chapter: str = "### Central") -> str:
     """The README's table row for one setting."""
-    found = re.search(rf"^\| `{re.escape(place)}` \|.*$", README, re.MULTILINE)
+    text = README[README.index("## Configuration\n") :]
+    text = text[text.index(f"{chapter}\n") :]
+    found = re.search(rf"^\| `{re.escape(place)}` \|.*$", text, re.MULTILINE)
     assert found, f"{place} is not in the README's table"
     return found[0]
 
@@ -46,7 +49,15 @@ def test_documented_defaults_are_the_real_ones(place: str) -> None:
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     documented = set(re.findall(r"^\| `[^`]+` \| `(MK8S_[A-Z_]+)` \|", README, re.MULTILINE))
-    assert documented == set(environment_variables().values())
+    central = set(environment_variables().values())
+    assert {name for name in documented if not name.startswith("MK8S_AGENT_")} == {
+        name for name in central if not name.startswith("MK8S_AGENT_")
+    }
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in dataclasses.fields(AgentSettings)])
+def test_every_setting_of_the_agent_is_documented(name: str) -> None:
+    assert f"`MK8S_AGENT_{name.upper()}`" in row_of(name, "### Agent")
 
 
 @pytest.mark.parametrize(
