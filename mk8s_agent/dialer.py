@@ -142,6 +142,11 @@ class Dialer:
             handle.drain()
         if self._live:
             await asyncio.wait([handle.closed for handle in self._live], timeout=seconds)
+        return self.cut()
+
+    def cut(self) -> int:
+        """Close all tunnels at once, requests included; gives their number."""
+        self._stopping.set()
         left = [handle for handle in self._live if not handle.closed.done()]
         for handle in left:
             handle.close()

@@ -105,7 +105,8 @@ def load_settings(
         environment: the process's.
         config: a YAML file of settings.
         home: the user's home directory.
-        in_pod: the agent runs in a pod, without ``--kubeconfig`` or ``--context``.
+        in_pod: the agent runs in a pod; its identity then goes to a Secret, unless a kubeconfig
+            or a data directory is named.
 
     Raises:
         SettingsError: a setting is missing, unknown or malformed.
@@ -182,7 +183,7 @@ def _central_url(text: str) -> str:
         url = urlsplit(full)
         host, _ = url.hostname, url.port
     except ValueError:
-        raise SettingsError(f"CENTRAL_URL {ascii(text)} is not a URL; {example}") from None
+        raise SettingsError(f"CENTRAL_URL {text!a} is not a URL; {example}") from None
     if url.scheme != "https":
         raise SettingsError(f"CENTRAL_URL must be https, not {url.scheme}; {example}")
     if not host or url.username or url.query or url.fragment or not full.isprintable():
@@ -193,7 +194,7 @@ def _central_url(text: str) -> str:
 def _cluster_name(name: str) -> str:
     if not CLUSTER_NAME.fullmatch(name):
         raise SettingsError(
-            f"CLUSTER_NAME {ascii(name)} is not a name of lower-case letters, digits and dashes"
+            f"CLUSTER_NAME {name!a} is not a name of lower-case letters, digits and dashes"
         )
     return name
 
@@ -211,10 +212,10 @@ def _data_directory(values: Mapping[str, Any], home: Path, *, in_pod: bool) -> P
     given = values.get("data_dir")
     if given:
         return Path(str(given)).expanduser()
-    if in_pod:
+    if in_pod and not (values.get("kubeconfig") or values.get("context")):
         return None
     # One for each cluster, so that two agents on one machine do not meet.
-    return home / ".local" / "share" / "mk8s-agent" / values["cluster_name"]
+    return home / ".local" / "share" / "mk8s-agent" / str(values["cluster_name"])
 
 
 def _check(settings: Settings) -> None:
@@ -233,5 +234,5 @@ def _check(settings: Settings) -> None:
 def _listen_address(text: str) -> Address:
     host, _, port = str(text).rpartition(":")
     if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise SettingsError(f"health_listen {ascii(text)} is not host:port, as in 127.0.0.1:8082")
+        raise SettingsError(f"health_listen {text!a} is not host:port, as in 127.0.0.1:8082")
     return Address(host.strip("[]") or "127.0.0.1", int(port))

@@ -1,0 +1,191 @@
+"""The running agent: tunnels, and the few things that go on beside them.
+
+Made by ``mk8s_agent.main`` once there are credentials and an identity. The data plane is handed in,
+so that this file knows neither HTTP/2 nor the API server.
+"""
+
+import asyncio
+import gc
+import importlib.metadata
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from mk8s_agent.control_session import ControlEvents, ControlSession, Facts
+from mk8s_agent.credentials import ApiServerCredentials, CredentialsGone
+from mk8s_agent.dialer import Dialer, TunnelHandle
+from mk8s_agent.health import HealthServer
+from mk8s_agent.identity import AgentIdentity, IdentityError, IdentityStore, check_expiry
+from mk8s_agent.own_requests import ApiServerUnreachable, kubernetes_version
+from mk8s_agent.renewal import IdentityKeeper
+from mk8s_agent.settings import Address, Settings
+from mk8s_agent.wire import control
+
+VERSION_SECONDS: Final = 600.0
+"""How often the API server's version is asked for again; it changes with an upgrade."""
+VERSION_RETRY_SECONDS: Final = 30.0
+STORE_RETRY_SECONDS: Final = 60.0
+GC_THRESHOLD: Final = 50_000
+"""Objects between collections. Requests make few cycles; frequent collections cost latency."""
+
+log = logging.getLogger(__name__)
+
+
+class MakeControl(Protocol):
+    """Gives a tunnel the agent's half of its control stream."""
+
+    def __call__(
+        self,
+        send: Callable[[control.Message], object],
+        events: ControlEvents,
+        requests: Callable[[], int],
+    ) -> ControlSession:
+        """Make the session of one tunnel; the arguments are those of `ControlSession`."""
+        ...
+
+
+class DataPlane(Protocol):
+    """What carries the requests: made once, opens tunnels that share the API server's leg."""
+
+    async def open_tunnel(
+        self, *, central: Address, identity: AgentIdentity, make_control: MakeControl
+    ) -> TunnelHandle:
+        """Dial central and return when it has registered the tunnel."""
+        ...
+
+    def close(self) -> None:
+        """End the connections to the API server."""
+        ...
+
+
+class Agent:
+    """Everything that runs between the join and the end.
+
+    Args:
+        settings: of this agent.
+        credentials: for the API server.
+        store: where new identities are kept.
+        identity: the one to begin with.
+        data_plane: opens the tunnels.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: ApiServerCredentials,
+        store: IdentityStore,
+        identity: AgentIdentity,
+        data_plane: DataPlane,
+    ) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self._store = store
+        self._data_plane = data_plane
+        self._facts = Facts(importlib.metadata.version("mk8s"), secrets.token_hex(8))
+        self._keeper = IdentityKeeper(identity, self._identity_changed)
+        self._unsaved = asyncio.Event()
+        self._stop = asyncio.Event()
+        self.dialer = Dialer(self._connect, settings.tunnels)
+
+    def stop(self) -> None:
+        """Drain and end; when called again, do not wait for requests."""
+        if self._stop.is_set():
+            self.dialer.cut()
+        self._stop.set()
+
+    async def serve(self) -> None:
+        """Keep tunnels open until `stop`.
+
+        Raises:
+            HealthError: the health address is taken.
+        """
+        health = HealthServer(self.unready)
+        if self._settings.health is not None:
+            await health.start(self._settings.health)
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._serve(group)
+        finally:
+            await health.stop()
+            self._data_plane.close()
+
+    async def _serve(self, group: asyncio.TaskGroup) -> None:
+        await self._ask_version()
+        work = (
+            self.dialer.run(),
+            self._credentials.keep_fresh(),
+            self._keep_version(),
+            self._keep_stored(),
+        )
+        tasks = [group.create_task(one) for one in work]
+        freeze_memory()
+        await self._stop.wait()
+        log.info("agent.draining seconds=%g", self._settings.drain_seconds)
+        cut = await self.dialer.drain(self._settings.drain_seconds)
+        log.info("agent.stopped cut_tunnels=%d", cut)
+        for task in tasks:
+            task.cancel()
+
+    def unready(self) -> str:
+        """Give why requests cannot be served now, "" when they can."""
+        if self._stop.is_set():
+            return "the agent is draining"
+        if not self.dialer.connected:
+            return "no tunnel to central is open"
+        try:
+            self._credentials.authorization()
+        except CredentialsGone:
+            return "the agent has no credential for the API server"
+        return ""
+
+    async def _connect(self) -> TunnelHandle:
+        identity = self._keeper.current
+        check_expiry(identity, time.time())
+        return await self._data_plane.open_tunnel(
+            central=self._settings.central, identity=identity, make_control=self._make_control
+        )
+
+    def _make_control(
+        self,
+        send: Callable[[control.Message], object],
+        events: ControlEvents,
+        requests: Callable[[], int],
+    ) -> ControlSession:
+        return ControlSession(send, events, self._facts, self._keeper, requests)
+
+    def _identity_changed(self, _: AgentIdentity) -> None:
+        self._unsaved.set()
+        self.dialer.replace()
+
+    async def _keep_stored(self) -> None:
+        while True:
+            await self._unsaved.wait()
+            self._unsaved.clear()
+            try:
+                await self._store.save(self._keeper.current)
+            except IdentityError as error:
+                log.warning("identity.not_stored reason=%s: will try again", error)
+                self._unsaved.set()
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+
+    async def _keep_version(self) -> None:
+        while True:
+            known = bool(self._facts.kubernetes_version)
+            await asyncio.sleep(VERSION_SECONDS if known else VERSION_RETRY_SECONDS)
+            await self._ask_version()
+
+    async def _ask_version(self) -> None:
+        try:
+            self._facts.kubernetes_version = await kubernetes_version(self._credentials)
+        except ApiServerUnreachable as error:
+            # Tunnels are opened all the same: users then get the agent's own words.
+            log.warning("apiserver.unreachable reason=%s: will try again", error)
+
+
+def freeze_memory() -> None:
+    """Take what start-up made out of the collector's sight, and let it run less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)

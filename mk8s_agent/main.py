@@ -1,0 +1,197 @@
+"""``mk8s-agent``: argv and environment in, an exit code out.
+
+The order is: settings, credentials for the API server, identity (kept or joined), tunnels. Each of
+the first three can be wrong in ways that a person has to mend, and then the agent ends with one
+line that says how: exit code 2 for wrong usage, 1 for the rest. Once tunnels are dialled it does
+not end by itself; what fails then is logged and tried again.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from mk8s_agent.agent import Agent, DataPlane
+from mk8s_agent.credentials import (
+    SERVICE_ACCOUNT_DIRECTORY,
+    ApiServerCredentials,
+    CredentialsError,
+    in_cluster,
+    load_credentials,
+)
+from mk8s_agent.health import HealthError
+from mk8s_agent.identity import (
+    AgentIdentity,
+    FileStore,
+    IdentityError,
+    IdentityStore,
+    check_clock,
+    check_cluster,
+    check_expiry,
+)
+from mk8s_agent.join import JoinError, JoinRequest, join
+from mk8s_agent.secret_store import SecretStore
+from mk8s_agent.settings import Settings, SettingsError, load_settings
+
+USER_ERRORS: Final = (CredentialsError, HealthError, IdentityError, JoinError)
+
+log = logging.getLogger(__name__)
+
+
+async def obtain_identity(settings: Settings, store: IdentityStore) -> AgentIdentity:
+    """Give the identity that is kept, or join for a new one and keep it.
+
+    Raises:
+        IdentityError: what is kept cannot be used, or nothing can be kept.
+        JoinError: there is none, and central gives none.
+    """
+    identity = await store.load()
+    if identity is not None:
+        check_cluster(identity, settings.cluster_name, store.location)
+        check_clock(identity, time.time())
+        if time.time() < identity.not_after or not settings.join_token:
+            check_expiry(identity, time.time())
+            return identity
+        log.warning("identity.expired: joining again with the join token")
+    if not settings.join_token:
+        raise IdentityError(
+            f"there is no identity in {store.location} and no join token; set AGENT_TOKEN to "
+            f"what this prints: mk8s admin clusters join-token {settings.cluster_name}"
+        )
+    await store.check_writable()
+    identity = await join(
+        _join_request(settings), lambda line: log.warning("join.waiting %s", line)
+    )
+    await store.save(identity)
+    log.info("agent.joined cluster=%s", settings.cluster_name)
+    return identity
+
+
+def _join_request(settings: Settings) -> JoinRequest:
+    authority = b""
+    if settings.ca_file:
+        try:
+            authority = Path(settings.ca_file).expanduser().read_bytes()
+        except OSError as error:
+            raise JoinError(
+                f"cannot read --ca-file {settings.ca_file}: {error.strerror}"
+            ) from error
+    return JoinRequest(
+        central_url=settings.central_url,
+        cluster_name=settings.cluster_name,
+        join_token=settings.join_token,
+        ca_pin=settings.ca_pin,
+        authority_pem=authority,
+        seconds=settings.join_timeout,
+    )
+
+
+def _make_store(settings: Settings, credentials: ApiServerCredentials) -> IdentityStore:
+    if settings.data_dir is not None:
+        return FileStore(settings.data_dir)
+    try:
+        namespace = (SERVICE_ACCOUNT_DIRECTORY / "namespace").read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise IdentityError("cannot tell the pod's namespace; give --data-dir") from error
+    return SecretStore(credentials, namespace, settings.identity_secret)
+
+
+def _data_plane(credentials: ApiServerCredentials) -> DataPlane:
+    module = importlib.import_module("mk8s_agent.tunnel")
+    made: DataPlane = module.make_data_plane(credentials)
+    return made
+
+
+async def run(
+    settings: Settings,
+    make_data_plane: Callable[[ApiServerCredentials], DataPlane] = _data_plane,
+) -> int:
+    """Run the agent until SIGTERM or SIGINT; gives the exit code.
+
+    Raises:
+        CredentialsError, HealthError, IdentityError, JoinError: a person has to mend something.
+    """
+    credentials = await load_credentials(
+        kubeconfig=settings.kubeconfig,
+        context=settings.context,
+        environment=os.environ,
+        home=Path.home(),
+    )
+    log.info("agent.starting apiserver=%s cluster=%s", credentials.host, settings.cluster_name)
+    store = _make_store(settings, credentials)
+    identity = await obtain_identity(settings, store)
+    agent = Agent(settings, credentials, store, identity, make_data_plane(credentials))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stop)
+    try:
+        await agent.serve()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    return 0
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give uvloop's where it is installed, None for asyncio's own."""
+    try:
+        uvloop = importlib.import_module("uvloop")
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+@click.command(epilog="Example: mk8s-agent --context kind-dev --central mk8s.example.com:8443 ...")
+@click.version_option(package_name="mk8s")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file of settings.")
+@click.option("--central", "central_url", metavar="URL", help="Central's URL. [CENTRAL_URL]")
+@click.option("--cluster", "cluster_name", metavar="NAME", help="Cluster's name. [CLUSTER_NAME]")
+@click.option("--token", "join_token", metavar="TOKEN", help="Join token. [AGENT_TOKEN]")
+@click.option("--ca-pin", metavar="sha256:HEX", help="Pin of central's CA. [CA_PIN]")
+@click.option("--ca-file", metavar="PATH", help="PEM of central's CA, instead of a pin.")
+@click.option("--kubeconfig", metavar="PATH", help="Reach the API server by this kubeconfig.")
+@click.option("--context", metavar="NAME", help="A context of the kubeconfig.")
+@click.option("--data-dir", metavar="PATH", help="Folder that keeps the agent's identity.")
+@click.option("--tunnels", metavar="N", help="Tunnels to hold, 2 by default.")
+@click.option("--health-listen", metavar="HOST:PORT", help="Serve /livez and /readyz there.")
+@click.option("--join-timeout", metavar="SECONDS", help="Wait so long for central at the join.")
+@click.option("--drain-seconds", metavar="SECONDS", help="Let requests end so long on SIGTERM.")
+def command(config: Path | None, **options: Any) -> None:
+    """Connect a Kubernetes cluster to mk8s-central.
+
+    Every option can be set as MK8S_AGENT_<NAME> in the environment, or in the YAML file.
+    """
+    try:
+        settings = load_settings(
+            options,
+            os.environ,
+            config=config,
+            home=Path.home(),
+            in_pod=in_cluster(os.environ),
+        )
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            code = runner.run(run(settings))
+    except USER_ERRORS as error:
+        click.echo(f"mk8s-agent: {error}", err=True)
+        code = 1
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run the ``mk8s-agent`` command."""
+    command.main(prog_name="mk8s-agent")
