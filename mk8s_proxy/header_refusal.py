@@ -55,6 +55,7 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "BODY_ON_GET": (_BAD_REQUEST, "GET and HEAD must not have a body"),
     "CONTENT_CODING": (_BAD_REQUEST, "this Content-Encoding is not known here"),
     "BROWSER_ORIGIN": (403, "web pages may not call this address: send no Origin header"),
+    "IMPERSONATION_FROM_CLIENT": (403, "impersonation is not offered here: act as yourself"),
     "DUP_AUTHORIZATION": (_UNAUTHORIZED, "send exactly one Authorization header"),
     "BAD_AUTHORIZATION": (_UNAUTHORIZED, "the credential must be 'Authorization: Bearer <token>'"),
     "TWO_CREDENTIALS": (

@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -75,8 +75,6 @@ class AuditEntry:
     upstream_audit_id: str = ""
     client_audit_id: str = ""
     """The Audit-ID the client sent: untrusted."""
-    row: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
-    """The intent's content, kept so that the outcome need not build it again."""
 
 
 def encode_intent(entry: AuditEntry, now: float) -> bytes:
@@ -86,24 +84,20 @@ def encode_intent(entry: AuditEntry, now: float) -> bytes:
         entry: of a request that is about to be sent to a cluster.
         now: seconds since the epoch.
     """
-    entry.row = row = _row(entry)
-    row["stage"] = "RequestReceived"
-    row["stageTimestamp"] = _timestamp(now)
-    return _encode(row)
+    return _encode(_row(entry, "RequestReceived", now))
 
 
 def encode_outcome(entry: AuditEntry, now: float) -> bytes:
     """The ResponseComplete row: one line of ASCII with its line feed.
 
+    Built anew from the entry: what was learnt since the intent, even that it had to be refused
+    after all, stands in it; and a watch of an hour does not hold a row in memory.
+
     Args:
         entry: of a request that ended, or that was refused.
         now: seconds since the epoch.
     """
-    row = entry.row
-    if row is None:
-        row = _row(entry)
-    row["stage"] = "ResponseComplete"
-    row["stageTimestamp"] = _timestamp(now)
+    row = _row(entry, "ResponseComplete", now)
     status: dict[str, Any] = {"metadata": {}, "code": entry.code}
     if entry.code >= _FIRST_FAILURE:
         status["status"] = "Failure"
@@ -119,7 +113,7 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
     return _encode(row)
 
 
-def _row(entry: AuditEntry) -> dict[str, Any]:
+def _row(entry: AuditEntry, stage: str, now: float) -> dict[str, Any]:
     """What both rows of a request share."""
     cut: list[str] = []
     row: dict[str, Any] = {
@@ -127,14 +121,14 @@ def _row(entry: AuditEntry) -> dict[str, Any]:
         "apiVersion": "audit.k8s.io/v1",
         "level": "Metadata",
         "auditID": entry.audit_id,
-        "stage": "",
+        "stage": stage,
         "requestURI": redact_uri(_fit(entry.request_uri, "requestURI", cut, MAX_URI)),
         "verb": _fit(entry.verb, "verb", cut),
         "user": _user(entry, cut),
         "sourceIPs": [_fit(entry.source_ip, "sourceIPs", cut)],
         "userAgent": _fit(entry.user_agent, "userAgent", cut),
         "requestReceivedTimestamp": _timestamp(entry.received),
-        "stageTimestamp": "",
+        "stageTimestamp": _timestamp(now),
     }
     if entry.resource:
         row["objectRef"] = _object_ref(entry, cut)
