@@ -281,7 +281,7 @@ class ApiServer:
         credentials = self._credentials
         if self._contexts is None or self._generation != credentials.generation:
             pair = credentials.client_certificate
-            authority = credentials.ca_pem.encode()
+            authority = credentials.ca_pem
             insecure = credentials.insecure_skip_tls_verify
             self._contexts = (
                 tls.apiserver_context(authority, pair, insecure=insecure),

@@ -29,7 +29,7 @@ class Ticks:
         self._call_soon = call_soon
         self._dirty: list[Flushable] = []
         self._scheduled = False
-        self.before_flush: list[Callable[[], None]] = []
+        self.before_flush: list[Callable[[], object]] = []
 
     def mark(self, connection: Flushable) -> None:
         """`connection` has output: flush it at the end of this tick."""

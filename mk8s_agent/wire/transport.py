@@ -190,8 +190,12 @@ class TlsTransport(SocketTransport):
         self._incoming.write(_BUFFER[:nbytes])
         if self._shaken:
             self._decrypt()
-        elif self._tls is not None:
+        elif self._received_hello(bytes(_BUFFER[:nbytes])):
             self._handshake()
+
+    def _received_hello(self, data: bytes) -> bool:
+        """Whether the handshake can go on; a server chooses its context here."""
+        return self._tls is not None
 
     def _handshake(self) -> None:
         assert self._tls is not None

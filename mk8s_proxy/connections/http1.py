@@ -1,0 +1,355 @@
+"""A client's HTTP/1.1 connection: upgrades (exec, attach, port-forward) and simple clients.
+
+One request at a time; what is pipelined behind it waits. The head is checked byte by byte before
+the parser sees it, so that nothing depends on a parser's leniency.
+"""
+
+import time
+from http import HTTPStatus
+from typing import Final
+
+import httptools
+
+from mk8s_agent.wire.http1_leg import Http1Leg, PausableTransport
+from mk8s_agent.wire.limits import KIB, BufferBudget
+from mk8s_agent.wire.stream import Fields, Stream, part
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.connections.http2 import UNREADABLE, Doorway, interrupted
+from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.header_refusal import HeaderRefusal
+from mk8s_proxy.http1_head import check_http1_head
+from mk8s_proxy.request_headers import RequestHead, read_http1_head
+from mk8s_proxy.status import status_error
+
+_HEAD_END: Final = b"\r\n\r\n"
+_HEAD_BYTES: Final = 192 * KIB
+"""A longer head is not even looked at; smaller excesses are answered with 431."""
+
+_EARLY_BYTES: Final = 64 * KIB
+"""What a client may send before its upgrade is answered, or pipeline behind a request."""
+
+
+class ClientHttp1(Http1Leg):
+    """One client's connection.
+
+    Args:
+        source_ip: the client's address, for the audit.
+    """
+
+    def __init__(
+        self,
+        transport: PausableTransport,
+        ticks: Ticks,
+        buffers: BufferBudget,
+        *,
+        doorway: Doorway,
+        source_ip: str,
+    ) -> None:
+        super().__init__(transport, ticks, buffers)
+        self._corridor = doorway.corridor
+        self._make_entry = doorway.make_entry
+        self._deadlines = doorway.deadlines
+        self._source_ip = source_ip
+        self._early = b""
+        """Bytes not yet taken: the start of a head, pipelined requests, data before a 101."""
+        self._switched = False
+        self._keep_alive = True
+        self._quiet_seconds = 0.0
+        self._draining = False
+        self._new_parser()
+
+    def __repr__(self) -> str:
+        return f"<ClientHttp1 {self._source_ip} {'upgraded' if self._switched else ''}>"
+
+    def _new_parser(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._fields: Fields = []
+        self._body_left = 0
+        self._body_chunked = False
+        self._body_done = False
+
+    # -- bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Takes what the socket delivered."""
+        if self._switched:
+            self._pass_on(data, end=False)
+        elif self.stream is None:
+            self._early += data
+            self._read_heads()
+        elif self.stream.remote_closed or self.stream.exchange.head.upgrade:
+            self._hold(data)
+        else:
+            self._read_body(data)
+
+    def _hold(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > _EARLY_BYTES and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _read_heads(self) -> None:
+        """Takes one request head after another while no request is in progress."""
+        while self.stream is None and self._early and not self.closed:
+            end = self._early.find(_HEAD_END)
+            if end < 0:
+                if len(self._early) > _HEAD_BYTES:
+                    self._refuse_head(UNREADABLE, HeaderRefusal("HEADER_TOO_LARGE"))
+                return
+            head = self._early[: end + 4]
+            self._early = self._early[end + 4 :]
+            self._read_head(head)
+
+    def _read_head(self, raw: bytes) -> None:
+        try:
+            check_http1_head(raw)
+            self._feed_head(raw)
+            method = self._parser.get_method()
+            head = read_http1_head(method, self._target, self._fields)
+        except HeaderRefusal as refusal:
+            line = raw.partition(b"\r\n")[0].split(b" ")
+            seen = UNREADABLE._replace(method=line[0][:32], target=b"".join(line[1:2])[:4096])
+            self._refuse_head(seen, refusal)
+            return
+        self._keep_alive = self._parser.should_keep_alive() and not self._draining
+        self._begin(head)
+
+    def _feed_head(self, raw: bytes) -> None:
+        try:
+            self._parser.feed_data(raw)
+        except httptools.HttpParserUpgrade:
+            pass  # the head is complete; the corridor decides about the upgrade
+        except httptools.HttpParserError as error:
+            raise HeaderRefusal("BAD_HEADER") from error
+
+    def on_url(self, url: bytes) -> None:
+        """httptools: a part of the request target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: one header field."""
+        self._fields.append((name.lower(), value))
+
+    def _begin(self, head: RequestHead) -> None:
+        """A request: its stream is joined to a tunnel's by the corridor."""
+        stream = self.stream = Stream(self, 1, 0, 0)
+        chunked = any(name == b"transfer-encoding" for name, _ in self._fields)
+        self._body_chunked = chunked
+        self._body_left = max(head.content_length, 0)
+        if not chunked and not self._body_left and not head.upgrade:
+            stream.remote_closed = True
+        entry = self._make_entry(head, self._source_ip, time.time())
+        exchange = stream.exchange = Exchange(stream, head, entry)
+        self._corridor.admit(exchange)
+        if self.stream is not stream or stream.remote_closed or head.upgrade:
+            return
+        if head.expects_continue and not stream.local_closed:
+            self._put(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body, self._early = self._early, b""
+        if body:
+            self._read_body(body)
+
+    # -- bodies in
+
+    def _read_body(self, data: bytes) -> None:
+        if self._body_chunked:
+            self._read_chunks(data)
+            return
+        taken = data[: self._body_left]
+        self._body_left -= len(taken)
+        if len(taken) < len(data):
+            self._hold(data[len(taken) :])
+        self._pass_on(taken, end=not self._body_left)
+        self._after_body()
+
+    def _read_chunks(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._break_off()
+            return
+        if self._body_done:
+            self._pass_on(b"", end=True)
+            self._after_body()
+
+    def on_body(self, data: bytes) -> None:
+        """httptools: a piece of a chunked body, without its framing."""
+        self._pass_on(data, end=False)
+
+    def on_message_complete(self) -> None:
+        """httptools: the last chunk came (or the head of a request without a body)."""
+        self._body_done = self._body_chunked
+
+    def on_message_begin(self) -> None:
+        """httptools: a message begins; behind a chunked body that is pipelining, not supported."""
+        if self._body_done:
+            self._keep_alive = False
+
+    def _after_body(self) -> None:
+        stream = self.stream
+        if stream is not None and stream.remote_closed and stream.local_closed:
+            self._complete(stream)
+
+    # -- answers
+
+    def relay_head(
+        self, stream: Stream, block: bytes, end: bool, fields: Fields | None = None
+    ) -> None:
+        """Writes a response head (see `Leg.relay_head`); HTTP/1.1 needs the decoded fields."""
+        assert fields is not None
+        if stream.local_closed or stream is not self.stream:
+            return
+        stream.head_passed = True
+        exchange: Exchange = stream.exchange
+        if exchange.entry.code == 101:
+            self._switch(exchange, fields)
+            return
+        code = int(fields[0][1])
+        bodiless = end or code in (204, 304) or exchange.head.method == b"HEAD"
+        has_length = any(name == b"content-length" for name, _ in fields)
+        self._chunked = not bodiless and not has_length
+        lines = [_status_line(code)]
+        for name, value in fields[1:]:
+            lines += (name, b": ", value, b"\r\n")
+        if self._chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif end and not has_length and code not in (204, 304):
+            lines.append(b"content-length: 0\r\n")
+        if not self._keep_alive or not stream.remote_closed:
+            self._keep_alive = False
+            lines.append(b"connection: close\r\n")
+        self._put(b"".join(lines) + b"\r\n")
+        if end:
+            stream.local_closed = True
+            self._message_sent(stream)
+
+    def _switch(self, exchange: Exchange, fields: Fields) -> None:
+        """101: from here on both directions are bytes of the other protocol."""
+        self._switched = True
+        self._chunked = False
+        lines = [_status_line(101), b"Connection: Upgrade\r\n"]
+        lines += (b"Upgrade: ", exchange.head.upgrade, b"\r\n")
+        for name, value in fields[1:]:
+            lines += (name, b": ", value, b"\r\n")
+        self._put(b"".join(lines) + b"\r\n")
+        early, self._early = self._early, b""
+        self._read_again()
+        if early:
+            self._pass_on(early, end=False)
+
+    def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
+        """Sends a whole answer of central's own (see `Front.answer`)."""
+        if stream.local_closed:
+            return
+        if stream.head_passed:
+            self._break_off()
+            return
+        head = stream.exchange.head
+        length = [(b"content-length", b"%d" % len(body))]
+        fields = [(b":status", b"%d" % code), *fields, *length]
+        bodiless = not body or head.method == b"HEAD"
+        self.relay_head(stream, b"", bodiless, fields)
+        if not bodiless:
+            self.send_data(stream, body, len(body), True)
+
+    def _refuse_head(self, head: RequestHead, refusal: HeaderRefusal) -> None:
+        """A head that cannot be read: answered, audited, and the last one of this connection."""
+        stream = self.stream = Stream(self, 1, 0, 0)
+        stream.remote_closed = True
+        self._keep_alive = False
+        self._early = b""
+        entry = self._make_entry(head, self._source_ip, time.time())
+        entry.refusal = refusal.reason
+        exchange = stream.exchange = Exchange(stream, head, entry)
+        self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))
+
+    # -- endings
+
+    def _message_sent(self, stream: Stream) -> None:
+        if stream.remote_closed and not self._switched:
+            self._complete(stream)
+        else:  # an upgraded stream, or an answer that came before the whole request
+            self._end(stream)
+            self.flush()
+            self.transport.close()
+
+    def _complete(self, stream: Stream) -> None:
+        """Request and answer are complete: the next request may come."""
+        keep = self._keep_alive
+        self._end(stream)
+        self._new_parser()
+        self._chunked = False
+        if not keep:
+            self.flush()
+            self.transport.close()
+            return
+        self._read_again()
+        self._read_heads()
+
+    def _end(self, stream: Stream) -> None:
+        self.stream = None
+        self._drop_pending(stream)
+        exchange, stream.exchange = stream.exchange, None
+        if exchange is not None:
+            self._corridor.finish(exchange)
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """The cluster's side ended: in words while no answer has begun, else by closing."""
+        stream.peer = None
+        if stream is not self.stream or stream.local_closed:
+            return
+        if stream.head_passed:
+            self._break_off()
+        else:
+            self._corridor.refuse(stream.exchange, interrupted(code))
+
+    def _abandon(self, stream: Stream, code: int) -> None:
+        self._break_off()
+
+    def _break_off(self) -> None:
+        """Closes without the end of the message: what was cut short must not look complete."""
+        self._out.clear()
+        self.transport.abort()
+        self.connection_lost()
+
+    def drain(self) -> None:
+        """No further request on this connection."""
+        self._draining = True
+        self._keep_alive = False
+        if self.stream is None and not self.closed:
+            self.flush()
+            self.transport.close()
+
+    def connection_lost(self) -> None:
+        """The client is gone: the request in the cluster is cancelled."""
+        if self.closed:
+            return
+        self.closed = True
+        stream = self.stream
+        if stream is None:
+            return
+        peer = part(stream)
+        self._end(stream)
+        if peer is not None:
+            peer.connection.reset(peer, 8)
+
+    # -- deadlines
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: a head that drips, a connection that nobody uses."""
+        if self.stream is not None:
+            self._quiet_seconds = 0.0
+            return
+        self._quiet_seconds += elapsed
+        limit = self._deadlines.header_seconds if self._early else self._deadlines.idle_seconds
+        if self._quiet_seconds > limit:
+            self._break_off()
+
+
+def _status_line(code: int) -> bytes:
+    try:
+        reason = HTTPStatus(code).phrase
+    except ValueError:
+        reason = ""
+    return b"HTTP/1.1 %d %s\r\n" % (code, reason.encode("ascii"))

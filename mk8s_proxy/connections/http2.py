@@ -1,0 +1,172 @@
+"""A client's HTTP/2 connection: kubectl's ordinary requests, all multiplexed on one socket."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mk8s_agent.wire import hpack_codec
+from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2_server import Http2Server
+from mk8s_agent.wire.limits import BufferBudget, Limits
+from mk8s_agent.wire.outbound import Transport
+from mk8s_agent.wire.stream import Fields, Stream
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.header_refusal import HeaderRefusal
+from mk8s_proxy.request_headers import RequestHead, read_http2_head
+from mk8s_proxy.status import StatusError, bad_gateway, service_unavailable, status_error
+
+
+class Corridor(Protocol):
+    """What a connection needs of the corridor."""
+
+    def admit(self, exchange: Exchange) -> None:
+        """Takes a request through the doors."""
+
+    def refuse(self, exchange: Exchange, error: StatusError) -> None:
+        """Answers with a Status."""
+
+    def finish(self, exchange: Exchange) -> None:
+        """The exchange is over."""
+
+
+class Deadlines(Protocol):
+    """The parts of the settings that a client connection watches over."""
+
+    @property
+    def header_seconds(self) -> float:
+        """For a whole request head to arrive."""
+
+    @property
+    def idle_seconds(self) -> float:
+        """For a connection without a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """What every client connection is given by `app`."""
+
+    corridor: Corridor
+    make_entry: Callable[[RequestHead, str, float], AuditEntry]
+    """Audit entry of a head, from a source address, received at (seconds since the epoch)."""
+    deadlines: Deadlines
+
+
+UNREADABLE = RequestHead(b"", b"", b"", b"", b"", -1, b"", b"", b"", b"", (), ())
+"""Stands for a head that was refused before it could be read."""
+
+
+class ClientHttp2(Http2Server):
+    """One client's connection.
+
+    Args:
+        source_ip: the client's address, for the audit.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        ticks: Ticks,
+        limits: Limits,
+        buffers: BufferBudget,
+        *,
+        doorway: Doorway,
+        source_ip: str,
+    ) -> None:
+        super().__init__(transport, ticks, limits, buffers)
+        self._corridor = doorway.corridor
+        self._make_entry = doorway.make_entry
+        self._deadlines = doorway.deadlines
+        self._source_ip = source_ip
+        self._incomplete_seconds = 0.0
+
+    def __repr__(self) -> str:
+        return f"<ClientHttp2 {self._source_ip} streams={len(self.streams)}>"
+
+    # -- requests
+
+    def on_request(self, stream: Stream, fields: Fields, end: bool) -> None:
+        """A request head: checked, then into the corridor."""
+        now = time.time()
+        try:
+            head = read_http2_head(fields, end)
+        except HeaderRefusal as refusal:
+            self._refuse_head(stream, fields, refusal, now)
+            return
+        stream.length_left = head.content_length
+        exchange = Exchange(stream, head, self._make_entry(head, self._source_ip, now))
+        stream.exchange = exchange
+        self._corridor.admit(exchange)
+
+    def _refuse_head(
+        self, stream: Stream, fields: Fields, refusal: HeaderRefusal, now: float
+    ) -> None:
+        """A head that cannot be read is answered and audited like any other refusal."""
+        seen = dict(fields)
+        head = UNREADABLE._replace(
+            method=seen.get(b":method", b"")[:32],
+            target=seen.get(b":path", b"")[:4096],
+            accept=seen.get(b"accept", b""),
+        )
+        entry = self._make_entry(head, self._source_ip, now)
+        entry.refusal = refusal.reason
+        exchange = stream.exchange = Exchange(stream, head, entry)
+        self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))
+
+    def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
+        """Sends a whole answer of central's own (see `Front.answer`)."""
+        if stream.local_closed:
+            return
+        if stream.head_passed:
+            super().reset(stream, ErrorCode.INTERNAL_ERROR)
+            return
+        length = [(b"content-length", b"%d" % len(body))]
+        block = hpack_codec.block([(b":status", b"%d" % code), *fields, *length])
+        bodiless = not body or stream.exchange.head.method == b"HEAD"
+        self.relay_head(stream, block, bodiless)
+        if not bodiless:
+            self.send_data(stream, body, len(body), True)
+
+    # -- endings
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """The cluster's side ended: in words while no answer has begun, else by a reset."""
+        if stream.local_closed and stream.remote_closed:
+            return
+        if stream.head_passed or stream.exchange is None or stream.local_closed:
+            super().reset(stream, ErrorCode.INTERNAL_ERROR)
+            return
+        stream.peer = None
+        self._corridor.refuse(stream.exchange, interrupted(code))
+
+    def on_stream_closed(self, stream: Stream) -> None:
+        """An exchange is over."""
+        exchange, stream.exchange = stream.exchange, None
+        if exchange is not None:
+            self._corridor.finish(exchange)
+
+    # -- deadlines
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: a head that drips, a connection that nobody uses."""
+        super().second(elapsed)
+        if self.closed:
+            return
+        incomplete = bool(self._block_stream) or bool(self._tail) or self._preface_missing
+        self._incomplete_seconds = self._incomplete_seconds + elapsed if incomplete else 0.0
+        if self._incomplete_seconds > self._deadlines.header_seconds:
+            self.fail(ErrorCode.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
+        elif not self.streams and self._silent_seconds > self._deadlines.idle_seconds:
+            self.drain()
+
+
+def interrupted(code: int) -> StatusError:
+    """What a client reads when its request ended before an answer began.
+
+    Only a stream that was refused for certain may be sent again by the client.
+    """
+    if code == ErrorCode.REFUSED_STREAM:
+        return service_unavailable("the request was not sent to the cluster", retry_after=1)
+    return bad_gateway("the connection to the cluster was lost before it answered")

@@ -1,0 +1,364 @@
+"""The corridor: a request passes each door once, in one synchronous function, and leaves.
+
+    target -> RequestInfo -> authenticate -> authorize -> journal -> tunnel stream
+
+`Corridor.admit` walks it for one request. What it admits is staged; `Corridor.commit`, at the end
+of the same loop tick, writes the intent rows of all requests of the tick with one call and only
+then lets their heads go to the tunnels. No task, lock or database access on the way.
+A door that raises refuses; an unexpected exception is a refusal too.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import orjson
+
+from mk8s_agent.wire import headers, hpack_codec
+from mk8s_agent.wire.stream import Stream, join
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.identifier import new_audit_id
+from mk8s_proxy.audit.journal import Journal
+from mk8s_proxy.authn.access_token import TokenAuthenticator
+from mk8s_proxy.authn.identity import Identity, Unauthenticated
+from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
+from mk8s_proxy.authz.messages import forbidden_message
+from mk8s_proxy.authz.snapshot import PolicySnapshot
+from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.header_refusal import HeaderRefusal, no_credential
+from mk8s_proxy.request_headers import RequestHead
+from mk8s_proxy.request_info import RequestInfo, parse_request_info
+from mk8s_proxy.request_target import RequestTarget, TargetRefusal, parse_target
+from mk8s_proxy.route import Route, Router
+from mk8s_proxy.status import (
+    StatusError,
+    forbidden,
+    internal_error,
+    not_found,
+    service_unavailable,
+    status_body,
+    status_error,
+)
+from mk8s_proxy.tunnel.registry import TunnelRegistry
+from mk8s_proxy.tunnel.session import TunnelSession
+
+log = logging.getLogger(__name__)
+
+_PARSED: Final = 8192
+_PARSED_BYTES: Final = 512
+_DECISIONS: Final = 4096
+_UPGRADABLE: Final = frozenset(
+    {
+        ("pods", "exec"),
+        ("pods", "attach"),
+        ("pods", "portforward"),
+        ("pods", "proxy"),
+        ("services", "proxy"),
+        ("nodes", "proxy"),
+    }
+)
+_SCHEME: Final = b"\x87"  # :scheme https, from HPACK's static table
+
+
+class Policies(Protocol):
+    """Where the policy in force comes from (`snapshots.PolicyFeed`)."""
+
+    @property
+    def current(self) -> PolicySnapshot:
+        """The compiled policy."""
+
+    def fresh(self, now: float) -> bool:
+        """Whether it may still decide, at a time of the monotonic clock."""
+
+
+class Corridor:
+    """The way of every request to a cluster.
+
+    Args:
+        management: takes requests that are for central itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        authenticator: TokenAuthenticator,
+        policies: Policies,
+        journal: Journal,
+        tunnels: TunnelRegistry,
+        management: Callable[[Exchange], None],
+        ticks: Ticks,
+    ) -> None:
+        self._router = router
+        self._authenticator = authenticator
+        self._policies = policies
+        self._journal = journal
+        self._tunnels = tunnels
+        self._management = management
+        self._ticks = ticks
+        self._staged: list[tuple[Exchange, TunnelSession, Stream, bytes]] = []
+        self._parsed: dict[tuple[bytes, bytes], tuple[RequestTarget, RequestInfo]] = {}
+        ticks.before_flush.append(self.commit)
+
+    # -- the walk
+
+    def admit(self, exchange: Exchange) -> None:
+        """Walks a request through every door; refuses it at the first that does not open."""
+        try:
+            self._walk(exchange)
+        except (TargetRefusal, HeaderRefusal) as refusal:
+            error = status_error(refusal.code, refusal.message)
+            self._refuse_with(exchange, error, refusal.reason)
+        except Unauthenticated as refusal:
+            self._refuse_with(exchange, status_error(401, refusal.message), refusal.reason)
+        except StatusError as error:
+            self._refuse_with(exchange, error, error.reason)
+        except Exception:
+            log.exception("corridor.crashed", extra={"audit_id": exchange.entry.audit_id})
+            self._refuse_with(exchange, internal_error(), "INTERNAL")
+
+    def _walk(self, exchange: Exchange) -> None:
+        head = exchange.head
+        route = self._router.split(head.authority, head.target)
+        exchange.prefix = route.prefix
+        target, info = self._parse(head.method, route.target)
+        if route.management:
+            self._management(exchange)
+            return
+        exchange.info = info
+        describe(exchange.entry, info)
+        identity = self._authenticate(exchange, route)
+        self._check_head(head, info)
+        self._authorize(exchange, identity, info)
+        self._stage(exchange, identity, target)
+
+    def _parse(self, method: bytes, raw: bytes) -> tuple[RequestTarget, RequestInfo]:
+        """Target and RequestInfo; clients repeat themselves, so short ones are remembered."""
+        key = (method, raw)
+        known = self._parsed.get(key)
+        if known is None:
+            target = parse_target(method, raw)
+            known = (target, parse_request_info(method, target))
+            if len(raw) <= _PARSED_BYTES:
+                if len(self._parsed) >= _PARSED:
+                    self._parsed.clear()
+                self._parsed[key] = known
+        return known
+
+    def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
+        """Who asks, and of which cluster: host, prefix and token must agree."""
+        entry = exchange.entry
+        entry.cluster = route.cluster
+        if not exchange.head.authorization:
+            raise no_credential()
+        identity = self._authenticator.authenticate(exchange.head.authorization)
+        exchange.identity = identity
+        entry.user, entry.uid = identity.user, identity.uid
+        entry.groups, entry.token_id = identity.groups, identity.token_id
+        cluster = route.cluster or identity.cluster
+        if not cluster:
+            raise not_found(
+                "no cluster is addressed: use the host name or path of a cluster, "
+                "or a token made for one (mk8s get-token)"
+            )
+        identity.require_cluster(cluster)
+        entry.cluster = cluster
+        return identity
+
+    def _check_head(self, head: RequestHead, info: RequestInfo) -> None:
+        """What the headers ask for beyond the target."""
+        if head.impersonation:
+            raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
+        if head.upgrade and not may_upgrade(head.upgrade, info):
+            raise StatusError(400, "BadRequest", f"{info.path} cannot be upgraded")
+
+    def _authorize(self, exchange: Exchange, identity: Identity, info: RequestInfo) -> None:
+        if not self._policies.fresh(time.monotonic()):
+            raise service_unavailable(
+                "the policy is too old to decide by: central cannot read its database",
+                retry_after=5,
+            )
+        entry = exchange.entry
+        attributes, decision = self._decide(exchange, identity, info)
+        entry.reason = decision.reason
+        if decision.allowed:
+            entry.decision = "allow"
+            return
+        message = forbidden_message(identity.user, entry.cluster, attributes, decision)
+        raise forbidden(message, refusal_details(attributes))
+
+    def _decide(
+        self, exchange: Exchange, identity: Identity, info: RequestInfo
+    ) -> tuple[Attributes, Decision]:
+        """The first denied of all questions that a request asks, or the last allowed one."""
+        head, cluster = exchange.head, exchange.entry.cluster
+        policy = self._policies.current
+        asked = decision_key(
+            cluster, info, upgrade=bool(head.upgrade), content_type=head.content_type
+        )
+        key = (policy.version, asked)
+        known: tuple[Attributes, Decision] | None = identity.decisions.get(key)
+        if known is None:
+            for attributes in required_attributes(
+                info, upgrade=bool(head.upgrade), content_type=head.content_type
+            ):
+                decision = policy.decide(identity.user, identity.groups, cluster, attributes)
+                known = (attributes, decision)
+                if not decision.allowed:
+                    break
+            assert known is not None
+            if len(identity.decisions) >= _DECISIONS:
+                identity.decisions.clear()
+            identity.decisions[key] = known
+        return known
+
+    # -- the way out
+
+    def _stage(self, exchange: Exchange, identity: Identity, target: RequestTarget) -> None:
+        session = self._tunnels.pick(exchange.entry.cluster)
+        if session is None:
+            raise service_unavailable(
+                f'no agent of cluster "{exchange.entry.cluster}" is connected', retry_after=2
+            )
+        stream = session.stage()
+        stream.end_queued = exchange.front.remote_closed
+        join(exchange.front, stream)
+        self._journal.intent(exchange.entry)
+        block = request_block(exchange, identity, target)
+        self._staged.append((exchange, session, stream, block))
+        self._ticks.schedule()
+
+    def commit(self) -> bool:
+        """The end of a tick: rows first, heads after them. A hook of `Ticks`.
+
+        Returns:
+            Whether the rows were written. Whoever else writes to the journal commits here too:
+            a commit elsewhere could lose the row of a request that then left.
+        """
+        staged, self._staged = self._staged, []
+        written = self._journal.commit()
+        for exchange, session, stream, block in staged:
+            if stream.peer is None:  # the client has gone in the same tick
+                session.discard_staged(stream)
+            elif not written:
+                session.discard_staged(stream)
+                error = service_unavailable("the audit log cannot be written", retry_after=5)
+                self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")
+            elif not session.available:
+                session.discard_staged(stream)
+                error = service_unavailable("the agent has just disconnected", retry_after=1)
+                self.refuse(exchange, error)
+            else:
+                session.open_staged(stream, block)
+        return written
+
+    # -- endings
+
+    def refuse(self, exchange: Exchange, error: StatusError) -> None:
+        """Answers with a Status after the walk: an agent's or a cluster's failure."""
+        exchange.entry.reason = exchange.entry.reason or error.message
+        self._answer(exchange, error)
+
+    def _refuse_with(self, exchange: Exchange, error: StatusError, reason: str) -> None:
+        entry = exchange.entry
+        entry.decision = "forbid"
+        entry.refusal = reason
+        entry.reason = error.message
+        self._answer(exchange, error)
+
+    def _answer(self, exchange: Exchange, error: StatusError) -> None:
+        exchange.entry.code = error.code
+        content_type, body = status_body(error, exchange.head.accept)
+        fields = [(b"content-type", content_type), (b"cache-control", b"no-store")]
+        if error.code == 401:
+            fields.append((b"www-authenticate", b'Bearer realm="mk8s"'))
+        if error.retry_after is not None:
+            fields.append((b"retry-after", b"%d" % error.retry_after))
+        exchange.front.connection.answer(exchange.front, error.code, fields, body)
+
+    def finish(self, exchange: Exchange) -> None:
+        """The exchange is over, in whatever way: writes its outcome row, once."""
+        if exchange.settled:
+            return
+        exchange.settled = True
+        entry = exchange.entry
+        entry.bytes_in = exchange.front.received
+        entry.bytes_out = exchange.front.sent
+        entry.duration = time.time() - entry.received
+        self._journal.outcome(entry)
+        self._ticks.schedule()
+
+
+def new_entry(head: RequestHead, source_ip: str, received: float) -> AuditEntry:
+    """The audit entry of a request whose head has just been read."""
+    return AuditEntry(
+        new_audit_id(),
+        received,
+        method=head.method.decode("ascii", "replace"),
+        request_uri=head.target.decode("ascii", "replace"),
+        source_ip=source_ip,
+        user_agent=head.user_agent.decode("utf-8", "replace"),
+        client_audit_id=head.client_audit_id.decode("ascii", "replace"),
+    )
+
+
+def describe(entry: AuditEntry, info: RequestInfo) -> None:
+    """Copies what a request asks for into its audit entry."""
+    entry.verb = info.verb
+    entry.api_group = info.api_group
+    entry.api_version = info.api_version
+    entry.namespace = info.namespace
+    entry.resource = info.resource
+    entry.subresource = info.subresource
+    entry.name = info.name
+
+
+def may_upgrade(protocol: bytes, info: RequestInfo) -> bool:
+    """Whether a route may leave HTTP: the streaming subresources, and watches over WebSocket."""
+    if not info.is_resource_request:
+        return False
+    if info.api_group:  # an aggregated API's own streams, such as a virtual machine's console
+        return bool(info.subresource) or (info.verb == "watch" and protocol == b"websocket")
+    if (info.resource, info.subresource) in _UPGRADABLE:
+        return True
+    return info.verb == "watch" and protocol == b"websocket"
+
+
+def refusal_details(attributes: Attributes) -> dict[str, Any] | None:
+    """The details that kube-apiserver puts into a Forbidden."""
+    if not attributes.is_resource_request:
+        return None
+    details = {
+        "name": attributes.name,
+        "group": attributes.api_group,
+        "kind": attributes.resource,
+    }
+    return {key: value for key, value in details.items() if value}
+
+
+def request_block(exchange: Exchange, identity: Identity, target: RequestTarget) -> bytes:
+    """The stateless header block of a request for the tunnel.
+
+    Identity travels in one field that is encoded once for each token; the bearer token itself
+    never leaves central.
+    """
+    head = exchange.head
+    field = hpack_codec.field
+    if not identity.wire:
+        who = {"user": identity.user, "uid": identity.uid, "groups": list(identity.groups)}
+        identity.wire = hpack_codec.literal(headers.IDENTITY, orjson.dumps(who))
+    parts = [
+        field(b":method", head.method),
+        _SCHEME,
+        hpack_codec.literal(b":path", target.raw),
+        identity.wire,
+        hpack_codec.literal(headers.AUDIT_ID, exchange.entry.audit_id.encode("ascii")),
+    ]
+    if head.content_length >= 0:
+        parts.append(field(headers.LENGTH, b"%d" % head.content_length))
+    if head.upgrade:
+        parts.append(field(headers.UPGRADE, head.upgrade))
+    parts += [field(name, value) for name, value in head.forwarded]
+    return b"".join(parts)

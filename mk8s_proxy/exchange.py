@@ -1,0 +1,41 @@
+"""One request on its way through the corridor, whichever HTTP version it came by.
+
+Made by a client connection, filled by `corridor`, read by the tunnel when the answer comes.
+"""
+
+from typing import Any, Protocol
+
+from mk8s_agent.wire.stream import Fields, Stream
+from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.authn.identity import Identity
+from mk8s_proxy.request_headers import RequestHead
+from mk8s_proxy.request_info import RequestInfo
+
+
+class Front(Protocol):
+    """A client connection as the corridor sees it."""
+
+    def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
+        """Sends a whole answer of central's own."""
+
+
+class Exchange:
+    """What is known of one request. `front` is its stream on the client's connection."""
+
+    __slots__ = ("deadline", "entry", "front", "head", "identity", "info", "prefix", "settled")
+
+    def __init__(self, front: Stream, head: RequestHead, entry: AuditEntry) -> None:
+        self.front = front
+        self.head = head
+        self.entry = entry
+        self.info: RequestInfo | None = None
+        self.identity: Identity | None = None
+        self.prefix = b""
+        """What path addressing put before the Kubernetes path, such as /k8s/prod."""
+        self.deadline: Any = None
+        self.settled = False
+        """The outcome row is written."""
+
+    def __repr__(self) -> str:
+        entry = self.entry
+        return f"<Exchange {entry.method} {entry.request_uri!r} cluster={entry.cluster!r}>"

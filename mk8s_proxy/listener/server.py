@@ -1,0 +1,154 @@
+"""Accepts connections, chooses their TLS context by server name and their protocol by ALPN.
+
+`app` builds it and gives it the makers of the three kinds of connections; the listener itself knows
+neither HTTP nor tunnels.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mk8s_agent.wire import tls
+from mk8s_agent.wire.client_hello import ClientHelloPeek
+from mk8s_agent.wire.transport import Connection, SocketTransport, TlsTransport
+
+log = logging.getLogger(__name__)
+
+
+class Served(Connection, Protocol):
+    """A connection as the listener keeps it."""
+
+    def second(self, elapsed: float) -> None:
+        """Deadlines."""
+
+    def drain(self) -> None:
+        """Takes no new requests and closes when the last one has ended."""
+
+
+@dataclass(slots=True)
+class Contexts:
+    """TLS contexts; replaced as a whole when certificates are renewed."""
+
+    public: ssl.SSLContext
+    tunnel: ssl.SSLContext
+
+
+@dataclass(frozen=True, slots=True)
+class Makers:
+    """How a connection of each protocol is built on its transport."""
+
+    http2: Callable[[TlsTransport], Served]
+    http1: Callable[[TlsTransport], Served]
+    tunnel: Callable[[TlsTransport], Served | None]
+
+
+class Listener:
+    """The accepting end of central.
+
+    Args:
+        contexts: TLS contexts by purpose.
+        makers: connections by protocol.
+        max_connections: more are closed at once, before any TLS work.
+        handshake_seconds: time for the TLS handshake.
+    """
+
+    def __init__(
+        self,
+        contexts: Contexts,
+        makers: Makers,
+        *,
+        max_connections: int,
+        handshake_seconds: float,
+    ) -> None:
+        self.contexts = contexts
+        self.makers = makers
+        self.max_connections = max_connections
+        self.handshake_seconds = handshake_seconds
+        self.transports: set[ListenerTransport] = set()
+        self._servers: list[asyncio.Server] = []
+
+    async def listen(self, host: str, port: int) -> int:
+        """Binds an address and returns the port; 0 lets the system choose one.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: ListenerTransport(self), host, port, backlog=1024)
+        self._servers.append(server)
+        bound: int = server.sockets[0].getsockname()[1]
+        return bound
+
+    def second(self, elapsed: float) -> None:
+        """Once a second, for all connections."""
+        for transport in list(self.transports):
+            if transport.served is not None:
+                transport.served.second(elapsed)
+
+    def drain(self) -> None:
+        """Accepts nothing new; connections close when their last request has ended."""
+        for server in self._servers:
+            server.close()
+        for transport in list(self.transports):
+            if transport.served is not None:
+                transport.served.drain()
+
+    def abort(self) -> None:
+        """Closes what is left."""
+        for transport in list(self.transports):
+            transport.abort()
+
+
+class ListenerTransport(TlsTransport):
+    """An accepted socket: reads the ClientHello before it decides what to be."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(self._make_connection, listener.handshake_seconds)
+        self.served: Served | None = None
+        self._listener = listener
+        self._peek: ClientHelloPeek | None = ClientHelloPeek()
+        self._is_tunnel = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected; beyond the limit it is turned away before any work."""
+        super().connection_made(transport)
+        self._listener.transports.add(self)
+        if len(self._listener.transports) > self._listener.max_connections:
+            log.warning("listener.full", extra={"connections": self._listener.max_connections})
+            self.abort()
+
+    def _received_hello(self, data: bytes) -> bool:
+        """Reads the server name; True once the TLS context is chosen."""
+        if self._peek is None:
+            return True
+        if not self._peek.feed(data):
+            return False
+        self._is_tunnel = self._peek.server_name == tls.TUNNEL_SERVER_NAME
+        self._peek = None
+        contexts = self._listener.contexts
+        context = contexts.tunnel if self._is_tunnel else contexts.public
+        self.begin(context, None, server=True)
+        return True
+
+    def _make_connection(self, transport: SocketTransport) -> Connection | None:
+        makers = self._listener.makers
+        if self._is_tunnel:
+            speaks = self.protocol == tls.TUNNEL_PROTOCOL
+            self.served = makers.tunnel(self) if speaks else None
+        elif self.protocol == tls.HTTP2:
+            self.served = makers.http2(self)
+        else:  # kubectl's upgrade connections offer no ALPN at all
+            self.served = makers.http1(self)
+        return self.served
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client is gone."""
+        super().connection_lost(error)
+        self._listener.transports.discard(self)
+        if self.served is None and self._is_tunnel:
+            extra: dict[str, Any] = {"source_ip": self.peer_address, "reason": self.failure}
+            log.warning("tunnel.handshake_failed", extra=extra)
+        self.served = None

@@ -1,0 +1,188 @@
+"""The conversation on a tunnel's control stream, central's side: register, heartbeat, renew.
+
+Runs beside the corridor: it may wait for the database. A tunnel carries no request before its agent
+has registered and the cluster in its certificate was found.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from mk8s_agent.wire.control import (
+    Drain,
+    Heartbeat,
+    HeartbeatAck,
+    Message,
+    Refused,
+    Register,
+    Registered,
+    Renew,
+    Renewed,
+)
+from mk8s_agent.wire.frames import ErrorCode
+from mk8s_proxy.ca import CaError, CertificateAuthority
+from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import StoreError
+from mk8s_proxy.tunnel.registry import TunnelRegistry
+from mk8s_proxy.tunnel.session import TunnelSession
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS: Final = 10.0
+_REFUSED_SKEW: Final = 300.0
+_NOTED_SKEW: Final = 60.0
+_TOUCH_SECONDS: Final = 30.0
+"""Heartbeats reach the database this often; it is for people to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelServices:
+    """What the conversation needs of the rest of central."""
+
+    database: Database
+    agent_ca: CertificateAuthority
+    certificate_seconds: int
+    registry: TunnelRegistry
+
+
+class TunnelControl:
+    """Central's half of one control stream.
+
+    Args:
+        session: the tunnel.
+        serial: of the agent's certificate, lower-case hexadecimal, to refuse revoked ones.
+        not_after: end of the certificate's life; the tunnel ends then too.
+    """
+
+    def __init__(
+        self, session: TunnelSession, services: TunnelServices, serial: str, not_after: datetime
+    ) -> None:
+        self._session = session
+        self._services = services
+        self._serial = serial
+        self._register: Register | None = None
+        self._touched = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        left = (not_after - datetime.now(UTC)).total_seconds()
+        self._expiry = asyncio.get_running_loop().call_later(max(left, 0.0), self._expired)
+        session.control.on_message = self.on_message
+
+    def on_message(self, message: Message) -> None:
+        """A message of the agent."""
+        if isinstance(message, Register) and self._register is None:
+            self._register = message
+            self._start(self._admit(message))
+        elif isinstance(message, Heartbeat) and self._session.registered:
+            self._session.control.send(HeartbeatAck(clock=time.time()))
+            self._note_skew(message.clock)
+            self._touch()
+        elif isinstance(message, Renew) and self._session.registered:
+            self._start(self._renew(message))
+
+    def close(self) -> None:
+        """The tunnel is gone."""
+        self._expiry.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    # -- register
+
+    async def _admit(self, register: Register) -> None:
+        session = self._session
+        skew = abs(register.clock - time.time())
+        if skew > _REFUSED_SKEW:
+            self._refuse(f"the clocks of agent and central differ by {skew:.0f} s: set them right")
+            return
+        try:
+            record = await clusters.get_by_id(self._services.database, session.cluster_id)
+            if await tokens.is_serial_revoked(self._services.database, self._serial):
+                self._refuse("the agent's certificate was revoked: join again")
+                return
+        except StoreError as error:
+            self._refuse(f"the cluster of this certificate is not known: {error}")
+            return
+        if session.closed:
+            return
+        session.cluster = record.name
+        session.registered = True
+        self._note_skew(register.clock)
+        tunnel_id = f"{record.name}-{register.instance}"[:128]
+        session.control.send(Registered(tunnel_id, HEARTBEAT_SECONDS, time.time()))
+        version = register.kubernetes_version
+        self._services.registry.add(session, register.agent_version, version)
+        self._touch()
+
+    def _refuse(self, reason: str) -> None:
+        extra = {"cluster_id": self._session.cluster_id, "reason": reason}
+        log.warning("tunnel.refused", extra=extra)
+        self._session.control.send(Refused(reason))
+        self._session.close_reason = reason
+        self._session.drain(ErrorCode.NO_ERROR, reason)
+        asyncio.get_running_loop().call_later(1.0, self._session.transport.close)
+
+    def _expired(self) -> None:
+        self._session.control.send(Drain())
+        self._session.close_reason = "the agent's certificate has expired"
+        self._session.fail(ErrorCode.NO_ERROR, "the agent's certificate has expired")
+
+    # -- heartbeat
+
+    def _note_skew(self, clock: float) -> None:
+        skew = clock - time.time()
+        if abs(skew) > _NOTED_SKEW:
+            extra = {"cluster": self._session.cluster, "skew_seconds": round(skew)}
+            log.warning("tunnel.clock", extra=extra)
+
+    def _touch(self) -> None:
+        now = time.monotonic()
+        if now - self._touched >= _TOUCH_SECONDS and self._register is not None:
+            self._touched = now
+            self._start(self._write_touch(self._register))
+
+    async def _write_touch(self, register: Register) -> None:
+        seen = datetime.now(UTC)
+        self._services.registry.status(self._session.cluster_id).last_seen = seen
+        await clusters.touch_cluster(
+            self._services.database,
+            self._session.cluster_id,
+            register.agent_version,
+            register.kubernetes_version,
+            seen,
+        )
+
+    # -- renew
+
+    async def _renew(self, message: Renew) -> None:
+        services = self._services
+        life = timedelta(seconds=services.certificate_seconds)
+        try:
+            signed = services.agent_ca.sign_agent(
+                message.csr.encode(), self._session.cluster_id, life=life
+            )
+        except CaError as error:
+            self._session.control.send(Refused(f"no certificate: {error}"))
+            return
+        await tokens.record_certificate(
+            services.database, signed.serial, self._session.cluster_id, signed.not_after
+        )
+        self._session.control.send(Renewed(signed.certificate_pem.decode()))
+        extra = {"cluster": self._session.cluster, "serial": signed.serial}
+        log.info("certificate.renewed", extra=extra)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Whatever goes wrong costs this message only; the agent asks again."""
+        try:
+            async with asyncio.timeout(30):
+                await work
+        except Exception:
+            log.exception("tunnel.control", extra={"cluster": self._session.cluster})

@@ -1,0 +1,170 @@
+"""One tunnel, central's end: an HTTP/2 client on a connection that an agent dialled.
+
+The corridor stages a stream here for each request and opens it once its audit row is written. The
+answer is checked and composed anew before it reaches the client's connection, which carries other
+requests, perhaps of other clusters.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mk8s_agent.wire import headers, hpack_codec
+from mk8s_agent.wire.control_channel import ControlChannel
+from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.hpack_codec import HpackError
+from mk8s_agent.wire.http2_client import Http2Client
+from mk8s_agent.wire.limits import TUNNEL, BufferBudget
+from mk8s_agent.wire.outbound import Transport
+from mk8s_agent.wire.stream import Fields, Stream, part
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.response_headers import ResponseRefused, read_status, sanitize
+from mk8s_proxy.status import StatusError, bad_gateway, service_unavailable
+
+log = logging.getLogger(__name__)
+
+_SILENT_SECONDS = 10.0
+"""After so long without a byte the agent is asked for a sign of life."""
+
+_LOST_SECONDS = 25.0
+"""After so long without one the tunnel is taken for dead (Go's clients: 30 + 15 s)."""
+
+Refuse = Callable[[Any, StatusError], None]
+"""Answers an exchange with a Status; the corridor's."""
+
+
+class Conversation(Protocol):
+    """The control stream's other half (`tunnel.control`)."""
+
+    def close(self) -> None:
+        """The tunnel is gone."""
+
+
+class TunnelSession(Http2Client):
+    """A live tunnel of one cluster.
+
+    Args:
+        cluster_id: from the verified certificate.
+        refuse: the corridor's way to answer with a Status.
+        on_closed: called once when the tunnel is gone.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        ticks: Ticks,
+        buffers: BufferBudget,
+        *,
+        cluster_id: str,
+        refuse: Refuse,
+        on_closed: Callable[["TunnelSession"], None],
+    ) -> None:
+        super().__init__(transport, ticks, TUNNEL, buffers)
+        self.cluster_id = cluster_id
+        self.cluster = ""
+        """The cluster's name, once the agent has registered."""
+        self.registered = False
+        self.conversation: Conversation | None = None
+        """What answers on the control stream."""
+        self.control = self._open_control()
+        self._refuse = refuse
+        self._on_closed = on_closed
+
+    def __repr__(self) -> str:
+        state = "CLOSED" if self.closed else "DRAINING" if self.draining else "OPEN"
+        return f"<TunnelSession cluster={self.cluster!r} {state} streams={len(self.streams)}>"
+
+    def _open_control(self) -> ControlChannel:
+        stream = self.stage()
+        channel = ControlChannel(stream)
+        head = [
+            (b":method", b"POST"),
+            (b":scheme", b"https"),
+            (b":path", headers.CONTROL_PATH),
+        ]
+        self.open_staged(stream, hpack_codec.block(head))
+        return channel
+
+    # -- answers
+
+    def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
+        """An agent's answer. Whatever is wrong with it ends its own stream only."""
+        if stream is self.control.stream:
+            stream.head_passed = True
+            return
+        try:
+            fields = self.decode(block)
+            status = read_status(fields)
+            if status < 200:
+                return
+            stream.head_passed = True
+            self._relay(stream, status, fields, end)
+        except (HpackError, ResponseRefused) as error:
+            log.warning("response.refused", extra={"cluster": self.cluster, "reason": str(error)})
+            self._give_up(stream, bad_gateway(f"the cluster's answer cannot be relayed: {error}"))
+
+    def _relay(self, stream: Stream, status: int, fields: Fields, end: bool) -> None:
+        front = stream.peer
+        if front is None:
+            return
+        exchange = front.exchange
+        extra = dict(fields)
+        if headers.ERROR in extra:
+            self._give_up(stream, agent_error(status, extra[headers.ERROR]))
+            return
+        switched = headers.UPGRADE in extra
+        if exchange.head.upgrade and not switched and status < 400:
+            raise ResponseRefused(f"status {status} to an upgrade request")
+        if switched and extra[headers.UPGRADE] != exchange.head.upgrade:
+            raise ResponseRefused("another protocol than the one asked for")
+        proxied = exchange.info is not None and exchange.info.subresource == "proxy"
+        kept = sanitize(fields, proxied=proxied and not switched, prefix=exchange.prefix)
+        exchange.entry.code = 101 if switched else status
+        exchange.entry.upstream_audit_id = extra.get(b"audit-id", b"").decode("ascii", "replace")
+        front.connection.relay_head(front, hpack_codec.block(kept), end, kept)
+
+    def _give_up(self, stream: Stream, error: StatusError) -> None:
+        """Ends a stream here and tells its client why."""
+        front = part(stream)
+        super().reset(stream, ErrorCode.CANCEL)
+        if front is not None:
+            self._refuse(front.exchange, error)
+
+    # -- life
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: notices an agent that is gone without a word."""
+        super().second(elapsed)
+        if self._silent_seconds >= _LOST_SECONDS:
+            self.close_reason = "no sign of life from the agent"
+            self.transport.abort()
+            self.connection_lost()
+        elif self._silent_seconds >= _SILENT_SECONDS:
+            self.ping()
+
+    def on_goaway(self, last_stream_id: int) -> None:
+        """The agent drains: it takes no new streams."""
+        super().on_goaway(last_stream_id)
+        log.info("tunnel.draining", extra={"cluster": self.cluster, "streams": len(self.streams)})
+
+    def close_when_idle(self) -> None:
+        """A draining tunnel closes when only the control stream is left."""
+        if self.draining and not self.closed and set(self.streams) <= {1}:
+            self.flush()
+            self.transport.close()
+
+    def on_lost(self) -> None:
+        """The tunnel is gone."""
+        self._on_closed(self)
+
+
+def agent_error(status: int, message: bytes) -> StatusError:
+    """A Status for an error of the agent's own.
+
+    503 means that nothing reached the API server, so the client may try again.
+    """
+    text = message.decode("ascii", "replace")
+    shown = "".join(c if c.isprintable() else "?" for c in text)[:512]
+    if status == 503:
+        return service_unavailable(shown, retry_after=1)
+    return bad_gateway(shown)
