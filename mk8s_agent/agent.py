@@ -83,7 +83,7 @@ class Agent:
         self._credentials = credentials
         self._store = store
         self._data_plane = data_plane
-        self._facts = Facts(importlib.metadata.version("mk8s"), secrets.token_hex(8))
+        self._facts = Facts(agent_version(), secrets.token_hex(8))
         self._keeper = IdentityKeeper(identity, self._identity_changed)
         self._unsaved = asyncio.Event()
         self._stop = asyncio.Event()
@@ -182,6 +182,14 @@ class Agent:
         except ApiServerUnreachable as error:
             # Tunnels are opened all the same: users then get the agent's own words.
             log.warning("apiserver.unreachable reason=%s: will try again", error)
+
+
+def agent_version() -> str:
+    """Give the release, "unknown" where only this package was copied and nothing was installed."""
+    try:
+        return importlib.metadata.version("mk8s")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def freeze_memory() -> None:

@@ -11,7 +11,6 @@ it does not understand. Three facts of Kubernetes make that necessary (seen on k
 * the part of ``Impersonate-Extra-<key>`` after the prefix is percent-decoded and lower-cased.
 """
 
-import functools
 import json
 import re
 from collections.abc import Mapping
@@ -43,13 +42,11 @@ class ImpersonationRefused(Exception):
     """The identity that arrived is not one to act as; nothing may be sent to the API server."""
 
 
-@functools.lru_cache(maxsize=1024)
 def impersonation_headers(identity_json: bytes) -> Headers:
     """Build the headers for an identity, which is JSON: ``{"user", "uid", "groups", "extra"}``.
 
     Names of headers are lower-case. There is exactly one ``impersonate-user``; the groups are those
-    given, without repetitions, and `AUTHENTICATED_GROUP`. Good answers are kept, since one user
-    sends many requests.
+    given, without repetitions, and `AUTHENTICATED_GROUP`.
 
     Raises:
         ImpersonationRefused: with one sentence, fit for a log and for the answer to the user.

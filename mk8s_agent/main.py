@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import click
 
-from mk8s_agent.agent import Agent, DataPlane
+from mk8s_agent.agent import Agent, DataPlane, agent_version
 from mk8s_agent.credentials import (
     SERVICE_ACCOUNT_DIRECTORY,
     ApiServerCredentials,
@@ -151,7 +151,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 @click.command(epilog="Example: mk8s-agent --context kind-dev --central mk8s.example.com:8443 ...")
-@click.version_option(package_name="mk8s")
+@click.version_option(agent_version())
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file of settings.")
 @click.option("--central", "central_url", metavar="URL", help="Central's URL. [CENTRAL_URL]")
 @click.option("--cluster", "cluster_name", metavar="NAME", help="Cluster's name. [CLUSTER_NAME]")
