@@ -7,7 +7,6 @@ not end by itself; what fails then is logged and tried again.
 """
 
 import asyncio
-import importlib
 import logging
 import os
 import signal
@@ -27,6 +26,7 @@ from mk8s_agent.credentials import (
     in_cluster,
     load_credentials,
 )
+from mk8s_agent.data_plane import TunnelPlane
 from mk8s_agent.health import HealthError
 from mk8s_agent.identity import (
     AgentIdentity,
@@ -105,9 +105,7 @@ def _make_store(settings: Settings, credentials: ApiServerCredentials) -> Identi
 
 
 def _data_plane(credentials: ApiServerCredentials) -> DataPlane:
-    module = importlib.import_module("mk8s_agent.tunnel")
-    made: DataPlane = module.make_data_plane(credentials)
-    return made
+    return TunnelPlane(credentials)
 
 
 async def run(

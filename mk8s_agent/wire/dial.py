@@ -38,8 +38,10 @@ class _Dialled(TlsClientTransport, Generic[C]):
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         if not self.outcome.done():
-            reason = self.failure or "the connection was closed during the TLS handshake"
-            self.outcome.set_exception(DialError(reason))
+            failure = DialError(self.failure or "closed during the TLS handshake")
+            if not self.failure:  # nobody said no: the other side went away
+                failure.__cause__ = ConnectionResetError(str(failure))
+            self.outcome.set_exception(failure)
 
 
 async def dial_tls(
@@ -70,10 +72,10 @@ async def dial_tls(
                 lambda: _Dialled(make, context, server_name, seconds), host, port
             )
             return await dialled.outcome
-    except TimeoutError:
+    except TimeoutError as error:
         if dialled is not None:
             dialled.outcome.cancel()
             dialled.abort()
-        raise DialError(f"{host}:{port} did not answer within {seconds:g} seconds") from None
+        raise DialError(f"{host}:{port} did not answer within {seconds:g} seconds") from error
     except OSError as error:
         raise DialError(f"{host}:{port}: {error.strerror or error}") from error
