@@ -7,6 +7,7 @@ not end by itself; what fails then is logged and tried again.
 """
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
