@@ -241,7 +241,7 @@ def _from_stored(stored: str, purpose: str) -> CertificateAuthority:
         raise CaError(f"the stored {purpose} CA is damaged; restore it from a backup") from None
     authority = CertificateAuthority.load(certificate, key)
     if authority.purpose != purpose:
-        raise CaError(f"the stored {purpose} CA is a {authority.purpose} CA")
+        raise CaError(f"in place of the {purpose} CA, one for {authority.purpose}s is stored")
     return authority
 
 

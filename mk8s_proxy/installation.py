@@ -43,8 +43,8 @@ class AdminChoice:
     """Asks for the password of an email; "" leaves it to us to generate one."""
 
 
-async def install(settings: Settings, admin: AdminChoice, rbac: Path | None, say: Say) -> None:
-    """Make everything that is missing.
+async def install(settings: Settings, admin: AdminChoice, rbac: Path | None, say: Say) -> str:
+    """Make everything that is missing, and return the pin of the CA that certifies central.
 
     Raises:
         InstallationError: the data folder or the password cannot be used.
@@ -55,6 +55,7 @@ async def install(settings: Settings, admin: AdminChoice, rbac: Path | None, say
     if admin.password is not None:
         check_password(admin.password)
     private_folder(settings.data_dir)
+    private_folder(settings.journal_path.parent)
     before, after = await asyncio.to_thread(migrations.upgrade, settings.database_url)
     state = "is current" if before == after else "created" if before is None else "migrated"
     say(f"database: {state}, {shown_url(settings.database_url)}")
@@ -64,11 +65,12 @@ async def install(settings: Settings, admin: AdminChoice, rbac: Path | None, say
         await roles.ensure_admin_role(database)
         if rbac is not None:
             await rbac_file.apply_file(database, rbac, dry_run=True)
-        await _ensure_keys(database, settings, say)
+        pin = await _ensure_keys(database, settings, say)
         await _ensure_admin(database, admin, say)
         if rbac is not None:
             for line in rbac_file.summary(await rbac_file.apply_file(database, rbac)):
                 say(f"{rbac.name}: {line}")
+        return pin
     finally:
         await database.close()
 
@@ -82,7 +84,7 @@ def check_password(password: str) -> None:
 
 
 def private_folder(path: Path) -> None:
-    """Make the data folder, or refuse one in which others could put or replace files.
+    """Make a folder for our files, or refuse one in which others could put or replace files.
 
     Raises:
         InstallationError: it cannot be made, or group or others may write in it.
@@ -91,12 +93,12 @@ def private_folder(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = path.stat().st_mode
     except OSError as error:
-        raise InstallationError(f"data_dir: cannot make {path}: {error.strerror}") from error
+        raise InstallationError(f"cannot make the folder {path}: {error.strerror}") from error
     if mode & 0o022:
-        raise InstallationError(f"data_dir: others can write in {path}; run: chmod go-w {path}")
+        raise InstallationError(f"others can write in {path}; run: chmod go-w {path}")
 
 
-async def _ensure_keys(database: Database, settings: Settings, say: Say) -> None:
+async def _ensure_keys(database: Database, settings: Settings, say: Say) -> str:
     if any(key.retired_at is None for key in await keys.list_keys(database)):
         say("signing key: kept")
     else:
@@ -108,6 +110,7 @@ async def _ensure_keys(database: Database, settings: Settings, say: Say) -> None
     await ensure_own_certificate(database, settings)
     say(f"server certificate: for {', '.join(server_names(settings))}")
     say(f"CA pin: {authorities.server_ca.pin}")
+    return authorities.server_ca.pin
 
 
 async def _ensure_admin(database: Database, admin: AdminChoice, say: Say) -> None:

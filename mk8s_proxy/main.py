@@ -89,11 +89,11 @@ def init(config: Path | None, rbac: Path | None, admin: str | None, password_std
     settings = load_settings(config, os.environ)
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     choice = AdminChoice(admin, password, _ask_password)
-    asyncio.run(install(settings, choice, rbac, click.echo))
+    pin = asyncio.run(install(settings, choice, rbac, click.echo))
     suffix = f" --config {config}" if config else ""
     click.echo("\nNext:")
     click.echo(f"  mk8s-central serve{suffix}")
-    click.echo(f"  mk8s login {settings.public_url} --ca-pin <the CA pin above>")
+    click.echo(f"  mk8s login {settings.public_url} --ca-pin {pin}")
     click.echo("  mk8s admin clusters add <name>")
 
 

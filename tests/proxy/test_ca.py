@@ -1,0 +1,326 @@
+"""The authorities: what they sign, what they refuse, and real handshakes over what they signed."""
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mk8s_agent.wire import pki
+from mk8s_proxy.ca import (
+    Authorities,
+    CaError,
+    CertificateAuthority,
+    ensure_authorities,
+    load_authorities,
+)
+from mk8s_proxy.db import meta
+from mk8s_proxy.db.engine import Database
+
+CLUSTER = "0b1f3c1e-6a52-4d0f-9f4e-0a6a3c0d5b11"
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def authorities() -> Authorities:
+    return Authorities(CertificateAuthority.create("server"), CertificateAuthority.create("agent"))
+
+
+def usages(certificate: x509.Certificate) -> list[x509.ObjectIdentifier]:
+    return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+
+
+def test_an_authority_signs_leaves_only(authorities: Authorities) -> None:
+    for authority in (authorities.server_ca, authorities.agent_ca):
+        certificate = x509.load_pem_x509_certificate(authority.certificate_pem)
+        limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        assert limits.critical
+        assert (limits.value.ca, limits.value.path_length) == (True, 0)
+        assert usage.key_cert_sign
+        assert not usage.digital_signature
+        assert authority.pin == pki.spki_pin(authority.certificate_pem)
+        assert authority.purpose in repr(authority)
+
+
+def test_an_authority_survives_its_stored_form(authorities: Authorities) -> None:
+    first = authorities.agent_ca
+
+    again = CertificateAuthority.load(first.certificate_pem, first.key_pem)
+
+    assert (again.pin, again.purpose) == (first.pin, "agent")
+    assert again.issued(first.sign_agent(pki.csr(pki.new_key(), "prod"), CLUSTER).certificate_pem)
+
+
+def test_agent_certificate_says_cluster_and_client_only(authorities: Authorities) -> None:
+    key = pki.new_key()
+
+    signed = authorities.agent_ca.sign_agent(pki.csr(key, "prod"), CLUSTER, now=NOW)
+
+    certificate = x509.load_pem_x509_certificate(signed.certificate_pem)
+    assert pki.cluster_id_from_certificate(signed.certificate_pem) == CLUSTER
+    assert usages(certificate) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert certificate.public_key() == key.public_key()
+    assert signed.serial == f"{certificate.serial_number:x}"
+    assert signed.not_after == certificate.not_valid_after_utc == NOW + timedelta(hours=24)
+    assert certificate.not_valid_before_utc == NOW - timedelta(minutes=5)
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+def test_agent_cannot_choose_who_it_is(authorities: Authorities) -> None:
+    """A request full of wishes: another cluster, another common name, server and CA rights."""
+    wishes = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "system:masters")]))
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.UniformResourceIdentifier("mk8s://cluster/other"), x509.DNSName("central")]
+            ),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(pki.new_key(), hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+
+    signed = authorities.agent_ca.sign_agent(wishes, CLUSTER)
+
+    certificate = x509.load_pem_x509_certificate(signed.certificate_pem)
+    assert pki.cluster_id_from_certificate(signed.certificate_pem) == CLUSTER
+    assert usages(certificate) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert "masters" not in certificate.subject.rfc4514_string()
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert len(list(names)) == 1
+
+
+def forged_csr() -> bytes:
+    """A request whose public key is not the one that signed it."""
+    good = x509.load_pem_x509_csr(pki.csr(pki.new_key(), "prod"))
+    der = bytearray(good.public_bytes(serialization.Encoding.DER))
+    der[-1] ^= 1
+    return x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM)
+
+
+def csr_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("request_pem", "reason"),
+    [
+        (b"", "not readable"),
+        (b"x" * 20_000, "too large"),
+        (forged_csr(), "not signed by its own key"),
+        (csr_of(rsa.generate_private_key(65537, 2048)), "not ECDSA P-256"),
+        (csr_of(ec.generate_private_key(ec.SECP384R1())), "not ECDSA P-256"),
+    ],
+    ids=["empty", "huge", "forged", "rsa", "p384"],
+)
+def test_a_bad_request_is_refused(
+    authorities: Authorities, request_pem: bytes, reason: str
+) -> None:
+    with pytest.raises(CaError, match=reason):
+        authorities.agent_ca.sign_agent(request_pem, CLUSTER)
+
+
+def test_a_cluster_id_cannot_smuggle_a_path(authorities: Authorities) -> None:
+    with pytest.raises(CaError, match="cluster id"):
+        authorities.agent_ca.sign_agent(pki.csr(pki.new_key(), "x"), "a/../b")
+
+
+def test_no_authority_does_the_others_work(authorities: Authorities) -> None:
+    with pytest.raises(CaError, match="agent CA does not sign server"):
+        authorities.agent_ca.issue_server(["localhost"], pki.new_key())
+    with pytest.raises(CaError, match="server CA does not sign agent"):
+        authorities.server_ca.sign_agent(pki.csr(pki.new_key(), "x"), CLUSTER)
+
+
+def test_server_names_are_dns_wildcard_and_address(authorities: Authorities) -> None:
+    pem = authorities.server_ca.issue_server(
+        ["mk8s.example.com", "*.k8s.example.com", "127.0.0.1", "::1"], pki.new_key()
+    )
+
+    names = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert names.value.get_values_for_type(x509.DNSName) == [
+        "mk8s.example.com",
+        "*.k8s.example.com",
+    ]
+    assert [str(ip) for ip in names.value.get_values_for_type(x509.IPAddress)] == [
+        "127.0.0.1",
+        "::1",
+    ]
+
+
+@pytest.mark.parametrize("names", [[], ["bücher.example"]])
+def test_server_without_a_usable_name_is_refused(
+    authorities: Authorities, names: list[str]
+) -> None:
+    with pytest.raises(CaError, match="name"):
+        authorities.server_ca.issue_server(names, pki.new_key())
+
+
+def test_a_leaf_never_outlives_its_authority() -> None:
+    old = CertificateAuthority.create("agent", now=NOW - timedelta(days=3649, hours=12))
+
+    signed = old.sign_agent(pki.csr(pki.new_key(), "x"), CLUSTER, now=NOW)
+
+    assert signed.not_after == old.not_after == NOW + timedelta(hours=12)
+
+
+def test_foreign_parts_are_not_loaded(authorities: Authorities) -> None:
+    server, agent = authorities.server_ca, authorities.agent_ca
+    with pytest.raises(CaError, match="does not belong"):
+        CertificateAuthority.load(server.certificate_pem, agent.key_pem)
+    with pytest.raises(CaError, match="cannot be loaded"):
+        CertificateAuthority.load(b"junk", agent.key_pem)
+    key = pki.new_key()
+    leaf = server.issue_server(["localhost"], key)
+    with pytest.raises(CaError, match="not one of mk8s's"):
+        CertificateAuthority.load(leaf, pki.key_to_pem(key))
+
+
+def test_issued_tells_ours_from_others(authorities: Authorities) -> None:
+    signed = authorities.agent_ca.sign_agent(pki.csr(pki.new_key(), "x"), CLUSTER)
+
+    assert authorities.agent_ca.issued(signed.certificate_pem)
+    assert not authorities.server_ca.issued(signed.certificate_pem)
+    assert not CertificateAuthority.create("agent").issued(signed.certificate_pem)
+    assert not authorities.agent_ca.issued(b"junk")
+
+
+def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, object]:
+    """Run a TLS 1.3 handshake in memory; the client's certificate as the server sees it."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname="tunnel.mk8s.internal"),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(4):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return dict(ends[1].getpeercert() or {})
+
+
+def contexts(
+    folder: Path, authorities: Authorities, client_chain: bytes, client_key: bytes
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    key = pki.new_key()
+    chain = authorities.server_ca.issue_server(["tunnel.mk8s.internal"], key)
+    pki.write_private(folder / "server.pem", pki.key_to_pem(key) + chain)
+    pki.write_private(folder / "client.pem", client_key + client_chain)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "server.pem")
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(cadata=authorities.agent_ca.certificate_pem.decode())
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    client.load_verify_locations(cadata=authorities.server_ca.certificate_pem.decode())
+    client.load_cert_chain(folder / "client.pem")
+    server.verify_flags |= ssl.VERIFY_X509_STRICT
+    return client, server
+
+
+def test_agent_and_central_know_each_other(tmp_path: Path, authorities: Authorities) -> None:
+    key = pki.new_key()
+    signed = authorities.agent_ca.sign_agent(pki.csr(key, "prod"), CLUSTER)
+
+    peer = handshake(*contexts(tmp_path, authorities, signed.certificate_pem, pki.key_to_pem(key)))
+
+    assert pki.cluster_id_from_certificate(peer) == CLUSTER
+
+
+@pytest.mark.parametrize(
+    "attack", ["server certificate", "foreign CA", "expired", "signed by leaf"]
+)
+def test_forged_agent_certificates_fail_the_handshake(
+    tmp_path: Path, authorities: Authorities, attack: str
+) -> None:
+    key = pki.new_key()
+    request = pki.csr(key, "prod")
+    if attack == "server certificate":
+        chain = authorities.server_ca.issue_server(["localhost"], key)
+    elif attack == "foreign CA":
+        chain = CertificateAuthority.create("agent").sign_agent(request, CLUSTER).certificate_pem
+    elif attack == "expired":
+        past = datetime.now(UTC) - timedelta(days=2)
+        chain = authorities.agent_ca.sign_agent(request, CLUSTER, now=past).certificate_pem
+    else:
+        chain, key = signed_by_a_leaf(authorities)
+
+    with pytest.raises(ssl.SSLError):
+        handshake(*contexts(tmp_path, authorities, chain, pki.key_to_pem(key)))
+
+
+def signed_by_a_leaf(authorities: Authorities) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
+    """An agent of one cluster makes a certificate for another (chain depth 2)."""
+    leaf_key, key = pki.new_key(), pki.new_key()
+    leaf = authorities.agent_ca.sign_agent(pki.csr(leaf_key, "own"), "own").certificate_pem
+    issuer = x509.load_pem_x509_certificate(leaf)
+    forged = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(issuer.not_valid_before_utc)
+        .not_valid_after(issuer.not_valid_after_utc)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(pki.cluster_uri(CLUSTER))]),
+            critical=True,
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(leaf_key.public_key()),
+            critical=False,
+        )
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(leaf_key, hashes.SHA256())
+    )
+    return forged.public_bytes(serialization.Encoding.PEM) + leaf, key
+
+
+async def test_authorities_are_made_once_for_all_replicas(database: Database) -> None:
+    with pytest.raises(CaError, match="mk8s-central init"):
+        await load_authorities(database)
+
+    first, made = await ensure_authorities(database)
+    second, made_again = await ensure_authorities(database)
+
+    assert (made, made_again) == (True, False)
+    assert (first.server_ca.pin, first.agent_ca.pin) == (second.server_ca.pin, second.agent_ca.pin)
+    assert first.server_ca.pin != first.agent_ca.pin
+
+
+async def test_of_two_racing_starts_both_keep_the_same_authority(database: Database) -> None:
+    assert await meta.keep_meta(database, "ca.server", "first") == "first"
+    assert await meta.keep_meta(database, "ca.server", "second") == "first"
+
+
+@pytest.mark.parametrize("stored", ["not json", "{}", '{"certificate": 1, "key": 2}', "[]"])
+async def test_damaged_authority_is_one_clear_line(sqlite_database: Database, stored: str) -> None:
+    await meta.keep_meta(sqlite_database, "ca.server", stored)
+
+    with pytest.raises(CaError, match="stored server CA is damaged"):
+        await load_authorities(sqlite_database)
+
+
+async def test_swapped_authorities_are_refused(sqlite_database: Database) -> None:
+    await ensure_authorities(sqlite_database)
+    agent = await meta.read_meta(sqlite_database, "ca.agent")
+    assert agent is not None
+    await meta.remove_meta(sqlite_database, "ca.server")
+    await meta.keep_meta(sqlite_database, "ca.server", agent)
+
+    with pytest.raises(CaError, match="one for agents is stored"):
+        await load_authorities(sqlite_database)
