@@ -6,6 +6,7 @@ Import directions are checked by import-linter (`tox -e imports`); this file che
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,6 +182,32 @@ def test_decision_code_is_held_free_of_io() -> None:
 def held_by(module: str, held: str) -> bool:
     """Whether naming `held` as a source module covers `module`: itself or a package around it."""
     return module == held or module.startswith(f"{held}.")
+
+
+DISTRIBUTIONS = {"yaml": "pyyaml"}
+
+
+def imported_by(package: str) -> set[str]:
+    """Top-level names that a package imports, wherever in its files."""
+    found = set()
+    for path in MODULES:
+        if name_of(path).startswith(f"{package}/"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    found.add(node.module.split(".")[0])
+    return found
+
+
+def test_the_agents_extra_names_all_that_its_image_needs() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    named = {
+        re.split(r"[^A-Za-z0-9_-]", requirement)[0].lower()
+        for requirement in project["optional-dependencies"]["agent"]
+    }
+    foreign = imported_by("mk8s_agent") - set(sys.stdlib_module_names) - {"mk8s_agent"}
+    assert {DISTRIBUTIONS.get(name, name) for name in foreign} <= named
 
 
 def test_the_agent_image_holds_the_agent_alone() -> None:

@@ -159,7 +159,7 @@ def test_used_join_token(world: World) -> None:
     joining = world.join_command(cluster)
     first = world.agent(joining, world.clusters["staging"], name=f"{cluster}-first")
     with first:
-        world.wait_until_connected(cluster)
+        first.wait_for_line("agent.joined")
         with world.agent(joining, world.clusters["staging"], name=f"{cluster}-second") as second:
             assert "token" in ended(second)
     world.people["admin"].mk8s("admin", "clusters", "remove", cluster, "--yes")

@@ -207,9 +207,9 @@ class World:
         """Return once central says that the cluster has an agent."""
 
         def connected() -> bool:
+            assert self.agents[name].running, f"the agent ended:\n{self.agents[name].output}"
             listed = json.loads(self.people["admin"].mk8s("clusters", "list", "-o", "json").stdout)
-            items = listed["items"] if isinstance(listed, dict) else listed
-            return any(item["name"] == name and item["status"] == "connected" for item in items)
+            return any(item["name"] == name and item["status"] == "connected" for item in listed)
 
         wait_until(connected, seconds, lambda: f"{name} never connected:\n{self.output()}")
 
