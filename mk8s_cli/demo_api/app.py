@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import unquote
 
@@ -18,10 +19,13 @@ from mk8s_cli.demo_api.state import ApiState, Call, SeenRequest, UserInfo
 from mk8s_cli.demo_api.status import ApiError
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+logger = logging.getLogger(__name__)
 ADMIN = UserInfo("mk8s-demo-admin", "demo", ("system:masters", "system:authenticated"))
 HEALTH = {"/healthz", "/livez", "/readyz"}
 MAX_BODY_BYTES = 3 << 20
 """kube-apiserver's own limit."""
+OPENAPI_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""Asked for with an "@" before v1.0, which no media type may have; kube-apiserver answers this."""
 REVIEW_GROUPS = {"authentication.k8s.io", "authorization.k8s.io"}
 OBJECT: dict[str, Handler] = {
     "GET": reads.get,
@@ -78,9 +82,16 @@ async def _errors(
         return await handler(request)
     except ApiError as error:
         return answer(error.status(), error.code)
-    except web.HTTPRequestEntityTooLarge as error:
-        status = ApiError(413, "the request body is too large", "RequestEntityTooLarge")
-        return answer(status.status(), error.status)
+    except web.HTTPRequestEntityTooLarge:
+        error = ApiError(413, "the request body is too large", "RequestEntityTooLarge")
+        return answer(error.status(), error.code)
+    except ConnectionError:
+        raise  # the client left; aiohttp knows what to do
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return answer(
+            ApiError(500, "an error of the demo API itself, see its output").status(), 500
+        )
 
 
 def authenticate(request: web.Request) -> UserInfo:
@@ -210,12 +221,9 @@ def _openapi(api: ApiState, request: web.Request, parts: list[str]) -> web.Respo
     if revision != catalogue.revision:
         body = _make_openapi(api, parts, protobuf=protobuf)
         api.documents[key] = (catalogue.revision, body)
-    media = (
-        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-        if protobuf
-        else "application/json"
+    return web.Response(
+        body=body, content_type=OPENAPI_PROTOBUF if protobuf else "application/json"
     )
-    return web.Response(body=body, headers={"Content-Type": media})
 
 
 def _make_openapi(api: ApiState, parts: list[str], *, protobuf: bool) -> bytes:

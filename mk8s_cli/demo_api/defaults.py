@@ -173,7 +173,6 @@ def removed(api: ApiState, kind: ResourceType, item: Document, *, orphan: bool) 
     elif kind.resource == CRD:
         resource = f"{item['spec']['names']['plural']}.{item['spec']['group']}"
         doomed = [(resource, one) for one in store.select(resource)]
-        api.catalogue.remove_custom(item)
     elif not orphan:
         doomed = [
             (other, one)
@@ -183,6 +182,8 @@ def removed(api: ApiState, kind: ResourceType, item: Document, *, orphan: bool) 
         ]
     for resource, one in doomed:
         drop(api, resource, one)
+    if kind.resource == CRD:
+        api.catalogue.remove_custom(item)
 
 
 def owners(item: Document) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ LEFT_OUT = {"componentstatuses", "bindings", "pods/proxy", "services/proxy", "no
 LEFT_OUT |= {"namespaces/finalize", "tokenreviews", "csinodes", "volumeattachments"}
 LEFT_OUT |= {"volumeattachments/status", "ipaddresses", "servicecidrs", "servicecidrs/status"}
 EXTRA_KINDS = {("autoscaling", "Scale"), ("", "Status"), ("", "DeleteOptions")}
+EXTRA_KINDS |= {("policy", "Eviction"), ("authentication.k8s.io", "TokenRequest")}
 FIELD = re.compile(r"^\s*(optional|repeated|map<string,\s*[\w.]+>)\s*([\w.]+)?\s+(\w+) = (\d+);")
 Definitions = dict[str, dict[str, Any]]
 
