@@ -108,8 +108,6 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
     notes["mk8s.io/duration-ms"] = "%.3f" % (entry.duration * 1000)
     if entry.refusal:
         notes["mk8s.io/refusal"] = entry.refusal
-    if entry.upstream_audit_id:
-        notes["mk8s.io/upstream-audit-id"] = entry.upstream_audit_id[:MAX_TEXT]
     return _encode(row)
 
 
@@ -176,6 +174,8 @@ def _annotations(entry: AuditEntry, cut: list[str]) -> dict[str, str]:
         notes["mk8s.io/token-id"] = _fit(entry.token_id, "tokenID", cut)
     if entry.client_audit_id:
         notes["mk8s.io/client-audit-id"] = _fit(entry.client_audit_id, "clientAuditID", cut)
+    if entry.upstream_audit_id:
+        notes["mk8s.io/upstream-audit-id"] = _fit(entry.upstream_audit_id, "upstreamAuditID", cut)
     if cut:
         notes["mk8s.io/truncated"] = ",".join(dict.fromkeys(cut))
     return notes
