@@ -63,7 +63,7 @@ class Central:
             return {}
         try:
             document = json.loads(answer.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _strange(
                 f"{method} {path} is not JSON; is this address really central's?"
             ) from None

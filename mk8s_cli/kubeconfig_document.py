@@ -8,6 +8,7 @@ was read. Only comments are lost, as with every `kubectl config` command.
 from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
+from yaml.events import CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mk8s_cli.errors import CliError
@@ -16,6 +17,7 @@ VALUE_KEYS = {"clusters": "cluster", "users": "user", "contexts": "context"}
 """The three lists of a kubeconfig and under which key each of their entries holds its value."""
 
 MAX_BYTES = 16 << 20
+MAX_DEPTH = 200
 
 Value = str | bool | Sequence["Value"] | Mapping[str, "Value"]
 
@@ -102,9 +104,11 @@ def parse(content: bytes, source: str) -> Document:
     """
     try:
         if len(content) > MAX_BYTES:
-            raise Malformed(f"{source} is larger than any kubeconfig")
-        root = yaml.compose(content.decode(), Loader=_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed(f"{source} is larger than any kubeconfig (it was not changed)")
+        text = content.decode()
+        _refuse_depth(text, source)
+        root = yaml.compose(text, Loader=_LOADER)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark is not None else ""
         raise Malformed(
@@ -171,6 +175,15 @@ def node(value: Value) -> Node:
         pairs = [(node(key), node(inner)) for key, inner in value.items()]
         return MappingNode(f"{_TAG}map", pairs, flow_style=False)
     return SequenceNode(f"{_TAG}seq", [node(inner) for inner in value], flow_style=False)
+
+
+def _refuse_depth(text: str, source: str) -> None:
+    """Raise `Malformed` for nesting at which libyaml's composer, recursing in C, would crash."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise Malformed(f"the kubeconfig {source} is nested too deep (it was not changed)")
 
 
 def _checked(root: Node, source: str) -> MappingNode:

@@ -46,6 +46,9 @@ def _print_cached_token(words: list[str]) -> bool:
     from mk8s_cli import exec_credential, token_cache
 
     options = {words[1]: words[2], words[3]: words[4]}
+    if not options["--cluster"]:
+        # "" would be the token that is bound to no cluster; kubectl must never get that one.
+        return False
     version = exec_credential.api_version(os.environ.get("KUBERNETES_EXEC_INFO", ""))
     cached = token_cache.load(options["--central"], options["--cluster"])
     if cached is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mk8s_cli.api import Document, text, texts
+from mk8s_cli.api import Document, segment, text, texts
 from mk8s_cli.errors import CliError
 from mk8s_cli.validation import EMAIL, ROLE_NAME
 
@@ -48,7 +48,7 @@ def load(path: Path) -> PolicyFile:
         document = yaml.safe_load(path.read_bytes()[:MAX_BYTES])
     except OSError as error:
         raise CliError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark is not None else ""
         raise CliError(f"{path} is not valid YAML{place}") from error
@@ -90,7 +90,7 @@ def differences(
 
 def _role_change(name: str, rules: list[Any], before: object) -> Change:
     sign = "+" if before is None else "~"
-    return Change(sign, f"role {name}", "PUT", f"/roles/{name}", {"clusters": rules})
+    return Change(sign, f"role {name}", "PUT", f"/roles/{segment(name)}", {"clusters": rules})
 
 
 def _user_change(email: str, names: tuple[str, ...], before: tuple[str, ...] | None) -> Change:
@@ -99,7 +99,7 @@ def _user_change(email: str, names: tuple[str, ...], before: tuple[str, ...] | N
         body: Document = {"email": email, "roles": list(names)}
         return Change("+", f"user {email} (roles: {after}; no password)", "POST", "/users", body)
     line = f"user {email} (roles: {', '.join(before) or 'none'} -> {after})"
-    return Change("~", line, "PUT", f"/users/{email}/roles", {"roles": list(names)})
+    return Change("~", line, "PUT", f"/users/{segment(email)}/roles", {"roles": list(names)})
 
 
 def _listed(document: Document, key: str, path: Path) -> list[tuple[str, Any]]:

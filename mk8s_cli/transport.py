@@ -208,7 +208,7 @@ def _message(answer: Answer) -> str:
     """Return the sentence of central's error, or of a metav1.Status written by its listener."""
     try:
         document = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     error = document.get("error") if isinstance(document, dict) else None
     source = error if isinstance(error, dict) else document

@@ -1,0 +1,94 @@
+"""A person's machine for the CLI tests: own home, no keyring, no proxy, a central to talk to."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mk8s_cli import certificate
+from mk8s_cli.main import main
+from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line of an error, which is never a traceback."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory of its own and an environment in which nothing of this machine shows."""
+    for name in (
+        "MK8S_CENTRAL",
+        "KUBECONFIG",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "KUBERNETES_EXEC_INFO",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("MK8S_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    return tmp_path
+
+
+@pytest.fixture
+def central() -> Iterator[FakeCentral]:
+    with FakeCentral().running() as running:
+        yield running
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run `mk8s` in this process; `stdin` is what is piped into it."""
+
+    def run_once(*words: str, stdin: str = "") -> Result:
+        reading, writing = os.pipe()
+        os.write(writing, stdin.encode())
+        os.close(writing)
+        with os.fdopen(reading) as piped:
+            monkeypatch.setattr(sys, "stdin", piped)
+            capfd.readouterr()
+            code = main(list(words))
+        out, err = capfd.readouterr()
+        return Result(code, out, err)
+
+    return run_once
+
+
+@pytest.fixture
+def log_in(run: Run, central: FakeCentral) -> Callable[[], Result]:
+    """Log in by password with the right pin; the warning about the keyring is expected."""
+
+    def log_in_once() -> Result:
+        pin = certificate.pin(central.authority_pem)
+        command = ("login", central.url, "--email", EMAIL, "--ca-pin", pin, "--password-stdin")
+        result = run(*command, stdin=f"{PASSWORD}\n")
+        assert result.code == 0, result.err
+        return result
+
+    return log_in_once
+
+
+@pytest.fixture
+def logged_in(log_in: Callable[[], Result]) -> Result:
+    return log_in()

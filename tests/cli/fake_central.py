@@ -1,0 +1,180 @@
+"""Central's management API as the CLI sees it, over real TLS, in a thread of the test process.
+
+It keeps the promises that the CLI leans on: refresh tokens serve once, a second use ends the login.
+"""
+
+import asyncio
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+
+import trustme
+from aiohttp import web
+
+EMAIL, PASSWORD = "dev@example.com", "correct horse"
+Answer = tuple[int, object]
+
+
+def cluster(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "labels": {"env": name},
+        "status": "connected",
+        "agents": 2,
+        "agent_version": "0.1.0",
+        "kubernetes_version": "v1.32.4",
+        "last_seen": "2026-01-02T03:04:05Z",
+        "verbs": ["get", "list"],
+        **more,
+    }
+
+
+@dataclass
+class FakeCentral:
+    """What a test sets, and what it may look at afterwards."""
+
+    authority: trustme.CA = field(default_factory=trustme.CA)
+    names: tuple[str, ...] = ("127.0.0.1", "localhost")
+    clusters: list[dict[str, Any]] = field(
+        default_factory=lambda: [cluster("dev"), cluster("prod")]
+    )
+    users: list[dict[str, Any]] = field(default_factory=list)
+    roles: list[dict[str, Any]] = field(default_factory=list)
+    permissions: list[dict[str, Any]] = field(default_factory=list)
+    admin: bool = False
+    clock_offset: float = 0.0
+    expires_in: float = 900
+    overrides: dict[str, list[Answer]] = field(default_factory=dict)
+    """"METHOD /path" to answers given before the usual ones."""
+    calls: list[tuple[str, str, Any]] = field(default_factory=list)
+    refresh_token: str = ""
+    used: set[str] = field(default_factory=set)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def authority_pem(self) -> str:
+        return self.authority.cert_pem.bytes().decode()
+
+    def count(self, method: str, path: str) -> int:
+        return sum((method, path) == call[:2] for call in self.calls)
+
+    def body(self, method: str, path: str) -> Any:
+        """The body of the last such call."""
+        return next(body for *call, body in reversed(self.calls) if call == [method, path])
+
+    @contextmanager
+    def running(self) -> Iterator["FakeCentral"]:
+        """Serve until the block ends."""
+        loop = asyncio.new_event_loop()
+        runner = loop.run_until_complete(self._start(loop))
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        try:
+            yield self
+        finally:
+            asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+            loop.close()
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> web.AppRunner:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert(*self.names).configure_cert(context)
+        application = web.Application(client_max_size=1 << 20)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=context, backlog=256)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        return runner
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        content = await request.read()
+        body = json.loads(content) if content else None
+        self.calls.append((request.method, request.path, body))
+        waiting = self.overrides.get(f"{request.method} {request.path}")
+        code, answer = waiting.pop(0) if waiting else self._answer(request, body)
+        headers = {"Date": formatdate(self._now(), usegmt=True)}
+        if isinstance(answer, str):
+            return web.Response(status=code, text=answer, headers=headers)
+        if code == 204:
+            return web.Response(status=code, headers=headers)
+        return web.json_response(answer, status=code, headers=headers)
+
+    def _now(self) -> float:
+        return time.time() + self.clock_offset
+
+    def _answer(self, request: web.Request, body: Any) -> Answer:
+        method, path = request.method, request.path
+        if path == "/ca.pem":
+            return 200, self.authority_pem
+        if path == "/auth/login":
+            good = body == {"email": EMAIL, "password": PASSWORD}
+            return (200, self._grant("")) if good else error(401, "wrong email or password")
+        if path == "/auth/refresh":
+            return self._refresh(body)
+        if path == "/auth/logout":
+            self.refresh_token = ""
+            return 204, None
+        if not request.headers.get("Authorization", "").startswith("Bearer access-"):
+            return error(401, "no token")
+        return self._authenticated(method, path, body)
+
+    def _authenticated(self, method: str, path: str, body: Any) -> Answer:
+        if path == "/auth/whoami":
+            about = {"user": {"id": "1", "email": EMAIL, "name": "Dev"}, "roles": ["developer"]}
+            return 200, {**about, "clusters": [], "admin": self.admin}
+        if path.endswith("/permissions"):
+            return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
+        if method == "GET" and path in {"/clusters", "/users", "/roles"}:
+            return 200, {"items": getattr(self, path[1:])}
+        if not self.admin:
+            return error(403, "only administrators may do this")
+        if path.endswith("/join-token") or (method, path) == ("POST", "/clusters"):
+            return 201, {
+                "join_token": "join-1",
+                "join_expires_at": "2026-01-02T03:04:05Z",
+                "ca_pin": "sha256:00",
+                "central_url": self.url,
+                "command": "mk8s-agent --token join-1",
+            }
+        return (204, None) if method == "DELETE" else (200, body)
+
+    def _refresh(self, body: Any) -> Answer:
+        given = body["refresh_token"]
+        if given in self.used:
+            self.refresh_token = ""
+            return error(401, "this refresh token was used before")
+        if not given or given != self.refresh_token:
+            return error(401, "this login has ended")
+        name = body.get("cluster", "")
+        if name and name not in {item["name"] for item in self.clusters}:
+            return error(404, f"cluster {name} is unknown or not yours")
+        self.used.add(given)
+        return 200, self._grant(name)
+
+    def _grant(self, name: str) -> dict[str, Any]:
+        number = len(self.calls)
+        self.refresh_token = f"refresh-{number}"
+        return {
+            "access_token": f"access-{name or 'any'}-{number}",
+            "token_type": "Bearer",
+            "expires_in": self.expires_in,
+            "refresh_token": self.refresh_token,
+            "user": {"id": "1", "email": EMAIL, "name": "Dev", "roles": ["developer"]},
+        }
+
+
+def error(code: int, message: str) -> Answer:
+    return code, {"error": {"code": code, "reason": "Refused", "message": message}}

@@ -1,0 +1,219 @@
+"""What administrators do: clusters, users, roles, and a whole policy file."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mk8s_cli import policy_file
+from mk8s_cli.errors import CliError
+from tests.cli.conftest import Result, Run
+from tests.cli.fake_central import FakeCentral
+
+RULES = [{"name": "dev-*", "namespaces": ["*"], "verbs": ["get"], "resources": ["pods"]}]
+POLICY = {
+    "roles": [{"name": "developer", "clusters": RULES}, {"name": "viewer", "clusters": []}],
+    "users": [{"email": "Dev@example.com", "roles": ["developer"]}, {"email": "new@example.com"}],
+}
+
+
+@pytest.fixture(autouse=True)
+def _administrator(logged_in: Result, central: FakeCentral) -> None:
+    central.admin = True
+    central.roles = [
+        {"name": "admin", "clusters": [{"name": "*"}], "built_in": True},
+        {"name": "viewer", "clusters": [{"labels": {"env": "dev", "a": "b"}}, 7]},
+        {"name": "odd"},
+    ]
+    central.users = [
+        {"email": "dev@example.com", "name": "Dev", "roles": ["viewer"], "has_password": False},
+        {"email": "off@example.com", "name": "", "roles": [], "disabled": True},
+    ]
+
+
+def write(path: Path, document: object) -> str:
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+def test_add_cluster_prints_what_the_agent_needs(run: Run, central: FakeCentral) -> None:
+    out = run("admin", "clusters", "add", "new", "--label", "env=prod", "--label", "a=").out
+    for fact in ("join-1", "sha256:00", central.url, "mk8s-agent --token join-1"):
+        assert fact in out
+    body = {"name": "new", "labels": {"env": "prod", "a": ""}}
+    assert central.body("POST", "/clusters") == body
+    told = json.loads(run("admin", "clusters", "add", "new", "-o", "json").out)
+    assert told["join_token"] == "join-1"
+
+
+def test_new_join_token(run: Run, central: FakeCentral) -> None:
+    assert "join-1" in run("admin", "clusters", "join-token", "prod").out
+    assert central.count("POST", "/clusters/prod/join-token") == 1
+    assert run("admin", "clusters", "join-token", "../x").code == 1
+
+
+def test_labels_are_set_and_removed(run: Run, central: FakeCentral) -> None:
+    result = run("admin", "clusters", "labels", "prod", "team=a", "env-")
+    assert result.out == "labels of prod: team=a\n"
+    assert central.body("PUT", "/clusters/prod/labels") == {"labels": {"team": "a"}}
+    assert run("admin", "clusters", "labels", "absent", "x=y").code == 0, "central decides"
+
+
+@pytest.mark.parametrize("change", ["x", "=x", "-"])
+def test_label_of_no_shape_is_wrong_usage(run: Run, change: str) -> None:
+    assert run("admin", "clusters", "labels", "prod", "--", change).code == 2
+
+
+def test_removal_asks_or_needs_yes(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = ("admin", "clusters", "remove", "prod")
+    assert "add --yes" in run(*remove).line
+    monkeypatch.setattr("mk8s_cli.commands.options.is_interactive", lambda: True)
+    monkeypatch.setattr("mk8s_cli.commands.options.confirm", lambda _: False)
+    assert run(*remove).line == "mk8s: nothing was changed"
+    assert central.count("DELETE", "/clusters/prod") == 0
+    monkeypatch.setattr("mk8s_cli.commands.options.confirm", lambda _: True)
+    assert run(*remove).code == 0
+    assert run(*remove, "--yes").out == "cluster prod is removed\n"
+    assert central.count("DELETE", "/clusters/prod") == 2
+
+
+def test_who_is_no_administrator_is_told(run: Run, central: FakeCentral) -> None:
+    central.admin = False
+    result = run("admin", "clusters", "add", "new")
+    assert (result.code, result.line) == (1, "mk8s: only administrators may do this")
+
+
+def test_admin_lists_clusters(run: Run) -> None:
+    assert run("admin", "clusters", "list", "-o", "name").out.split() == ["dev", "prod"]
+
+
+def test_users_list(run: Run) -> None:
+    rows = run("admin", "users", "list").out.splitlines()
+    assert rows[1].split() == ["dev@example.com", "Dev", "viewer", "active,", "no", "password"]
+    assert rows[2].split() == ["off@example.com", "-", "-", "disabled"]
+    assert run("admin", "users", "list", "-o", "name").out.split()[0] == "dev@example.com"
+
+
+def test_add_user(run: Run, central: FakeCentral) -> None:
+    add = ("admin", "users", "add", "new@example.com", "--role", "viewer")
+    assert run(*add, "--password-stdin", stdin="a long password\n").code == 0
+    assert central.body("POST", "/users") == {
+        "email": "new@example.com",
+        "name": "",
+        "roles": ["viewer"],
+        "password": "a long password",
+    }
+    assert json.loads(run(*add, "--no-password", "-o", "json").out)["roles"] == ["viewer"]
+    assert "password" not in central.body("POST", "/users")
+    assert run(*add, "--no-password", "--password-stdin").code == 2
+    assert "--password-stdin" in run(*add).line
+    assert "not an email address" in run("admin", "users", "add", "new").line
+
+
+def test_two_passwords_that_differ_change_nothing(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = iter(["one", "two", "same", "same"])
+    monkeypatch.setattr("mk8s_cli.terminal.is_interactive", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda *_, **__: next(typed))
+    words = ("admin", "users", "set-password", "dev@example.com")
+    assert "differ" in run(*words).line
+    assert central.count("PUT", "/users/dev@example.com/password") == 0
+    assert run(*words).code == 0
+    assert central.body("PUT", "/users/dev@example.com/password") == {"password": "same"}
+
+
+def test_set_roles_and_remove(run: Run, central: FakeCentral) -> None:
+    path = "/users/dev@example.com"
+    run("admin", "users", "set-roles", "dev@example.com", "a", "b")
+    assert central.body("PUT", f"{path}/roles") == {"roles": ["a", "b"]}
+    assert "none" in run("admin", "users", "set-roles", "dev@example.com").out
+    assert run("admin", "users", "remove", "dev@example.com", "-y").code == 0
+    assert central.count("DELETE", path) == 1
+
+
+def test_address_cannot_leave_its_path_segment(run: Run, central: FakeCentral) -> None:
+    assert run("admin", "users", "remove", "a/../b?c#d@example.com", "-y").code == 0
+    assert central.calls[-1][0] == "DELETE"
+    assert central.calls[-1][1] == "/users/a/../b?c#d@example.com", "decoded by the server"
+
+
+def test_roles_list_get_apply_remove(run: Run, central: FakeCentral, tmp_path: Path) -> None:
+    rows = [line.split() for line in run("admin", "roles", "list").out.splitlines()[1:]]
+    assert rows == [["admin", "*", "yes"], ["viewer", "a=b+env=dev,?", "no"], ["odd", "-", "no"]]
+    shown = run("admin", "roles", "get", "admin").out
+    assert yaml.safe_load(shown) == {"name": "admin", "clusters": [{"name": "*"}]}
+    assert "mk8s admin roles list" in run("admin", "roles", "get", "absent").line
+    path = tmp_path / "role.yaml"
+    path.write_text(shown)
+    assert run("admin", "roles", "apply", "-f", str(path)).out == "role admin is applied\n"
+    assert central.body("PUT", "/roles/admin") == {"clusters": [{"name": "*"}]}
+    assert "holds no role" in run("admin", "roles", "apply", "-f", write(path, {})).line
+    assert run("admin", "roles", "remove", "viewer", "--yes").code == 0
+    assert "not a role name" in run("admin", "roles", "remove", "a/b", "--yes").line
+
+
+def test_apply_shows_then_changes_only_what_differs(
+    run: Run, central: FakeCentral, tmp_path: Path
+) -> None:
+    apply = ("admin", "apply", "-f", write(tmp_path / "rbac.yaml", POLICY))
+    changes = [
+        "+ role developer",
+        "~ role viewer",
+        "~ user dev@example.com (roles: viewer -> developer)",
+        "+ user new@example.com (roles: none; no password)",
+    ]
+    dry = run(*apply, "--dry-run").out.splitlines()
+    assert dry == [f"{change} (dry run)" for change in changes]
+    assert not [call for call in central.calls if call[0] == "PUT"]
+    assert run(*apply).out.splitlines() == changes
+    assert central.body("PUT", "/roles/developer") == {"clusters": RULES}
+    assert central.body("POST", "/users") == {"email": "new@example.com", "roles": []}
+    central.roles = POLICY["roles"]
+    central.users = [
+        {"email": "dev@example.com", "roles": ["developer"]},
+        {"email": "new@example.com", "roles": []},
+    ]
+    assert run(*apply).out == "nothing to change\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("roles: [", "not valid YAML in line"),
+        ("[" * 5000, "not valid YAML"),
+        ("- a", "expected the keys roles and users"),
+        ("rolls: []", "expected the keys roles and users"),
+        ("roles: {}\nusers: {a: b}", "users must be a list"),
+        ("roles: [a]", "roles[0].name"),
+        ("roles: [{name: a/b}]", "roles[0].name"),
+        ("roles: [{name: a, clusters: x}]", "roles[0].clusters must be a list"),
+        ("roles: [{name: a, clusters: [], verbs: []}]", "roles[0]: unknown key 'verbs'"),
+        ("users: [{email: x}]", "users[0].email"),
+        ("users: [{email: a@b, roles: x}]", "users[0].roles"),
+        ("users: [{email: a@b, roles: [7]}]", "users[0].roles"),
+        ("users: [{email: a@b, role: x}]", "users[0]: unknown key 'role'"),
+    ],
+)
+def test_malformed_file_names_the_field(run: Run, tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "rbac.yaml"
+    path.write_text(text)
+    result = run("admin", "apply", "-f", str(path))
+    assert result.code == 1
+    assert str(path) in result.line
+    assert reason in result.line
+
+
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match="cannot read"):
+        policy_file.load(tmp_path)
+    assert policy_file.load(_empty(tmp_path)).roles == {}
+
+
+def _empty(folder: Path) -> Path:
+    path = folder / "empty.yaml"
+    path.write_text("roles:\nusers:\n")
+    return path

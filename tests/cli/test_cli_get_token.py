@@ -1,0 +1,302 @@
+"""The exec plugin: what kubectl gets, when central is asked, what is said without a token."""
+
+import datetime
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mk8s_cli import access_tokens, config, exec_credential, token_cache
+from mk8s_cli.errors import CliError
+from mk8s_cli.private_files import locked
+from tests.cli.conftest import Result, Run
+from tests.cli.fake_central import FakeCentral, error
+
+REFRESH = ("POST", "/auth/refresh")
+BETA = "client.authentication.k8s.io/v1beta1"
+
+
+def words(central: FakeCentral, cluster: str = "prod") -> tuple[str, ...]:
+    return ("get-token", "--cluster", cluster, "--central", central.url)
+
+
+def cached_file(home: Path, central: FakeCentral, cluster: str = "prod") -> Path:
+    return home / ".mk8s" / "cache" / f"127.0.0.1_{central.port}" / f"{cluster}.json"
+
+
+@pytest.fixture(autouse=True)
+def _logged_in(logged_in: Result) -> None:
+    """Every test here starts logged in."""
+
+
+def test_the_credential_has_the_shape_kubectl_wants(run: Run, central: FakeCentral) -> None:
+    before = time.time()
+    result = run(*words(central))
+    document = json.loads(result.out)
+    assert (result.code, result.err) == (0, "")
+    assert document["apiVersion"] == "client.authentication.k8s.io/v1"
+    assert document["kind"] == "ExecCredential"
+    assert document["status"]["token"].startswith("access-prod-")
+    ends = datetime.datetime.fromisoformat(document["status"]["expirationTimestamp"]).timestamp()
+    assert before + 900 - 45 - 1 <= ends <= time.time() + 900 - 45
+    assert central.body(*REFRESH)["cluster"] == "prod"
+
+
+def test_a_second_call_is_answered_from_the_cache(run: Run, central: FakeCentral) -> None:
+    assert run(*words(central)).out == run(*words(central)).out
+    assert central.count(*REFRESH) == 1
+
+
+def test_each_cluster_has_its_own_token(run: Run, central: FakeCentral) -> None:
+    assert "access-prod-" in run(*words(central)).out
+    assert "access-dev-" in run(*words(central, "dev")).out
+    assert central.count(*REFRESH) == 2, "and the rotated refresh token served the second time"
+
+
+def test_the_answer_has_the_version_of_the_question(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = {"apiVersion": BETA, "kind": "ExecCredential", "spec": {"interactive": False}}
+    monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps(info))
+    assert json.loads(run(*words(central)).out)["apiVersion"] == BETA
+    assert json.loads(run(*words(central)).out)["apiVersion"] == BETA, "from the cache too"
+
+
+@pytest.mark.parametrize("info", ["no json", "[]", '{"apiVersion": "v9"}', '{"apiVersion": 7}'])
+def test_a_question_of_unknown_shape_is_one_line(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch, info: str
+) -> None:
+    monkeypatch.setenv("KUBERNETES_EXEC_INFO", info)
+    result = run(*words(central))
+    assert (result.code, result.out) == (1, "")
+    assert "kubectl" in result.line
+
+
+def test_cached_token_is_private(run: Run, central: FakeCentral, home: Path) -> None:
+    run(*words(central))
+    path = cached_file(home, central)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_planted_link_is_neither_read_nor_followed(
+    run: Run, central: FakeCentral, home: Path, tmp_path: Path
+) -> None:
+    planted = tmp_path / "planted.json"
+    planted.write_text(json.dumps({"token": "evil", "obtained": 0, "expires": 9e12}))
+    planted.chmod(0o600)
+    path = cached_file(home, central)
+    path.symlink_to(planted)
+    assert "evil" not in run(*words(central)).out
+    assert "evil" in planted.read_text()
+    assert not path.is_symlink()
+
+
+def test_cache_that_others_can_read_is_not_used(run: Run, central: FakeCentral, home: Path) -> None:
+    run(*words(central))
+    cached_file(home, central).chmod(0o644)
+    run(*words(central))
+    assert central.count(*REFRESH) == 2
+    assert stat.S_IMODE(cached_file(home, central).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"token": 1}', '{"token": "", "obtained": 0}'])
+def test_damaged_cache_is_made_anew(
+    run: Run, central: FakeCentral, home: Path, content: str
+) -> None:
+    run(*words(central))
+    cached_file(home, central).write_text(content)
+    assert "access-prod-" in run(*words(central)).out
+
+
+@pytest.mark.parametrize(
+    ("obtained", "life", "fresh"),
+    [
+        (0, 900, True),
+        (-830, 900, True),
+        (-841, 900, False),
+        (-900, 900, False),
+        (4, 900, True),
+        (6, 900, False),
+        (-10, 30, True),
+        (-21, 30, False),
+    ],
+    ids=["new", "late", "ending", "ended", "jitter", "clock-back", "short", "short-ending"],
+)
+def test_when_a_token_is_fresh(obtained: float, life: float, fresh: bool) -> None:
+    now = 1_700_000_000.0
+    token = token_cache.AccessToken("t", now + obtained, now + obtained + life)
+    assert token.fresh(now) is fresh
+
+
+def test_token_near_its_end_is_refreshed(run: Run, central: FakeCentral, home: Path) -> None:
+    run(*words(central))
+    path = cached_file(home, central)
+    entry = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**entry, "obtained": time.time() - 850, "expires": time.time() + 50})
+    )
+    run(*words(central))
+    assert central.count(*REFRESH) == 2
+
+
+def test_many_at_once_make_one_refresh(central: FakeCentral) -> None:
+    command = [sys.executable, "-m", "mk8s_cli", *words(central)]
+    programs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(15)
+    ]
+    ended = [program.communicate(timeout=60) for program in programs]
+    assert [program.returncode for program in programs] == [0] * 15, ended
+    assert len({out for out, _ in ended}) == 1
+    assert central.count(*REFRESH) == 1
+
+
+def test_rotated_token_is_stored_before_the_answer_is_used(
+    run: Run, central: FakeCentral, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise CliError("the machine stopped here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(token_cache, "save", dies)
+        assert run(*words(central)).code == 1
+    assert central.refresh_token in (home / ".mk8s" / "credentials.json").read_text()
+    assert run(*words(central)).code == 0
+
+
+def test_ended_login_says_login_and_is_forgotten(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    central.refresh_token = "another"
+    result = run(*words(central))
+    assert result.out == ""
+    assert result.line == (
+        f"mk8s: your login has ended (this login has ended); run: mk8s login {central.url}"
+    )
+    assert not (home / ".mk8s" / "credentials.json").exists()
+    calls = central.count(*REFRESH)
+    assert f"run: mk8s login {central.url}" in run(*words(central)).line
+    assert central.count(*REFRESH) == calls
+
+
+def test_cluster_that_is_not_yours_is_centrals_line(run: Run, central: FakeCentral) -> None:
+    assert run(*words(central, "absent")).line == "mk8s: cluster absent is unknown or not yours"
+    assert run(*words(central)).code == 0, "and the login survived it"
+
+
+@pytest.mark.parametrize("name", ["../prod", "Prod", "a" * 64, "", "x\n"])
+def test_cluster_name_that_is_a_path_is_refused(run: Run, central: FakeCentral, name: str) -> None:
+    assert "is not a valid name" in run(*words(central, name)).line
+
+
+@pytest.mark.parametrize("url", ["https://x/../..", "file:///etc/passwd", "../..", "https://x\n"])
+def test_central_that_is_a_path_is_refused(run: Run, url: str) -> None:
+    result = run("get-token", "--cluster", "prod", "--central", url)
+    assert result.code == 1
+    assert result.out == ""
+
+
+def test_central_never_seen_says_login(run: Run) -> None:
+    result = run("get-token", "--cluster", "prod", "--central", "https://new.example")
+    assert result.line == "mk8s: not logged in; run: mk8s login https://new.example"
+
+
+def test_central_that_is_down_is_one_line(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mk8s_cli.transport.FIRST_PAUSE_SECONDS", 0.0)
+    gone = config.profile_for()
+    down = config.Profile("https://127.0.0.1:1", gone.email, secrets="file")
+    config.update(lambda stored: stored.with_profile(down))
+    (token_cache.home_directory() / "credentials.json").write_text(
+        json.dumps({f"https://127.0.0.1:1 {gone.email}": "refresh"})
+    )
+    result = run("get-token", "--cluster", "prod", "--central", "https://127.0.0.1:1")
+    assert "cannot reach central at https://127.0.0.1:1: connection refused" in result.line
+
+
+def test_lost_answer_is_not_repeated(run: Run, central: FakeCentral) -> None:
+    """A refresh token serves once: a second try would look like theft and end the login."""
+    central.overrides["POST /auth/refresh"] = [(503, "")]
+    assert run(*words(central)).code == 1
+    assert central.count(*REFRESH) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {},
+        {"access_token": "a b", "refresh_token": "r", "expires_in": 9},
+        {"access_token": "a", "refresh_token": "", "expires_in": 9},
+        {"access_token": "a", "refresh_token": "r\n", "expires_in": 9},
+        {"access_token": "a", "refresh_token": "r", "expires_in": "9"},
+        {"access_token": "a", "refresh_token": "r", "expires_in": True},
+        {"access_token": "a", "refresh_token": "r", "expires_in": 1e300},
+        {"access_token": "a" * 20000, "refresh_token": "r", "expires_in": 9},
+    ],
+)
+def test_strange_grant_is_refused(run: Run, central: FakeCentral, answer: object) -> None:
+    central.overrides["POST /auth/refresh"] = [(200, answer)]
+    assert "central's answer is refused" in run(*words(central)).line
+
+
+def test_error_cannot_drive_the_terminal(run: Run, central: FakeCentral) -> None:
+    central.overrides["POST /auth/refresh"] = [error(403, "\x1b[2Jno\r\nmk8s: yes\u202e")]
+    assert run(*words(central)).line == r"mk8s: \x1b[2Jno mk8s: yes\u202e"
+
+
+def test_lock_that_stays_taken_is_one_line(
+    run: Run, central: FakeCentral, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_tokens, "LOCK_SECONDS", 0.0)
+    with locked(cached_file(home, central).parent / ".lock", 1):
+        assert "has held" in run(*words(central)).line
+
+
+def test_planted_lock_link_is_refused(run: Run, central: FakeCentral, home: Path) -> None:
+    lock = cached_file(home, central).parent / ".lock"
+    lock.unlink(missing_ok=True)
+    lock.symlink_to(home / "elsewhere")
+    assert "symbolic link" in run(*words(central)).line
+    assert not (home / "elsewhere").exists()
+
+
+def test_directory_that_others_can_write_is_refused(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    cached_file(home, central).parent.chmod(0o777)
+    assert "can be changed by other users" in run(*words(central)).line
+
+
+def test_it_never_prompts(central: FakeCentral, home: Path) -> None:
+    (home / ".mk8s" / "credentials.json").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "mk8s_cli", *words(central)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"mk8s: not logged in; run: mk8s login {central.url}\n"
+
+
+def test_token_is_in_no_argument_and_no_environment(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    text = (home / ".kube" / "config").read_text()
+    run(*words(central))
+    assert central.refresh_token not in text
+    assert not [name for name, value in os.environ.items() if central.refresh_token in value]
+
+
+def test_expiry_is_reported_in_utc() -> None:
+    document = json.loads(exec_credential.answer(BETA, "t", 1_700_000_045.0))
+    assert document["status"]["expirationTimestamp"] == "2023-11-14T22:13:20Z"

@@ -1,0 +1,191 @@
+"""Start-up: what is imported when, and how the program as a whole answers wrong usage."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mk8s_cli import command_table, token_cache
+from mk8s_cli.commands.options import complete_cluster
+from mk8s_cli.token_cache import AccessToken
+from tests.cli.conftest import Run
+
+HEAVY = {"rich", "aiohttp", "keyring", "kubernetes", "asyncio", "ssl", "http", "urllib.request"}
+FOREIGN = {"click", "yaml", *HEAVY}
+
+PROBE = """
+import sys
+from mk8s_cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as ended:
+    code = ended.code
+print(code, *sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def modules_of(*words: str) -> tuple[str, set[str]]:
+    """Run the program in a process of its own; its exit code and what it imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *words], capture_output=True, text=True, timeout=60
+    )
+    code, *modules = done.stderr.splitlines()[-1].split()
+    return code, set(modules)
+
+
+def test_cached_token_needs_nothing_but_the_standard_library() -> None:
+    now = time.time()
+    token_cache.save("https://central.example", "prod", AccessToken("t", now, now + 900))
+    words = ("get-token", "--cluster", "prod", "--central", "https://central.example")
+    code, modules = modules_of(*words)
+    assert code == "0"
+    assert modules & FOREIGN == set()
+    assert {name for name in modules if name.startswith("mk8s_cli.")} <= {
+        "mk8s_cli.errors",
+        "mk8s_cli.exec_credential",
+        "mk8s_cli.main",
+        "mk8s_cli.private_files",
+        "mk8s_cli.token_cache",
+        "mk8s_cli.validation",
+    }
+
+
+@pytest.mark.parametrize("words", [("get-token", "--help"), ("--help",), ("--version",)])
+def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
+    code, modules = modules_of(*words)
+    assert code == "0"
+    # get-token's own module imports the HTTP client; the rest must stay out even there.
+    allowed = {"ssl", "http"} if words[0] == "get-token" else set()
+    assert modules & (HEAVY - allowed) == set()
+
+
+def test_the_probe_sees_what_is_imported() -> None:
+    _, modules = modules_of("--help")
+    assert "click" in modules
+
+
+def leaves(table: dict[str, command_table.Entry], *path: str) -> list[tuple[str, ...]]:
+    found = []
+    for name, entry in table.items():
+        inner = getattr(command_table, entry.attribute, None)
+        if isinstance(inner, command_table.LazyGroup):
+            found += leaves(inner.table, *path, name)
+        elif name not in {"kubectl", "k", "demo"}:
+            found.append((*path, name))
+    return found
+
+
+@pytest.mark.parametrize("words", leaves(command_table.COMMANDS), ids=" ".join)
+def test_every_command_has_help_with_an_example(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words, "--help")
+    assert result.code == 0
+    assert "Example: " in result.out
+    assert f"Usage: mk8s {' '.join(words)}" in result.out
+
+
+def test_missing_extra_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = command_table.Entry("commands.absent", "absent", "Absent.", extra="demo")
+    monkeypatch.setitem(command_table.COMMANDS, "absent", entry)
+    assert "not part of this installation" in run("absent").line
+    third = command_table._missing("demo", command_table.COMMANDS["demo"], "jsonpatch")
+    assert third == "'demo' needs the Python module jsonpatch; run: pip install 'mk8s[demo]'"
+
+
+def test_wrong_usage_is_2_and_names_the_near_command(run: Run) -> None:
+    result = run("kubeconf")
+    assert result.code == 2
+    assert "Did you mean 'kubeconfig'?" in result.err
+    assert run("zzz").code == 2
+    assert run("get-token").code == 2
+    assert run("clusters", "list", "-o", "xml").code == 2
+
+
+def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("mk8s_cli.config.load", broken)
+    with pytest.raises(ZeroDivisionError):
+        run("status")
+
+
+def test_ctrl_c_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mk8s_cli.config.load", stopped)
+    result = run("status")
+    assert (result.code, result.err.strip()) == (1, "mk8s: stopped")
+
+
+def test_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [f"{sys.executable} -m mk8s_cli completion bash | true"],
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("centrals: [", "is damaged"),
+        ("- a", "not a mk8s configuration"),
+        ("centrals: [a]", "not a mapping"),
+        ("centrals: [{url: 1}]", "url is not text"),
+        ("centrals: [{url: 'http://x'}]", "https://host:8443"),
+        ("\x80", "is damaged"),
+    ],
+)
+def test_damaged_configuration_is_one_line(run: Run, home: Path, content: str, reason: str) -> None:
+    path = home / ".mk8s" / "config.yaml"
+    path.parent.mkdir(mode=0o700)
+    path.write_bytes(content.encode("latin-1"))
+    path.chmod(0o600)
+    result = run("status")
+    assert result.code == 1
+    assert reason in result.line
+    assert str(path) in result.line
+
+
+def test_empty_configuration_is_no_login(run: Run, home: Path) -> None:
+    path = home / ".mk8s" / "config.yaml"
+    path.parent.mkdir(mode=0o700)
+    path.touch(0o600)
+    assert run("status").line == "mk8s: not logged in; run: mk8s login URL"
+
+
+def test_completion_of_cluster_names_needs_no_network(run: Run, home: Path) -> None:
+    path = home / ".mk8s" / "config.yaml"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("current: https://c\ncentrals: [{url: 'https://c', email: a@b}]\n")
+    path.chmod(0o600)
+    kubeconfig = home / ".kube" / "config"
+    kubeconfig.parent.mkdir()
+    users = [
+        {
+            "name": f"mk8s-{name}",
+            "user": {"exec": {"args": ["get-token", "--cluster", name, "--central", "https://c"]}},
+        }
+        for name in ("prod", "dev")
+    ]
+    contexts = [
+        {"name": name, "context": {"cluster": f"mk8s-{name}", "user": f"mk8s-{name}"}}
+        for name in ("prod", "dev")
+    ]
+    kubeconfig.write_text(json.dumps({"users": users, "contexts": contexts}))
+    assert complete_cluster(None, None, "") == ["dev", "prod"]  # type: ignore[arg-type]
+    assert complete_cluster(None, None, "p") == ["prod"]  # type: ignore[arg-type]
+    kubeconfig.write_text("[")
+    assert complete_cluster(None, None, "") == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(run: Run, shell: str) -> None:
+    assert "_MK8S_COMPLETE" in run("completion", shell).out
