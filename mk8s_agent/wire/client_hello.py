@@ -67,17 +67,23 @@ class ClientHelloPeek:
 
     def _read(self) -> str | None:
         """The server name, or None while more bytes are needed."""
-        while (payload := _first_record(self._buffer)) is not None:
+        while not self._is_whole():
+            payload = _first_record(self._buffer)
+            if payload is None:
+                return None
             del self._buffer[: _RECORD_HEADER + len(payload)]
             self._handshake += payload
             if self._handshake[0] != _CLIENT_HELLO:
                 raise _UnreadableError
-        if len(self._handshake) < _HANDSHAKE_HEADER:
-            return None
-        end = _HANDSHAKE_HEADER + int.from_bytes(self._handshake[1:_HANDSHAKE_HEADER], "big")
-        if len(self._handshake) < end:
-            return None
-        return _server_name(bytes(self._handshake[_HANDSHAKE_HEADER:end]))
+        return _server_name(bytes(self._handshake[_HANDSHAKE_HEADER : self._end()]))
+
+    def _end(self) -> int:
+        """Where the ClientHello ends among the payloads."""
+        return _HANDSHAKE_HEADER + int.from_bytes(self._handshake[1:_HANDSHAKE_HEADER], "big")
+
+    def _is_whole(self) -> bool:
+        taken = len(self._handshake)
+        return taken >= _HANDSHAKE_HEADER and taken >= self._end()
 
 
 def _first_record(buffer: bytearray) -> bytes | None:
