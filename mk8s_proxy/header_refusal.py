@@ -40,6 +40,7 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
         _BAD_REQUEST,
         "an upgrade needs HTTP/1.1, 'Connection: Upgrade' and one of websocket and SPDY/3.1",
     ),
+    "UPGRADE_ROUTE": (_BAD_REQUEST, "this path cannot be upgraded"),
     "UPGRADE_BODY": (_BAD_REQUEST, "a request for an upgrade must not have a body"),
     "WEBSOCKET_HEAD": (
         _BAD_REQUEST,

@@ -182,20 +182,19 @@ def _read_pseudo(fields: list[Field]) -> dict[bytes, bytes]:
     """The pseudo headers: unique, known, first, and complete (RFC 9113, 8.3)."""
     pseudo: dict[bytes, bytes] = {}
     for name, value in fields:
-        if name[:1] != b":":
-            break
-        if name == b":protocol":  # extended CONNECT (RFC 8441) is not offered
-            raise HeaderRefusal("METHOD")
-        if name in pseudo or name not in _PSEUDO_NAMES:
+        if name not in _PSEUDO_NAMES:
+            if name == b":protocol":  # extended CONNECT (RFC 8441) is not offered
+                raise HeaderRefusal("METHOD")
+            break  # another name with a colon is refused with the fields
+        if name in pseudo:
             raise HeaderRefusal("PSEUDO_HEADER", name)
         pseudo[name] = value
-    if b":method" not in pseudo:
+    method, target = pseudo.get(b":method"), pseudo.get(b":path")
+    if method is None:
         raise HeaderRefusal("PSEUDO_HEADER", b":method")
-    if pseudo[b":method"] not in METHODS:
-        raise HeaderRefusal("METHOD")
-    if pseudo.get(b":scheme") not in _SCHEMES or not pseudo.get(b":path"):
-        raise HeaderRefusal("PSEUDO_HEADER")
-    _check_request_line(pseudo[b":method"], pseudo[b":path"])
+    if not target or pseudo.get(b":scheme") not in _SCHEMES:  # CONNECT has neither
+        raise HeaderRefusal("PSEUDO_HEADER" if method in METHODS else "METHOD")
+    _check_request_line(method, target)
     return pseudo
 
 
