@@ -45,6 +45,16 @@ def read_yaml(path: Path) -> YamlDocument:
         YamlFileError: unreadable, not YAML, a key twice, more than one document, too deep.
     """
     text = _read(path)
+    try:
+        return _parse(path, text)
+    except yaml.MarkedYAMLError as error:
+        raise YamlFileError(f"{path}{_mark(error.problem_mark)}: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise YamlFileError(f"{path}: not YAML: {reason}") from None
+
+
+def _parse(path: Path, text: str) -> YamlDocument:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -53,11 +63,6 @@ def read_yaml(path: Path) -> YamlDocument:
         lines: dict[str, int] = {}
         _note_lines(node, "", lines, 0)
         return YamlDocument(path, loader.construct_document(node), lines)
-    except yaml.MarkedYAMLError as error:
-        raise YamlFileError(f"{path}{_mark(error.problem_mark)}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise YamlFileError(f"{path}: not YAML: {reason}") from None
     finally:
         loader.dispose()
 

@@ -167,7 +167,7 @@ def _outages() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from error
+        raise DatabaseUnavailable(f"the database failed: {first_line(error)}") from error
 
 
 def private_file(path: Path) -> None:

@@ -1,0 +1,212 @@
+"""Settings: defaults, file, environment over it, and one clear line for each mistake."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mk8s_proxy.settings import Settings, SettingsError, TlsSettings, parse_address
+from mk8s_proxy.settings_file import environment_variables, load_settings
+
+Written = Callable[[str], Path]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    def write(text: str) -> Path:
+        path = tmp_path / "central.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def problems(path: Path | None, environment: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(path, environment or {})
+    assert all("\n" not in line for line in refusal.value.problems)
+    return refusal.value.problems
+
+
+def test_every_value_has_a_default(tmp_path: Path) -> None:
+    settings = load_settings(None, {"MK8S_DATA_DIR": str(tmp_path)})
+
+    assert settings.listen == "0.0.0.0:8443"
+    assert settings.public_url == "https://localhost:8443"
+    assert settings.database_url == f"sqlite+aiosqlite:///{tmp_path}/central.db"
+    assert settings.journal_path == tmp_path / "audit" / "journal.jsonl"
+    assert settings.tokens.access_seconds == 900
+    assert settings.is_sqlite
+    assert settings == Settings(data_dir=tmp_path)
+
+
+def test_environment_goes_over_the_file(written: Written) -> None:
+    path = written(
+        """
+        listen: 127.0.0.1:9000
+        public_url: https://mk8s.example.com/
+        tokens: {access_seconds: 600, refresh_seconds: 7200}
+        policy:
+        tls: {certificate: ~/a.pem, key: /b.pem}
+        """
+    )
+
+    settings = load_settings(path, {"MK8S_TOKENS_ACCESS_SECONDS": "300", "MK8S_TLS_KEY": "/c.pem"})
+
+    assert settings.listen == "127.0.0.1:9000"
+    assert settings.public_url == "https://mk8s.example.com"
+    assert settings.public_host == "mk8s.example.com"
+    assert (settings.tokens.access_seconds, settings.tokens.refresh_seconds) == (300, 7200)
+    assert settings.policy.poll_seconds == 1.0
+    assert settings.tls == TlsSettings(Path.home() / "a.pem", Path("/c.pem"))
+
+
+def test_an_empty_file_is_all_defaults(written: Written) -> None:
+    assert load_settings(written("# nothing yet\n"), {}) == load_settings(None, {})
+
+
+def test_every_setting_can_come_from_the_environment() -> None:
+    variables = environment_variables()
+
+    assert variables["listen"] == "MK8S_LISTEN"
+    assert variables["limits.streams_per_connection"] == "MK8S_LIMITS_STREAMS_PER_CONNECTION"
+    assert len(set(variables.values())) == len(variables)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("listn: x\n", ':1: unknown setting "listn" (did you mean "listen"?)'),
+        (
+            "tokens:\n  acces_seconds: 5\n",
+            ':2: unknown setting "tokens.acces_seconds" (did you mean "tokens.access_seconds"?)',
+        ),
+        ("limit: {}\n", ':1: unknown setting "limit" (did you mean "limits"?)'),
+        ("zzz: 1\n", ':1: unknown setting "zzz"'),
+        ("tokens: 5\n", ":1: tokens: must be a mapping of settings"),
+        ("tokens:\n  access_seconds: 5\n", ":2: tokens.access_seconds: must be at least 60"),
+        ("tokens: {access_seconds: 1.5}\n", ":1: tokens.access_seconds: must be a whole number"),
+        ("tokens: {access_seconds: true}\n", ":1: tokens.access_seconds: must be a whole number"),
+        ("tokens: {access_seconds: [1]}\n", ":1: tokens.access_seconds: must be a whole number"),
+        ("tokens: {access_seconds: x}\n", ":1: tokens.access_seconds: must be a whole number"),
+        ("tokens: {access_seconds: .inf}\n", ":1: tokens.access_seconds: must be a whole number"),
+        ("tokens: {access_seconds: 9999}\n", ":1: tokens.access_seconds: must be at most 3600"),
+        ("policy: {poll_seconds: .nan}\n", ":1: policy.poll_seconds: must be a number"),
+        ("policy: {poll_seconds: }\n", ":1: policy.poll_seconds: must not be empty"),
+        ("domain: 7\n", ":1: domain: must be text (put it in quotes)"),
+        ("- listen\n", ": the file must be a mapping of settings"),
+        ("listen: x\nlisten: y\n", ':2:1: the key "listen" is there twice'),
+        ("a: [1\n", ":2:1: expected ',' or ']', but got '<stream end>'"),
+        ("a: {<<: {b: 1}}\n", ':1:5: merge keys ("<<") are not supported'),
+        ("? [a]\n: 1\n", ":1:3: a key must be a word"),
+        ("a: !!python/object:os.system {}\n", ":1:4: could not determine a constructor for the"),
+        ("a: 1\n---\nb: 2\n", ":2:1: but found another document"),
+        ("a: \x07\n", ": not YAML:"),
+        ("a: 2026-99-99\n", ": not YAML:"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_with_its_place(
+    written: Written, text: str, expected: str
+) -> None:
+    path = written(text)
+
+    (line,) = problems(path)
+
+    assert line.startswith(f"{path}{expected}")
+
+
+def test_all_mistakes_are_told_at_once(written: Written) -> None:
+    path = written("listn: 1\ntokens: {access_seconds: 1}\n")
+
+    assert len(problems(path, {"MK8S_JOIN_TOKEN_SECONDS": "soon"})) == 3
+
+
+def test_unreadable_files_are_one_line_each(tmp_path: Path) -> None:
+    assert problems(tmp_path / "none.yaml") == [
+        f"cannot read {tmp_path / 'none.yaml'}: No such file or directory"
+    ]
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert problems(binary) == [f"{binary} is not UTF-8 text"]
+    huge = tmp_path / "huge.yaml"
+    huge.write_bytes(b"#" * (4 * 1024 * 1024 + 1))
+    assert problems(huge) == [f"{huge} is larger than 4 MiB"]
+
+
+def test_alias_bomb_and_deep_nesting_are_refused(written: Written) -> None:
+    bomb = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+        f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+    )
+    assert "too many values" in problems(written(bomb))[0]
+    assert "nested too deep" in problems(written("[" * 40 + "]" * 40))[0]
+    assert "nested too deep" in problems(written("a: &a [*a]\n"))[0]
+
+
+def test_misspelt_variables_are_refused_and_those_of_other_programs_ignored() -> None:
+    assert problems(None, {"MK8S_LISTN": "x"}) == [
+        'unknown environment variable MK8S_LISTN (did you mean "MK8S_LISTEN"?)'
+    ]
+    others = {"MK8S_AGENT_TOKENS": "2", "MK8S_CENTRAL": "x", "MK8S_CONFIG": "y", "LISTEN": "z"}
+    assert load_settings(None, others) == load_settings(None, {})
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"LISTEN": "8443"}, 'listen: "8443" is not an address like 127.0.0.1:8443'),
+        ({"LISTEN": "::1:8443"}, 'listen: "::1:8443": put an IPv6 address in brackets'),
+        ({"LISTEN": "h:70000"}, 'listen: "h:70000" is not an address'),
+        ({"TUNNEL_LISTEN": "x"}, "tunnel_listen:"),
+        ({"PUBLIC_URL": "http://x"}, 'public_url: "http://x" is not like https://'),
+        ({"PUBLIC_URL": "https://u:p@x"}, "public_url:"),
+        ({"PUBLIC_URL": "https://[x"}, "public_url:"),
+        ({"PUBLIC_URL": "https://x/base"}, "public_url: leave out everything behind"),
+        ({"DOMAIN": "*.x"}, 'domain: "*.x" is not a DNS name'),
+        ({"TLS_KEY": "/k"}, "tls: set both certificate and key, or neither"),
+        ({"POLICY_POLL_SECONDS": "5", "POLICY_LEASE_SECONDS": "6"}, "policy: lease_seconds must"),
+        ({"LOG_LEVEL": "loud"}, 'log.level: "loud"'),
+        ({"LOG_FORMAT": "xml"}, 'log.format: "xml"'),
+    ],
+)
+def test_values_that_cannot_work_are_refused(variables: dict[str, str], expected: str) -> None:
+    (line,) = problems(None, {f"MK8S_{name}": value for name, value in variables.items()})
+
+    assert line.startswith(expected)
+
+
+def test_settings_do_not_show_the_database_password() -> None:
+    settings = load_settings(None, {"MK8S_DATABASE_URL": "postgresql://u:hunter2@db/mk8s"})
+
+    assert "hunter2" not in repr(settings)
+    assert not settings.is_sqlite
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8443", ("127.0.0.1", 8443)),
+        ("[::]:0", ("::", 0)),
+        ("central.example:443", ("central.example", 443)),
+    ],
+)
+def test_addresses(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@given(st.text(max_size=30))
+def test_no_address_raises_anything_but_value_error(text: str) -> None:
+    try:
+        host, port = parse_address(text)
+    except ValueError:
+        return
+    assert host
+    assert 0 <= port <= 65535
+
+
+def test_ordinary_users_have_their_own_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert Settings().data_dir == Path.home() / ".local/share/mk8s-central"
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert Settings().data_dir == Path("/var/lib/mk8s")
