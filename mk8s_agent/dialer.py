@@ -156,8 +156,8 @@ class Dialer:
         backoff = Backoff(self._draw)
         old: TunnelHandle | None = None
         while not self._stopping.is_set():
-            started = self._monotonic()
             handle = await self._dial(backoff)
+            opened = self._monotonic()
             if old is not None and handle is not None:
                 if not old.closed.done():
                     old.drain()
@@ -165,7 +165,7 @@ class Dialer:
             if handle is None:
                 continue
             old = await self._serve(handle)
-            if self._monotonic() - started >= STEADY_SECONDS:
+            if self._monotonic() - opened >= STEADY_SECONDS:
                 backoff.reset()
             else:
                 await self._rest(backoff.pause(None))

@@ -1,0 +1,295 @@
+"""Tunnels are dialled, replaced and drained: against a connect that the test holds in its hand."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mk8s_agent import dialer as dialer_module
+from mk8s_agent.dialer import ABSENT_PAUSE, Backoff, Dialer, TunnelRefused, is_absence
+from tests.agent.pki_for_tests import Clock
+
+
+class Handle:
+    """A tunnel that ends when the test says so, or when it is drained without requests."""
+
+    def __init__(self, *, busy: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[str] = loop.create_future()
+        self.draining: asyncio.Future[None] = loop.create_future()
+        self.busy = busy
+        self.drained = False
+
+    def drain(self) -> None:
+        self.drained = True
+        if not self.busy:
+            self.end("drained")
+
+    def close(self) -> None:
+        self.end("cut")
+
+    def end(self, reason: str) -> None:
+        if not self.closed.done():
+            self.closed.set_result(reason)
+
+
+class Central:
+    """Connects one tunnel for each permit; fails while there is an error."""
+
+    def __init__(self) -> None:
+        self.handles: list[Handle] = []
+        self.error: Exception | None = None
+        self.tries = 0
+        self.busy = False
+        self.news = asyncio.Condition()
+
+    async def connect(self) -> Handle:
+        async with self.news:
+            self.tries += 1
+            self.news.notify_all()
+            if self.error is not None:
+                raise self.error
+            handle = Handle(busy=self.busy)
+            self.handles.append(handle)
+        return handle
+
+    async def until(self, *, handles: int = 0, tries: int = 0) -> None:
+        async with asyncio.timeout(20), self.news:
+            await self.news.wait_for(lambda: self.tries >= tries and len(self.handles) >= handles)
+        for _ in range(3):  # let the dialer take up what connect returned
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def central() -> Central:
+    return Central()
+
+
+def lowest(low: float, _: float) -> float:
+    return low
+
+
+@contextlib.asynccontextmanager
+async def running(dialer: Dialer) -> AsyncIterator[None]:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        task = group.create_task(dialer.run())
+        yield
+        await dialer.drain(5.0)
+        await task
+
+
+async def test_keeps_as_many_tunnels_as_asked(central: Central) -> None:
+    dialer = Dialer(central.connect, 3)
+    async with running(dialer):
+        await central.until(handles=3)
+        assert dialer.connected == 3
+    assert all(handle.drained for handle in central.handles)
+    assert dialer.connected == 0
+    assert central.tries == 3
+
+
+async def test_a_tunnel_that_ends_is_dialled_again(central: Central) -> None:
+    dialer = Dialer(central.connect, 1, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=1)
+        central.handles[0].end("central closed the connection")
+        await central.until(handles=2)
+        assert dialer.connected == 1
+
+
+async def test_central_that_is_down_is_tried_until_it_is_back(
+    central: Central, caplog: pytest.LogCaptureFixture
+) -> None:
+    central.error = ConnectionRefusedError(111, "Connection refused")
+    dialer = Dialer(central.connect, 1, draw=lowest)
+    async with running(dialer):
+        await central.until(tries=5)
+        assert dialer.connected == 0
+        central.error = None
+        await central.until(handles=1)
+        assert dialer.connected == 1
+    assert caplog.text.count("tunnel.not_opened") == 1  # the same reason is told once
+
+
+async def test_a_connect_that_hangs_is_given_up(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialer_module, "CONNECT_SECONDS", 0.01)
+
+    async def hang_once() -> Handle:
+        if not central.tries:
+            central.tries += 1
+            await asyncio.Event().wait()
+        return await central.connect()
+
+    async with running(Dialer(hang_once, 1, draw=lowest)):
+        await central.until(handles=1)
+
+
+async def test_drain_by_central_replaces_first_and_ends_the_old_one_after(central: Central) -> None:
+    central.busy = True
+    dialer = Dialer(central.connect, 1, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=1)
+        old = central.handles[0]
+        old.draining.set_result(None)
+        await central.until(handles=2)
+        assert old.drained
+        assert not old.closed.done()  # its requests go on
+        assert dialer.connected == 1
+        for handle in central.handles:
+            handle.busy = False
+            handle.end("done")
+
+
+async def test_a_new_identity_replaces_all_tunnels(central: Central) -> None:
+    dialer = Dialer(central.connect, 2, draw=lowest, monotonic=Clock(0.0))
+    async with running(dialer):
+        await central.until(handles=2)
+        dialer.replace()
+        await central.until(handles=4)
+        assert [handle.drained for handle in central.handles] == [True, True, False, False]
+        assert dialer.connected == 2
+
+
+async def test_replacing_keeps_the_old_tunnel_while_central_is_down(central: Central) -> None:
+    dialer = Dialer(central.connect, 1, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=1)
+        central.error = ConnectionRefusedError()
+        dialer.replace()
+        await central.until(tries=4)
+        assert not central.handles[0].drained
+        assert dialer.connected == 1
+        central.handles[0].end("lost")
+        central.error = None
+        await central.until(handles=2)
+        assert not central.handles[0].drained
+
+
+async def test_drain_cuts_what_does_not_end(central: Central) -> None:
+    central.busy = True
+    dialer = Dialer(central.connect, 2)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(dialer.run())
+        await central.until(handles=2)
+        assert await dialer.drain(0.0) == 2
+    assert [handle.closed.result() for handle in central.handles] == ["cut", "cut"]
+
+
+async def test_impatience_cuts_a_drain_short(central: Central) -> None:
+    central.busy = True
+    dialer = Dialer(central.connect, 1)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(dialer.run())
+        await central.until(handles=1)
+        draining = group.create_task(dialer.drain(600.0))
+        await asyncio.sleep(0)
+        assert dialer.cut() == 1
+        assert await draining == 0
+
+
+async def test_drain_while_dialling_leaves_no_tunnel(central: Central) -> None:
+    gate = asyncio.Event()
+
+    async def slow() -> Handle:
+        handle = await central.connect()
+        await gate.wait()
+        return handle
+
+    dialer = Dialer(slow, 1)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(dialer.run())
+        await central.until(handles=1)
+        assert await dialer.drain(5.0) == 0
+        gate.set()
+    assert central.handles[0].closed.result() == "cut"
+
+
+async def test_drain_before_any_tunnel(central: Central) -> None:
+    central.error = ConnectionRefusedError()
+    async with running(Dialer(central.connect, 2)):
+        await central.until(tries=1)
+    assert central.handles == []
+
+
+def highest(_: float, high: float) -> float:
+    return high
+
+
+def test_absence_is_asked_again_within_a_second() -> None:
+    backoff = Backoff(highest)
+    pauses = [backoff.pause(ConnectionRefusedError()) for _ in range(30)]
+    assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert max(pauses) == ABSENT_PAUSE
+
+
+def test_refusals_are_asked_less_and_less_often() -> None:
+    backoff = Backoff(highest)
+    pauses = [backoff.pause(TunnelRefused("revoked")) for _ in range(12)]
+    assert pauses[-1] == 30.0
+    assert pauses == sorted(pauses)
+    assert backoff.pause(ConnectionRefusedError()) == ABSENT_PAUSE
+    backoff.reset()
+    assert backoff.pause(None) == 0.1
+
+
+def test_pauses_are_drawn_below_the_ceiling_and_never_zero() -> None:
+    drawn: list[tuple[float, float]] = []
+
+    def draw(low: float, high: float) -> float:
+        drawn.append((low, high))
+        return low
+
+    Backoff(draw).pause(None)
+    assert drawn == [(0.05, 0.1)]
+
+
+async def test_a_tunnel_that_lived_long_begins_anew(central: Central) -> None:
+    clock = Clock(0.0)
+    ceilings: list[float] = []
+
+    def draw(low: float, high: float) -> float:
+        ceilings.append(high)
+        return 0.0
+
+    async with running(Dialer(central.connect, 1, draw=draw, monotonic=clock)):
+        for number in range(1, 4):
+            await central.until(handles=number)
+            central.handles[-1].end("short")
+        await central.until(handles=4)
+        clock.now += 60
+        central.handles[-1].end("long")
+        await central.until(handles=5)
+        central.handles[-1].end("short")
+        await central.until(handles=6)
+    assert ceilings[:4] == [0.1, 0.2, 0.4, 0.1]
+
+
+def chained(error: Exception, cause: Exception, *, shown: bool) -> Exception:
+    error.__context__ = cause
+    error.__cause__ = cause if shown else None  # "from cause", or "from None"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "absent"),
+    [
+        (ConnectionRefusedError(), True),
+        (TimeoutError(), True),
+        (OSError("name lookup"), True),
+        (ssl.SSLEOFError(), True),
+        (ssl.SSLZeroReturnError(), True),
+        (ssl.SSLCertVerificationError(), False),
+        (ssl.SSLError(), False),
+        (TunnelRefused("x"), False),
+        (ValueError("a bug"), False),
+        (chained(Exception("dial"), ConnectionResetError(), shown=True), True),
+        (chained(Exception("dial"), TimeoutError(), shown=False), True),
+        (chained(Exception("dial"), ssl.SSLCertVerificationError(), shown=True), False),
+    ],
+)
+def test_what_counts_as_absence(error: Exception, absent: bool) -> None:
+    assert is_absence(error) is absent
