@@ -59,7 +59,9 @@ class Call:
     source: str
     """The client's address."""
     user_agent: str
-    path: Mapping[str, str]
+    authorization: tuple[str, ...]
+    """The Authorization headers; one is right."""
+    path: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The variable parts of the path, decoded."""
     body: Model | None = None
     identity: Identity | None = None
@@ -130,7 +132,7 @@ class Door:
     endpoint: Endpoint
     context: ApiContext
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """Admit, parse, audit, answer. Refusals are raised; the middleware writes them."""
         call = request[CALL]
         call.path = request.match_info
@@ -149,7 +151,7 @@ class Door:
         return response
 
     async def _answer(self, call: Call, request: web.Request, row: AuditRow | None) -> web.Response:
-        await self._admit(call, request)
+        await self._admit(call)
         if self.endpoint.request is not None:
             call.body = await read_body(request, self.endpoint.request)
         if row is not None and self.endpoint.audit is Audit.CHANGE and not row.open(request):
@@ -159,10 +161,10 @@ class Door:
             return result
         return respond(result, self.endpoint.status)
 
-    async def _admit(self, call: Call, request: web.Request) -> None:
+    async def _admit(self, call: Call) -> None:
         if self.endpoint.access is Access.PUBLIC:
             return
-        call.identity = authenticate(call.context, request)
+        call.identity = authenticate(call)
         call.actor, call.token_id = call.identity.user, call.identity.token_id
         call.actor_id = call.identity.uid
         call.user = await current_user(call)
@@ -170,17 +172,16 @@ class Door:
             raise ApiError(403, f'this needs the role "{ADMIN_ROLE}": ask one of your admins')
 
 
-def authenticate(context: ApiContext, request: web.Request) -> Identity:
+def authenticate(call: Call) -> Identity:
     """Verify the one Authorization header.
 
     Raises:
         Unauthenticated: None, more than one, not valid, or only good for one cluster.
     """
-    values = request.headers.getall(hdrs.AUTHORIZATION, [])
-    if len(values) > 1:
+    if len(call.authorization) > 1:
         raise Unauthenticated("DUP_AUTHORIZATION", "send one Authorization header, not several")
-    value = values[0] if values else ""
-    identity = context.authenticator.authenticate(value.encode("utf-8", "surrogateescape"))
+    value = "".join(call.authorization)
+    identity = call.context.authenticator.authenticate(value.encode("utf-8", "surrogateescape"))
     if identity.cluster:
         raise Unauthenticated(
             "TOKEN_CLUSTER", "this access token is good for a cluster's requests only"

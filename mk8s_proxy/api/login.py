@@ -4,13 +4,14 @@ Whether an address belongs to a user is not to be learned here: an unknown one t
 with a dummy hash and gets the same bytes as a wrong password, and is throttled alike.
 """
 
+import contextlib
 import datetime
 
 from aiohttp import web
 
 from mk8s_proxy.api import schemas
 from mk8s_proxy.api.context import ApiContext
-from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, respond
+from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate, respond
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
 from mk8s_proxy.authn import access_token, refresh
@@ -88,8 +89,15 @@ async def cluster_token(call: Call) -> schemas.Model:
 
 
 async def logout(call: Call) -> None:
-    """End a login. It succeeds for a login that ended before, so that it can be repeated."""
+    """End a login, and the access token of this request if it bears one.
+
+    It succeeds for a login that ended before, so that it can be repeated.
+    """
     body = call.read(schemas.LogoutRequest)
+    with contextlib.suppress(Unauthenticated):
+        identity = authenticate(call)
+        call.context.authenticator.revoke(identity.token_id, identity.expires)
+        call.actor = identity.user
     try:
         call.actor_id = await refresh.end(
             call.context.database, body.refresh_token, now=call.context.now()

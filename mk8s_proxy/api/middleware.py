@@ -50,7 +50,7 @@ class Guard:
             request_id=self._new_id(),
             source=request.headers.get(SOURCE_HEADER, ""),
             user_agent=request.headers.get(hdrs.USER_AGENT, "")[:LONGEST_TEXT],
-            path={},
+            authorization=tuple(request.headers.getall(hdrs.AUTHORIZATION, ())),
         )
 
 
@@ -59,7 +59,7 @@ def _refuse(request: web.Request, call: Call, error: Exception) -> web.Response:
     call.reason = call.reason or refusal.audit_reason
     if refusal.code == 500:
         # The request id ties this traceback to the answer; the answer shows nothing of it.
-        logger.error("api.failure request_id=%s", call.request_id, exc_info=error)
+        logger.error("api.failure", exc_info=error, extra={"request_id": call.request_id})
         refusal = ApiError(500, f"internal error: tell your admin the id {call.request_id}")
     response = respond(refusal.body(), refusal.code)
     if refusal.retry_after is not None:

@@ -71,9 +71,7 @@ LabelValue = Annotated[str, AfterValidator(_label_value)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
 RoleName = Annotated[str, AfterValidator(_role_name)]
 RoleNames = Annotated[list[RoleName], Field(max_length=100)]
-NewPassword = Annotated[
-    str, Field(max_length=passwords.LONGEST, repr=False), AfterValidator(_password)
-]
+NewPassword = Annotated[str, Field(max_length=passwords.LONGEST), AfterValidator(_password)]
 Secret = Annotated[str, Field(max_length=128, repr=False)]
 
 
@@ -275,7 +273,7 @@ class CreateUserRequest(Model):
 
     email: Email
     name: DisplayName = ""
-    password: NewPassword | None = None
+    password: Annotated[NewPassword | None, Field(repr=False)] = None
     roles: RoleNames = Field(default_factory=list)
 
 
@@ -288,7 +286,7 @@ class UserRolesRequest(Model):
 class PasswordRequest(Model):
     """A new password; it ends all logins of the user."""
 
-    password: NewPassword
+    password: Annotated[NewPassword, Field(repr=False)]
 
 
 class DisabledRequest(Model):

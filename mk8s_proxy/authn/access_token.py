@@ -69,6 +69,17 @@ class TokenUser(Protocol):
         """Claim epoch: the tokens of earlier epochs are refused."""
 
 
+class TokenUsers(Protocol):
+    """Whom tokens may still speak for; `directory.UserDirectory` is one."""
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change that could turn a good token into a bad one."""
+
+    def __call__(self, uid: str) -> int | None:
+        """Return the token epoch of the user, None when deleted or disabled."""
+
+
 def mint(
     keys: SigningKeys,
     *,
@@ -126,7 +137,7 @@ class TokenAuthenticator:
         keys: SigningKeys,
         *,
         issuer: str,
-        valid_epochs: Callable[[str], int | None],
+        valid_epochs: TokenUsers,
         clock: Callable[[], float] = time.time,
         cache_size: int = CACHE_SIZE,
     ) -> None:
@@ -147,8 +158,7 @@ class TokenAuthenticator:
         """
         digest = hashlib.sha256(authorization).digest()
         found = self._cache.get(digest)
-        generation = self._generation + self._keys.generation
-        if found is not None and found[1] == generation:
+        if found is not None and found[1] == self._stamp():
             if self._clock() < found[0].expires + LEEWAY:
                 return found[0]
             del self._cache[digest]
@@ -157,10 +167,6 @@ class TokenAuthenticator:
             identity = found[0]  # the same bytes say the same: keep what was derived from them
         self._remember(digest, identity)
         return identity
-
-    def invalidate(self) -> None:
-        """Look at every token again: users were disabled, deleted or got a new epoch."""
-        self._generation += 1
 
     def revoke(self, token_id: str, expires: float) -> None:
         """Refuse the token with this jti until its end (epoch seconds), after which it is dead.
@@ -173,7 +179,7 @@ class TokenAuthenticator:
         } | {token_id: expires}
         while len(self._revoked) > REVOKED_SIZE:
             del self._revoked[next(iter(self._revoked))]
-        self.invalidate()
+        self._generation += 1
 
     def __len__(self) -> int:
         """Return how many verified tokens are remembered."""
@@ -183,7 +189,11 @@ class TokenAuthenticator:
         self._cache.pop(digest, None)
         while len(self._cache) >= self._cache_size:
             del self._cache[next(iter(self._cache))]
-        self._cache[digest] = (identity, self._generation + self._keys.generation)
+        self._cache[digest] = (identity, self._stamp())
+
+    def _stamp(self) -> int:
+        """Return a number that grows when any cached token may have become bad."""
+        return self._generation + self._keys.generation + self._valid_epochs.generation
 
     def _verify(self, token: bytes) -> Identity:
         kid = _key_id(token)

@@ -1,7 +1,9 @@
 """The users that access tokens may speak for, in memory.
 
-`app.py` and the API fill it from the database; `access_token.TokenAuthenticator` asks it for
-each token, so a disabled user is refused within one poll although the token is still alive.
+`app.py` fills it from each policy that the feed loads (`PolicyRows.epochs`), so that a disabled
+user is refused within one poll although the token is still alive;
+`access_token.TokenAuthenticator` asks it, and looks at cached tokens again when its generation
+grew.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,172 @@
+"""The management API as it runs in central: a real server, database, journal and policy feed.
+
+Only the tunnels are made up, and the clocks are the test's. Tests make one with `Central.start`.
+"""
+
+import dataclasses
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDict
+
+from mk8s_agent.wire import pki
+from mk8s_proxy.api.application import create_application
+from mk8s_proxy.api.context import ApiContext
+from mk8s_proxy.audit.journal import Journal
+from mk8s_proxy.authn.access_token import SigningKey, SigningKeys, TokenAuthenticator
+from mk8s_proxy.authn.directory import UserDirectory
+from mk8s_proxy.authn.passwords import PasswordHasher, hash_password
+from mk8s_proxy.ca import Authorities, CertificateAuthority
+from mk8s_proxy.db import roles, users
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.settings import Settings
+from mk8s_proxy.snapshots import PolicyFeed
+
+KEY = SigningKey.generate()
+NOW = 1_800_000_000.0
+PUBLIC_URL = "https://central.example.com:8443"
+PASSWORD = "correct horse battery"
+FAST = 4
+"""bcrypt's lowest cost."""
+PASSWORD_HASH = hash_password(PASSWORD, rounds=FAST)
+AUTHORITIES = Authorities(
+    CertificateAuthority.create("server"), CertificateAuthority.create("agent")
+)
+DEVELOPER = [
+    {"name": "dev-*", "namespaces": ["*"], "verbs": ["get", "list"], "resources": ["pods"]}
+]
+
+
+@dataclasses.dataclass
+class FakeTunnel:
+    connected: bool = False
+    agents: int = 0
+    agent_version: str = ""
+    kubernetes_version: str = ""
+    last_seen: datetime.datetime | None = None
+
+
+class FakeTunnels:
+    def __init__(self) -> None:
+        self.by_cluster: dict[str, FakeTunnel] = {}
+
+    def status(self, cluster_id: str) -> FakeTunnel:
+        return self.by_cluster.get(cluster_id, FakeTunnel())
+
+
+@dataclasses.dataclass
+class Answer:
+    status: int
+    headers: CIMultiDict[str]
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
+
+    @property
+    def message(self) -> str:
+        return str(self.json["error"]["message"])
+
+
+class Central:
+    """The API with an admin and a developer, both with PASSWORD."""
+
+    def __init__(self, database: Database, folder: Path, settings: Settings) -> None:
+        self.now = NOW
+        self.ticks = 5000.0
+        self.database = database
+        self.journal_path = folder / "audit" / "journal.jsonl"
+        self.journal = Journal(self.journal_path, max_bytes=1 << 20, keep=2)
+        self.keys = SigningKeys([KEY])
+        self.directory = UserDirectory()
+        self.tunnels = FakeTunnels()
+        self.feed = PolicyFeed(database, settings.policy)
+        self.feed.on_change(lambda feed: self.directory.replace(feed.rows.epochs))
+        self.authenticator = TokenAuthenticator(
+            self.keys,
+            issuer=settings.public_url,
+            valid_epochs=self.directory,
+            clock=lambda: self.now,
+        )
+        self.context = ApiContext(
+            settings=settings,
+            database=database,
+            keys=self.keys,
+            authenticator=self.authenticator,
+            policy_feed=self.feed,
+            authorities=AUTHORITIES,
+            journal=self.journal,
+            tunnels=self.tunnels,
+            clock=lambda: self.now,
+            monotonic=lambda: self.ticks,
+            passwords=PasswordHasher(rounds=FAST),
+        )
+        self.client: TestClient[Any, Any] = TestClient(TestServer(create_application(self.context)))
+
+    @classmethod
+    async def start(cls, database: Database, folder: Path, **settings: Any) -> "Central":
+        chosen = Settings(data_dir=folder, **({"public_url": PUBLIC_URL} | settings))
+        central = cls(database, folder, chosen)
+        await roles.ensure_admin_role(database)
+        await roles.put_role(database, "developer", DEVELOPER)
+        await users.create_user(database, "admin@example.com", "Ada", PASSWORD_HASH, ["admin"])
+        await users.create_user(database, "dev@example.com", "Dev", PASSWORD_HASH, ["developer"])
+        await central.feed.start()
+        await central.client.server.start_server(access_log=None)  # as create_runner has it
+        await central.client.start_server()
+        return central
+
+    async def close(self) -> None:
+        await self.client.close()
+        self.journal.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        source: str = "192.0.2.1",
+        headers: dict[str, str] | CIMultiDict[str] | None = None,
+        **options: Any,
+    ) -> Answer:
+        sent = CIMultiDict(headers or {})
+        sent["x-mk8s-source-ip"] = source
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        if body is not None:
+            options["json"] = body
+        async with self.client.request(method, path, headers=sent, **options) as response:
+            return Answer(response.status, CIMultiDict(response.headers), await response.read())
+
+    async def login(self, email: str = "dev@example.com", password: str = PASSWORD) -> Any:
+        answer = await self.call("POST", "/auth/login", {"email": email, "password": password})
+        assert answer.status == 200, answer.raw
+        return answer.json
+
+    async def token(self, email: str = "dev@example.com") -> str:
+        return str((await self.login(email))["access_token"])
+
+    async def admin(self) -> str:
+        return await self.token("admin@example.com")
+
+    async def add_cluster(self, name: str = "dev-1") -> Any:
+        answer = await self.call("POST", "/clusters", {"name": name}, token=await self.admin())
+        assert answer.status == 201, answer.raw
+        return answer.json
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What the journal holds."""
+        return [json.loads(line) for line in self.journal_path.read_text().splitlines()]
+
+    def last_row(self) -> dict[str, Any]:
+        return self.rows()[-1]
+
+
+def csr(cluster: str = "dev-1") -> str:
+    return pki.csr(pki.new_key(), cluster).decode()
