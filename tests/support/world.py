@@ -5,9 +5,9 @@ log in as the administrator, register the clusters, start their agents, log ever
 a test changes, it changes in a namespace or a home of its own.
 """
 
-import itertools
 import json
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -73,7 +73,6 @@ spec:
       command: [sh, -c]
       args: ["httpd -h /www -p 8080; i=0; while true; do i=$((i+1)); echo line $i; sleep 0.2; done"]
 """
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +136,14 @@ class World:
         """The environment of the central of this world."""
         home = self.folder / "operator"
         home.mkdir(exist_ok=True)
-        return private_environment(
-            home,
-            MK8S_DATA_DIR=str(self.data),
-            MK8S_LISTEN=f"127.0.0.1:{self.port}",
-            MK8S_PUBLIC_URL=self.url,
-            MK8S_ADMIN_LISTEN=f"127.0.0.1:{self.admin_port}",
-            MK8S_LOG_FORMAT="text",
-            **extra,
-        )
+        settings = {
+            "MK8S_DATA_DIR": str(self.data),
+            "MK8S_LISTEN": f"127.0.0.1:{self.port}",
+            "MK8S_PUBLIC_URL": self.url,
+            "MK8S_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
+            "MK8S_LOG_FORMAT": "text",
+        }
+        return private_environment(home, **(settings | extra))
 
     def initialise(self) -> None:
         """`mk8s-central init`: keys, CA, the administrator, roles and users."""
@@ -239,9 +237,15 @@ class World:
         return [row for row in map(json.loads, lines) if _has(row, wanted)]
 
     def upstream_audit(self, cluster: str = "prod") -> list[dict[str, Any]]:
-        """The API server's own audit log: what really reached the cluster, and as whom."""
+        """What reached the cluster through mk8s, by the API server's own audit log.
+
+        One row for each request that ended; those of the cluster's own controllers are left out.
+        """
         log = self.clusters[cluster].with_name("audit.log")
-        return [json.loads(line) for line in log.read_text().splitlines()]
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        return [
+            row for row in rows if row["stage"] == "ResponseComplete" and "impersonatedUser" in row
+        ]
 
     def output(self) -> str:
         """What central and the agents have printed, for a failure's message."""
@@ -250,7 +254,7 @@ class World:
 
     def fresh_name(self, prefix: str) -> str:
         """A name that nothing else of this session has."""
-        return f"{prefix}-{next(_numbers)}"
+        return f"{prefix}-{secrets.token_hex(4)}"
 
     def close(self) -> None:
         """End every process of this world."""
