@@ -166,10 +166,14 @@ def require_schema(settings: Settings) -> None:
 
 
 def _ask_password(email: str) -> str:
-    if not sys.stdin.isatty():
+    if not _is_terminal():
         return ""
     question = f"Password for {email} (empty: generate one)"
     answer: str = click.prompt(
         question, default="", hide_input=True, confirmation_prompt=True, show_default=False
     )
     return answer
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
