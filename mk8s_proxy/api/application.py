@@ -27,20 +27,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 
 def create_application(context: ApiContext) -> web.Application:
-    """Make the application for the private Unix socket behind the listener."""
+    """Make the application for the private Unix socket behind the listener.
+
+    Run it with `access_log=None`: aiohttp's own would write queries, and what people put there.
+    """
     guard = Guard(context, new_audit_id)
     application = web.Application(client_max_size=BODY_BYTES, middlewares=[guard.answer])
     for endpoint in (*ENDPOINTS, _document_endpoint(context)):
         application.router.add_route(endpoint.method, endpoint.path, Door(endpoint, context).serve)
     return application
-
-
-def create_runner(context: ApiContext) -> web.AppRunner:
-    """Make the runner of the application; `app.py` gives it a site on the private socket.
-
-    aiohttp's own access log is off: it would write queries, and with them what people put there.
-    """
-    return web.AppRunner(create_application(context), access_log=None)
 
 
 def _document_endpoint(context: ApiContext) -> Endpoint:

@@ -152,6 +152,8 @@ class Door:
 
     async def _answer(self, call: Call, request: web.Request, row: AuditRow | None) -> web.Response:
         await self._admit(call)
+        if any("\x00" in part for part in call.path.values()):
+            raise ApiError(404, "a name cannot contain a NUL")  # PostgreSQL would fail at it
         if self.endpoint.request is not None:
             call.body = await read_body(request, self.endpoint.request)
         if row is not None and self.endpoint.audit is Audit.CHANGE and not row.open(request):

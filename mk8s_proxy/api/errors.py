@@ -11,7 +11,7 @@ from mk8s_proxy.authn.identity import Unauthenticated
 from mk8s_proxy.authn.passwords import TooManyChecks
 from mk8s_proxy.authn.refresh import RefreshRefused
 from mk8s_proxy.authn.throttle import Throttled
-from mk8s_proxy.db.errors import Conflict, Expired, NotFound, RefreshReused, StoreError
+from mk8s_proxy.db.errors import Conflict, NotFound, StoreError
 
 REASONS = {
     400: "BadRequest",
@@ -103,8 +103,6 @@ def translate(error: Exception) -> ApiError | None:
             return ApiError(404, str(error))
         case Conflict():
             return ApiError(409, str(error))
-        case Expired() | RefreshReused():
-            return ApiError(401, str(error))
         case StoreError():
             return _outage()
         case _:

@@ -15,7 +15,7 @@ from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate,
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
 from mk8s_proxy.authn import access_token, refresh
-from mk8s_proxy.authn.identity import Unauthenticated
+from mk8s_proxy.authn.identity import Unauthenticated, is_safe_user_name
 from mk8s_proxy.authn.passwords import TooManyChecks
 from mk8s_proxy.authn.refresh import RefreshRefused, RefreshToken
 from mk8s_proxy.db import users
@@ -126,6 +126,8 @@ async def jwks(call: Call) -> web.Response:
 
 
 async def _find(call: Call, email: str) -> UserRecord | None:
+    if not is_safe_user_name(email):  # nobody has it, and PostgreSQL refuses to look for a NUL
+        return None
     try:
         return await users.get_by_email(call.context.database, email)
     except NotFound:

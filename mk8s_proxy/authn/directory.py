@@ -30,12 +30,3 @@ class UserDirectory:
         if fresh != self._epochs:
             self._epochs = fresh
             self.generation += 1
-
-    def put(self, uid: str, epoch: int | None) -> None:
-        """Take one user's new epoch at once, None for a user deleted or disabled just now."""
-        if epoch is None:
-            changed = self._epochs.pop(uid, None) is not None
-        else:
-            changed = self._epochs.get(uid) != epoch
-            self._epochs[uid] = epoch
-        self.generation += changed

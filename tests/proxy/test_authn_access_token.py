@@ -425,7 +425,7 @@ def test_a_cached_token_gives_the_same_object(world: World) -> None:
     identity = world.authenticate(token)
     identity.decisions["x"] = "kept"
     assert world.authenticate(token) is identity
-    world.directory.put("somebody else", 1)
+    world.directory.replace({"0b1e": 3, "somebody else": 1})
     assert world.authenticate(token) is identity, "a second look that found nothing changed"
 
 

@@ -53,9 +53,12 @@ def test_a_directory_counts_changes_only() -> None:
     assert (directory("a"), directory.generation) == (1, 1)
     directory.replace({"b": 2, "a": 1})
     assert directory.generation == 1
-    directory.put("a", 1)
-    assert directory.generation == 1
-    directory.put("a", 5)
-    directory.put("b", None)
-    directory.put("nobody", None)
-    assert (directory("a"), directory("b"), directory.generation) == (5, None, 3)
+    directory.replace({"a": 5})
+    assert (directory("a"), directory("b"), directory.generation) == (5, None, 2)
+
+
+def test_a_directory_keeps_no_hold_on_what_it_was_given() -> None:
+    directory, given_epochs = UserDirectory(), {"a": 1}
+    directory.replace(given_epochs)
+    given_epochs["b"] = 1
+    assert directory("b") is None

@@ -116,7 +116,7 @@ class Central:
         await users.create_user(database, "admin@example.com", "Ada", PASSWORD_HASH, ["admin"])
         await users.create_user(database, "dev@example.com", "Dev", PASSWORD_HASH, ["developer"])
         await central.feed.start()
-        await central.client.server.start_server(access_log=None)  # as create_runner has it
+        await central.client.server.start_server(access_log=None)  # as app.py has it
         await central.client.start_server()
         return central
 
