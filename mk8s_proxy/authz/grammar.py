@@ -35,7 +35,6 @@ _KINDS: Final[dict[type, str]] = {
     dict: "a mapping",
 }
 
-_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*")
 _RESOURCE = re.compile(
     r"[a-z0-9*-]+(?:\.(?:[a-z0-9*]+(?:[.-]+[a-z0-9*]+)*)?)?(?:/[A-Za-z0-9*_.:-]+)?"
 )
@@ -119,7 +118,7 @@ class Place:
             raise self.error(f"must be a string, not {_kind(self.value)}: put it in quotes")
         if not self.value and not empty:
             raise self.error("must not be empty")
-        if len(self.value) > _LONGEST_TEXT or not _PRINTABLE.fullmatch(self.value):
+        if len(self.value) > _LONGEST_TEXT or not self.value.isprintable():
             raise self.error(f"must be printable and have {_LONGEST_TEXT} characters at most")
         return self.value
 

@@ -75,7 +75,7 @@ def test_no_query_asks_for_nothing() -> None:
         (b"watch=False", ListOptions()),
         (b"watch=f", ListOptions(watch=True)),
         (b"fieldSelector=metadata.name%3Da+b", ListOptions(False, "a b", "metadata.name=a b")),
-        (b"fieldSelector=metadata.name=%ff", 
+        (b"fieldSelector=metadata.name=%ff",
          ListOptions(name="\ufffd", field_selector="metadata.name=\ufffd")),
         (b"fieldSelector=metadata.name%3Dx&labelSelector=!!",
          ListOptions(False, "", "metadata.name=x", "!!")),

@@ -1,0 +1,159 @@
+"""The compiled policy agrees with the plainest reading of the language, on any policy."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive_policy import decide, glob
+
+from mk8s_proxy.authz.attributes import Attributes
+from mk8s_proxy.authz.globs import Globs
+from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec, parse_role
+from mk8s_proxy.authz.snapshot import PolicySnapshot
+
+VERBS = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
+WORDS = ["logs", "exec", "portforward", "proxy"]
+RESOURCES = ["pods", "nodes", "services", "secrets", "serviceaccounts", "widgets", "deployments",
+             "selfsubjectaccessreviews", "users"]  # fmt: skip
+SUBRESOURCES = ["", "", "log", "exec", "attach", "proxy", "status", "token", "portforward"]
+GROUPS = ["", "", "apps", "example.com", "authorization.k8s.io"]
+NAMESPACES = ["", "", "shop", "shop-eu", "eu-shop", "team-1", "team-12"]
+NAMES = ["", "web", "web-1", "https:web:80", "web:80", "db"]
+PATHS = ["/", "/version", "/metrics", "/metrics/slis", "/api", "/apis/apps/v1", "/logs/x"]
+CLUSTERS = {"dev-1": {"env": "dev"}, "prod-1": {"env": "prod"}, "bare": {}}
+
+RESOURCE_GLOBS = [*RESOURCES, "*", "*", "*/*", "pods/log", "pods/exec", "*/status", "nodes/proxy",
+                  "nodes/*", "serviceaccounts/token", "*/token", "deployments.apps", "pods.", "*.",
+                  "*.example.com", "*s", "widgets.example.com/status", "*.*/proxy",
+                  "p*s/l*"]  # fmt: skip
+NAMESPACE_GLOBS = ["*", "*", "", "shop", "shop*", "*shop", "s*p", "team-*", "*-1*", "team-1", "**"]
+NAME_GLOBS = ["*", "web", "web*", "*80", "db", "w*b"]
+PATH_GLOBS = ["*", "/metrics", "/metrics*", "/logs/*", "/version", "/api*"]
+
+some = st.lists
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> RuleSpec:
+    names = draw(st.sampled_from([True, False, False]))
+    labels = draw(st.sampled_from([(), (), (("env", "dev"),), (("env", "*"),)]))
+    resources = draw(some(st.sampled_from(RESOURCE_GLOBS), max_size=3))
+    return RuleSpec(
+        cluster=draw(st.sampled_from(["*", "dev-*", "prod-1", "*-1"] + [""] * bool(labels))),
+        labels=labels,
+        namespaces=tuple(draw(some(st.sampled_from(NAMESPACE_GLOBS), min_size=1, max_size=3))),
+        verbs=tuple(draw(some(st.sampled_from([*VERBS, *WORDS, "*"]), min_size=1, max_size=4))),
+        resources=tuple(resources),
+        names=tuple(draw(some(st.sampled_from(NAME_GLOBS), max_size=2))) if names else (),
+        non_resource_urls=tuple(draw(some(st.sampled_from(PATH_GLOBS), max_size=2))),
+        deny=draw(st.sampled_from([False, False, True])),
+        impersonate_users=tuple(draw(some(st.sampled_from(NAME_GLOBS), max_size=1))),
+        impersonate_groups=tuple(draw(some(st.sampled_from(NAME_GLOBS), max_size=1))),
+    )
+
+
+questions = st.one_of(
+    st.builds(
+        Attributes,
+        st.sampled_from([*VERBS, "", "impersonate"]),
+        st.sampled_from(GROUPS),
+        st.sampled_from(RESOURCES),
+        st.sampled_from(SUBRESOURCES),
+        st.sampled_from(NAMESPACES),
+        st.sampled_from(NAMES),
+    ),
+    st.builds(
+        Attributes,
+        st.sampled_from(["get", "head", "post", "put"]),
+        path=st.sampled_from(PATHS),
+        is_resource_request=st.just(False),
+    ),
+    st.builds(
+        Attributes,
+        st.just("impersonate"),
+        resource=st.sampled_from(["users", "groups", "uids"]),
+        name=st.sampled_from(NAMES),
+    ),
+)
+
+
+def check(source: PolicySource, snapshot: PolicySnapshot, cluster: str, wanted: Attributes) -> bool:
+    allowed, labels = decide(source, "u", cluster, wanted)
+    found = snapshot.decide("u", (), cluster, wanted)
+    assert (found.allowed, found.rule in labels) == (allowed, True), (wanted, found, labels)
+    assert found.reason
+    assert snapshot.decide("u", (), cluster, wanted) == found
+    return allowed
+
+
+@settings(max_examples=300)
+@given(some(some(rules(), min_size=1, max_size=4), max_size=3), some(questions, min_size=1))
+def test_small_policies(roles: list[list[RuleSpec]], wanted: list[Attributes]) -> None:
+    names = tuple(f"r{number}" for number in range(len(roles)))
+    specs = [RoleSpec(name, tuple(written)) for name, written in zip(names, roles, strict=True)]
+    source = PolicySource(specs, {"u": (*names, "unknown")}, CLUSTERS)
+    snapshot = PolicySnapshot(source)
+    for cluster in (*CLUSTERS, "unknown"):
+        for question in wanted:
+            check(source, snapshot, cluster, question)
+
+
+def large_policy(chance: random.Random, *, roles: int, rules_each: int) -> PolicySource:
+    def rule() -> RuleSpec:
+        team = chance.randrange(400)
+        namespaces = (f"team-{team}", f"team-{team}-*", f"*-{team}", f"t*-{team}")
+        return RuleSpec(
+            cluster=chance.choice(["*", "dev-*", "prod-1"]),
+            namespaces=(chance.choice(namespaces),),
+            verbs=tuple(chance.sample([*VERBS, *WORDS], 3)),
+            resources=tuple(
+                chance.sample([*RESOURCES, "*.example.com", "pods/log", "*/status"], 2)
+            ),
+            names=chance.choice([(), (), ("web*",)]),
+            deny=chance.random() < 0.1,
+        )
+
+    names = [f"role-{number}" for number in range(roles)]
+    specs = [RoleSpec(name, tuple(rule() for _ in range(rules_each))) for name in names]
+    return PolicySource(specs, {"u": tuple(names)}, CLUSTERS)
+
+
+@pytest.mark.parametrize(("roles", "rules_each"), [(2, 2000), (200, 20)])
+def test_large_policies(roles: int, rules_each: int) -> None:
+    chance = random.Random(roles)
+    source = large_policy(chance, roles=roles, rules_each=rules_each)
+    snapshot = PolicySnapshot(source)
+    allowed = 0
+    for _ in range(60):
+        team = chance.randrange(400)
+        wanted = Attributes(
+            chance.choice(VERBS),
+            chance.choice(GROUPS),
+            chance.choice(RESOURCES),
+            chance.choice(SUBRESOURCES),
+            chance.choice(["", f"team-{team}", f"team-{team}-x", f"x-{team}"]),
+            chance.choice(NAMES),
+        )
+        allowed += check(source, snapshot, chance.choice(list(CLUSTERS)), wanted)
+    assert 0 < allowed < 60
+
+
+@given(some(st.text("ab*", max_size=6), max_size=4).map(tuple), st.text("ab\n", max_size=8))
+def test_globs(patterns: tuple[str, ...], text: str) -> None:
+    compiled = Globs(patterns)
+    assert compiled.matches(text) is any(glob(pattern, text) for pattern in patterns)
+    assert compiled.everything is any(set(pattern) == {"*"} for pattern in patterns)
+
+
+@given(st.text(max_size=10), st.text(max_size=10))
+def test_a_glob_without_a_star_matches_only_itself(pattern: str, text: str) -> None:
+    literal = pattern.replace("*", "")
+    assert Globs((literal,)).matches(text) is (literal == text)
+    assert Globs((literal + "*",)).matches(text) is text.startswith(literal)
+    assert Globs(("*" + literal,)).matches(text) is text.endswith(literal)
+
+
+@given(rules().filter(lambda written: written.resources))
+def test_the_generated_rules_are_of_the_language(written: RuleSpec) -> None:
+    assert parse_role("r", [written.document()]).rules == (written,)
