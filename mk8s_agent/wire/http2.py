@@ -176,6 +176,8 @@ class Http2Connection(ConnectionControl):
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_not_idle(stream_id)
+            if stream_id not in self._reset_here:
+                raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "DATA on a closed stream")
             self._spend()
             return
         if stream.remote_closed:

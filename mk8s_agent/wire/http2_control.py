@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 _PEER_MAX_FRAME = 256 * 1024
 """Larger frames are never sent, whatever the peer allows: they delay what comes behind them."""
 
+_STRAYS = 4096
+"""Streams reset by this end that are remembered, since the peer may not know yet."""
+
 _PING_PAYLOAD = b"mk8sping"
 
 
@@ -50,6 +53,7 @@ class ConnectionControl(Outbound):
         self._settings_seen = False
         self._last_peer_stream = 0
         self._next_stream = 1
+        self._reset_here: dict[int, None] = {}
         self._reset_budget = limits.resets
         self._seconds = 0.0
         self._heard = False
@@ -72,6 +76,8 @@ class ConnectionControl(Outbound):
 
     def _on_rst_stream(self, stream_id: int, _flags: int, payload: bytes) -> None:
         code = read_u32(payload)
+        if stream_id == 0:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on stream 0")
         self._check_not_idle(stream_id)
         self._spend_reset()
         stream = self.streams.get(stream_id)
@@ -148,9 +154,12 @@ class ConnectionControl(Outbound):
             if stream is None:
                 self._check_not_idle(stream_id)
                 return
+            if increment == 0 or stream.send_window + increment > MAX_WINDOW:
+                zero = increment == 0
+                code = ErrorCode.PROTOCOL_ERROR if zero else ErrorCode.FLOW_CONTROL_ERROR
+                self.end_both(stream, code)
+                return
             self._widen(stream, increment)
-            if increment == 0:
-                raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
         if self._waiting and not self._blocked:
             self._pump()
 
@@ -201,12 +210,20 @@ class ConnectionControl(Outbound):
         """Ends `stream` on this connection (see `Leg.reset`)."""
         if stream.local_closed and stream.remote_closed:
             return
+        if not stream.remote_closed:
+            self._expect_strays(stream.stream_id)
         stream.local_closed = stream.remote_closed = True
         stream.peer = None
         if stream.stream_id:
             self._put(rst_stream(stream.stream_id, code))
         self._drop_pending(stream)
         self._drop(stream)
+
+    def _expect_strays(self, stream_id: int) -> None:
+        """Frames of a stream that this end resets may still be on their way."""
+        if len(self._reset_here) >= _STRAYS:
+            del self._reset_here[next(iter(self._reset_here))]
+        self._reset_here[stream_id] = None
 
     def end_both(self, stream: Stream, code: int) -> None:
         """Ends `stream` and its peer because this end cannot go on with it."""

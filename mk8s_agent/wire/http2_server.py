@@ -54,11 +54,14 @@ class Http2Server(Http2Connection):
             return
         if stream_id & 1 == 0:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's stream ids are odd")
+        if stream_id in self._reset_here:  # trailers that crossed our reset
+            return
         if stream_id <= self._last_peer_stream:
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
         self._last_peer_stream = stream_id
         if self.draining or len(self.streams) >= self.limits.max_streams:
             self._spend_reset()
+            self._expect_strays(stream_id)
             self._put(rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
             return
         stream = Stream(self, stream_id, self._initial_window, self.limits.stream_window)

@@ -63,7 +63,7 @@ class Limits:
     """How long a peer may take to read nothing while data waits for it."""
 
 
-FRONT: Final = Limits(table_size=4096, connection_window=4 * MIB)
+FRONT: Final = Limits(table_size=4096, connection_window=4 * MIB, max_frame=16 * KIB)
 """Towards kubectl and the like."""
 
 TUNNEL: Final = Limits(max_streams=20_000, resets=1 << 30, control_frames=100_000)

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _BUFFER: Final = memoryview(bytearray(256 * 1024))
 _RECORD: Final = 16 * 1024  # one read of an SSLObject returns at most one record
+_LINGER: Final = 2.0  # seconds a closed socket waits for the peer to read and close, too
 _JOIN_ABOVE: Final = 4096  # more ciphertext than this waits: decrypt it all before handing it on
 
 
@@ -48,6 +49,7 @@ class SocketTransport(asyncio.BufferedProtocol):
         self._make: MakeConnection | None = make
         self._socket: Any = None
         self._full = False
+        self._linger: asyncio.TimerHandle | None = None
 
     # -- called by the loop
 
@@ -106,6 +108,8 @@ class SocketTransport(asyncio.BufferedProtocol):
         """The socket is gone."""
         self.closing = True
         self._make = None
+        if self._linger is not None:
+            self._linger.cancel()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.connection_lost()
@@ -130,8 +134,14 @@ class SocketTransport(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Closes once everything written has left."""
-        if not self.closing:
-            self.closing = True
+        if self.closing:
+            return
+        self.closing = True
+        if self._socket.can_write_eof():
+            # a socket closed with unread bytes resets, and the peer loses our last words
+            self._socket.write_eof()
+            self._linger = asyncio.get_running_loop().call_later(_LINGER, self._socket.abort)
+        else:
             self._socket.close()
 
     def abort(self) -> None:
@@ -187,6 +197,8 @@ class TlsTransport(SocketTransport):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext arrived in the shared buffer."""
+        if self.closing:
+            return
         self._incoming.write(_BUFFER[:nbytes])
         if self._shaken:
             self._decrypt()
@@ -207,7 +219,7 @@ class TlsTransport(SocketTransport):
         except (ssl.SSLError, ssl.CertificateError) as error:
             self.failure = str(error)
             self._flush()  # the alert tells the peer why
-            self._socket.close()
+            super().close()
             return
         self._shaken = True
         if self._deadline is not None:

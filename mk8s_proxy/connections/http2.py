@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mk8s_agent.wire import hpack_codec
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.frames import ErrorCode, rst_stream
 from mk8s_agent.wire.http2_server import Http2Server
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.outbound import Transport
@@ -114,6 +114,11 @@ class ClientHttp2(Http2Server):
         entry.refusal = refusal.reason
         exchange = stream.exchange = Exchange(stream, head, entry)
         self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))
+        if refusal.code == 400:  # malformed, which is a stream error too (RFC 9113, 8.1.1)
+            if stream.local_closed and stream.remote_closed:
+                self._put(rst_stream(stream.stream_id, ErrorCode.PROTOCOL_ERROR))
+            else:
+                super().reset(stream, ErrorCode.PROTOCOL_ERROR)
 
     def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
         """Sends a whole answer of central's own (see `Front.answer`)."""
