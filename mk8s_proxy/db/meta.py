@@ -4,7 +4,7 @@ The stores call :func:`raise_policy_version` as the first statement of each chan
 :mod:`mk8s_proxy.ca` keeps the authorities here.
 """
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -43,7 +43,7 @@ async def keep_meta(database: Database, key: str, value: str) -> str:
     return value
 
 
-async def remove_meta(database: Database, key: str) -> None:
-    """Forget a value, as the rotation of an authority does. An unknown key is fine."""
+async def replace_meta(database: Database, key: str, value: str) -> None:
+    """Put a value in place of the one that is there, or of none."""
     async with database.transaction() as session:
-        await session.execute(delete(Meta).where(col(Meta.key) == key))
+        await session.merge(Meta(key=key, value=value))

@@ -17,6 +17,7 @@ from mk8s_proxy.ca import (
     CertificateAuthority,
     ensure_authorities,
     load_authorities,
+    replace_authority,
 )
 from mk8s_proxy.db import meta
 from mk8s_proxy.db.engine import Database
@@ -319,8 +320,19 @@ async def test_swapped_authorities_are_refused(sqlite_database: Database) -> Non
     await ensure_authorities(sqlite_database)
     agent = await meta.read_meta(sqlite_database, "ca.agent")
     assert agent is not None
-    await meta.remove_meta(sqlite_database, "ca.server")
-    await meta.keep_meta(sqlite_database, "ca.server", agent)
+    await meta.replace_meta(sqlite_database, "ca.server", agent)
 
     with pytest.raises(CaError, match="one for agents is stored"):
         await load_authorities(sqlite_database)
+
+
+async def test_replaced_authority_knows_nothing_of_the_old(database: Database) -> None:
+    before, _ = await ensure_authorities(database)
+
+    fresh = await replace_authority(database, "agent")
+
+    after = await load_authorities(database)
+    assert after.agent_ca.pin == fresh.pin != before.agent_ca.pin
+    assert after.server_ca.pin == before.server_ca.pin
+    signed = before.agent_ca.sign_agent(pki.csr(pki.new_key(), "prod"), CLUSTER)
+    assert not after.agent_ca.issued(signed.certificate_pem)

@@ -9,8 +9,7 @@ import trustme
 from cryptography import x509
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.ca import Authorities, CaError, ensure_authorities
-from mk8s_proxy.db import meta
+from mk8s_proxy.ca import Authorities, CaError, ensure_authorities, replace_authority
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.server_identity import (
     ensure_own_certificate,
@@ -84,8 +83,7 @@ async def spoil(what: str, database: Database, settings: Settings) -> tuple[Sett
     if what == "another name":
         return dataclasses.replace(settings, public_url="https://new.example.com"), NOW
     if what == "another authority":
-        await meta.remove_meta(database, "ca.server")
-        await ensure_authorities(database)
+        await replace_authority(database, "server")
     elif what == "others can read it":
         path.chmod(0o644)
     elif what == "damaged":

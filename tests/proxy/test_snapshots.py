@@ -4,10 +4,11 @@ import asyncio
 import logging
 
 import pytest
+from sqlalchemy import text
 
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.policy import PolicyError, parse_role
-from mk8s_proxy.db import clusters, meta, roles, users
+from mk8s_proxy.db import clusters, roles, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.settings import PolicySettings
 from mk8s_proxy.snapshots import LARGE_POLICY_RULES, PolicyFeed, PolicyNotLoaded
@@ -194,7 +195,8 @@ async def test_the_loop_brings_changes_by_itself(sqlite_database: Database) -> N
 
 
 async def test_an_empty_database_is_no_policy(sqlite_database: Database) -> None:
-    await meta.remove_meta(sqlite_database, meta.POLICY_VERSION)
+    async with sqlite_database.transaction() as session:
+        await session.execute(text("DELETE FROM meta"))
 
     with pytest.raises(Exception, match="policy version"):
         await PolicyFeed(sqlite_database, PolicySettings()).start()

@@ -38,11 +38,14 @@ def head_revision() -> str:
 
 
 def current_revision(url: str) -> str | None:
-    """The revision of a database; None when it is empty.
+    """The revision of a database; None when it is empty or, with SQLite, not there yet.
 
     Raises:
         DatabaseUnavailable: it does not answer.
     """
+    parsed = parse_database_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+        return None
     try:
         with _engine(url).connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
