@@ -39,13 +39,19 @@ def read_private(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise UnsafeFile(f"{path} cannot be read ({_reason(error)}); remove it") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            raise UnsafeFile(f"{path} is not a file of yours; remove it")
-        if status.st_mode & OTHERS_ANY:
-            raise UnsafeFile(f"{path} can be read by other users; run: chmod 600 {path}")
-        return file.read(MAX_BYTES)
+    try:
+        _check(os.fstat(descriptor), path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _check(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        raise UnsafeFile(f"{path} is not a file of yours; remove it")
+    if status.st_mode & OTHERS_ANY:
+        raise UnsafeFile(f"{path} can be read by other users; run: chmod 600 {path}")
 
 
 def _reason(error: OSError) -> str:

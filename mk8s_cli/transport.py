@@ -227,7 +227,7 @@ def _cause(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {TIMEOUT_SECONDS:.0f} s"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or 'connection closed'})"
+        return f"TLS failed ({getattr(error, 'reason', '') or 'no reason given'})"
     return one_line(error.strerror or str(error)).lower()
 
 

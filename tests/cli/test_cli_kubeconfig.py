@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mk8s_cli.kubeconfig import Kubeconfig, Login, Plugin
@@ -292,6 +292,8 @@ kubeconfigs = st.fixed_dictionaries(
 )
 
 
+# Building such documents is what takes the time, not the sync.
+@settings(max_examples=40)
 @given(document=kubeconfigs, flow=st.booleans(), lost=st.booleans())
 def test_foreign_entries_survive_any_sync(document: dict[str, Any], flow: bool, lost: bool) -> None:
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=flow, allow_unicode=True)
