@@ -127,6 +127,8 @@ class Agent:
         log.info("agent.stopped cut_tunnels=%d", cut)
         for task in tasks:
             task.cancel()
+        if self._unsaved.is_set():  # the next start would otherwise begin with an older identity
+            await self._save()
 
     def unready(self) -> str:
         """Give why requests cannot be served now, "" when they can."""
@@ -162,13 +164,19 @@ class Agent:
     async def _keep_stored(self) -> None:
         while True:
             await self._unsaved.wait()
-            self._unsaved.clear()
-            try:
-                await self._store.save(self._keeper.current)
-            except IdentityError as error:
-                log.warning("identity.not_stored reason=%s: will try again", error)
-                self._unsaved.set()
+            if not await self._save():
                 await asyncio.sleep(STORE_RETRY_SECONDS)
+
+    async def _save(self) -> bool:
+        identity = self._keeper.current
+        try:
+            await self._store.save(identity)
+        except IdentityError as error:
+            log.warning("identity.not_stored reason=%s: will try again", error)
+            return False
+        if identity is self._keeper.current:
+            self._unsaved.clear()
+        return True
 
     async def _keep_version(self) -> None:
         while True:

@@ -232,7 +232,7 @@ def _check(settings: Settings) -> None:
 
 
 def _listen_address(text: str) -> Address:
-    host, _, port = str(text).rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
+    host, colon, port = str(text).rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise SettingsError(f"health_listen {text!a} is not host:port, as in 127.0.0.1:8082")
     return Address(host.strip("[]") or "127.0.0.1", int(port))

@@ -1,0 +1,83 @@
+"""A stand-in for kube-apiserver over real TLS: /version and one Secret, with a bearer token."""
+
+import base64
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import trustme
+from aiohttp import web
+
+from mk8s_agent.credentials import ApiServerCredentials, StaticSource
+
+
+class ApiServerForTests:
+    """Serves on a port of its own; what it holds can be changed while it runs."""
+
+    def __init__(self) -> None:
+        self.authority = trustme.CA()
+        self.token = "service-account"
+        self.version: object = {"gitVersion": "v1.31.2"}
+        self.secret: dict[str, str] | None = {}
+        self.refuse_patch = False
+        self.patches: list[str] = []
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator[ApiServerCredentials]:
+        """Run, and give credentials that fit."""
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert("kubernetes.default", "127.0.0.1").configure_cert(context)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        self.port = runner.addresses[0][1]
+        try:
+            yield self.credentials()
+        finally:
+            await runner.cleanup()
+
+    def credentials(self, **changes: Any) -> ApiServerCredentials:
+        """Give the credentials of an agent in this server's cluster."""
+        values: dict[str, Any] = {
+            "description": "test",
+            "host": "127.0.0.1",
+            "port": self.port,
+            "path_prefix": "",
+            "tls_server_name": "kubernetes.default",
+            "ca_pem": self.authority.cert_pem.bytes(),
+            "insecure_skip_tls_verify": False,
+            "source": StaticSource(self.token),
+            "client_certificate": None,
+        }
+        return ApiServerCredentials(**(values | changes))
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        path = request.path.removeprefix("/prefix")
+        if path == "/version":
+            if isinstance(self.version, bytes):
+                return web.Response(body=self.version)
+            return web.json_response(self.version)
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.Response(status=401)
+        if path != "/api/v1/namespaces/mk8s/secrets/identity" or self.secret is None:
+            return web.json_response({"kind": "Status"}, status=404)
+        if request.method == "PATCH":
+            return await self._patch(request)
+        return web.json_response({"kind": "Secret", "data": self.secret or None})
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        assert self.secret is not None
+        assert request.content_type == "application/merge-patch+json"
+        self.patches.append(request.query_string)
+        if self.refuse_patch:
+            return web.json_response({"kind": "Status"}, status=403)
+        patch = json.loads(await request.text())
+        for name, value in patch.get("data", {}).items():
+            base64.b64decode(value, validate=True)
+            self.secret[name] = value
+        return web.json_response({"kind": "Secret", "data": self.secret})

@@ -1,0 +1,115 @@
+"""What the agent asks the API server for itself: its Secret and the version, over real TLS."""
+
+import base64
+import time
+
+import pytest
+
+from mk8s_agent.credentials import StaticSource
+from mk8s_agent.identity import AgentIdentity, IdentityError
+from mk8s_agent.own_requests import (
+    ApiServerUnreachable,
+    kubernetes_version,
+    request_as_agent,
+)
+from mk8s_agent.secret_store import SecretStore
+from tests.agent.api_server_for_tests import ApiServerForTests
+from tests.agent.pki_for_tests import Issuer
+
+
+@pytest.fixture(scope="module")
+def identity() -> AgentIdentity:
+    return Issuer().identity("c-1", time.time(), time.time() + 86_400)
+
+
+@pytest.fixture
+def server() -> ApiServerForTests:
+    return ApiServerForTests()
+
+
+async def test_what_is_saved_is_loaded(server: ApiServerForTests, identity: AgentIdentity) -> None:
+    async with server.serve() as credentials:
+        store = SecretStore(credentials, "mk8s", "identity")
+        assert await store.load() is None
+        await store.check_writable()
+        assert server.secret == {}
+        await store.save(identity)
+        assert await store.load() == identity
+    assert server.patches == ["dryRun=All", ""]
+    assert store.location == "Secret mk8s/identity"
+
+
+async def test_a_secret_that_does_not_exist(server: ApiServerForTests) -> None:
+    server.secret = None
+    async with server.serve() as credentials:
+        with pytest.raises(
+            IdentityError, match=r"answered 404 .* see deploy/kubernetes/agent.yaml"
+        ):
+            await SecretStore(credentials, "mk8s", "identity").load()
+
+
+async def test_a_secret_that_may_not_be_changed(server: ApiServerForTests) -> None:
+    server.refuse_patch = True
+    async with server.serve() as credentials:
+        with pytest.raises(IdentityError, match="answered 403 for Secret mk8s/identity"):
+            await SecretStore(credentials, "mk8s", "identity").check_writable()
+
+
+@pytest.mark.parametrize("content", ["%%%", base64.b64encode(b"{}").decode()])
+async def test_a_damaged_secret(server: ApiServerForTests, content: str) -> None:
+    server.secret = {"identity.json": content}
+    async with server.serve() as credentials:
+        with pytest.raises(IdentityError, match="Secret mk8s/identity is damaged"):
+            await SecretStore(credentials, "mk8s", "identity").load()
+
+
+async def test_an_api_server_that_is_down(server: ApiServerForTests) -> None:
+    async with server.serve() as credentials:
+        pass
+    with pytest.raises(IdentityError, match="cannot use Secret mk8s/identity: cannot use the API"):
+        await SecretStore(credentials, "mk8s", "identity").load()
+
+
+async def test_version(server: ApiServerForTests) -> None:
+    async with server.serve() as credentials:
+        assert await kubernetes_version(credentials) == "v1.31.2"
+        credentials.path_prefix = "/prefix"
+        assert await kubernetes_version(credentials) == "v1.31.2"
+
+
+@pytest.mark.parametrize("version", [b"", [], {}, {"gitVersion": 1}, {"gitVersion": "v1\x1b[2J"}])
+async def test_no_version(server: ApiServerForTests, version: object) -> None:
+    server.version = version
+    async with server.serve() as credentials:
+        with pytest.raises(ApiServerUnreachable, match="answered 200 without a version"):
+            await kubernetes_version(credentials)
+
+
+async def test_api_server_of_another_authority(server: ApiServerForTests) -> None:
+    other = ApiServerForTests()
+    async with server.serve():
+        credentials = server.credentials(ca_pem=other.authority.cert_pem.bytes())
+        with pytest.raises(ApiServerUnreachable, match="cannot use the API server"):
+            await request_as_agent(credentials, "GET", "/version")
+
+
+async def test_without_a_credential_nothing_is_asked(server: ApiServerForTests) -> None:
+    async with server.serve():
+        credentials = server.credentials(source=StaticSource(""))
+        with pytest.raises(ApiServerUnreachable, match="neither a token nor a client certificate"):
+            await request_as_agent(credentials, "GET", "/version")
+
+
+async def test_with_a_client_certificate_no_token_is_sent(server: ApiServerForTests) -> None:
+    leaf = server.authority.issue_cert("agent@example.com")
+    pair = (leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes())
+    async with server.serve():
+        credentials = server.credentials(source=StaticSource(""), client_certificate=pair)
+        assert await kubernetes_version(credentials) == "v1.31.2"
+
+
+async def test_an_endless_answer_is_cut(server: ApiServerForTests) -> None:
+    server.version = b"x" * (2 * 1024 * 1024 + 1)
+    async with server.serve() as credentials:
+        with pytest.raises(ApiServerUnreachable, match="longer than 2097152 bytes"):
+            await kubernetes_version(credentials)

@@ -1,0 +1,159 @@
+"""The agent's settings: who wins, and what each mistake is told."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mk8s_agent.settings import Address, Settings, SettingsError, load_settings
+
+PIN = "sha256:" + "ab" * 32
+GIVEN = {"CENTRAL_URL": "https://mk8s.example.com:8443", "CLUSTER_NAME": "prod"}
+
+
+def load(
+    options: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    config: Path | None = None,
+    in_pod: bool = False,
+) -> Settings:
+    variables = GIVEN if environment is None else {**GIVEN, **environment}
+    return load_settings(
+        options or {}, variables, config=config, home=Path("/somewhere"), in_pod=in_pod
+    )
+
+
+def refusal(
+    options: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    config: Path | None = None,
+) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(options, environment, config=config)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def test_the_least_settings() -> None:
+    settings = load()
+    assert settings.central == Address("mk8s.example.com", 8443)
+    assert settings.cluster_name == "prod"
+    assert settings.data_dir == Path("/somewhere/.local/share/mk8s-agent/prod")
+    assert settings.tunnels == 2
+    assert settings.health is None
+
+
+def test_flag_over_environment_over_file(tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text(
+        "tunnels: 3\nca_pin: null\ncontext: file\nkubeconfig: file\ncluster_name: x\n"
+    )
+    variables = {"MK8S_AGENT_CONTEXT": "variable", "MK8S_AGENT_KUBECONFIG": "variable"}
+    settings = load({"kubeconfig": "flag", "ca_pin": None}, variables, config=config)
+    assert settings.tunnels == 3
+    assert settings.context == "variable"
+    assert settings.kubeconfig == "flag"
+    assert settings.cluster_name == "prod"
+
+
+def test_the_long_name_of_a_variable_wins() -> None:
+    names = {"MK8S_AGENT_CLUSTER_NAME": "staging", "AGENT_TOKEN": "t", "CA_PIN": PIN.upper()}
+    settings = load(environment=names)
+    assert settings.cluster_name == "staging"
+    assert settings.join_token == "t"
+    assert settings.ca_pin == PIN
+    assert "'t'" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("mk8s.example.com", Address("mk8s.example.com", 443)),
+        ("localhost:8443/", Address("localhost", 8443)),
+        ("https://[::1]:8443/mk8s/", Address("::1", 8443)),
+    ],
+)
+def test_central_urls(text: str, address: Address) -> None:
+    assert load({"central_url": text}).central == address
+
+
+def test_addresses_are_shown_as_they_are_typed() -> None:
+    assert str(Address("::1", 80)) == "[::1]:80"
+    assert str(Address("h", 80)) == "h:80"
+
+
+def test_in_a_pod_the_identity_is_kept_in_a_secret() -> None:
+    assert load(in_pod=True).data_dir is None
+    assert load({"data_dir": "~/x"}, in_pod=True).data_dir == Path("~/x").expanduser()
+    assert load({"context": "kind"}, in_pod=True).data_dir is not None
+
+
+def test_numbers_from_text() -> None:
+    settings = load({"tunnels": "4"}, {"MK8S_AGENT_DRAIN_SECONDS": "1.5"})
+    assert (settings.tunnels, settings.drain_seconds) == (4, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0.0.0.0:8082", Address("0.0.0.0", 8082)),
+        (":0", Address("127.0.0.1", 0)),
+        ("[::]:1", Address("::", 1)),
+    ],
+)
+def test_health_addresses(text: str, address: Address) -> None:
+    assert load({"health_listen": text}).health == address
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"central_url": " "}, "CENTRAL_URL is not set; mk8s admin clusters add NAME prints it"),
+        ({"cluster_name": ""}, "CLUSTER_NAME is not set"),
+        ({"central_url": "http://h"}, "CENTRAL_URL must be https, not http"),
+        ({"central_url": "https://h:x"}, "is not a URL"),
+        ({"central_url": "https://a:b@h"}, "is not host, port and path"),
+        ({"central_url": "https://h?x"}, "is not host, port and path"),
+        ({"central_url": "https://"}, "is not host, port and path"),
+        ({"cluster_name": "Prod"}, "is not a name of lower-case letters"),
+        ({"cluster_name": "a/../b"}, "is not a name of lower-case letters"),
+        ({"cluster_name": "x" * 64}, "is not a name of lower-case letters"),
+        ({"ca_pin": "sha256:12"}, "CA_PIN: a CA pin looks like"),
+        ({"tunnels": "two"}, "tunnels is 'two', not a number"),
+        ({"tunnels": "0"}, "tunnels is 0, not 1 to 16"),
+        ({"tunnels": "1.5"}, "tunnels is 1.5, not 1 to 16"),
+        ({"join_timeout": "-1"}, "join_timeout is not between 0 and 3600 seconds"),
+        ({"drain_seconds": "nan"}, "drain_seconds is not between 0 and 3600 seconds"),
+        ({"health_listen": "8082"}, "is not host:port"),
+        ({"health_listen": "h:99999"}, "is not host:port"),
+        ({"health_listen": "h:²"}, "is not host:port"),
+        ({"ca_pin": PIN, "ca_file": "x"}, "exclude each other"),
+        ({"join_token": 7}, "join_token is not text"),
+    ],
+)
+def test_mistakes(options: Mapping[str, Any], sentence: str) -> None:
+    assert sentence in refusal(options)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"tunels: 2", "unknown setting 'tunels'; did you mean tunnels?"),
+        (b"xyzzy: 2", "unknown setting 'xyzzy'; known: central_url"),
+        (b"3: 2", "unknown setting '3'"),
+        (b"tunnels: [2]", "tunnels is not a single value"),
+        (b"- a", "is not a mapping of settings"),
+        (b"a: b: c", "is not YAML at line 1"),
+        (b"\xff", "is not YAML"),
+    ],
+)
+def test_mistakes_in_the_file(tmp_path: Path, content: bytes, sentence: str) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_bytes(content)
+    assert sentence in refusal(config=config)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert "No such file" in refusal(config=tmp_path / "missing.yaml")
