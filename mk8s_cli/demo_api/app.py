@@ -83,8 +83,8 @@ async def _errors(
     except ApiError as error:
         return answer(error.status(), error.code)
     except web.HTTPRequestEntityTooLarge:
-        error = ApiError(413, "the request body is too large", "RequestEntityTooLarge")
-        return answer(error.status(), error.code)
+        large = ApiError(413, "the request body is too large", "RequestEntityTooLarge")
+        return answer(large.status(), large.code)
     except ConnectionError:
         raise  # the client left; aiohttp knows what to do
     except Exception:

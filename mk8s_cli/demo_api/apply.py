@@ -164,7 +164,7 @@ class FieldManagement:
         before = set().union(*(from_fields(e["fieldsV1"]) for e in entries if manager.owns(e)))
         merged = self.merge(live, {**config, "metadata": _own_meta(live, config)}, schema)
         merged = copy.deepcopy(merged)
-        for path in sorted(before - set(wanted), key=len, reverse=True):
+        for path in sorted(before - set(wanted), key=len):
             if not any(other[: len(path)] == path for other in owned_by_others):
                 _remove(merged, path)
         return with_entries(merged, [*kept, manager.entry(set(wanted))])

@@ -6,15 +6,21 @@ looked at again, since a demo has few.
 
 import hashlib
 import json
+import logging
+from collections.abc import Callable
 
 from mk8s_cli.demo_api import defaults
 from mk8s_cli.demo_api.catalogue import Document
 from mk8s_cli.demo_api.state import ApiState
+from mk8s_cli.demo_api.status import ApiError
 from mk8s_cli.demo_api.store import key_of, now
 
 REVISION = "deployment.kubernetes.io/revision"
 NODE = "demo-node"
 RESYNC_SECONDS = 3600.0
+MAX_PODS = 100
+"""Pods of one ReplicaSet, whatever it asks for: they live in this process's memory."""
+logger = logging.getLogger(__name__)
 
 
 async def run(api: ApiState) -> None:
@@ -30,15 +36,20 @@ async def run(api: ApiState) -> None:
 
 def reconcile(api: ApiState) -> None:
     """One look at every workload and pod."""
-    for item in api.store.select("deployments.apps"):
-        _deployment(api, item)
-    for item in api.store.select("replicasets.apps"):
-        _replica_set(api, item)
-    for item in api.store.select("pods"):
-        if item.get("status", {}).get("phase") == "Pending":
-            _start(api, item)
-    for item in api.store.select("namespaces"):
-        defaults.stored(api, api.catalogue.of_resource("namespaces"), item)
+    _each(api, "deployments.apps", _deployment)
+    _each(api, "replicasets.apps", _replica_set)
+    _each(api, "pods", _start)
+
+
+def _each(
+    api: ApiState, resource: str, reconcile_one: Callable[[ApiState, Document], None]
+) -> None:
+    """Reconciles all objects of a kind; one that makes no sense must not stop the others."""
+    for item in api.store.select(resource):
+        try:
+            reconcile_one(api, item)
+        except (KeyError, TypeError, ValueError, AttributeError, ApiError) as error:
+            logger.warning("%s %s: %r", resource, item["metadata"]["name"], error)
 
 
 def owned(api: ApiState, resource: str, owner: Document) -> list[Document]:
@@ -147,7 +158,7 @@ def _deployment_status(api: ApiState, item: Document, current: Document) -> None
 
 def _replica_set(api: ApiState, item: Document) -> None:
     """As many pods as replicas."""
-    pods, wanted = owned(api, "pods", item), item["spec"]["replicas"]
+    pods, wanted = owned(api, "pods", item), min(item["spec"]["replicas"], MAX_PODS)
     for pod in pods[wanted:]:
         defaults.drop(api, "pods", pod)
     for _ in range(wanted - len(pods)):
@@ -172,20 +183,9 @@ def _replica_set(api: ApiState, item: Document) -> None:
 
 def _start(api: ApiState, pod: Document) -> None:
     """Puts a pending pod on the node and makes it run."""
+    if pod.get("status", {}).get("phase") != "Pending":
+        return
     moment, number = now(), api.store.version
-    containers = [
-        {
-            "name": entry["name"],
-            "image": entry.get("image", ""),
-            "imageID": f"demo://{entry.get('image', '')}",
-            "containerID": f"demo://{pod['metadata']['uid']}/{entry['name']}",
-            "ready": True,
-            "started": True,
-            "restartCount": 0,
-            "state": {"running": {"startedAt": moment}},
-        }
-        for entry in pod["spec"]["containers"]
-    ]
     kinds = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
     status = {
         **pod["status"],
@@ -196,13 +196,28 @@ def _start(api: ApiState, pod: Document) -> None:
         "hostIP": "10.0.0.1",
         "podIP": f"10.244.0.{number % 250 + 2}",
         "startTime": moment,
-        "containerStatuses": containers,
+        "containerStatuses": [_running(pod, entry, moment) for entry in pod["spec"]["containers"]],
     }
     spec = {**pod["spec"], "nodeName": pod["spec"].get("nodeName") or NODE}
     api.store.update("pods", {**pod, "spec": spec, "status": status})
     name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
     record(api, pod, "Scheduled", f"Successfully assigned {name} to {spec['nodeName']}")
-    record(api, pod, "Started", f"Started container {containers[0]['name']}")
+    record(api, pod, "Started", "Started all containers")
+
+
+def _running(pod: Document, container: Document, moment: str) -> Document:
+    """The status of a container."""
+    image = container.get("image", "")
+    return {
+        "name": container["name"],
+        "image": image,
+        "imageID": f"demo://{image}",
+        "containerID": f"demo://{pod['metadata']['uid']}/{container['name']}",
+        "ready": True,
+        "started": True,
+        "restartCount": 0,
+        "state": {"running": {"startedAt": moment}},
+    }
 
 
 def record(api: ApiState, item: Document, reason: str, message: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mk8s_cli.demo_api.catalogue import Document, ResourceType
 from mk8s_cli.demo_api.state import ApiState
-from mk8s_cli.demo_api.status import invalid, not_found
+from mk8s_cli.demo_api.status import invalid
 from mk8s_cli.demo_api.store import key_of, now
 
 CRD = "customresourcedefinitions.apiextensions.k8s.io"
@@ -197,9 +197,3 @@ def drop(api: ApiState, resource: str, item: Document) -> None:
         after = api.store.delete(resource, key_of(item))
         if "deletionTimestamp" not in after["metadata"]:
             removed(api, api.catalogue.of_resource(resource), after, orphan=False)
-
-
-def require_namespace(api: ApiState, namespace: str) -> None:
-    """Raises 404 when the namespace does not exist."""
-    if ("", namespace) not in api.store.objects.get("namespaces", {}):
-        raise not_found("namespaces", namespace)

@@ -1,1 +1,1 @@
-"""Documents made from the sources of Kubernetes by `make`."""
+"""Documents from the sources of Kubernetes (made by tests/demo/make_documents.py), and samples."""

@@ -1,9 +1,9 @@
-"""Makes `kubernetes.json.gz` from the sources of Kubernetes.
+"""Makes mk8s_cli/demo_api/data/kubernetes.json.gz from the sources of Kubernetes.
 
 Run by hand when the demo API moves to a newer release:
 
     go mod download -json k8s.io/kubernetes@v1.33.1 k8s.io/api@v0.33.1 k8s.io/apimachinery@v0.33.1
-    python -m mk8s_cli.demo_api.data.make KUBERNETES_DIR API_DIR APIMACHINERY_DIR
+    python tests/demo/make_documents.py KUBERNETES_DIR API_DIR APIMACHINERY_DIR
 
 The file holds, cut down to the kinds that the demo API serves: `resources` (discovery),
 `definitions` (OpenAPI v2 schemas) and `messages` (field numbers of the protobuf form, in which
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+DATA = Path(__file__).parents[2] / "mk8s_cli/demo_api/data/kubernetes.json.gz"
 GROUP_VERSIONS = {
     "": "v1",
     "apps": "v1",
@@ -127,7 +128,7 @@ def definition_name(message: str) -> str:
 
 
 def main(kubernetes: Path, api: Path, apimachinery: Path) -> None:
-    """Writes the file beside this module."""
+    """Writes the data file of the demo API."""
     served = resources(kubernetes)
     kept = definitions(kubernetes, served)
     document = {
@@ -136,7 +137,7 @@ def main(kubernetes: Path, api: Path, apimachinery: Path) -> None:
         "messages": messages([api, apimachinery], kept),
     }
     raw = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    target = Path(__file__).with_name("kubernetes.json.gz")
+    target = DATA
     target.write_bytes(gzip.compress(raw, 9, mtime=0))
 
 
