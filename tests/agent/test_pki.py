@@ -119,6 +119,16 @@ def test_unreadable_certificate_is_refused(data: bytes) -> None:
         pki.cluster_id_from_certificate(data)
 
 
+def test_certificate_with_a_broken_name_is_refused() -> None:
+    good = x509.load_pem_x509_certificate(certificate(uri(pki.cluster_uri(CLUSTER))))
+    der = good.public_bytes(serialization.Encoding.DER)
+    broken = der.replace(b"mk8s://cluster", b"mk8s://cl\xffster")
+    assert broken != der
+
+    with pytest.raises(pki.PkiError, match="not readable"):
+        pki.cluster_id_from_certificate(broken)
+
+
 def test_cluster_comes_from_the_one_uri() -> None:
     pem = certificate(uri(pki.cluster_uri(CLUSTER)), x509.DNSName("other"))
 

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from mk8s_proxy.db import clusters, tokens, users
 from mk8s_proxy.db.engine import Database
@@ -14,6 +15,7 @@ from mk8s_proxy.db.errors import (
     NotFound,
     RefreshReused,
 )
+from mk8s_proxy.db.models import RefreshToken
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=15)
@@ -213,3 +215,62 @@ async def test_times_must_have_a_zone(database: Database, cluster_id: str) -> No
 
     with pytest.raises(Exception, match="aware times only"):
         await tokens.record_certificate(database, "a1", cluster_id, naive)
+
+
+async def until_blocked(database: Database, waiting: asyncio.Task[object]) -> None:
+    """Return when PostgreSQL says that a statement waits for a lock; fail if it need not wait."""
+    blocked = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    while True:
+        async with database.session() as session:
+            if await session.scalar(blocked):
+                return
+        assert not waiting.done(), "it passed the other transaction unseen"
+
+
+only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+"""SQLite has one writer at a time; only PostgreSQL lets two meet."""
+
+
+@pytest.fixture
+async def raced_family(database: Database, user_id: str) -> str:
+    """A login whose first token was used."""
+    await refresh_token(database, user_id, "first")
+    await tokens.use_refresh(database, "first", NOW)
+    return "login-1"
+
+
+@only_postgresql
+async def test_new_token_waits_for_a_revocation_under_way(
+    database: Database, user_id: str, raced_family: str
+) -> None:
+    async with database.transaction() as thief:
+        await tokens._lock_family(thief, raced_family)
+        winner = asyncio.create_task(refresh_token(database, user_id, "second"))
+        await until_blocked(database, winner)
+        await tokens._revoke_family(thief, raced_family, NOW)
+
+    with pytest.raises(RefreshReused):
+        await winner
+
+
+@only_postgresql
+async def test_revocation_waits_for_a_new_token_under_way(
+    database: Database, user_id: str, raced_family: str
+) -> None:
+    async with database.transaction() as winner:
+        await tokens._lock_family(winner, raced_family)
+        thief = asyncio.create_task(tokens.use_refresh(database, "first", NOW))
+        await until_blocked(database, thief)
+        winner.add(
+            RefreshToken(
+                family_id=raced_family, user_id=user_id, token_hash="second", expires_at=LATER
+            )
+        )
+
+    with pytest.raises(RefreshReused):
+        await thief
+    with pytest.raises(RefreshReused):
+        await tokens.use_refresh(database, "second", NOW)

@@ -63,6 +63,15 @@ def test_environment_goes_over_the_file(written: Written) -> None:
     assert settings.tls == TlsSettings(Path.home() / "a.pem", Path("/c.pem"))
 
 
+def test_an_empty_value_is_the_default_of_text_and_paths() -> None:
+    settings = load_settings(None, {"MK8S_DOMAIN": "", "MK8S_TLS_KEY": "", "MK8S_PUBLIC_URL": ""})
+
+    assert settings == load_settings(None, {})
+    assert problems(None, {"MK8S_POLICY_POLL_SECONDS": ""}) == [
+        "MK8S_POLICY_POLL_SECONDS: must not be empty"
+    ]
+
+
 def test_an_empty_file_is_all_defaults(written: Written) -> None:
     assert load_settings(written("# nothing yet\n"), {}) == load_settings(None, {})
 
