@@ -96,7 +96,6 @@ class Central:
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
-        self.policies.on_change(self._policy_changed)
         await self.policies.start()
         self.journal = Journal(
             settings.journal_path,
@@ -104,6 +103,7 @@ class Central:
             keep=settings.audit.keep,
         )
         self._build_corridor()
+        self.policies.on_change(self._policy_changed)
         await self._start_management()
         await self._start_listener()
         await self._start_health()
@@ -120,6 +120,7 @@ class Central:
     def _policy_changed(self, feed: PolicyFeed) -> None:
         self._users.replace(feed.rows.epochs)
         self.tunnels.keep_only(frozenset(feed.rows.clusters))
+        self.corridor.long_running.recheck_all()
 
     def _build_corridor(self) -> None:
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mk8s-api-"))
@@ -255,6 +256,7 @@ class Central:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             self.listener.second(now - last)
+            self.corridor.long_running.second(time.time())
             last = now
 
     async def _sync_journal(self) -> None:

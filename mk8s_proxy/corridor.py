@@ -21,13 +21,14 @@ from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal import Journal
-from mk8s_proxy.authn.access_token import TokenAuthenticator
+from mk8s_proxy.authn.access_token import LEEWAY, TokenAuthenticator
 from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.header_refusal import HeaderRefusal, no_credential
+from mk8s_proxy.long_running import LongRunning
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.request_target import RequestTarget, TargetRefusal, parse_target
@@ -100,6 +101,7 @@ class Corridor:
         self._ticks = ticks
         self._staged: list[tuple[Exchange, TunnelSession, Stream, bytes]] = []
         self._parsed: dict[tuple[bytes, bytes], tuple[RequestTarget, RequestInfo]] = {}
+        self.long_running = LongRunning(self._why_ended)
         ticks.before_flush.append(self.commit)
 
     # -- the walk
@@ -172,7 +174,7 @@ class Corridor:
         if head.impersonation:
             raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
         if head.upgrade and not may_upgrade(head.upgrade, info):
-            raise StatusError(400, "BadRequest", f"{info.path} cannot be upgraded")
+            raise HeaderRefusal("UPGRADE_ROUTE")
 
     def _authorize(self, exchange: Exchange, identity: Identity, info: RequestInfo) -> None:
         if not self._policies.fresh(time.monotonic()):
@@ -252,7 +254,28 @@ class Corridor:
                 self.refuse(exchange, error)
             else:
                 session.open_staged(stream, block)
+                self._keep_in_sight(exchange)
         return written
+
+    def _keep_in_sight(self, exchange: Exchange) -> None:
+        """A stream that may stay open for hours is looked at again when something changes."""
+        info, identity, head = exchange.info, exchange.identity, exchange.head
+        if info is None or identity is None or not (info.long_running or head.upgrade):
+            return
+        exchange.head = head._replace(authorization=b"", forwarded=(), target=b"")
+        self.long_running.add(exchange, identity.expires + LEEWAY)
+
+    def _why_ended(self, exchange: Exchange) -> str:
+        """Why an open exchange may not go on; "" when it may."""
+        identity, info = exchange.identity, exchange.info
+        assert identity is not None
+        assert info is not None
+        try:
+            self._authenticator.recheck(identity)
+            decision = self._decide(exchange, identity, info)[1]
+        except Unauthenticated as error:
+            return error.message
+        return "" if decision.allowed else f"no longer allowed: {decision.reason}"
 
     # -- endings
 
@@ -283,6 +306,7 @@ class Corridor:
         if exchange.settled:
             return
         exchange.settled = True
+        self.long_running.remove(exchange)
         entry = exchange.entry
         entry.bytes_in = exchange.front.received
         entry.bytes_out = exchange.front.sent

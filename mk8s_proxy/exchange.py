@@ -3,7 +3,7 @@
 Made by a client connection, filled by `corridor`, read by the tunnel when the answer comes.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_proxy.audit.event import AuditEntry
@@ -22,7 +22,7 @@ class Front(Protocol):
 class Exchange:
     """What is known of one request. `front` is its stream on the client's connection."""
 
-    __slots__ = ("deadline", "entry", "front", "head", "identity", "info", "prefix", "settled")
+    __slots__ = ("entry", "front", "head", "identity", "info", "prefix", "settled")
 
     def __init__(self, front: Stream, head: RequestHead, entry: AuditEntry) -> None:
         self.front = front
@@ -32,7 +32,6 @@ class Exchange:
         self.identity: Identity | None = None
         self.prefix = b""
         """What path addressing put before the Kubernetes path, such as /k8s/prod."""
-        self.deadline: Any = None
         self.settled = False
         """The outcome row is written."""
 

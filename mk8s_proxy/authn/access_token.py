@@ -223,6 +223,16 @@ class TokenAuthenticator:
         self._check_user(identity)
         return identity
 
+    def recheck(self, identity: Identity) -> None:
+        """Look again at an identity whose stream is still open.
+
+        Raises:
+            Unauthenticated: The token has ended, or its user changed.
+        """
+        if self._clock() >= identity.expires + LEEWAY:
+            raise Unauthenticated("TOKEN_EXPIRED", "the access token has expired")
+        self._check_user(identity)
+
     def _check_user(self, identity: Identity) -> None:
         if identity.token_id in self._revoked:
             raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")

@@ -1,0 +1,52 @@
+"""mk8s-central: one way into many Kubernetes clusters.
+
+Start reading here. A request of kubectl walks down one corridor and passes each door once::
+
+    listener -> connections -> corridor -> tunnel ==(mTLS, HTTP/2)==> agent -> kube-apiserver
+    TLS, SNI,   HTTP/2 or      target, RequestInfo, authenticate,
+    ALPN        HTTP/1.1       authorize, journal
+
+1. ``listener.server`` accepts TLS. The server name ``tunnel.mk8s.internal`` selects the context
+   that demands an agent's certificate, every other name the public one. ALPN selects the protocol;
+   none means HTTP/1.1, since kubectl's upgrade connections offer none.
+2. ``connections.http2`` and ``connections.http1`` read a head (``request_headers``, ``http1_head``)
+   and hand the corridor an ``exchange.Exchange``.
+3. ``corridor.Corridor.admit`` walks it: ``route`` (which cluster), ``request_target`` and
+   ``request_info`` (what is asked, in Kubernetes's words, from the raw bytes and parsed once),
+   ``authn`` (who), ``authz`` (may they, and by which rule). It is one synchronous function: no
+   task, future, lock or database access for a request.
+4. What was admitted in a loop tick is written to the ``audit`` journal with one call, and only then
+   do the request heads go to their tunnels (``corridor.Corridor.commit``). A request whose row
+   could not be written gets 503 and reaches no cluster.
+5. ``tunnel.session`` is one HTTP/2 connection that an agent dialled and on which central opens the
+   streams. Bodies pass frame by frame, never as a whole; each hop gives window back only for
+   bytes that it has handed on, so a slow reader stalls itself and nobody else.
+6. Answers are decoded, checked and composed anew (``response_headers``) before they touch a
+   client's connection. An upgrade is spliced only after the API server's 101 with the protocol that
+   was asked for.
+7. Streams that stay open are looked at again when their token ends or the policy changes
+   (``long_running``).
+
+Beside the corridor stands the management API (``api``), an aiohttp application on a private Unix
+socket: one more upstream of the same listener (``management``).
+
+Trust boundaries. A client is trusted with nothing but its signed token; what two parsers could read
+differently is refused. A cluster and its agent are not trusted with a client's connection, nor
+with another cluster: an agent is whoever its certificate's URI names, whatever it says. The
+agent in turn trusts central to say who asks, and checks even that: it never impersonates
+``system:*`` and forwards no request without an identity. The bearer token of a person ends here.
+
+What fails, and how:
+
+=============================  ======================================================
+a door raises anything         the request is refused; an exception is never a yes
+the journal cannot be written  503, nothing is sent
+the policy is too old          503 (the database could not be read for a lease)
+no agent is connected          503 with Retry-After; never another cluster
+the agent or cluster is lost   before the answer 502, within it the stream is reset:
+                               what was cut short never looks complete
+a peer breaks HTTP/2           its connection ends, nobody else's
+a reader stops reading         its own stream waits; after a minute its connection ends
+central is stopped             GOAWAY; open requests get ten seconds
+=============================  ======================================================
+"""
