@@ -7,8 +7,8 @@ from typing import Final
 from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.compile import CompiledRule, RuleIndex
 
-_MANY_SETS: Final = 64
-"""So many rule sets are merged into one: asking one index beats asking each of many."""
+_MANY_INDEXES: Final = 64
+"""More indexes than this are merged into one, which takes milliseconds, once."""
 
 _HINT_RULES: Final = 256
 """Rules looked at for a hint in a refusal."""
@@ -50,13 +50,11 @@ class Access:
     __slots__ = ("_allows", "_denies", "number", "roles", "sets")
 
     def __init__(self, number: int, roles: tuple[str, ...], sets: tuple[RuleSet, ...]) -> None:
-        if len(sets) > _MANY_SETS:
-            sets = (RuleSet(chain.from_iterable(one.rules for one in sets)),)
         self.number = number
         self.roles = roles
         self.sets = sets
-        self._allows = tuple(one.allow for one in sets if one.allow.rules)
-        self._denies = tuple(one.deny for one in sets if one.deny.rules)
+        self._allows = _few(one.allow for one in sets if one.allow.rules)
+        self._denies = _few(one.deny for one in sets if one.deny.rules)
 
     @property
     def any_grant(self) -> bool:
@@ -101,6 +99,11 @@ class Access:
             return "the user has no roles"
         more = f" and {len(self.roles) - 10} more" if len(self.roles) > 10 else ""
         return f"roles: {', '.join(self.roles[:10])}{more}"
+
+
+def _few(indexes: Iterable[RuleIndex]) -> tuple[RuleIndex, ...]:
+    indexes = tuple(indexes)
+    return (RuleIndex.merge(indexes),) if len(indexes) > _MANY_INDEXES else indexes
 
 
 def _candidates(index: RuleIndex, wanted: Attributes) -> Iterable[CompiledRule]:
