@@ -58,7 +58,7 @@ async def request_as_agent(
                 method,
                 url,
                 data=body or None,
-                headers=_headers(credentials),
+                headers=_headers(credentials, body),
                 ssl=credentials.tls_context(http2=False),
                 server_hostname=credentials.tls_server_name,
                 allow_redirects=False,
@@ -73,12 +73,10 @@ async def request_as_agent(
         raise ApiServerUnreachable(sentence) from error
 
 
-def _headers(credentials: ApiServerCredentials) -> dict[str, str]:
-    headers = {
-        "Accept": "application/json",
-        "Content-Type": "application/merge-patch+json",
-        "User-Agent": "mk8s-agent",
-    }
+def _headers(credentials: ApiServerCredentials, body: bytes) -> dict[str, str]:
+    headers = {"Accept": "application/json", "User-Agent": "mk8s-agent"}
+    if body:  # kube-apiserver 1.20 answers 406 to a GET that has a content type
+        headers["Content-Type"] = "application/merge-patch+json"
     authorization = credentials.authorization()
     if authorization:
         headers["Authorization"] = authorization.decode()
