@@ -35,13 +35,13 @@ What it refuses, whatever central says
       unverified way, also not for a while.
 
 What is secret here, and where it is
-    ========================  ================================================  ===============
-    join token                AGENT_TOKEN; works once, for 15 minutes           never stored
-    key of the tunnel         made here, never sent; new with each certificate  Secret or 0600 file
-    certificate of the tunnel lives for 24 hours, renewed after 16              the same
-    ServiceAccount token      read from its file again when it changes          in memory
-    users' tokens of mk8s     never reach the agent; central keeps them
-    ========================  ================================================  ===============
+    ======================  ================================================  ===================
+    join token              AGENT_TOKEN; works once, for 15 minutes           never stored
+    the tunnel's key        made here, never sent; new with each certificate  Secret or 0600 file
+    its certificate         lives for 24 hours, renewed after 16              the same
+    ServiceAccount token    read from its file again when it changes          in memory
+    users' tokens of mk8s   never reach the agent; central keeps them
+    ======================  ================================================  ===================
 
 When something breaks
     =================================  ==========================================================

@@ -58,6 +58,8 @@ class ApiServerForTests:
 
     async def _answer(self, request: web.Request) -> web.Response:
         path = request.path.removeprefix("/prefix")
+        if request.method == "GET" and "Content-Type" in request.headers:
+            return web.Response(status=406)  # as kube-apiserver 1.20 does
         if path == "/version":
             if isinstance(self.version, bytes):
                 return web.Response(body=self.version)
