@@ -1,8 +1,8 @@
 """The certificates that central shows to clients and agents, made or renewed when needed.
 
-Called by ``init`` and by ``app`` at the start; a long-running central calls it again to renew. Certificates of our own server CA
-are kept in ``data_dir/tls``, each replica its own; the operator's certificate, when configured,
-is only read and checked.
+Called by ``init`` and by ``app`` at the start; a central that runs for months has to call it again.
+Certificates of our own server CA are kept in ``data_dir/tls``, each replica its own; the
+operator's certificate, when configured, is only read and checked.
 """
 
 import asyncio
