@@ -32,9 +32,10 @@ from mk8s_proxy.authn.signing_keys import SigningKeys, usable_keys
 from mk8s_proxy.ca import Authorities, load_authorities
 from mk8s_proxy.connections.http1 import ClientHttp1
 from mk8s_proxy.connections.http2 import ClientHttp2, Doorway
-from mk8s_proxy.corridor import Corridor, new_entry
+from mk8s_proxy.corridor import Corridor
 from mk8s_proxy.db import keys as key_store
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.exchange import new_entry
 from mk8s_proxy.health import create_health
 from mk8s_proxy.listener.server import Contexts, Listener, Makers
 from mk8s_proxy.management import Management

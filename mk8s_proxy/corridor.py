@@ -11,24 +11,20 @@ A door that raises refuses; an unexpected exception is a refusal too.
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-import orjson
-
-from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.audit.event import AuditEntry
-from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.authn.access_token import LEEWAY, TokenAuthenticator
 from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
-from mk8s_proxy.authz.messages import forbidden_message
+from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.exchange import Exchange, describe
 from mk8s_proxy.header_refusal import HeaderRefusal, no_credential
 from mk8s_proxy.long_running import LongRunning
+from mk8s_proxy.request_block import request_block
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.request_target import RequestTarget, TargetRefusal, parse_target
@@ -44,23 +40,13 @@ from mk8s_proxy.status import (
 )
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelSession
+from mk8s_proxy.upgrades import may_upgrade
 
 log = logging.getLogger(__name__)
 
 _PARSED: Final = 8192
 _PARSED_BYTES: Final = 512
 _DECISIONS: Final = 4096
-_UPGRADABLE: Final = frozenset(
-    {
-        ("pods", "exec"),
-        ("pods", "attach"),
-        ("pods", "portforward"),
-        ("pods", "proxy"),
-        ("services", "proxy"),
-        ("nodes", "proxy"),
-    }
-)
-_SCHEME: Final = b"\x87"  # :scheme https, from HPACK's static table
 
 
 class Policies(Protocol):
@@ -313,76 +299,3 @@ class Corridor:
         entry.duration = time.time() - entry.received
         self._journal.outcome(entry)
         self._ticks.schedule()
-
-
-def new_entry(head: RequestHead, source_ip: str, received: float) -> AuditEntry:
-    """The audit entry of a request whose head has just been read."""
-    return AuditEntry(
-        new_audit_id(),
-        received,
-        method=head.method.decode("ascii", "replace"),
-        request_uri=head.target.decode("ascii", "replace"),
-        source_ip=source_ip,
-        user_agent=head.user_agent.decode("utf-8", "replace"),
-        client_audit_id=head.client_audit_id.decode("ascii", "replace"),
-    )
-
-
-def describe(entry: AuditEntry, info: RequestInfo) -> None:
-    """Copies what a request asks for into its audit entry."""
-    entry.verb = info.verb
-    entry.api_group = info.api_group
-    entry.api_version = info.api_version
-    entry.namespace = info.namespace
-    entry.resource = info.resource
-    entry.subresource = info.subresource
-    entry.name = info.name
-
-
-def may_upgrade(protocol: bytes, info: RequestInfo) -> bool:
-    """Whether a route may leave HTTP: the streaming subresources, and watches over WebSocket."""
-    if not info.is_resource_request:
-        return False
-    if info.api_group:  # an aggregated API's own streams, such as a virtual machine's console
-        return bool(info.subresource) or (info.verb == "watch" and protocol == b"websocket")
-    if (info.resource, info.subresource) in _UPGRADABLE:
-        return True
-    return info.verb == "watch" and protocol == b"websocket"
-
-
-def refusal_details(attributes: Attributes) -> dict[str, Any] | None:
-    """The details that kube-apiserver puts into a Forbidden."""
-    if not attributes.is_resource_request:
-        return None
-    details = {
-        "name": attributes.name,
-        "group": attributes.api_group,
-        "kind": attributes.resource,
-    }
-    return {key: value for key, value in details.items() if value}
-
-
-def request_block(exchange: Exchange, identity: Identity, target: RequestTarget) -> bytes:
-    """The stateless header block of a request for the tunnel.
-
-    Identity travels in one field that is encoded once for each token; the bearer token itself
-    never leaves central.
-    """
-    head = exchange.head
-    field = hpack_codec.field
-    if not identity.wire:
-        who = {"user": identity.user, "uid": identity.uid, "groups": list(identity.groups)}
-        identity.wire = hpack_codec.literal(headers.IDENTITY, orjson.dumps(who))
-    parts = [
-        field(b":method", head.method),
-        _SCHEME,
-        hpack_codec.literal(b":path", target.raw),
-        identity.wire,
-        hpack_codec.literal(headers.AUDIT_ID, exchange.entry.audit_id.encode("ascii")),
-    ]
-    if head.content_length >= 0:
-        parts.append(field(headers.LENGTH, b"%d" % head.content_length))
-    if head.upgrade:
-        parts.append(field(headers.UPGRADE, head.upgrade))
-    parts += [field(name, value) for name, value in head.forwarded]
-    return b"".join(parts)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo
@@ -38,3 +39,27 @@ class Exchange:
     def __repr__(self) -> str:
         entry = self.entry
         return f"<Exchange {entry.method} {entry.request_uri!r} cluster={entry.cluster!r}>"
+
+
+def new_entry(head: RequestHead, source_ip: str, received: float) -> AuditEntry:
+    """The audit entry of a request whose head has just been read."""
+    return AuditEntry(
+        new_audit_id(),
+        received,
+        method=head.method.decode("ascii", "replace"),
+        request_uri=head.target.decode("ascii", "replace"),
+        source_ip=source_ip,
+        user_agent=head.user_agent.decode("utf-8", "replace"),
+        client_audit_id=head.client_audit_id.decode("ascii", "replace"),
+    )
+
+
+def describe(entry: AuditEntry, info: RequestInfo) -> None:
+    """Copies what a request asks for into its audit entry."""
+    entry.verb = info.verb
+    entry.api_group = info.api_group
+    entry.api_version = info.api_version
+    entry.namespace = info.namespace
+    entry.resource = info.resource
+    entry.subresource = info.subresource
+    entry.name = info.name

@@ -32,3 +32,15 @@ def forbidden_message(user: str, cluster: str, attributes: Attributes, decision:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def refusal_details(attributes: Attributes) -> dict[str, str] | None:
+    """The details that kube-apiserver puts into a Forbidden."""
+    if not attributes.is_resource_request:
+        return None
+    details = {
+        "name": attributes.name,
+        "group": attributes.api_group,
+        "kind": attributes.resource,
+    }
+    return {key: value for key, value in details.items() if value}
