@@ -59,7 +59,8 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
         if refusal.code != 401:
             raise
         credentials.delete(profile.central, profile.email)
-        raise NotLoggedIn(profile.central, f"your login has ended ({refusal})") from refusal
+        why = str(refusal).removesuffix(": run mk8s login")
+        raise NotLoggedIn(profile.central, why) from refusal
     keep(profile, grant)
     token_cache.save(profile.central, cluster, grant.access_token)
     return grant.access_token

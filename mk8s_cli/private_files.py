@@ -24,7 +24,10 @@ MAX_BYTES = 1 << 20
 
 def ensure_directory(path: Path) -> None:
     """Make a 0700 directory, or accept one that is ours and that others cannot write to."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        # mkdir(parents=True) would make these with the mode of the umask.
+        ensure_directory(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
     status = path.stat()
     if status.st_uid not in {os.geteuid(), 0} or status.st_mode & OTHERS_WRITE:
         raise UnsafeFile(f"{path} can be changed by other users; run: chmod 700 {path}")

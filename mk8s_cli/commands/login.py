@@ -113,6 +113,7 @@ def _write_contexts(profile: Profile, central: Central) -> None:
     click.echo(f"clusters: {contexts.names(clusters)}")
     if not outcome.contexts:
         click.echo("no cluster is yours yet: ask an administrator for a role")
+        click.echo("administrators add one with: mk8s admin clusters add NAME")
         return
     click.echo(
         f"contexts written to {kubeconfig_files.target_path(kubeconfig_files.listed_paths())}"
