@@ -83,6 +83,7 @@ def test_no_query_asks_for_nothing() -> None:
         (b"timeoutSeconds=1e3&fieldSelector=metadata.name=x",
          ListOptions(False, "", "metadata.name=x")),
         (b"command=a&command=b&&", ListOptions()),
+        (b"watch=0&watch=1", ListOptions()),
     ],
 )  # fmt: skip
 def test_options(query: bytes, options: ListOptions) -> None:
