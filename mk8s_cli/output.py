@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from mk8s_cli.errors import CliError
 from mk8s_cli.terminal import escape
 
 FORMATS = ("table", "json", "yaml", "name")
@@ -57,10 +56,7 @@ def document(form: str, content: object) -> None:
         return
     import yaml
 
-    try:
-        click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=False), nl=False)
-    except yaml.YAMLError as error:
-        raise CliError("central's answer cannot be shown as YAML; use -o json") from error
+    click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=False), nl=False)
 
 
 def table(columns: Row, rows: Sequence[Row]) -> None:

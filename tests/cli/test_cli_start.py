@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from mk8s_cli import command_table, token_cache
+from mk8s_cli import command_table, output, token_cache
 from mk8s_cli.commands.options import complete_cluster
 from mk8s_cli.token_cache import AccessToken
 from tests.cli.conftest import Run
@@ -84,6 +85,40 @@ def test_every_command_has_help_with_an_example(run: Run, words: tuple[str, ...]
     assert result.code == 0
     assert "Example: " in result.out
     assert f"Usage: mk8s {' '.join(words)}" in result.out
+
+
+def test_help_and_version_of_the_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run("--help").out
+    for name, entry in command_table.COMMANDS.items():
+        assert f"\n  {name} " in shown
+        assert entry.help.split()[0] in shown
+    assert run("--version").out.startswith("mk8s ")
+
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", absent)
+    assert run("--version").out == "mk8s (not installed)\n"
+
+
+def test_entry_that_is_no_command_is_a_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = command_table.Entry("config", "load", "No command.")
+    monkeypatch.setitem(command_table.COMMANDS, "strange", entry)
+    with pytest.raises(TypeError, match="no click command"):
+        run("strange")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_port_that_cannot_be_is_one_line(run: Run, port: str) -> None:
+    assert "no valid port" in run("login", f"https://central.example:{port}").line
+
+
+def test_surrogates_and_odd_scalars_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("json", "yaml"):
+        output.document(form, {"a": "\ud800", "b": 1e400, "c": None})
+        shown = capsys.readouterr().out
+        assert shown.isascii()
+        assert "ud800" in shown.lower()
 
 
 def test_missing_extra_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """What a person sees and types, on a real pseudo-terminal where it matters."""
 
+import io
 import os
 import pty
 import select
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -102,6 +104,40 @@ def test_progress_is_shown_on_a_terminal_after_a_while(after: int, shown: bool) 
     assert code == 0, seen
     assert (b"asking central ..." in seen) is shown
     assert (b"\x1b[2K" in seen) is shown
+
+
+class Screen(io.StringIO):
+    """A terminal that says when something was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = threading.Event()
+
+    def isatty(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self.written.set()
+
+
+def test_progress_is_wiped_when_the_answer_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress, "AFTER_SECONDS", 0.0)
+    with progress.waiting("asking central"):
+        assert screen.written.wait(10)
+        assert screen.getvalue() == "asking central ..."
+    assert screen.getvalue().endswith("\r\x1b[2K")
+
+
+def test_questions_and_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "is_interactive", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Yes\nno\n\n name \n"))
+    assert [terminal.confirm("sure?") for _ in range(3)] == [True, False, False]
+    assert terminal.ask("who") == "name"
+    assert capsys.readouterr().err.endswith("who: ")
 
 
 def test_progress_is_silent_in_scripts(capsys: pytest.CaptureFixture[str]) -> None:

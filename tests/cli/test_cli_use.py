@@ -222,6 +222,11 @@ def test_clusters_list_in_every_form(run: Run, central: FakeCentral) -> None:
     assert yaml.safe_load(run("clusters", "list", "-o", "yaml").out) == listed
 
 
+def test_labels_of_another_shape_show_nothing(run: Run, central: FakeCentral) -> None:
+    central.clusters = [cluster("prod", labels=["a"], verbs=None, last_seen=7)]
+    assert run("clusters", "list").out.splitlines()[1].split()[-3:] == ["-", "-", "-"]
+
+
 def test_no_cluster_is_said(run: Run, central: FakeCentral) -> None:
     central.clusters = []
     assert "ask an administrator" in run("clusters", "list").line
