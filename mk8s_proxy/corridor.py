@@ -29,6 +29,7 @@ from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.request_target import RequestTarget, TargetRefusal, parse_target
 from mk8s_proxy.route import Route, Router
+from mk8s_proxy.stages import make_stage
 from mk8s_proxy.status import (
     StatusError,
     forbidden,
@@ -171,6 +172,7 @@ class Corridor:
         entry = exchange.entry
         attributes, decision = self._decide(exchange, identity, info)
         entry.reason = decision.reason
+        exchange.decision = decision
         if decision.allowed:
             entry.decision = "allow"
             return
@@ -212,7 +214,11 @@ class Corridor:
             )
         stream = session.stage()
         stream.end_queued = exchange.front.remote_closed
-        join(exchange.front, stream)
+        stage = make_stage(exchange, self._policies.current, self.refuse)
+        if stage is None:
+            join(exchange.front, stream)
+        else:
+            stage.insert(stream)
         self._journal.intent(exchange.entry)
         block = request_block(exchange, identity, target)
         self._staged.append((exchange, session, stream, block))

@@ -9,6 +9,7 @@ from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.authn.identity import Identity
+from mk8s_proxy.authz.attributes import Decision
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo
 
@@ -23,7 +24,7 @@ class Front(Protocol):
 class Exchange:
     """What is known of one request. `front` is its stream on the client's connection."""
 
-    __slots__ = ("entry", "front", "head", "identity", "info", "prefix", "settled")
+    __slots__ = ("decision", "entry", "front", "head", "identity", "info", "prefix", "settled")
 
     def __init__(self, front: Stream, head: RequestHead, entry: AuditEntry) -> None:
         self.front = front
@@ -31,6 +32,7 @@ class Exchange:
         self.entry = entry
         self.info: RequestInfo | None = None
         self.identity: Identity | None = None
+        self.decision: Decision | None = None
         self.prefix = b""
         """What path addressing put before the Kubernetes path, such as /k8s/prod."""
         self.settled = False
