@@ -2,12 +2,15 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from mk8s_agent.settings import Settings as AgentSettings
+from mk8s_cli import command_table
 from mk8s_proxy.settings import Settings
 from mk8s_proxy.settings_file import environment_variables
 
@@ -58,6 +61,39 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 @pytest.mark.parametrize("name", [entry.name for entry in dataclasses.fields(AgentSettings)])
 def test_every_setting_of_the_agent_is_documented(name: str) -> None:
     assert f"`MK8S_AGENT_{name.upper()}`" in row_of(name, "### Agent")
+
+
+def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command of the CLI with its whole name."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+CLI = dict(commands(command_table.mk8s, "mk8s"))
+
+
+def cli_row_of(name: str) -> str:
+    """The README's row for one command; `admin` commands of one group share theirs."""
+    group, _, last = name.rpartition(" ")
+    for line in README.splitlines():
+        words = line.split("|")[1] if line.startswith("| `mk8s ") else ""
+        own = re.search(rf"`{re.escape(name)}[ `]", words)
+        if own or (f"`{group} " in words and f"`{last}`" in words):
+            return line
+    raise AssertionError(f"{name} is not in the README's table")
+
+
+@pytest.mark.parametrize("name", sorted(CLI))
+def test_every_command_of_the_cli_is_documented_with_its_options(name: str) -> None:
+    row = cli_row_of(name)
+    for parameter in CLI[name].params:
+        if isinstance(parameter, click.Option):
+            assert any(f"`{word}" in row for word in parameter.opts), parameter.opts
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.kubectl import Kubectl
-from tests.support.world import Person, World
+from tests.support.world import World
 
 pytestmark = pytest.mark.kube
 
@@ -17,10 +17,10 @@ def test_agents_and_logins_survive_a_restart_of_central(world: World, kubectl: K
     assert "web" in kubectl("-n", "shop", "get", "pods").stdout
 
 
-def test_an_agent_that_stops_leaves_and_comes_back(
-    world: World, kubectl: Kubectl, developer: Person
-) -> None:
-    assert world.agents["staging"].stop() == 0
-    world.restart_agent("staging")
-    namespaces = kubectl("--context", developer.contexts["staging"], "get", "namespaces").stdout
-    assert "kube-system" in namespaces
+def test_an_agent_drains_at_once_when_nothing_is_open(world: World, kubectl: Kubectl) -> None:
+    """An ended exec must leave no stream: the agent would wait for it, and places would run out."""
+    kubectl("-n", "shop", "exec", "web", "--", "true")
+    kubectl("-n", "shop", "get", "pods")
+    assert world.agents["prod"].stop() == 0
+    world.restart_agent("prod")
+    assert "web" in kubectl("-n", "shop", "get", "pods").stdout
