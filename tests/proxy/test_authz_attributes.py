@@ -5,7 +5,7 @@ from hypothesis import given
 from request_lines import CASES, request_lines
 
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
-from mk8s_proxy.authz.messages import forbidden_message
+from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.scopes import Scope, scope_of
 from mk8s_proxy.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.request_target import TargetRefusal, parse_target
@@ -155,6 +155,18 @@ DENIED = Decision(reason="no role allows it (roles: viewer)")
 )  # fmt: skip
 def test_message_in_kubernetes_wording(attributes: Attributes, message: str) -> None:
     assert forbidden_message("dev@example.com", "prod", attributes, DENIED) == message
+
+
+@pytest.mark.parametrize(
+    ("attributes", "details"),
+    [
+        (Attributes("get", "", "pods", "log", "shop", "web"), {"name": "web", "kind": "pods"}),
+        (Attributes("list", "apps", "deployments"), {"group": "apps", "kind": "deployments"}),
+        (Attributes("get", path="/metrics", is_resource_request=False), None),
+    ],
+)
+def test_details_of_a_refusal(attributes: Attributes, details: dict[str, str] | None) -> None:
+    assert refusal_details(attributes) == details
 
 
 def test_a_name_cannot_break_the_line_of_a_message() -> None:

@@ -87,7 +87,7 @@ def check(source: PolicySource, snapshot: PolicySnapshot, cluster: str, wanted: 
     return allowed
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(some(some(rules(), min_size=1, max_size=4), max_size=3), some(questions, min_size=1))
 def test_small_policies(roles: list[list[RuleSpec]], wanted: list[Attributes]) -> None:
     names = tuple(f"r{number}" for number in range(len(roles)))

@@ -24,7 +24,7 @@ FIELD_PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=1500)
+@settings(max_examples=15 * settings().max_examples)
 @given(st.lists(LABEL_PIECES, max_size=10).map("".join))
 @example("a in (,,)")
 @example("a in (,,,)")
@@ -40,7 +40,7 @@ def test_a_label_selector_with_nul_never_parses() -> None:
     assert not is_label_selector("a \x00 anything")
 
 
-@settings(max_examples=1500)
+@settings(max_examples=15 * settings().max_examples)
 @given(st.lists(FIELD_PIECES, max_size=8).map(b"".join))
 def test_the_name_is_the_one_that_the_go_parser_finds(selector: bytes) -> None:
     expected = b""

@@ -53,7 +53,7 @@ def test_the_reference_reads_the_table_as_kubernetes_does(case) -> None:
     assert described(reading) == case["kubernetes"]
 
 
-@settings(max_examples=1500)
+@settings(max_examples=15 * settings().max_examples)
 @given(request_lines())
 def test_whatever_is_forwarded_kubernetes_reads_as_we_do(line: tuple[bytes, bytes]) -> None:
     method, raw = line
