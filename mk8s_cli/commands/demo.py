@@ -261,15 +261,18 @@ class Demo:
 
 
 def _show(line: bytes) -> None:
-    """One ended request in one line; what is not a row is left out."""
+    """One ended request in one line; discovery, and what is not a row, is left out."""
     try:
         row: Any = json.loads(line)
-        if row["stage"] != "ResponseComplete":
+        code, target = row["responseStatus"]["code"], row.get("objectRef", {})
+        refused = row["annotations"].get("authorization.k8s.io/decision") == "forbid"
+        if row["stage"] != "ResponseComplete" or not (target.get("resource") or refused):
             return
-        what, code = row.get("requestURI", ""), row.get("responseStatus", {}).get("code", "")
-        user = row.get("user", {}).get("username", "")
-        refused = row.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
-        verdict = "  refused" if refused else ""
-        click.echo(escape(f"  {row['verb']:<8} {what}  {code}{verdict}  {user}"))
+        names = (target.get(key, "") for key in ("resource", "subresource"))
+        what = "/".join(filter(None, names)) or row["requestURI"]
+        where = "/".join(filter(None, (target.get("namespace", ""), target.get("name", ""))))
+        said = f"{row['verb']} {what} {where}".rstrip()
+        who = row.get("user", {}).get("username", "")
+        click.echo(escape(f"  {who}  {said}  {code}{' refused' if refused else ''}"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return
