@@ -113,6 +113,10 @@ class AgentTunnel(Http2Server):
         else:
             answer(stream, 502, "the API server closed the connection before it answered")
 
+    def on_ready(self) -> None:
+        """The peer is there: see how far away."""
+        self.ping()
+
     def on_lost(self) -> None:
         """The tunnel is gone."""
         self._on_closed(self.close_reason or "central closed the connection")

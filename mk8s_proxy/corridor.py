@@ -210,7 +210,7 @@ class Corridor:
         session = self._tunnels.pick(exchange.entry.cluster)
         if session is None:
             raise service_unavailable(
-                f'no agent of cluster "{exchange.entry.cluster}" is connected', retry_after=2
+                f'no agent of cluster "{exchange.entry.cluster}" is connected', retry_after=1
             )
         stream = session.stage()
         stream.end_queued = exchange.front.remote_closed

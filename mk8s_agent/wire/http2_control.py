@@ -5,6 +5,8 @@ frames and passes bodies on.
 """
 
 import logging
+import struct
+import time
 
 from mk8s_agent.wire.frames import (
     ACK,
@@ -36,8 +38,6 @@ _PEER_MAX_FRAME = 256 * 1024
 _STRAYS = 4096
 """Streams reset by this end that are remembered, since the peer may not know yet."""
 
-_PING_PAYLOAD = b"mk8sping"
-
 
 class ConnectionControl(Outbound):
     """Control frames, budgets against floods, and how streams and the connection end."""
@@ -55,6 +55,8 @@ class ConnectionControl(Outbound):
         self._next_stream = 1
         self._reset_here: dict[int, None] = {}
         self._reset_budget = limits.resets
+        self._ping_sent = 0.0
+        self._ping_payload = b""
         self._seconds = 0.0
         self._heard = False
         self._silent_seconds = 0.0
@@ -128,9 +130,16 @@ class ConnectionControl(Outbound):
         if len(payload) != 8:
             raise RemoteProtocolError(ErrorCode.FRAME_SIZE_ERROR, "PING length")
         if flags & ACK:
+            self._on_pong(payload)
             return
         self._spend()
         self._put(frame(PING, ACK, 0, payload))
+
+    def _on_pong(self, payload: bytes) -> None:
+        """Measures the round trip; an answer to a PING that was never sent says nothing."""
+        if payload == self._ping_payload:
+            self._ping_payload = b""
+            self.round_trip = time.monotonic() - self._ping_sent
 
     def _on_goaway(self, stream_id: int, _flags: int, payload: bytes) -> None:
         if stream_id:
@@ -276,6 +285,8 @@ class ConnectionControl(Outbound):
         self._seconds += elapsed
         if self._seconds >= BUDGET_SECONDS:
             self._seconds = 0.0
+            if self.limits.widest_window:
+                self.ping()
             self._reset_budget = self.limits.resets
             self._control_budget = max(self._control_budget, self.limits.control_frames)
         self._silent_seconds = 0.0 if self._heard else self._silent_seconds + elapsed
@@ -294,8 +305,10 @@ class ConnectionControl(Outbound):
             self.connection_lost()
 
     def ping(self) -> None:
-        """Asks the peer for a sign of life."""
-        self._put(frame(PING, 0, 0, _PING_PAYLOAD))
+        """Asks the peer for a sign of life, and measures how far away it is."""
+        self._ping_sent = time.monotonic()
+        self._ping_payload = struct.pack(">d", self._ping_sent)
+        self._put(frame(PING, 0, 0, self._ping_payload))
 
     # -- hooks of the roles
 

@@ -20,6 +20,9 @@ QUANTUM: Final = 64 * KIB
 SMALL: Final = 16 * KIB
 """A first write of at most this size goes before streams that are already sending in bulk."""
 
+FAR_SECONDS: Final = 0.002
+"""A shorter round trip needs no wider windows, and they would delay small answers."""
+
 BUDGET_SECONDS: Final = 10.0
 """How often the budgets below are refilled."""
 
@@ -30,6 +33,9 @@ class Limits:
 
     stream_window: int = 256 * KIB
     """Bytes a peer may send on a stream before they were handed on (RFC 9113, 5.2)."""
+
+    widest_window: int = 0
+    """A stream's window may grow to this over a long distance; 0 leaves it as it is."""
 
     connection_window: int = 32 * MIB
     """Bytes a peer may send on all streams; given back on receipt, so it never stalls a stream."""
@@ -66,7 +72,9 @@ class Limits:
 FRONT: Final = Limits(table_size=4096, connection_window=4 * MIB, max_frame=16 * KIB)
 """Towards kubectl and the like."""
 
-TUNNEL: Final = Limits(max_streams=20_000, resets=1 << 30, control_frames=100_000)
+TUNNEL: Final = Limits(
+    widest_window=16 * MIB, max_streams=20_000, resets=1 << 30, control_frames=100_000
+)
 """Between central and an agent: resets of many users' watches are ordinary here."""
 
 API_SERVER: Final = Limits(

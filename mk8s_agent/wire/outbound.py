@@ -5,6 +5,7 @@ as the slices in which it arrived, behind new nine-byte headers, and neighbours 
 grow into one frame.
 """
 
+import time
 from collections import deque
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from mk8s_agent.wire.frames import (
     frame_header,
     window_update,
 )
-from mk8s_agent.wire.limits import HIGH_WATER, QUANTUM, SMALL, BufferBudget, Limits
+from mk8s_agent.wire.limits import FAR_SECONDS, HIGH_WATER, QUANTUM, SMALL, BufferBudget, Limits
 from mk8s_agent.wire.stream import STAGED, Bytes, Stream
 from mk8s_agent.wire.ticks import Ticks
 
@@ -54,6 +55,8 @@ class Outbound:
         self.limits = limits
         self.streams: dict[int, Stream] = {}
         self.closed = False
+        self.round_trip = 0.0
+        """Seconds to the peer and back, by PING; 0 while unknown."""
         self._ticks = ticks
         self._buffers = buffers
         self._out: list[Bytes] = []
@@ -272,10 +275,26 @@ class Outbound:
     def grant(self, stream: Stream, size: int) -> None:
         """Gives window back on `stream` in large steps (see `Leg.grant`)."""
         stream.credit += size
-        if stream.credit >= self.limits.stream_window >> 1 and not stream.remote_closed:
-            self._put(window_update(stream.stream_id, stream.credit))
-            stream.receive_window += stream.credit
+        if stream.credit >= stream.window >> 1 and not stream.remote_closed:
+            increment = stream.credit
+            if self.round_trip > FAR_SECONDS:
+                increment += self._wider(stream)
+            self._put(window_update(stream.stream_id, increment))
+            stream.receive_window += increment
             stream.credit = 0
+
+    def _wider(self, stream: Stream) -> int:
+        """How much wider the window gets: half of it was used up within two round trips, so it,
+        and not the sender or the next hop, is what limits the stream."""
+        now = time.monotonic()
+        limited = now - stream.granted_at < 2 * self.round_trip
+        stream.granted_at = now
+        wider = min(2 * stream.window, self.limits.widest_window)
+        if not limited or wider <= stream.window:
+            return 0
+        extra = wider - stream.window
+        stream.window = wider
+        return extra
 
     # -- the receiving half implements these
 

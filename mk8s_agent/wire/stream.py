@@ -43,6 +43,7 @@ class Stream:
         "credit",
         "end_queued",
         "exchange",
+        "granted_at",
         "head_passed",
         "length_left",
         "local_closed",
@@ -56,6 +57,7 @@ class Stream:
         "sent",
         "stream_id",
         "waiting",
+        "window",
     )
 
     def __init__(
@@ -65,6 +67,9 @@ class Stream:
         self.stream_id = stream_id
         self.send_window = send_window
         self.receive_window = receive_window
+        self.window = receive_window
+        """What the sender may have on its way at most; grows with the distance (`Outbound`)."""
+        self.granted_at = 0.0
         self.peer: Stream | None = None
         self.exchange: Any = None
         """What the owner of the corridor keeps about the request; the wire never looks at it."""

@@ -132,6 +132,10 @@ class TunnelSession(Http2Client):
 
     # -- life
 
+    def on_ready(self) -> None:
+        """The peer is there: see how far away."""
+        self.ping()
+
     def second(self, elapsed: float) -> None:
         """Once a second: notices an agent that is gone without a word."""
         super().second(elapsed)
