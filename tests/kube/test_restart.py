@@ -10,9 +10,11 @@ pytestmark = pytest.mark.kube
 
 def test_agents_and_logins_survive_a_restart_of_central(world: World, kubectl: Kubectl) -> None:
     assert world.central.stop() == 0
-    refused = kubectl("-n", "shop", "get", "pods", code=1).stderr
+    try:
+        refused = kubectl("-n", "shop", "get", "pods", code=1).stderr
+    finally:
+        world.start_central()
     assert "refused" in refused
-    world.start_central()
     world.wait_until_connected("prod")
     assert "web" in kubectl("-n", "shop", "get", "pods").stdout
 
