@@ -45,7 +45,7 @@ from mk8s_proxy.settings import Settings, parse_address
 from mk8s_proxy.snapshots import PolicyFeed
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
 from mk8s_proxy.tunnel.registry import TunnelRegistry
-from mk8s_proxy.tunnel.session import TunnelSession
+from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +222,7 @@ class Central:
             self.ticks,
             self._buffers,
             cluster_id=cluster_id,
-            refuse=self.corridor.refuse,
-            on_closed=self._tunnel_closed,
+            events=TunnelEvents(self.corridor.refuse, self._tunnel_draining, self._tunnel_closed),
         )
         session.conversation = TunnelControl(
             session,
@@ -240,6 +239,9 @@ class Central:
             self.settings.agent.certificate_seconds,
             self.tunnels,
         )
+
+    def _tunnel_draining(self, session: TunnelSession) -> None:
+        self.corridor.long_running.drain("the agent drains", session)
 
     def _tunnel_closed(self, session: TunnelSession) -> None:
         self.tunnels.remove(session)
@@ -278,6 +280,7 @@ class Central:
         """Drains: no new requests, open ones may end within `grace` seconds, then all is closed."""
         if hasattr(self, "listener"):
             self.listener.drain()
+            self.corridor.long_running.drain("central stops")
             await self._wait_for_requests(grace)
             self.listener.abort()
         for task in self._tasks:

@@ -214,6 +214,7 @@ class Corridor:
             )
         stream = session.stage()
         stream.end_queued = exchange.front.remote_closed
+        exchange.back = stream
         stage = make_stage(exchange, self._policies.current, self.refuse)
         if stage is None:
             join(exchange.front, stream)

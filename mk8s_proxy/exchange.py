@@ -24,7 +24,17 @@ class Front(Protocol):
 class Exchange:
     """What is known of one request. `front` is its stream on the client's connection."""
 
-    __slots__ = ("decision", "entry", "front", "head", "identity", "info", "prefix", "settled")
+    __slots__ = (
+        "back",
+        "decision",
+        "entry",
+        "front",
+        "head",
+        "identity",
+        "info",
+        "prefix",
+        "settled",
+    )
 
     def __init__(self, front: Stream, head: RequestHead, entry: AuditEntry) -> None:
         self.front = front
@@ -33,6 +43,8 @@ class Exchange:
         self.info: RequestInfo | None = None
         self.identity: Identity | None = None
         self.decision: Decision | None = None
+        self.back: Stream | None = None
+        """Its stream on the tunnel, once staged."""
         self.prefix = b""
         """What path addressing put before the Kubernetes path, such as /k8s/prod."""
         self.settled = False

@@ -69,13 +69,31 @@ class LongRunning:
         for exchange in list(self._open):
             self._check(exchange)
 
+    def drain(self, reason: str, tunnel: object = None) -> None:
+        """Ends watches and logs between two events, where their clients resume elsewhere.
+
+        Args:
+            reason: for the log.
+            tunnel: only the exchanges of this tunnel; None means all. Upgraded streams cannot be
+                resumed, so they go on until their connection ends.
+        """
+        for exchange in list(self._open):
+            back = exchange.back
+            concerned = tunnel is None or (back is not None and back.connection is tunnel)
+            if concerned and not exchange.head.upgrade:
+                self._begin_to_end(exchange, reason)
+
     def _check(self, exchange: Exchange) -> None:
         reason = self._recheck(exchange)
-        if not reason or exchange in self._ending:
+        if reason:
+            exchange.entry.refusal = "ENDED"
+            exchange.entry.reason = reason
+            self._begin_to_end(exchange, reason)
+
+    def _begin_to_end(self, exchange: Exchange, reason: str) -> None:
+        if exchange in self._ending:
             return
         log.info("stream.ended", extra={"audit_id": exchange.entry.audit_id, "reason": reason})
-        exchange.entry.refusal = "ENDED"
-        exchange.entry.reason = reason
         self._ending[exchange] = (-1, 0)
         self._try_to_end(exchange, -1, 0)
 

@@ -7,6 +7,7 @@ requests, perhaps of other clusters.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mk8s_agent.wire import headers, hpack_codec
@@ -29,8 +30,17 @@ _SILENT_SECONDS = 10.0
 _LOST_SECONDS = 25.0
 """After so long without one the tunnel is taken for dead (Go's clients: 30 + 15 s)."""
 
-Refuse = Callable[[Any, StatusError], None]
-"""Answers an exchange with a Status; the corridor's."""
+
+@dataclass(frozen=True, slots=True)
+class TunnelEvents:
+    """What a tunnel tells the rest of central."""
+
+    refuse: Callable[[Any, StatusError], None]
+    """Answers an exchange with a Status; the corridor's."""
+    draining: Callable[["TunnelSession"], None]
+    """The agent takes no new streams: what can move to another tunnel should."""
+    closed: Callable[["TunnelSession"], None]
+    """Called once when the tunnel is gone."""
 
 
 class Conversation(Protocol):
@@ -45,8 +55,7 @@ class TunnelSession(Http2Client):
 
     Args:
         cluster_id: from the verified certificate.
-        refuse: the corridor's way to answer with a Status.
-        on_closed: called once when the tunnel is gone.
+        events: what to call when something happens to it.
     """
 
     def __init__(
@@ -56,8 +65,7 @@ class TunnelSession(Http2Client):
         buffers: BufferBudget,
         *,
         cluster_id: str,
-        refuse: Refuse,
-        on_closed: Callable[["TunnelSession"], None],
+        events: "TunnelEvents",
     ) -> None:
         super().__init__(transport, ticks, TUNNEL, buffers)
         self.cluster_id = cluster_id
@@ -67,8 +75,7 @@ class TunnelSession(Http2Client):
         self.conversation: Conversation | None = None
         """What answers on the control stream."""
         self.control = self._open_control()
-        self._refuse = refuse
-        self._on_closed = on_closed
+        self._events = events
 
     def __repr__(self) -> str:
         state = "CLOSED" if self.closed else "DRAINING" if self.draining else "OPEN"
@@ -128,7 +135,7 @@ class TunnelSession(Http2Client):
         front = part(stream)
         super().reset(stream, ErrorCode.CANCEL)
         if front is not None:
-            self._refuse(front.exchange, error)
+            self._events.refuse(front.exchange, error)
 
     # -- life
 
@@ -150,6 +157,7 @@ class TunnelSession(Http2Client):
         """The agent drains: it takes no new streams."""
         super().on_goaway(last_stream_id)
         log.info("tunnel.draining", extra={"cluster": self.cluster, "streams": len(self.streams)})
+        self._events.draining(self)
 
     def close_when_idle(self) -> None:
         """A draining tunnel closes when only the control stream is left."""
@@ -159,7 +167,7 @@ class TunnelSession(Http2Client):
 
     def on_lost(self) -> None:
         """The tunnel is gone."""
-        self._on_closed(self)
+        self._events.closed(self)
 
 
 def agent_error(status: int, message: bytes) -> StatusError:
