@@ -37,7 +37,7 @@ from mk8s_proxy.db import keys as key_store
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.exchange import new_entry
 from mk8s_proxy.health import create_health
-from mk8s_proxy.listener.server import Contexts, Listener, Makers
+from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.management import Management
 from mk8s_proxy.route import Router
 from mk8s_proxy.server_identity import ensure_own_certificate, ensure_server_certificate
@@ -161,7 +161,10 @@ class Central:
         }
         host, port = parse_address(self.settings.admin_listen)
         runner = await self._run(create_health(checks))
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise OSError(error.errno, cannot_listen(host, port, error)) from error
 
     async def _run(self, application: web.Application) -> web.AppRunner:
         runner = web.AppRunner(application, access_log=None)

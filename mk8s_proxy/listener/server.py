@@ -5,7 +5,9 @@ neither HTTP nor tunnels.
 """
 
 import asyncio
+import errno
 import logging
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +79,12 @@ class Listener:
             OSError: the address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: ListenerTransport(self), host, port, backlog=1024)
+        try:
+            server = await loop.create_server(
+                lambda: ListenerTransport(self), host, port, backlog=1024
+            )
+        except OSError as error:
+            raise OSError(error.errno, cannot_listen(host, port, error)) from error
         self._servers.append(server)
         bound: int = server.sockets[0].getsockname()[1]
         return bound
@@ -100,6 +107,13 @@ class Listener:
         """Closes what is left."""
         for transport in list(self.transports):
             transport.abort()
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> str:
+    """One line that says what to do about an address that cannot be bound."""
+    if error.errno == errno.EADDRINUSE:
+        return f"{host}:{port} is in use: stop the program there, or set another address"
+    return f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
 
 
 class ListenerTransport(TlsTransport):
