@@ -10,6 +10,7 @@ import importlib.util
 import json
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -233,7 +234,7 @@ class Demo:
         click.echo(f"you are {USER}, may look at all but secrets, and change things in")
         click.echo("namespaces shop and default. In another terminal:\n")
         for name, value in self.login_environment.items():
-            click.echo(f"  export {name}={value}")
+            click.echo(f"  export {name}={shlex.quote(value)}")
         lines = TO_TYPE_ELSEWHERE if self.context else TO_TYPE
         for command, note in lines if shutil.which("kubectl") else lines[-1:]:
             click.echo(f"  {command:<56}{'# ' if note else ''}{note}".rstrip())

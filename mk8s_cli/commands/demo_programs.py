@@ -2,7 +2,8 @@
 
 Called by `mk8s_cli.commands.demo`. The children run in a session of their own, so that Ctrl-C
 reaches only the demo, which ends them in order; on Linux the kernel ends them too if the demo
-itself is killed (prctl(2), PR_SET_PDEATHSIG). Their output goes to files in the demo's directory.
+itself is killed (prctl(2), PR_SET_PDEATHSIG; elsewhere nothing does). Their output goes to
+files in the demo's directory.
 """
 
 import ctypes
@@ -56,15 +57,18 @@ def mk8s_command() -> list[str]:
 
 def run(command: Sequence[str], variables: Mapping[str, str], *, stdin: str = "") -> str:
     """Run a command to its end and return its output; raise `CliError` with its last line."""
-    done = subprocess.run(
-        list(command),
-        env=dict(variables),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=START_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            list(command),
+            env=dict(variables),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CliError(f"{command[-1]} took over {START_SECONDS:.0f} s") from error
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise CliError(said[-1] if said else f"{command[-1]} ended with {done.returncode}")

@@ -96,7 +96,7 @@ async def _errors(
 
 def authenticate(request: web.Request) -> UserInfo:
     """The user of a request; raises 401 without the token and 400 for half an impersonation."""
-    given = request.headers.get("Authorization", "").encode()
+    given = request.headers.get("Authorization", "").encode(errors="replace")
     if not hmac.compare_digest(given, f"Bearer {request.app[TOKEN]}".encode()):
         raise ApiError(401, "Unauthorized")
     headers = request.headers

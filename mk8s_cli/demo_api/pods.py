@@ -47,10 +47,10 @@ async def log(call: Call) -> web.StreamResponse:
         lines = lines[max(0, PAST_LINES - call.number("sinceSeconds")) :]
     if call.request.query.get("tailLines"):
         lines = lines[max(0, len(lines) - call.number("tailLines")) :]
+    text = b"".join(lines)[: call.number("limitBytes") or None]
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})
     await response.prepare(call.request)
-    limit = call.number("limitBytes")
-    await response.write(b"".join(lines)[: limit or None])
+    await response.write(text)
     if not call.flag("follow"):
         return response
     for number in itertools.count(PAST_LINES + 1):

@@ -116,7 +116,8 @@ def _read_token(token: str) -> tuple[int, tuple[str, str]]:
 
 async def watch(call: Call) -> web.StreamResponse:
     """A stream of changes, one JSON document in a line."""
-    form, changes = Form.of(call), _changes(call)
+    form, matches = Form.of(call), test_of(call)
+    changes = _changes(call, matches, call.number("resourceVersion"), call.number("timeoutSeconds"))
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     first = True
     await response.prepare(call.request)
@@ -128,12 +129,12 @@ async def watch(call: Call) -> web.StreamResponse:
     return response
 
 
-async def _changes(call: Call) -> AsyncIterator[tuple[str, Document]]:
+async def _changes(
+    call: Call, matches: Test, version: int, seconds: int
+) -> AsyncIterator[tuple[str, Document]]:
     """Initial objects, then changes until the timeout; an expired version is an ERROR event."""
-    store, matches = call.api.store, test_of(call)
-    clock = asyncio.get_running_loop().time
-    end = clock() + (call.number("timeoutSeconds") or WATCH_SECONDS)
-    version = call.number("resourceVersion")
+    store, clock = call.api.store, asyncio.get_running_loop().time
+    end = clock() + (seconds or WATCH_SECONDS)
     if not version or call.flag("sendInitialEvents"):
         version = store.version
         for item in store.select(call.kind.resource, call.namespace):

@@ -133,6 +133,72 @@ async def test_a_version_older_than_the_history_is_gone(
     assert gone["reason"] == "Expired"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{MAPS}?watch=1&labelSelector=(",
+        f"{MAPS}?watch=1&resourceVersion=x",
+        f"{MAPS}?watch=1&timeoutSeconds=-1",
+        f"{MAPS}?limit=x",
+    ],
+)
+async def test_parameters_that_make_no_sense(demo: Client, path: str) -> None:
+    assert (await demo("GET", path, code=400))["reason"] == "BadRequest"
+
+
+async def test_log_parameters(demo: Client) -> None:
+    pods = (await demo("GET", "/api/v1/namespaces/shop/pods"))["items"]
+    base = f"/api/v1/namespaces/shop/pods/{pods[0]['metadata']['name']}/log"
+    async with demo.session.get(f"{demo.server.url}{base}?sinceSeconds=3&limitBytes=40") as answer:
+        assert len(await answer.read()) == 40
+    await demo("GET", f"{base}?limitBytes=x", code=400)
+    await demo("GET", f"{base}?previous=true", code=400)
+
+
+async def test_pods_are_evicted_and_bound(demo: Client) -> None:
+    path = "/api/v1/namespaces/default/pods"
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
+    two = [{"name": "a", "image": "x"}, {"name": "b"}]
+    await demo("POST", path, pod | {"spec": {"containers": two}}, code=201)
+    refused = await demo("GET", f"{path}/p/log", code=400)
+    assert "choose one of: [a b]" in refused["message"]
+    await demo("POST", f"{path}/p/binding", {"target": {"name": "other-node"}}, code=201)
+    assert (await demo("GET", f"{path}/p"))["spec"]["nodeName"] == "other-node"
+    await demo("POST", f"{path}/p/eviction?dryRun=All", {}, code=201)
+    await demo("POST", f"{path}/p/eviction", {}, code=201)
+    await demo("GET", f"{path}/p", code=404)
+
+
+async def test_an_orphaned_dependent_stays(demo: Client) -> None:
+    path = "/apis/apps/v1/namespaces/shop"
+    (owned,) = (await demo("GET", f"{path}/replicasets"))["items"]
+    await demo("DELETE", f"{path}/deployments/web", {"propagationPolicy": "Orphan"})
+    await demo("GET", f"{path}/replicasets/{owned['metadata']['name']}")
+    scaled = f"{path}/replicasets/{owned['metadata']['name']}/scale"
+    await demo("PUT", scaled, {"spec": {"replicas": "many"}}, code=400)
+    await demo("PUT", scaled, {"spec": {"replicas": 0}})
+    assert (await demo("GET", scaled))["spec"] == {"replicas": 0}
+
+
+async def test_nonsense_does_not_stop_the_controllers(demo: Client) -> None:
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    head = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    odd = {
+        "selector": {},
+        "template": {"spec": {"containers": []}, "metadata": {"labels": {"a": "b"}}},
+    }
+    good = {"selector": {"matchLabels": {"a": "b"}}, "template": odd["template"], "replicas": 2}
+    await demo("POST", path, {**head, "metadata": {"name": "odd"}, "spec": odd}, code=201)
+    mismatch = {**good, "selector": {"matchLabels": {"a": "c"}}}
+    refused = {**head, "metadata": {"name": "bad"}, "spec": mismatch}
+    assert "does not match" in (await demo("POST", path, refused, code=422))["message"]
+    made = await demo("POST", path, {**head, "metadata": {"name": "good"}, "spec": good}, code=201)
+    version = made["metadata"]["resourceVersion"]
+    query = f"?watch=1&resourceVersion={version}&fieldSelector=status.readyReplicas%3D2"
+    (event,) = await watched(demo, path + query, 1)
+    assert event["object"]["metadata"]["name"] == "good"
+
+
 async def test_pages_of_a_list(demo: Client) -> None:
     for number in range(5):
         await demo("POST", MAPS, config_map(f"page-{number}"), code=201)
