@@ -85,6 +85,7 @@ class Agent:
         self._data_plane = data_plane
         self._facts = Facts(agent_version(), secrets.token_hex(8))
         self._keeper = IdentityKeeper(identity, self._identity_changed)
+        self._unreachable = ""
         self._unsaved = asyncio.Event()
         self._stop = asyncio.Event()
         self.dialer = Dialer(self._connect, settings.tunnels)
@@ -185,11 +186,15 @@ class Agent:
             await self._ask_version()
 
     async def _ask_version(self) -> None:
+        reason = ""
         try:
             self._facts.kubernetes_version = await kubernetes_version(self._credentials)
         except ApiServerUnreachable as error:
+            reason = str(error)
+        if reason and reason != self._unreachable:  # once, not twice a minute
             # Tunnels are opened all the same: users then get the agent's own words.
-            log.warning("apiserver.unreachable reason=%s: will try again", error)
+            log.warning("apiserver.unreachable reason=%s: will try again", reason)
+        self._unreachable = reason
 
 
 def agent_version() -> str:

@@ -28,7 +28,7 @@ import aiohttp
 import orjson
 
 from mk8s_agent.identity import AgentIdentity, IdentityError, check_clock, make_identity
-from mk8s_agent.own_requests import read_limited
+from mk8s_agent.own_requests import connect_reason, read_limited
 from mk8s_agent.wire import pki, tls
 
 JOIN_SECONDS: Final = 60.0
@@ -273,8 +273,7 @@ class _Join:
         except aiohttp.ClientConnectorCertificateError as error:
             raise JoinError(self._untrusted(error.certificate_error)) from error
         except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error)
-            raise _NotNow(f"cannot connect ({_one_line(reason)})") from error
+            raise _NotNow(f"cannot connect ({_one_line(connect_reason(error))})") from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._lost_answer = method == "POST"
             raise _NotNow(f"no answer ({_one_line(str(error)) or 'timed out'})") from error

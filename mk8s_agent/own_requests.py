@@ -5,6 +5,9 @@ version that central is told. They are rare and small, so aiohttp serves them; t
 never come here (see ``mk8s_agent.apiserver``).
 """
 
+import errno
+import os
+import ssl
 from typing import Final
 
 import aiohttp
@@ -33,6 +36,16 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(content) > limit:
             raise ValueError(f"the answer is longer than {limit} bytes")
     return bytes(content)
+
+
+def connect_reason(error: aiohttp.ClientConnectorError) -> str:
+    """Say in a few words why there is no connection; aiohttp's own would name a context object."""
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLError):
+        return getattr(cause, "verify_message", "") or cause.reason or "TLS failed"
+    # asyncio words its own strerror; that of the number is what people know
+    known = cause.errno if cause.errno in errno.errorcode else 0
+    return os.strerror(known) if known else str(cause.strerror or cause)
 
 
 async def request_as_agent(
@@ -65,6 +78,9 @@ async def request_as_agent(
             ) as response,
         ):
             return response.status, await read_limited(response, MAX_ANSWER_BYTES)
+    except aiohttp.ClientConnectorError as error:
+        sentence = f"cannot connect to the API server at {host}:{credentials.port}: "
+        raise ApiServerUnreachable(sentence + connect_reason(error)) from error
     except TimeoutError as error:
         sentence = f"the API server at {host}:{credentials.port} does not answer"
         raise ApiServerUnreachable(sentence) from error

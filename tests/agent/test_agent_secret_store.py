@@ -66,7 +66,7 @@ async def test_a_damaged_secret(server: ApiServerForTests, content: str) -> None
 async def test_an_api_server_that_is_down(server: ApiServerForTests) -> None:
     async with server.serve() as credentials:
         pass
-    with pytest.raises(IdentityError, match="cannot use Secret mk8s/identity: cannot use the API"):
+    with pytest.raises(IdentityError, match=r"identity: cannot connect to .*: Connection refused"):
         await SecretStore(credentials, "mk8s", "identity").load()
 
 
@@ -89,8 +89,14 @@ async def test_api_server_of_another_authority(server: ApiServerForTests) -> Non
     other = ApiServerForTests()
     async with server.serve():
         credentials = server.credentials(ca_pem=other.authority.cert_pem.bytes())
-        with pytest.raises(ApiServerUnreachable, match="cannot use the API server"):
+        with pytest.raises(ApiServerUnreachable, match=r"cannot connect to .*: unable to get local"):
             await request_as_agent(credentials, "GET", "/version")
+
+
+async def test_a_name_that_nobody_knows(server: ApiServerForTests) -> None:
+    credentials = server.credentials(host="absent.invalid", port=1)
+    with pytest.raises(ApiServerUnreachable, match=r"cannot connect to .* at absent.invalid:1: \w"):
+        await request_as_agent(credentials, "GET", "/version")
 
 
 async def test_without_a_credential_nothing_is_asked(server: ApiServerForTests) -> None:
