@@ -89,7 +89,7 @@ async def test_api_server_of_another_authority(server: ApiServerForTests) -> Non
     other = ApiServerForTests()
     async with server.serve():
         credentials = server.credentials(ca_pem=other.authority.cert_pem.bytes())
-        with pytest.raises(ApiServerUnreachable, match=r"cannot connect to .*: unable to get local"):
+        with pytest.raises(ApiServerUnreachable, match=r"cannot connect .*: unable to get local"):
             await request_as_agent(credentials, "GET", "/version")
 
 
