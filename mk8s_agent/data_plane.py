@@ -83,8 +83,8 @@ class OpenTunnel:
         self._plane.open_tunnels.discard(self)
         if self.session is not None:
             self.session.close(reason)
-        if not self.registered.done():
-            self.registered.set_exception(TunnelRefused(reason))
+        if not self.registered.done():  # central went away; a refusal would have said so
+            self.registered.set_exception(ConnectionResetError(reason))
         if not self.closed.done():
             self.closed.set_result(reason)
 
