@@ -32,8 +32,13 @@ _WHOLE_FIELDS: Final[dict[tuple[bytes, bytes], bytes]] = {
     (b":status", b"500"): b"\x8e",
 }  # fmt: skip
 
+_FIELD_OVERHEAD: Final = 32
+"""What a field counts beside its bytes (RFC 9113, 6.5.2); jh2 counts the bytes only."""
+
 _CACHE_ENTRIES: Final = 8192
-_CACHE_VALUE_BYTES: Final = 256
+_CACHE_FIELD_BYTES: Final = 320
+"""Longest encoded field that is kept: names are as long as their sender likes, too."""
+
 _cache: dict[tuple[bytes, bytes], bytes] = dict(_WHOLE_FIELDS)
 
 
@@ -68,7 +73,7 @@ def field(name: bytes, value: bytes) -> bytes:
     encoded = _cache.get(key)
     if encoded is None:
         encoded = literal(name, value)
-        if len(value) <= _CACHE_VALUE_BYTES:
+        if len(encoded) <= _CACHE_FIELD_BYTES:
             if len(_cache) >= _CACHE_ENTRIES:
                 _cache.clear()
                 _cache.update(_WHOLE_FIELDS)
@@ -103,9 +108,9 @@ class Decoder:
         """
         try:
             return self._decode(encoded)
-        except HpackError:
+        except (HpackError, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:  # whatever a codec raises on hostile bytes
+        except BaseException as error:  # jh2 panics on some hostile bytes: that is no Exception
             raise HpackError(f"invalid header block: {type(error).__name__}") from error
 
 
@@ -123,11 +128,14 @@ def _decoding(table_size: int, max_list: int, library: str) -> Callable[[bytes],
 def _jh2_decoding(table_size: int, max_list: int) -> Callable[[bytes], Fields]:
     codec: Any = importlib.import_module("jh2._hazmat").Decoder(max_list)
     codec.max_allowed_table_size = table_size
-    codec.header_table_size = table_size
     decode = codec.decode
+    decode(integer(table_size, 5, 0x20), True)  # its table shrinks by a size update only
 
     def decode_block(encoded: bytes) -> Fields:
-        return [(name, value) for name, value, _never_indexed in decode(encoded, True)]
+        fields = [(name, value) for name, value, _never_indexed in decode(encoded, True)]
+        if len(fields) * _FIELD_OVERHEAD > max_list:
+            raise HpackError("too many header fields")
+        return fields
 
     return decode_block
 

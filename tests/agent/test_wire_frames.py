@@ -1,0 +1,114 @@
+"""Frames as bytes, checked against a reader and builders written from RFC 9113 alone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mk8s_agent.wire import frames
+from mk8s_agent.wire.frames import ErrorCode, RemoteProtocolError
+from tests.support import memory
+from tests.support.memory import Frame, FrameReader
+
+streams = st.integers(0, frames.MAX_STREAM_ID)
+
+
+@given(st.integers(0, 255), streams, st.binary(max_size=300))
+def test_a_frame_is_its_header_and_its_payload(flags: int, stream_id: int, payload: bytes) -> None:
+    whole = frames.frame(frames.HEADERS, flags, stream_id, payload)
+    assert whole == memory.frame(1, flags, stream_id, payload)
+    assert whole == frames.frame_header(len(payload), 1, flags, stream_id) + payload
+    high, low, kind, seen_flags, seen_stream = frames.unpack_header(b"xy" + whole, 2)
+    assert (high << 8 | low, kind, seen_flags, seen_stream) == (len(payload), 1, flags, stream_id)
+
+
+def test_lengths_use_all_three_bytes() -> None:
+    assert frames.frame_header((1 << 24) - 1, 0, 0, 1)[:3] == b"\xff\xff\xff"
+
+
+def test_what_other_readers_see() -> None:
+    written = (
+        frames.window_update(5, 70_000)
+        + frames.rst_stream(7, ErrorCode.CANCEL)
+        + frames.goaway(9, ErrorCode.ENHANCE_YOUR_CALM, "calm down")
+        + frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 18, frames.ENABLE_PUSH: 0})
+    )
+    assert FrameReader().feed(written) == [
+        Frame("WINDOW_UPDATE", 5, 70_000),
+        Frame("RST_STREAM", 7, 8),
+        Frame("GOAWAY", 9, 11),
+        Frame("SETTINGS", 0, {4: 1 << 18, 2: 0}),
+    ]
+
+
+def test_the_words_in_a_goaway_are_bounded() -> None:
+    assert len(frames.goaway(1, 0, "ä" * 1000)) == 9 + 8 + 256
+
+
+def test_settings_are_read_in_order() -> None:
+    payload = memory.settings({1: 0, 5: 16384, 99: 7})[9:]
+    assert frames.read_settings(payload) == [(1, 0), (5, 16384), (99, 7)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"\x00" * 5, ErrorCode.FRAME_SIZE_ERROR),
+        (memory.settings({4: 1 << 31})[9:], ErrorCode.FLOW_CONTROL_ERROR),
+        (memory.settings({5: 16383})[9:], ErrorCode.PROTOCOL_ERROR),
+        (memory.settings({5: 1 << 24})[9:], ErrorCode.PROTOCOL_ERROR),
+        (memory.settings({2: 2})[9:], ErrorCode.PROTOCOL_ERROR),
+    ],
+)
+def test_settings_out_of_range_are_refused(payload: bytes, code: ErrorCode) -> None:
+    with pytest.raises(RemoteProtocolError) as refusal:
+        frames.read_settings(payload)
+    assert refusal.value.code is code
+    assert str(refusal.value).startswith(code.name)
+
+
+def test_settings_at_the_edges_are_taken() -> None:
+    edges = {2: 1, 4: (1 << 31) - 1, 5: (1 << 24) - 1}
+    assert dict(frames.read_settings(memory.settings(edges)[9:])) == edges
+
+
+@pytest.mark.parametrize("size", [0, 3, 5])
+def test_four_bytes_are_four(size: int) -> None:
+    assert frames.read_u32(b"\x80\x00\x00\x01") == 0x80000001
+    with pytest.raises(RemoteProtocolError) as refusal:
+        frames.read_u32(bytes(size))
+    assert refusal.value.code is ErrorCode.FRAME_SIZE_ERROR
+
+
+@given(st.binary(max_size=64), st.integers(0, 255), st.booleans())
+def test_padding_and_priority_are_cut_off(body: bytes, padding: int, priority: bool) -> None:
+    flags = frames.PADDED | (frames.WITH_PRIORITY if priority else 0)
+    payload = bytes((padding,)) + b"PRIOR" * priority + body + bytes(padding)
+    assert frames.strip_padding(payload, flags) == body
+    assert frames.strip_padding(b"PRIOR" * priority + body, flags & ~frames.PADDED) == body
+
+
+@pytest.mark.parametrize(
+    ("payload", "flags", "code"),
+    [
+        (b"", frames.PADDED, ErrorCode.FRAME_SIZE_ERROR),
+        (b"\x01", frames.PADDED, ErrorCode.PROTOCOL_ERROR),
+        (b"\xffabc", frames.PADDED, ErrorCode.PROTOCOL_ERROR),
+        (b"abcd", frames.WITH_PRIORITY, ErrorCode.PROTOCOL_ERROR),
+        (b"\x02PRIORx", frames.PADDED | frames.WITH_PRIORITY, ErrorCode.PROTOCOL_ERROR),
+    ],
+)
+def test_padding_longer_than_its_frame_is_refused(
+    payload: bytes, flags: int, code: ErrorCode
+) -> None:
+    with pytest.raises(RemoteProtocolError) as refusal:
+        frames.strip_padding(payload, flags)
+    assert refusal.value.code is code
+
+
+@given(st.binary(max_size=64), st.integers(0, 255))
+def test_any_payload_is_stripped_or_refused(payload: bytes, flags: int) -> None:
+    try:
+        stripped = frames.strip_padding(payload, flags)
+    except RemoteProtocolError:
+        return
+    assert stripped in payload

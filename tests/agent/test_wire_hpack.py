@@ -1,0 +1,201 @@
+"""HPACK: what we write every decoder reads alike, and no bytes of a peer do more than fail."""
+
+import contextlib
+
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mk8s_agent.wire import hpack_codec
+from mk8s_agent.wire.hpack_codec import Decoder, HpackError
+from tests.support.memory import stateless
+
+LIBRARIES = ("jh2", "hpack")
+names = st.one_of(
+    st.sampled_from(sorted(hpack_codec._STATIC_NAMES)),
+    st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=200).map(str.encode),
+)
+fields = st.lists(st.tuples(names, st.binary(max_size=400)), max_size=20)
+either = pytest.mark.parametrize("library", LIBRARIES)
+
+
+@either
+@given(fields)
+def test_our_blocks_say_the_same_to_both_libraries(
+    library: str, written: list[tuple[bytes, bytes]]
+) -> None:
+    assert Decoder(0, 1 << 20, library).decode(hpack_codec.block(written)) == written
+    # and again, so that neither the cache nor a decoder's state makes a difference
+    assert Decoder(4096, 1 << 20, library).decode(hpack_codec.block(written)) == written
+
+
+@either
+@given(st.lists(fields, max_size=5), st.booleans())
+def test_blocks_with_a_dynamic_table_are_followed(
+    library: str, heads: list[list[tuple[bytes, bytes]]], huffman: bool
+) -> None:
+    encoder, decoder = hpack.Encoder(), Decoder(4096, 1 << 20, library)
+    for written in heads:
+        assert decoder.decode(encoder.encode(written, huffman=huffman)) == written
+
+
+@given(st.lists(st.binary(max_size=120), max_size=6))
+def test_hostile_bytes_are_read_alike_or_refused(blocks: list[bytes]) -> None:
+    """jh2 is more lenient in two known places, so it may take what hpack refuses, never more."""
+    rust, pure = (Decoder(0, 8192, library) for library in LIBRARIES)
+    for block in blocks:
+        try:
+            told = pure.decode(block)
+        except HpackError:
+            with contextlib.suppress(HpackError):
+                rust.decode(block)
+            return  # the state of one of them may differ from here on
+        assert rust.decode(block) == told
+
+
+@either
+@pytest.mark.parametrize("value", [0, 1, 14, 15, 16, 126, 127, 128, 254, 255, 300, 16_383, 70_000])
+def test_lengths_at_every_edge_of_an_integer(library: str, value: int) -> None:
+    written = [(b"x", b"v" * value), (b"n" * max(value, 1), b"")]
+    assert Decoder(0, 1 << 20, library).decode(hpack_codec.block(written)) == written
+
+
+def test_an_integer_of_the_rfc() -> None:
+    assert hpack_codec.integer(10, 5) == b"\x0a"  # RFC 7541, C.1.1
+    assert hpack_codec.integer(1337, 5) == b"\x1f\x9a\x0a"  # C.1.2
+    assert hpack_codec.integer(42, 8) == b"\x2a"  # C.1.3
+    assert hpack_codec.integer(3, 4, 0x10) == b"\x13"
+
+
+@either
+def test_nothing_is_left_behind_in_the_table(library: str) -> None:
+    """With a table of size 0, a block that refers to an earlier one cannot be decoded."""
+    decoder = Decoder(0, 8192, library)
+    assert decoder.decode(b"\x40\x01x\x01y") == [(b"x", b"y")]  # literal "with indexing"
+    with pytest.raises(HpackError):
+        decoder.decode(b"\xbe")  # the first entry of the dynamic table
+
+
+@either
+def test_a_table_may_not_be_made_larger_than_advertised(library: str) -> None:
+    assert Decoder(0, 8192, library).decode(b"\x20\x88") == [(b":status", b"200")]
+    with pytest.raises(HpackError):
+        Decoder(0, 8192, library).decode(b"\x3f\xe1\x1f\x88")  # size update to 4096
+    with pytest.raises(HpackError):
+        Decoder(4096, 8192, library).decode(b"\x3f\xe2\x1f\x88")  # to 4097
+
+
+@either
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"\x80",  # index 0
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f",  # an index without end
+        b"\x00\x7f\xff\xff\xff\xff\xff\xff\xff\xff\x7f",  # a name longer than memory
+        b"\x00\x05ab",  # cut short
+        b"\x00",
+        b"\x00\x81\xff\x00",  # Huffman: an unfinished symbol
+        b"\x00\x84\xff\xff\xff\xff\x00",  # Huffman: the end symbol inside a string
+    ],
+)
+def test_malformed_blocks_are_refused(library: str, block: bytes) -> None:
+    with pytest.raises(HpackError, match="invalid header block"):
+        Decoder(4096, 8192, library).decode(block)
+
+
+@either
+@pytest.mark.parametrize("block", [b"\x7f", b"\xff", b"\x00", b"\x00\x01x", b"\x1f", b"\x3f", b"@"])
+def test_a_block_cut_inside_an_integer_fails_and_does_not_panic(library: str, block: bytes) -> None:
+    """jh2 panics here (a BaseException): uncaught it would pass every `except Exception`."""
+    decoder = Decoder(4096, 8192, library)
+    with pytest.raises(HpackError):
+        decoder.decode(block)
+    assert decoder.decode(b"\x88") == [(b":status", b"200")]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_whoever_stops_the_program_stops_it(stop: type[BaseException]) -> None:
+    decoder = Decoder(0, 8192)
+
+    def stopped(_block: bytes) -> list[tuple[bytes, bytes]]:
+        raise stop
+
+    decoder._decode = stopped
+    with pytest.raises(stop):
+        decoder.decode(b"")
+
+
+@either
+def test_hpack_bomb_cve_2016_6581(library: str) -> None:
+    """A large entry in the table, referred to again and again, in a few kilobytes."""
+    decoder = Decoder(4096, 65_536, library)
+    decoder.decode(b"\x40\x01x" + hpack_codec.integer(4000, 7) + b"v" * 4000)
+    with pytest.raises(HpackError):
+        decoder.decode(b"\xbe" * 10_000)
+
+
+@either
+def test_the_list_limit_counts_32_bytes_for_each_field(library: str) -> None:
+    one = (b"x", b"y")
+    assert len(Decoder(0, 34 * 10, library).decode(stateless([one] * 10))) == 10
+    with pytest.raises(HpackError):
+        Decoder(0, 34 * 10, library).decode(stateless([one] * 11))
+
+
+@either
+def test_quadratic_integers_cve_2026_59980(library: str) -> None:
+    with pytest.raises(HpackError):
+        Decoder(4096, 65_536, library).decode(b"\xff" * 60_000 + b"\x01")
+
+
+def test_the_pure_library_takes_over_where_jh2_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = hpack_codec.importlib.import_module
+
+    def without_jh2(name: str) -> object:
+        if name.startswith("jh2"):
+            raise ImportError(name)
+        return real(name)
+
+    monkeypatch.setattr(hpack_codec.importlib, "import_module", without_jh2)
+    assert Decoder(0, 8192).decode(b"\x88") == [(b":status", b"200")]
+    with pytest.raises(ImportError):
+        Decoder(0, 8192, "jh2")
+
+
+def test_a_refusal_of_the_codec_itself_is_passed_on() -> None:
+    decoder = Decoder(0, 8192)
+
+    def refuse(_block: bytes) -> list[tuple[bytes, bytes]]:
+        raise HpackError("as it is")
+
+    decoder._decode = refuse
+    with pytest.raises(HpackError, match=r"^as it is$"):
+        decoder.decode(b"")
+
+
+class TestCacheOfFields:
+    @pytest.fixture(autouse=True)
+    def _own_cache(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hpack_codec, "_cache", dict(hpack_codec._WHOLE_FIELDS))
+
+    def test_a_field_is_encoded_once(self) -> None:
+        assert hpack_codec.field(b"accept", b"*/*") is hpack_codec.field(b"accept", b"*/*")
+
+    def test_whole_fields_of_the_static_table_are_one_byte(self) -> None:
+        for (name, value), encoded in hpack_codec._WHOLE_FIELDS.items():
+            assert hpack.Decoder().decode(encoded, raw=True) == [(name, value)]
+            assert hpack_codec.field(name, value) == encoded
+
+    def test_long_fields_are_not_kept(self) -> None:
+        """A client may send names of 60 KiB, each new one: they must not stay in memory."""
+        hpack_codec.field(b"x", b"v" * 5000)
+        hpack_codec.field(b"n" * 60_000, b"")
+        assert len(hpack_codec._cache) == len(hpack_codec._WHOLE_FIELDS)
+
+    def test_the_cache_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hpack_codec, "_CACHE_ENTRIES", 20)
+        for number in range(100):
+            hpack_codec.field(b"x", b"%d" % number)
+            assert len(hpack_codec._cache) <= 20
+        assert hpack_codec.field(b":method", b"GET") == b"\x82"
