@@ -268,7 +268,10 @@ class Corridor:
             decision = self._decide(exchange, identity, info)[1]
         except Unauthenticated as error:
             return error.message
-        return "" if decision.allowed else f"no longer allowed: {decision.reason}"
+        if not decision.allowed:
+            return f"no longer allowed: {decision.reason}"
+        shown = exchange.decision.visibility if exchange.decision is not None else None
+        return "" if decision.visibility == shown else "what the user may see has changed"
 
     # -- endings
 

@@ -3,6 +3,7 @@
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.stage import BodyStage, Refuse
+from mk8s_proxy.status import forbidden
 
 
 def make_stage(exchange: Exchange, policy: PolicySnapshot, refuse: Refuse) -> BodyStage | None:
@@ -13,4 +14,9 @@ def make_stage(exchange: Exchange, policy: PolicySnapshot, refuse: Refuse) -> Bo
         policy: the snapshot that admitted it.
         refuse: the corridor's way to answer with a Status.
     """
+    decision = exchange.decision
+    if decision is not None and decision.filtered:
+        raise forbidden(
+            "only a part of these objects is yours to see: name a namespace or an object"
+        )
     return None

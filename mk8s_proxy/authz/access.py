@@ -1,11 +1,13 @@
 """What a set of roles allows on one cluster. Called by `snapshot`."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Final
 
 from mk8s_proxy.authz.attributes import Attributes, Decision
-from mk8s_proxy.authz.compile import CompiledRule, RuleIndex
+from mk8s_proxy.authz.compile import COLLECTION_VERBS, CompiledRule, RuleIndex
+from mk8s_proxy.authz.visibility import NAMESPACES, CollectionVisibility
 
 _MANY_INDEXES: Final = 64
 """More indexes than this are merged into one, which takes milliseconds, once."""
@@ -63,15 +65,56 @@ class Access:
 
     def decide(self, wanted: Attributes) -> Decision:
         """Decide without a cache."""
+        if _is_collection(wanted):
+            return self._decide_collection(wanted)
         if rule := self._find(self._denies, wanted):
-            return Decision(False, f"{rule.label}, denies it", rule.label)
+            return _denied(rule)
         if rule := self._find(self._allows, wanted):
             return Decision(True, f"allowed by {rule.label}", rule.label)
+        return self._decide_otherwise(wanted)
+
+    def _decide_otherwise(self, wanted: Attributes) -> Decision:
         if not self._allows:
             return Decision(False, f"no role covers this cluster ({self._role_names()})")
         if opening := _open_to_all(wanted):
             return Decision(True, f"{opening} is open to every role", opening)
         return Decision(False, self._refusal(wanted))
+
+    def _decide_collection(self, wanted: Attributes) -> Decision:
+        """A collection may be allowed as a whole, in part, or not at all."""
+        placed = wanted
+        if wanted.resource == NAMESPACES and wanted.name and not wanted.namespace:
+            placed = replace(wanted, namespace=wanted.name)  # the object of its own namespace
+        limit = None
+        for limit in self._reaching(placed):
+            if limit.denies_all(placed):
+                return _denied(limit)
+        rule = self._find(self._allows, wanted) or self._find(self._allows, placed)
+        if rule and not limit:
+            return Decision(True, f"allowed by {rule.label}", rule.label)
+        visibility = self._visibility(wanted)
+        if visibility is None:
+            return self._decide_otherwise(wanted)
+        rule = rule or visibility.first
+        what = f"but for what {limit.label}, denies" if limit else "for the objects it covers"
+        return Decision(True, f"allowed by {rule.label}, {what}", rule.label, visibility)
+
+    def _reaching(self, wanted: Attributes) -> Iterator[CompiledRule]:
+        for index in self._denies:
+            for rule in index.near(wanted.resource, wanted.namespace):
+                if rule.denies(wanted):
+                    yield rule
+
+    def _visibility(self, wanted: Attributes) -> CollectionVisibility | None:
+        """What of a collection is visible; None when no rule grants anything of it."""
+        resource = wanted.resource
+        allows = chain.from_iterable(index.about(resource) for index in self._allows)
+        grants = tuple(rule for rule in allows if rule.grants_some(wanted))
+        if not grants:
+            return None
+        denies = chain.from_iterable(index.about(resource) for index in self._denies)
+        denials = tuple(rule for rule in denies if rule.forbids(wanted))
+        return CollectionVisibility(wanted, grants, denials)
 
     def _find(self, indexes: tuple[RuleIndex, ...], wanted: Attributes) -> CompiledRule | None:
         for index in indexes:
@@ -99,6 +142,14 @@ class Access:
             return "the user has no roles"
         more = f" and {len(self.roles) - 10} more" if len(self.roles) > 10 else ""
         return f"roles: {', '.join(self.roles[:10])}{more}"
+
+
+def _is_collection(wanted: Attributes) -> bool:
+    return wanted.verb in COLLECTION_VERBS and wanted.is_resource_request and not wanted.subresource
+
+
+def _denied(rule: CompiledRule) -> Decision:
+    return Decision(False, f"{rule.label}, denies it", rule.label)
 
 
 def _few(indexes: Iterable[RuleIndex]) -> tuple[RuleIndex, ...]:

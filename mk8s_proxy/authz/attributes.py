@@ -6,7 +6,7 @@ some two or three, and all must be allowed.
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from mk8s_proxy.request_info import RequestInfo
 
@@ -29,6 +29,13 @@ class Attributes:
     is_resource_request: bool = True
 
 
+class Visibility(Protocol):
+    """Which objects of a collection a user may see (`visibility.CollectionVisibility`)."""
+
+    def allows(self, namespace: str, name: str) -> bool:
+        """Whether the object of this namespace (empty: none) and name is visible."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The answer to one question. `Decision()` denies."""
@@ -38,8 +45,13 @@ class Decision:
     """For the user and the audit row; never empty."""
     rule: str = ""
     """The rule that decided, such as "role developer, rule 2", counted from 1; empty if none."""
-    filtered: bool = False
-    """Whether the answer must be filtered before the user sees it. Nothing sets it yet."""
+    visibility: Visibility | None = None
+    """What of the collection the user may see; None: all of it, or the request is about none."""
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the answer must be filtered before the user sees it."""
+        return self.visibility is not None
 
 
 def required_attributes(

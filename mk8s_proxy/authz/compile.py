@@ -15,7 +15,7 @@ from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
 from mk8s_proxy.authz.policy import RuleSpec
 from mk8s_proxy.authz.scopes import Scope, scope_of
 
-_COLLECTION_VERBS: Final = frozenset({"list", "watch", "deletecollection"})
+COLLECTION_VERBS: Final = frozenset({"list", "watch", "deletecollection"})
 
 _WORD_OF: Final = {
     ("pods", "log"): "logs",
@@ -132,9 +132,36 @@ class CompiledRule:
         """Whether this rule allows the request for a resource."""
         return (
             self.permits(wanted)
-            and self._covers_namespace(wanted)
+            and self._grants_namespace(wanted)
             and self._names.matches(wanted.name)
         )
+
+    def grants_some(self, wanted: Attributes) -> bool:
+        """Whether this rule may allow the request, for a collection, for some of the objects."""
+        if wanted.name and not self._names.matches(wanted.name):
+            return False
+        if wanted.namespace:
+            if not self._namespaces.matches(wanted.namespace):
+                return False
+        elif not self._grants_some_namespace(wanted):
+            return False
+        return self.permits(wanted)
+
+    def _grants_some_namespace(self, wanted: Attributes) -> bool:
+        if wanted.resource == "namespaces":  # each belongs to itself
+            return True
+        scope = scope_of(wanted.api_group, wanted.resource)
+        if scope is Scope.CLUSTER:
+            return self._namespaces.matches("")
+        return scope is Scope.UNKNOWN or any(self.spec.namespaces)
+
+    def covers_namespace(self, namespace: str) -> bool:
+        """Whether this rule is about the objects of a namespace; "" is outside namespaces."""
+        return self._namespaces.matches(namespace)
+
+    def covers_name(self, name: str) -> bool:
+        """Whether this rule is about the objects of this name."""
+        return self._names.matches(name)
 
     def permits(self, wanted: Attributes) -> bool:
         """Whether this rule allows the verb on the resource in some namespace, for some name."""
@@ -156,12 +183,12 @@ class CompiledRule:
         word = _WORD_OF.get((wanted.resource, wanted.subresource))
         return word is not None and word in self._words and wanted.verb in WORDS[word]
 
-    def _covers_namespace(self, wanted: Attributes) -> bool:
+    def _grants_namespace(self, wanted: Attributes) -> bool:
         if wanted.namespace or self._namespaces.everything:
             return self._namespaces.matches(wanted.namespace)
         if "" not in self._namespaces.exact:
             return False
-        if wanted.verb not in _COLLECTION_VERBS:
+        if wanted.verb not in COLLECTION_VERBS:
             return True
         scope = scope_of(wanted.api_group, wanted.resource)
         if scope is Scope.UNKNOWN:
@@ -170,22 +197,35 @@ class CompiledRule:
 
     def denies(self, wanted: Attributes) -> bool:
         """Whether this rule, being a denial, reaches the request for a resource."""
+        return (
+            self.forbids(wanted) and self._reaches_namespace(wanted) and self._reaches_name(wanted)
+        )
+
+    def denies_all(self, wanted: Attributes) -> bool:
+        """Whether a denial that reaches a collection leaves nothing of it."""
+        if not self._namespaces.matches(wanted.namespace):
+            return False
+        return self._names.everything or bool(wanted.name)
+
+    def forbids(self, wanted: Attributes) -> bool:
+        """Whether this denial is about the verb on the resource, in some namespace, for a name."""
         group, resource = wanted.api_group, wanted.resource
         if wanted.verb not in self._verbs and not self._says_word(wanted):
             return False
-        if not self.resources.match(group, resource, ""):
-            if not wanted.subresource:
-                return False
-            if not self.resources.match(group, resource, wanted.subresource):
-                return False
-        return self._reaches_namespace(wanted) and self._reaches_name(wanted)
+        if self.resources.match(group, resource, ""):
+            return True
+        subresource = wanted.subresource
+        return bool(subresource) and self.resources.match(group, resource, subresource)
 
     def _reaches_namespace(self, wanted: Attributes) -> bool:
         if self._namespaces.matches(wanted.namespace):
             return True
-        if wanted.namespace or wanted.verb not in _COLLECTION_VERBS:
+        if wanted.namespace or wanted.verb not in COLLECTION_VERBS:
             return False
-        return scope_of(wanted.api_group, wanted.resource) is not Scope.CLUSTER
+        return (
+            wanted.resource == "namespaces"
+            or scope_of(wanted.api_group, wanted.resource) is not Scope.CLUSTER
+        )
 
     def _reaches_name(self, wanted: Attributes) -> bool:
         """Without a name any object may be meant; a proxy name is scheme:name:port."""

@@ -92,13 +92,17 @@ def grants(rule: RuleSpec, wanted: Attributes) -> bool:
     return scope is Scope.UNKNOWN and lists(rule, *kind, literally=True)
 
 
-def denies(rule: RuleSpec, wanted: Attributes) -> bool:
+def forbids(rule: RuleSpec, wanted: Attributes) -> bool:
     if not (by_verb(rule, wanted.verb) or by_word(rule, wanted)):
         return False
     subresources = {"", wanted.subresource}
-    if not any(
+    return any(
         lists(rule, wanted.api_group, wanted.resource, sub, literally=False) for sub in subresources
-    ):
+    )
+
+
+def denies(rule: RuleSpec, wanted: Attributes) -> bool:
+    if not forbids(rule, wanted):
         return False
     names = [wanted.name]
     if wanted.subresource == "proxy":
@@ -108,6 +112,7 @@ def denies(rule: RuleSpec, wanted: Attributes) -> bool:
     if some_glob(rule.namespaces, wanted.namespace):
         return True
     everywhere = scope_of(wanted.api_group, wanted.resource) is not Scope.CLUSTER
+    everywhere = everywhere or wanted.resource == "namespaces"
     return not wanted.namespace and wanted.verb in COLLECTION and everywhere
 
 
@@ -159,10 +164,42 @@ def rules_of(source: PolicySource, user: str, cluster: str) -> list[tuple[str, R
     ]
 
 
+def is_collection(wanted: Attributes) -> bool:
+    return wanted.is_resource_request and wanted.verb in COLLECTION and not wanted.subresource
+
+
+def is_visible(rules: list[RuleSpec], wanted: Attributes, namespace: str, name: str) -> bool:
+    """Whether rules show an object of a collection: ask each rule about that very object."""
+    own = namespace or wanted.namespace
+    places = {own}
+    if wanted.resource == "namespaces" and not own:
+        own = name
+        places = {name, ""}  # who may list all of them may see each
+    elif not own and scope_of(wanted.api_group, wanted.resource) is Scope.NAMESPACED:
+        return False
+    denied = any(
+        rule.deny
+        and forbids(rule, wanted)
+        and some_glob(rule.namespaces, own)
+        and some_glob(rule.names or ("*",), name)
+        for rule in rules
+    )
+    kind = (wanted.api_group, wanted.resource, "")
+    granted = any(
+        not rule.deny
+        and by_verb(rule, wanted.verb)
+        and lists(rule, *kind, literally=False)
+        and any(some_glob(rule.namespaces, place) for place in places)
+        and some_glob(rule.names or ("*",), name)
+        for rule in rules
+    )
+    return bool(name) and granted and not denied
+
+
 def decide(
     source: PolicySource, user: str, cluster: str, wanted: Attributes
 ) -> tuple[bool, set[str]]:
-    """Whether it is allowed, and the rules of which one must be named as the deciding one."""
+    """Whether it is allowed as a whole, and the rules of which one must be named as deciding."""
     rules = rules_of(source, user, cluster)
     denying = {label for label, rule in rules if rule.deny and matches(rule, wanted)}
     if denying:

@@ -5,17 +5,18 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive_policy import decide, glob
+from naive_policy import decide, denies, glob, is_collection, is_visible, rules_of, some_glob
 
-from mk8s_proxy.authz.attributes import Attributes
+from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.globs import Globs
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec, parse_role
+from mk8s_proxy.authz.scopes import Scope, scope_of
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 
 VERBS = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
 WORDS = ["logs", "exec", "portforward", "proxy"]
-RESOURCES = ["pods", "nodes", "services", "secrets", "serviceaccounts", "widgets", "deployments",
-             "selfsubjectaccessreviews", "users"]  # fmt: skip
+RESOURCES = ["pods", "nodes", "namespaces", "services", "secrets", "serviceaccounts", "widgets",
+             "deployments", "selfsubjectaccessreviews", "users"]  # fmt: skip
 SUBRESOURCES = ["", "", "log", "exec", "attach", "proxy", "status", "token", "portforward"]
 GROUPS = ["", "", "apps", "example.com", "authorization.k8s.io"]
 NAMESPACES = ["", "", "shop", "shop-eu", "eu-shop", "team-1", "team-12"]
@@ -78,11 +79,63 @@ questions = st.one_of(
 )
 
 
+def objects_of(wanted: Attributes) -> list[tuple[str, str]]:
+    """Objects that such a collection may have, by namespace and name."""
+    places = set(NAMESPACES)
+    scope = scope_of(wanted.api_group, wanted.resource)
+    if wanted.namespace:
+        places = {wanted.namespace}
+    elif scope is Scope.CLUSTER or wanted.resource == "namespaces":
+        places = {""}
+    elif scope is Scope.NAMESPACED:
+        places.discard("")
+    names = [wanted.name] if wanted.name else [*NAMES, *NAMESPACES]
+    return [(place, name) for place in places for name in names if name]
+
+
+def check_collection(
+    source: PolicySource, cluster: str, wanted: Attributes, found: Decision
+) -> bool:
+    """A collection: whole where every object is visible, in part where some may be, or refused."""
+    named = rules_of(source, "u", cluster)
+    rules = [rule for _, rule in named]
+    objects = objects_of(wanted)
+    visible = {one for one in objects if is_visible(rules, wanted, *one)}
+    if found.visibility is not None:
+        assert {one for one in objects if found.visibility.allows(*one)} == visible
+        assert not found.visibility.allows(wanted.namespace or "shop", "")
+    elif found.allowed:
+        whole = [one for one in objects if one[0] == wanted.namespace or wanted.namespace]
+        assert visible >= set(whole if scope_of(*kind(wanted)) is Scope.UNKNOWN else objects)
+    else:
+        assert not visible or any(denies_all(rule, wanted) for rule in rules)
+    assert found.reason
+    assert found.rule in {label for label, rule in named if rule.deny != found.allowed} | {
+        *({""} if not found.allowed else ())
+    }
+    return found.allowed
+
+
+def kind(wanted: Attributes) -> tuple[str, str]:
+    return wanted.api_group, wanted.resource
+
+
+def denies_all(rule: RuleSpec, wanted: Attributes) -> bool:
+    place = wanted.namespace
+    if wanted.resource == "namespaces" and not place:
+        place = wanted.name
+    named = wanted.name or not rule.names or any(set(name) == {"*"} for name in rule.names)
+    return rule.deny and denies(rule, wanted) and some_glob(rule.namespaces, place) and bool(named)
+
+
 def check(source: PolicySource, snapshot: PolicySnapshot, cluster: str, wanted: Attributes) -> bool:
-    allowed, labels = decide(source, "u", cluster, wanted)
     found = snapshot.decide("u", (), cluster, wanted)
+    if is_collection(wanted):
+        return check_collection(source, cluster, wanted, found)
+    allowed, labels = decide(source, "u", cluster, wanted)
     assert (found.allowed, found.rule in labels) == (allowed, True), (wanted, found, labels)
     assert found.reason
+    assert not found.filtered
     assert snapshot.decide("u", (), cluster, wanted) == found
     return allowed
 

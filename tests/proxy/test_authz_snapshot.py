@@ -32,11 +32,12 @@ def policy(*rules: dict[str, object]) -> PolicySnapshot:
 
 def may(snapshot: PolicySnapshot, method: str, path: str, *, upgrade: bool = False,
         cluster: str = "dev-1", content_type: bytes = b"") -> bool:  # fmt: skip
-    """Whether a whole request passes: all that it requires must be allowed."""
+    """Whether a whole request passes, unfiltered: all that it requires must be allowed."""
     raw = method.encode()
     info = parse_request_info(raw, parse_target(raw, path.encode()))
     required = required_attributes(info, upgrade=upgrade, content_type=content_type)
-    return all(snapshot.decide(USER, (), cluster, one).allowed for one in required)
+    decisions = [snapshot.decide(USER, (), cluster, one) for one in required]
+    return all(one.allowed and not one.filtered for one in decisions)
 
 
 def decide(snapshot: PolicySnapshot, *attributes: str, cluster: str = "dev-1") -> Decision:
@@ -520,11 +521,12 @@ def test_the_reason_of_an_opening_names_it() -> None:
     ("changes", "wanted", "reason"),
     [
         ({}, ("get", "", "secrets", "", "a", "b"), "no role allows it (roles: r)"),
-        ({"namespaces": ["a", "b-*"]}, ("list", "", "pods"),
+        ({"namespaces": ["a", "b-*"]}, ("list", "", "nodes"), "no role allows it (roles: r)"),
+        ({"namespaces": ["a", "b-*"], "resources": ["*"]}, ("list", "", "nodes"),
          "role r, rule 1, allows it only in the namespaces a, b-*: name one with -n"),
         ({"namespaces": ["a"]}, ("list", "", "pods", "", "z"),
          "role r, rule 1, allows it only for the namespaces a: name one"),
-        ({"namespaces": ["a"], "names": ["web"]}, ("list", "", "pods", "", "a"),
+        ({"namespaces": ["a"], "names": ["web"]}, ("create", "", "pods", "", "a"),
          "role r, rule 1, allows it only for the objects web: name one"),
         ({"namespaces": ["a"]}, ("get", "", "pods", "", "z", "p"), "no role allows it (roles: r)"),
         ({"namespaces": ["a"], "verbs": ["get"]}, ("list", "", "pods"),
