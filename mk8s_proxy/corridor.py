@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.audit.event import ImpersonatedUser
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.authn.access_token import LEEWAY, TokenAuthenticator
 from mk8s_proxy.authn.identity import Identity, Unauthenticated
@@ -23,6 +24,7 @@ from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.exchange import Exchange, describe
 from mk8s_proxy.header_refusal import HeaderRefusal, no_credential
+from mk8s_proxy.impersonation import act_as, may_act
 from mk8s_proxy.long_running import LongRunning
 from mk8s_proxy.request_block import request_block
 from mk8s_proxy.request_headers import RequestHead
@@ -114,13 +116,15 @@ class Corridor:
         exchange.prefix = route.prefix
         target, info = self._parse(head.method, route.target)
         if route.management:
+            if head.impersonation:
+                raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
             self._management(exchange)
             return
         exchange.info = info
         describe(exchange.entry, info)
         identity = self._authenticate(exchange, route)
         self._check_head(head, info)
-        self._authorize(exchange, identity, info)
+        identity = self._authorize(exchange, identity, info)
         self._stage(exchange, identity, target)
 
     def _parse(self, method: bytes, raw: bytes) -> tuple[RequestTarget, RequestInfo]:
@@ -158,26 +162,41 @@ class Corridor:
 
     def _check_head(self, head: RequestHead, info: RequestInfo) -> None:
         """What the headers ask for beyond the target."""
-        if head.impersonation:
-            raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
         if head.upgrade and not may_upgrade(head.upgrade, info):
             raise HeaderRefusal("UPGRADE_ROUTE")
 
-    def _authorize(self, exchange: Exchange, identity: Identity, info: RequestInfo) -> None:
+    def _authorize(self, exchange: Exchange, identity: Identity, info: RequestInfo) -> Identity:
+        """Whether this may go on; as whom."""
         if not self._policies.fresh(time.monotonic()):
             raise service_unavailable(
                 "the policy is too old to decide by: central cannot read its database",
                 retry_after=5,
             )
         entry = exchange.entry
+        if exchange.head.impersonation:
+            identity = self._act_as(exchange, identity)
         attributes, decision = self._decide(exchange, identity, info)
         entry.reason = decision.reason
         exchange.decision = decision
         if decision.allowed:
             entry.decision = "allow"
-            return
+            return identity
         message = forbidden_message(identity.user, entry.cluster, attributes, decision)
         raise forbidden(message, refusal_details(attributes))
+
+    def _act_as(self, exchange: Exchange, identity: Identity) -> Identity:
+        """The identity that the client's Impersonate headers name, if its own may act as it."""
+        acting = act_as(identity, exchange.head.impersonation)
+        cluster = exchange.entry.cluster
+        attributes, decision = may_act(self._policies.current, acting, cluster)
+        if not decision.allowed:
+            message = forbidden_message(identity.user, cluster, attributes, decision)
+            raise forbidden(message, refusal_details(attributes))
+        exchange.identity = acting
+        exchange.entry.impersonated = ImpersonatedUser(
+            acting.user, acting.uid, acting.groups, acting.extra
+        )
+        return acting
 
     def _decide(
         self, exchange: Exchange, identity: Identity, info: RequestInfo
@@ -264,10 +283,12 @@ class Corridor:
         assert identity is not None
         assert info is not None
         try:
-            self._authenticator.recheck(identity)
-            decision = self._decide(exchange, identity, info)[1]
+            self._authenticator.recheck(identity.original or identity)
         except Unauthenticated as error:
             return error.message
+        decision = self._decide(exchange, identity, info)[1]
+        if identity.original is not None and decision.allowed:
+            decision = may_act(self._policies.current, identity, exchange.entry.cluster)[1]
         if not decision.allowed:
             return f"no longer allowed: {decision.reason}"
         shown = exchange.decision.visibility if exchange.decision is not None else None

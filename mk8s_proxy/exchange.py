@@ -42,6 +42,7 @@ class Exchange:
         self.entry = entry
         self.info: RequestInfo | None = None
         self.identity: Identity | None = None
+        """As whom the cluster answers; `identity.original` is the real user if that is another."""
         self.decision: Decision | None = None
         self.back: Stream | None = None
         """Its stream on the tunnel, once staged."""

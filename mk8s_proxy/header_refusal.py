@@ -57,6 +57,16 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "CONTENT_CODING": (_BAD_REQUEST, "this Content-Encoding is not known here"),
     "BROWSER_ORIGIN": (403, "web pages may not call this address: send no Origin header"),
     "IMPERSONATION_FROM_CLIENT": (403, "impersonation is not offered here: act as yourself"),
+    "IMPERSONATION_USER": (403, "acting as a group or uid needs a user too: kubectl --as USER"),
+    "IMPERSONATION_HEADER": (
+        403,
+        "impersonation takes one user, one uid, 64 headers and 256 printable bytes each, at most",
+    ),
+    "IMPERSONATION_CASE": (403, "users of mk8s are written in lower case"),
+    "IMPERSONATION_RESERVED": (
+        403,
+        "nobody acts as a user or group of system:* here, nor gives keys of mk8s.io or k8s.io",
+    ),
     "DUP_AUTHORIZATION": (_UNAUTHORIZED, "send exactly one Authorization header"),
     "BAD_AUTHORIZATION": (_UNAUTHORIZED, "the credential must be 'Authorization: Bearer <token>'"),
     "TWO_CREDENTIALS": (

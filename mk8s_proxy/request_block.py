@@ -4,7 +4,7 @@ The bearer token never leaves central. What goes instead is one field that says 
 agent shall act, encoded once for each token.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -25,7 +25,13 @@ def request_block(exchange: Exchange, identity: Identity, target: RequestTarget)
     head = exchange.head
     field = hpack_codec.field
     if not identity.wire:
-        who = {"user": identity.user, "uid": identity.uid, "groups": list(identity.groups)}
+        who: dict[str, Any] = {
+            "user": identity.user,
+            "uid": identity.uid,
+            "groups": list(identity.groups),
+        }
+        if identity.extra:
+            who["extra"] = identity.extra
         identity.wire = hpack_codec.literal(headers.IDENTITY, orjson.dumps(who))
     parts = [
         field(b":method", head.method),

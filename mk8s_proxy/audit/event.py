@@ -17,7 +17,14 @@ import orjson
 from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.redaction import redact_uri
 
-__all__ = ["AuditEntry", "encode_intent", "encode_outcome", "new_audit_id", "redact_uri"]
+__all__ = [
+    "AuditEntry",
+    "ImpersonatedUser",
+    "encode_intent",
+    "encode_outcome",
+    "new_audit_id",
+    "redact_uri",
+]
 
 MAX_TEXT: Final = 512
 """Characters of a name, an address, a user agent or an id before it is cut."""
@@ -29,6 +36,16 @@ MAX_GROUPS: Final = 64
 """Groups of a user that are written down."""
 
 _FIRST_FAILURE: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class ImpersonatedUser:
+    """As whom a user acted: audit.k8s.io's `impersonatedUser`."""
+
+    user: str
+    uid: str
+    groups: tuple[str, ...]
+    extra: dict[str, tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -75,6 +92,8 @@ class AuditEntry:
     upstream_audit_id: str = ""
     client_audit_id: str = ""
     """The Audit-ID the client sent: untrusted."""
+    impersonated: "ImpersonatedUser | None" = None
+    """As whom the user was allowed to act, if so asked."""
 
 
 def encode_intent(entry: AuditEntry, now: float) -> bytes:
@@ -122,23 +141,28 @@ def _row(entry: AuditEntry, stage: str, now: float) -> dict[str, Any]:
         "stage": stage,
         "requestURI": redact_uri(_fit(entry.request_uri, "requestURI", cut, MAX_URI)),
         "verb": _fit(entry.verb, "verb", cut),
-        "user": _user(entry, cut),
+        "user": _user(entry.user, entry.uid, entry.groups, cut),
         "sourceIPs": [_fit(entry.source_ip, "sourceIPs", cut)],
         "userAgent": _fit(entry.user_agent, "userAgent", cut),
         "requestReceivedTimestamp": _timestamp(entry.received),
         "stageTimestamp": _timestamp(now),
     }
+    if (other := entry.impersonated) is not None:
+        row["impersonatedUser"] = _user(other.user, other.uid, other.groups, cut)
+        row["impersonatedUser"]["extra"] = {
+            key: [_fit(value, "extra", cut) for value in values]
+            for key, values in other.extra.items()
+        }
     if entry.resource:
         row["objectRef"] = _object_ref(entry, cut)
     row["annotations"] = _annotations(entry, cut)
     return row
 
 
-def _user(entry: AuditEntry, cut: list[str]) -> dict[str, Any]:
-    user: dict[str, Any] = {"username": _fit(entry.user, "user", cut)}
-    if entry.uid:
-        user["uid"] = _fit(entry.uid, "uid", cut)
-    groups = entry.groups
+def _user(name: str, uid: str, groups: tuple[str, ...], cut: list[str]) -> dict[str, Any]:
+    user: dict[str, Any] = {"username": _fit(name, "user", cut)}
+    if uid:
+        user["uid"] = _fit(uid, "uid", cut)
     if groups:
         if len(groups) > MAX_GROUPS:
             groups = groups[:MAX_GROUPS]

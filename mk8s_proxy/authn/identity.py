@@ -64,6 +64,12 @@ class Identity:
     """The corridor's decisions for this identity, by its own key and policy version."""
     wire: bytes = b""
     """The corridor's encoded identity block for the tunnel, "" until first used."""
+    original: "Identity | None" = None
+    """Whose token it is when somebody acts as `user` (`mk8s_proxy.impersonation`)."""
+    extra: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """What else the cluster is told about the user; only somebody who is acted as has any."""
+    acting: dict[Any, "Identity"] = dataclasses.field(default_factory=dict)
+    """The identities that this one asked to act as, by the headers that asked."""
 
     def require_cluster(self, cluster: str) -> None:
         """Refuse a token on another cluster than the one it was made for.

@@ -1,0 +1,15 @@
+"""What may I do? The cluster's answer about the asking user, narrowed to what mk8s allows as well.
+
+`kubectl auth can-i` and its kin post a review to the API server, which answers for the user that
+the agent impersonates: that is the cluster's word, not yet mk8s's. A stage holds the answer back
+until it is whole and says yes only where both do:
+
+- SelfSubjectAccessReview: `status.allowed` of both; the reason names the rule of mk8s that said no.
+- SelfSubjectRulesReview: the rules that both have; `incomplete` where Kubernetes's rules have no
+  words for those of mk8s.
+
+An answer that is no success passes as it is, and so does one that both agree on, byte for byte. One
+that cannot be understood is 502: never a yes. SelfSubjectReview names the user as the cluster sees
+it, and needs no stage; reviews about others (SubjectAccessReview, LocalSubjectAccessReview) are the
+cluster's own answer about its own RBAC.
+"""
