@@ -1,0 +1,244 @@
+"""The product in its real processes: `mk8s-central init` and `serve`, `mk8s-agent`.
+
+Access tokens are minted with the signing key of this central's own database, since 200 logins
+would be 200 bcrypt hashes; everything else goes the way of an installation.
+"""
+
+import asyncio
+import ssl
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from mk8s_proxy.authn import access_token, join_token, signing_keys
+from mk8s_proxy.ca import Authorities, load_authorities
+from mk8s_proxy.db import clusters, keys, tokens, users
+from mk8s_proxy.db.engine import Database
+from tests.bench.relay.launch import Services, free_port
+from tests.bench.relay.targets import SMALL_PATHS, USERS, Target
+from tests.support.processes import Program, run
+
+T = TypeVar("T")
+
+CLUSTER = "bench"
+RULES = 200
+RULES_PER_ROLE = 10
+LIFETIME = 12 * 3600.0
+CENTRAL = (sys.executable, "-m", "mk8s_proxy")
+AGENT = (sys.executable, "-m", "mk8s_agent")
+_WAIT = 30.0
+
+
+def policy(roles: int, people: int) -> dict[str, Any]:
+    """Roles of RULES_PER_ROLE rules each, whose last one allows what is measured; one per user."""
+    names = [f"role-{number}" for number in range(roles)]
+    return {
+        "roles": [{"name": name, "clusters": _rules(name)} for name in names],
+        "users": [
+            {"email": f"user-{number}@example.com", "roles": [names[number % roles]]}
+            for number in range(people)
+        ],
+    }
+
+
+def _rules(role: str) -> list[dict[str, Any]]:
+    others = [
+        {
+            "name": "*",
+            "namespaces": [f"{role}-{number}-*"],
+            "verbs": ["get", "list", "watch", "logs"],
+            "resources": ["pods", "services", "deployments.apps"],
+        }
+        for number in range(RULES_PER_ROLE - 1)
+    ]
+    mine = {
+        "name": "*",
+        "namespaces": ["default"],
+        "verbs": ["get", "list", "watch", "exec"],
+        "resources": ["configmaps", "pods"],
+    }
+    return [*others, mine]
+
+
+class Product:
+    """One central and its agents, in a folder of their own."""
+
+    def __init__(self, services: Services, name: str = "product", *, tunnels: int = 2) -> None:
+        self.name = name
+        self.services = services
+        self.folder = services.folder / name
+        self.folder.mkdir()
+        self.port = free_port()
+        self.url = f"https://localhost:{self.port}"
+        self.authority = self.folder / "server-ca.pem"
+        self.tokens: list[str] = []
+        self.tunnels = tunnels
+        self.central: Program
+        self.agents: dict[str, Program] = {}
+
+    def initialise(self, roles: int = RULES // RULES_PER_ROLE, people: int = USERS) -> None:
+        """Database, keys, authorities, policy; then the tokens of all users."""
+        rbac = self.folder / "rbac.yaml"
+        rbac.write_text(yaml.dump(policy(roles, people), Dumper=yaml.CSafeDumper))
+        command = [*CENTRAL, "init", "-f", rbac, "--admin", "admin@example.com", "--password-stdin"]
+        run(command, self.environment(), stdin="a long enough password\n", seconds=300)
+        self.authority.write_bytes(self.authorities().server_ca.certificate_pem)
+        self.tokens = self.ask(self._mint(people))
+
+    def environment(self) -> dict[str, str]:
+        """Central's settings: the defaults, but for addresses and folders."""
+        return self.services.plain(
+            MK8S_DATA_DIR=str(self.folder / "central"),
+            MK8S_LISTEN=f"127.0.0.1:{self.port}",
+            MK8S_PUBLIC_URL=self.url,
+            MK8S_ADMIN_LISTEN="",
+        )
+
+    def ask(self, question: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine that uses the database of `self.database`."""
+        return asyncio.run(question)
+
+    def database(self) -> Database:
+        """Central's database, to be started by the caller."""
+        return Database(f"sqlite+aiosqlite:///{self.folder / 'central' / 'central.db'}")
+
+    def authorities(self) -> Authorities:
+        """This central's own CAs."""
+
+        async def load() -> Authorities:
+            async with _started(self.database()) as database:
+                return await load_authorities(database)
+
+        return self.ask(load())
+
+    async def _mint(self, people: int) -> list[str]:
+        async with _started(self.database()) as database:
+            records = await keys.list_keys(database)
+            known = {user.email: user for user in await users.list_users(database)}
+        ring = signing_keys.SigningKeys(
+            signing_keys.usable_keys(records, now=time.time(), access_seconds=900)
+        )
+        return [
+            access_token.mint(
+                ring,
+                user=known[f"user-{number}@example.com"],
+                cluster=None,
+                issuer=self.url,
+                lifetime=LIFETIME,
+                now=time.time(),
+            )[0]
+            for number in range(people)
+        ]
+
+    def add_clusters(self, names: Sequence[str]) -> dict[str, str]:
+        """Registers clusters; their ids by name."""
+
+        async def create() -> dict[str, str]:
+            async with _started(self.database()) as database:
+                return {name: (await clusters.create_cluster(database, name)).id for name in names}
+
+        return self.ask(create())
+
+    def start_central(self) -> None:
+        """`mk8s-central serve`, until it listens."""
+        command = [*CENTRAL, "serve"]
+        environment = self.environment()
+        self.central = self.services.start(
+            f"{self.name} central", command, port=self.port, environment=environment
+        )
+
+    def start_agent(self, cluster: str, kubeconfig: Path) -> None:
+        """Registers the cluster on the first start, runs its agent until requests pass."""
+        data = self.folder / f"agent-{cluster}"
+        extra = {}
+        if not data.exists():
+            cluster_id = self.add_clusters([cluster])[cluster]
+            extra = {"AGENT_TOKEN": self.ask(self._join_token(cluster_id))}
+        command = [*AGENT, "--kubeconfig", kubeconfig, "--data-dir", data]
+        command += ["--tunnels", str(self.tunnels), "--drain-seconds", "1"]
+        environment = self.services.plain(
+            CENTRAL_URL=self.url,
+            CLUSTER_NAME=cluster,
+            CA_PIN=self.authorities().server_ca.pin,
+            **extra,
+        )
+        self.agents[cluster] = self.services.start(
+            f"{self.name} agent {cluster}", command, environment=environment
+        )
+        self._wait_for(cluster)
+
+    async def _join_token(self, cluster_id: str) -> str:
+        token = join_token.new_join_token()
+        end = datetime.now(UTC) + timedelta(minutes=10)
+        async with _started(self.database()) as database:
+            hashed = join_token.hash_join_token(token)
+            await tokens.store_join_token(database, cluster_id, hashed, "bench", end)
+        return token
+
+    def _wait_for(self, cluster: str) -> None:
+        deadline = time.monotonic() + _WAIT
+        answer = ""
+        while time.monotonic() < deadline:
+            try:
+                answer = self._get(f"/k8s/{cluster}{SMALL_PATHS[0]}")
+            except (OSError, HTTPException) as error:
+                answer = str(error)
+            if answer.startswith("200"):
+                return
+            time.sleep(0.1)
+        printed = self.central.output + self.agents[cluster].output
+        raise AssertionError(f"no way to {cluster}: {answer}\n{printed}")
+
+    def _get(self, path: str) -> str:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.authority)
+        connection = HTTPSConnection("localhost", self.port, context=context, timeout=5)
+        try:
+            token = self.tokens[0]
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            return f"{answer.status} {answer.read()[:300]!r}"
+        finally:
+            connection.close()
+
+    def target(self, cluster: str = CLUSTER, name: str = "") -> Target:
+        """The way through this product to one cluster."""
+        pids = {
+            "central": self.central._process.pid,
+            "agent": self.agents[cluster]._process.pid,
+        }
+        return Target(
+            name or self.name,
+            ("127.0.0.1", self.port),
+            self.authority,
+            self.tokens,
+            pids,
+            prefix=f"/k8s/{cluster}",
+        )
+
+    def stop(self) -> None:
+        """Ends central and its agents; the data stays."""
+        for agent in self.agents.values():
+            agent.stop()
+        self.agents.clear()
+        self.central.stop()
+
+
+class _started:  # noqa: N801  reads as a word at its uses
+    """A database for the length of a block."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Database:
+        await self._database.start()
+        return self._database
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._database.close()

@@ -1,0 +1,79 @@
+"""One run of the benchmark: options, the world that is measured, the rounds, the report."""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.relay import catalogue, machine, report
+from tests.bench.relay.laboratory import Laboratory, Options
+from tests.bench.relay.results import Results
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.relay",
+        description="Measures the relay against its peers on this machine, all on loopback.",
+    )
+    parser.add_argument("--quick", action="store_true", help="short loops, small counts")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (5)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="parts of names")
+    parser.add_argument("--list", action="store_true", help="the names of all measures")
+    parser.add_argument("--tunnels", type=int, default=2, help="of the product's agent (2)")
+    parser.add_argument("--output", type=Path, help="folder of the report")
+    return parser.parse_args(given)
+
+
+def output_folder(wanted: Path | None) -> Path:
+    """Where the report goes: a folder per run in the user's cache unless one is named."""
+    if wanted is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        wanted = cache / "mk8s-bench" / time.strftime("%Y%m%d-%H%M%S")
+    wanted.mkdir(parents=True, exist_ok=True)
+    return wanted
+
+
+def measure(options: Options, names: list[str], results: Results) -> None:
+    """All rounds. What was measured before an error or Ctrl-C is kept."""
+    with tempfile.TemporaryDirectory(prefix="mk8s-bench-") as folder:
+        laboratory = Laboratory(Path(folder), options, results)
+        try:
+            say("starting")
+            laboratory.start()
+            for number in range(options.rounds):
+                for it in catalogue.chosen(names):
+                    say(f"round {number + 1} of {options.rounds}: {it.name}")
+                    it.take(laboratory, number)
+        except KeyboardInterrupt:
+            results.note("interrupted: not all rounds were measured")
+        finally:
+            laboratory.close()
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; the exit code."""
+    wanted = arguments(given)
+    if wanted.list:
+        print("\n".join(it.name for it in catalogue.MEASURES))
+        return 0
+    options = Options(wanted.rounds, wanted.quick, wanted.tunnels)
+    results, described = Results(), machine.describe()
+    measure(options, wanted.only, results)
+    folder = output_folder(wanted.output)
+    pace = "quick" if options.quick else "full"
+    setting = f"{options.rounds} rounds, {pace}; {options.tunnels} tunnels of the product's agent"
+    told = report.text(results, described, setting)
+    print(told)
+    (folder / "report.txt").write_text(told)
+    report.write_json(folder / "report.json", results, described, setting)
+    say(f"report in {folder}")
+    return 0
