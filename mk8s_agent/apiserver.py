@@ -9,6 +9,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from mk8s_agent.credentials import ApiServerCredentials, CredentialsGone
@@ -121,10 +122,15 @@ class ApiServer:
         self._ensure_dialling()
 
     def serve_waiting(self) -> None:
-        """Forwards what waited for a connection."""
-        waiting, self.waiting = self.waiting, deque()
-        for stream, request in waiting:
-            self._room.leave(stream, lambda front, request=request: self.forward(front, request))  # type: ignore[misc]
+        """Forwards what waited for a connection, as much as there is room for."""
+        while self.waiting and (self._idle or any(it.available for it in self._connections)):
+            stream, request = self.waiting.popleft()
+            self._room.leave(stream, partial(self._forward_waiting, request))
+        if self.waiting:
+            self._ensure_dialling()
+
+    def _forward_waiting(self, request: Request, front: Stream) -> None:
+        self.forward(front, request)
 
     def _authorization(self) -> list[tuple[bytes, bytes]]:
         value = self._credentials.authorization()
@@ -170,11 +176,15 @@ class ApiServer:
     # -- connections
 
     def forget(self, connection: ApiServerHttp2) -> None:
-        """A connection is gone."""
+        """A connection is gone. One that never spoke would do so again: nobody waits for that."""
         if connection in self._connections:
             self._connections.remove(connection)
-        if self.waiting:
+        if not self.waiting:
+            return
+        if connection.ready:
             self._ensure_dialling()
+        else:
+            self._turn_away("the API server closed the connection before it spoke")
 
     def unauthorized(self) -> None:
         """The API server does not know the agent: read the credential again before the next use."""
@@ -212,11 +222,13 @@ class ApiServer:
             return
         finally:
             self._dialling = False
-        if isinstance(connection, ApiServerHttp2):
-            self._connections.append(connection)  # `on_ready` serves those who wait
+        if connection.closed:
+            self._turn_away("the API server closed the connection at once")
+        elif isinstance(connection, Http1Upstream):
+            self._keep(connection)
         else:
-            self._idle.append(connection)
-            self.serve_waiting()
+            self._connections.append(connection)
+            self.serve_waiting()  # its settings may have come before this task was woken
 
     def _turn_away(self, reason: str) -> None:
         log.warning("apiserver.unreachable reason=%s waiting=%d", reason, len(self.waiting))

@@ -4,6 +4,7 @@ Called by `mk8s_agent.tunnel` for every stream. The head is written anew from th
 central may send: method, target, plain headers, and the mk8s headers that say on whose behalf.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +18,9 @@ _PSEUDO: Final = frozenset({b":method", b":path", b":scheme"})
 _FORBIDDEN: Final = headers.HOP_BY_HOP | {
     b"authorization", b"audit-id", b"content-length", b"cookie", b"expect", b"host",
 }  # fmt: skip
+_NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^`|~-]{1,256}")
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""What would end a header line of HTTP/1.1, where upgrades go, and begin one of somebody else."""
 _IDENTITIES: Final = 4096
 
 
@@ -70,10 +74,14 @@ def read_request(received: Fields, end: bool) -> Request:
             if name in known:
                 raise RequestRefused(f"two {name.decode('ascii', 'replace')} fields")
             known[name] = value
+        elif not _NAME.fullmatch(name) and not name.startswith(b":"):
+            raise RequestRefused("an invalid header name")
         elif name in _FORBIDDEN or name.startswith((b":", b"impersonate-", b"x-remote-")):
             raise RequestRefused(f"a {name.decode('ascii', 'replace')} field")
         else:
             request.fields.append((name, value))
+    if any(_CONTROL.search(value) for _, value in received):
+        raise RequestRefused("a header value with control characters")
     return _complete(request, known)
 
 
@@ -92,6 +100,8 @@ def _complete(request: Request, known: dict[bytes, bytes]) -> Request:
         if not length.isdigit() or len(length) > 18:
             raise RequestRefused("an invalid length")
         request.length = int(length)
+        if request.length and (request.end or request.upgrade):
+            raise RequestRefused("a length without a body")
     try:
         request.fields += impersonate(known.get(headers.IDENTITY, b""))
     except ImpersonationRefused as error:

@@ -75,6 +75,8 @@ class AgentTunnel(Http2Server):
             log.warning("request.refused reason=%s", error)
             answer(stream, 502, f"the agent refused the request: {error}")
             return
+        if not request.upgrade:
+            stream.length_left = request.length
         self._apiserver.forward(stream, request)
 
     def _open_control(self, stream: Stream, fields: Fields) -> None:

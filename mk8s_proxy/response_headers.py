@@ -16,6 +16,8 @@ _DROPPED: Final = HOP_BY_HOP | {b"set-cookie", b"alt-svc", b"strict-transport-se
 
 _NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^`|~-]{1,256}")
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CLIMBS: Final = re.compile(rb"(?i)\\|/(?:\.|%2e){1,2}(?:[/?#]|$)")
+"""Browsers take a backslash for a slash, and %2e for a dot."""
 _KEPT_NAMES: Final = 4096
 
 _SANDBOX: Final = [
@@ -43,6 +45,25 @@ def read_status(fields: Fields) -> int:
     if len(value) != 3 or not value.isdigit() or not b"100" <= value <= b"599":
         raise ResponseRefused("an invalid status")
     return int(value)
+
+
+def body_length(fields: Fields, method: bytes, *, end: bool) -> int:
+    """How many bytes of body must follow a head; -1 when it does not say.
+
+    A client on HTTP/1.1 would read more as the next answer, perhaps of another cluster, and would
+    take the next answer for what is missing.
+
+    Raises:
+        ResponseRefused: content-length is no number, or comes twice, or the body is not to come.
+    """
+    lengths = [value for name, value in fields if name == b"content-length"]
+    if lengths and (len(lengths) > 1 or len(lengths[0]) > 18 or not lengths[0].isdigit()):
+        raise ResponseRefused("an invalid content-length")
+    if end or method == b"HEAD" or fields[0][1] in (b"204", b"304"):
+        if end and lengths and int(lengths[0]) and method != b"HEAD" and fields[0][1] != b"304":
+            raise ResponseRefused("an answer that ended before its body")
+        return 0
+    return int(lengths[0]) if lengths else -1
 
 
 def sanitize(fields: Fields, *, proxied: bool, prefix: bytes = b"") -> Fields:
@@ -91,7 +112,7 @@ def _redirect(kept: Fields, prefix: bytes) -> Fields:
     moved = []
     for name, value in kept:
         if name == b"location":
-            if not value.startswith((b"/api/", b"/apis/")):
+            if not value.startswith((b"/api/", b"/apis/")) or _CLIMBS.search(value):
                 raise ResponseRefused("a redirect that leaves the cluster's API")
             moved.append((name, prefix + value))
         else:

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mk8s_agent.wire.transport import Connection, SocketTransport, TlsClientTransport, TlsTransport
 
@@ -71,11 +71,19 @@ async def dial_tls(
             _, dialled = await loop.create_connection(
                 lambda: _Dialled(make, context, server_name, seconds), host, port
             )
-            return await dialled.outcome
+            connection = await dialled.outcome
     except TimeoutError as error:
-        if dialled is not None:
-            dialled.outcome.cancel()
-            dialled.abort()
+        _give_up(dialled)
         raise DialError(f"{host}:{port} did not answer within {seconds:g} seconds") from error
     except OSError as error:
         raise DialError(f"{host}:{port}: {error.strerror or error}") from error
+    except BaseException:
+        _give_up(dialled)
+        raise
+    return connection
+
+
+def _give_up(dialled: "_Dialled[Any] | None") -> None:
+    if dialled is not None:
+        dialled.outcome.cancel()
+        dialled.abort()

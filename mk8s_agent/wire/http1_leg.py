@@ -9,9 +9,9 @@ from collections import deque
 from typing import Protocol
 
 from mk8s_agent.wire.frames import ErrorCode
-from mk8s_agent.wire.limits import HIGH_WATER, BufferBudget
+from mk8s_agent.wire.limits import FRONT, HIGH_WATER, BufferBudget
 from mk8s_agent.wire.outbound import Transport
-from mk8s_agent.wire.stream import Bytes, Stream
+from mk8s_agent.wire.stream import Bytes, Stream, own
 from mk8s_agent.wire.ticks import Ticks
 
 
@@ -81,7 +81,7 @@ class Http1Leg:
         if stream.pending is None:
             stream.pending = deque()
         if size:
-            stream.pending.append(data)
+            stream.pending.append(own(data, size))
             stream.pending_bytes += size
             self._buffers.used += size
         stream.end_queued = end
@@ -127,6 +127,15 @@ class Http1Leg:
                 self._put(b"0\r\n\r\n")
             stream.local_closed = True
             self._message_sent(stream)
+
+    def _stalls(self, stream: Stream, elapsed: float) -> bool:
+        """Whether nobody reads what waits here while others need the memory; once a second."""
+        if stream.pending is None or stream.sent != stream.sent_before:
+            stream.sent_before = stream.sent
+            stream.stalled_seconds = 0.0
+            return False
+        stream.stalled_seconds += elapsed
+        return self._buffers.scarce and stream.stalled_seconds >= FRONT.write_seconds
 
     def _drop_pending(self, stream: Stream) -> None:
         if stream.pending is not None:

@@ -52,6 +52,7 @@ class Http1Upstream(Http1Leg):
         self._upgrade = b""
         self._switched = False
         self._method = b""
+        self._feeding = False
         self._reset_exchange()
 
     def _reset_exchange(self) -> None:
@@ -60,6 +61,7 @@ class Http1Upstream(Http1Leg):
         self._head_bytes = 0
         self._head_done = False
         self._until_close = False
+        self._over = False
 
     # -- request
 
@@ -125,13 +127,18 @@ class Http1Upstream(Http1Leg):
             self._pass_on(data, end=False)
             return
         self._head_bytes += 0 if self._head_done else len(data)
+        self._feeding = True
         try:
             self._parser.feed_data(data)
             self._check_head_size()
         except httptools.HttpParserUpgrade as switched:
             self._after_switch(data[switched.args[0] :])
         except (httptools.HttpParserError, UpstreamError) as error:
-            self._fail(f"invalid answer: {error}")
+            self._over = False
+            self._fail(f"invalid answer: {error.__context__ or error}")
+        self._feeding = False
+        if self._over:
+            self._offer()
 
     def _check_head_size(self) -> None:
         if not self._head_done and self._head_bytes > _HEAD_BYTES:
@@ -143,6 +150,11 @@ class Http1Upstream(Http1Leg):
             self._pass_on(data, end=False)
         else:
             self._fail("the upstream switched protocols unasked")
+
+    def on_message_begin(self) -> None:
+        """httptools: an answer begins; behind a whole one it answers nothing that was asked."""
+        if self._over:
+            raise UpstreamError("bytes behind the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """httptools: one header field."""
@@ -225,11 +237,16 @@ class Http1Upstream(Http1Leg):
         self._drop_pending(stream)
         self._read_again()
         if reusable and not self.closed:
-            self._reset_exchange()
-            self._on_idle(self)
+            self._over = True
+            if not self._feeding:  # else what was read with it must be looked at first
+                self._offer()
         else:
             self.flush()
             self.transport.close()
+
+    def _offer(self) -> None:
+        self._reset_exchange()
+        self._on_idle(self)
 
     # -- endings
 

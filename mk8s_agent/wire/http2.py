@@ -33,7 +33,7 @@ from mk8s_agent.wire.hpack_codec import Decoder, HpackError
 from mk8s_agent.wire.http2_control import ConnectionControl
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.outbound import Transport
-from mk8s_agent.wire.stream import Bytes, Fields
+from mk8s_agent.wire.stream import LONGEST_BODY, Bytes, Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
 _COPY_BELOW = 512
@@ -97,9 +97,11 @@ class Http2Connection(ConnectionControl):
         if self._preface_missing:
             position = self._check_preface(data)
         size = len(data)
-        while size - position >= FRAME_HEADER_BYTES and not self._preface_missing:
+        while (
+            size - position >= FRAME_HEADER_BYTES and not self._preface_missing and not self.closed
+        ):
             end = self._frame(data, position, size)
-            if end < 0 or self.closed:
+            if end < 0:
                 break
             position = end
         if position < size and not self.closed:
@@ -192,11 +194,8 @@ class Http2Connection(ConnectionControl):
         if stream is None:
             return
         stream.received += size
-        if stream.length_left >= 0:
-            stream.length_left -= size
-            if stream.length_left < 0 or (end and stream.length_left):
-                self.end_both(stream, ErrorCode.PROTOCOL_ERROR)
-                return
+        if stream.length_left >= 0 and not self._keeps_promise(stream, size, end):
+            return
         if end:
             stream.remote_closed = True
         peer = stream.peer
@@ -206,6 +205,15 @@ class Http2Connection(ConnectionControl):
             self.grant(stream, size)
         if end and stream.local_closed:
             self._drop(stream)
+
+    def _keeps_promise(self, stream: Stream, size: int, end: bool) -> bool:
+        """Counts body bytes against the promised length; a stream that breaks it ends here."""
+        stream.length_left -= size
+        left = stream.length_left
+        if 0 <= left <= LONGEST_BODY and not (end and left):
+            return True
+        self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+        return False
 
     def _continue_data(self, data: bytes) -> int:
         """The next part of a DATA frame whose header came before; returns where it ends."""

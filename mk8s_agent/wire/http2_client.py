@@ -20,11 +20,17 @@ from mk8s_agent.wire.frames import (
 from mk8s_agent.wire.http2 import Http2Connection
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.outbound import Transport
-from mk8s_agent.wire.stream import STAGED, Stream, part
+from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 
 _LAST_STREAM = MAX_STREAM_ID - 2_000
 """Stream ids are never reused; a connection that ran out of them drains long before the end."""
+
+_SILENT_SECONDS = 10.0
+"""After so long without a byte the peer is asked for a sign of life."""
+
+_LOST_SECONDS = 25.0
+"""After so long without one the connection is taken for dead (Go's clients: 30 + 15 s)."""
 
 
 class Http2Client(Http2Connection):
@@ -64,9 +70,16 @@ class Http2Client(Http2Connection):
         """The peer's first SETTINGS have not arrived yet."""
         return not self._settings_seen and not self.closed
 
+    @property
+    def ready(self) -> bool:
+        """The peer's first SETTINGS arrived."""
+        return self._settings_seen
+
     def stage(self) -> Stream:
         """A stream without an id: its body waits until `open_staged` sends the head."""
-        return Stream(self, STAGED, -1, self.limits.stream_window)
+        stream = Stream(self, STAGED, -1, self.limits.stream_window)
+        stream.length_left = AWAITING_HEAD
+        return stream
 
     def open_staged(self, stream: Stream, block: bytes) -> None:
         """Sends the request head of a staged stream, and the part of the body that waited."""
@@ -98,17 +111,42 @@ class Http2Client(Http2Connection):
             return
         if stream.remote_closed:
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
-        if stream.head_passed and end:
+        if not stream.head_passed:
+            self._on_head(stream, block, end)
+        elif end:
             self._deliver(stream_id, b"", 0, True)
         else:
-            stream.remote_closed = end
-            self.on_response(stream, block, end)
-            if end and stream.local_closed:
-                self._drop(stream)
+            self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)  # a second head
+
+    def _on_head(self, stream: Stream, block: bytes, end: bool) -> None:
+        stream.remote_closed = end
+        self.on_response(stream, block, end)
+        if stream.stream_id not in self.streams:
+            return
+        if not stream.head_passed:  # an informational one
+            self._spend()
+            if end:
+                stream.remote_closed = False
+                self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+            return
+        if stream.length_left == AWAITING_HEAD:
+            stream.length_left = -1
+        if end and stream.local_closed:
+            self._drop(stream)
 
     def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
         """A response head, possibly an informational one; sets `head_passed` when it is not."""
         raise AssertionError
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: notices a server that is gone without a word."""
+        super().second(elapsed)
+        if self._silent_seconds >= _LOST_SECONDS and not self.closed:
+            self.close_reason = "no sign of life from the peer"
+            self.transport.abort()
+            self.connection_lost()
+        elif self._silent_seconds >= _SILENT_SECONDS:
+            self.ping()
 
     def on_goaway(self, last_stream_id: int) -> None:
         """Streams that the peer will not process may be tried again elsewhere."""

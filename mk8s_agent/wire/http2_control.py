@@ -10,6 +10,7 @@ import time
 
 from mk8s_agent.wire.frames import (
     ACK,
+    HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_SIZE,
@@ -37,6 +38,13 @@ _PEER_MAX_FRAME = 256 * 1024
 
 _STRAYS = 4096
 """Streams reset by this end that are remembered, since the peer may not know yet."""
+
+_DEFAULT_TABLE = 4096
+_EMPTY_TABLE = b"\x20"
+"""Owed to a peer whose table is smaller than the default (RFC 7541, 4.2); ours is never used."""
+
+_KEPT_BUDGETS = 16
+"""A peer that was sent much owes many WINDOW_UPDATEs, but not for ever."""
 
 
 class ConnectionControl(Outbound):
@@ -85,12 +93,12 @@ class ConnectionControl(Outbound):
         stream = self.streams.get(stream_id)
         if stream is None:
             return
-        complete = stream.remote_closed
+        answered = stream.remote_closed and self._is_ours(stream_id)
         stream.local_closed = stream.remote_closed = True
         self._drop(stream)
         peer = part(stream)
-        # after a complete message a reset only says "send me no more": the peer goes on reading it
-        if peer is not None and not (complete and code == ErrorCode.NO_ERROR):
+        # after a complete answer a reset only says "send me no more": the peer goes on reading it
+        if peer is not None and not (answered and code == ErrorCode.NO_ERROR):
             peer.connection.reset(peer, code)
 
     def _on_settings(self, stream_id: int, flags: int, payload: bytes) -> None:
@@ -115,6 +123,8 @@ class ConnectionControl(Outbound):
             self._peer_max_frame = min(value, _PEER_MAX_FRAME)
         elif key == MAX_CONCURRENT_STREAMS:
             self.peer_max_streams = value
+        elif key == HEADER_TABLE_SIZE and value < _DEFAULT_TABLE:
+            self._block_prefix = _EMPTY_TABLE
         elif key == INITIAL_WINDOW_SIZE:
             change = value - self._initial_window
             self._initial_window = value
@@ -166,7 +176,7 @@ class ConnectionControl(Outbound):
             if increment == 0 or stream.send_window + increment > MAX_WINDOW:
                 zero = increment == 0
                 code = ErrorCode.PROTOCOL_ERROR if zero else ErrorCode.FLOW_CONTROL_ERROR
-                self.end_both(stream, code)
+                self._stream_error(stream, code)
                 return
             self._widen(stream, increment)
         if self._waiting and not self._blocked:
@@ -196,9 +206,13 @@ class ConnectionControl(Outbound):
 
     def _check_not_idle(self, stream_id: int) -> None:
         """A frame for a stream that was never opened is a protocol error; a closed one is not."""
-        ours = stream_id & 1 == self._next_stream & 1
+        ours = self._is_ours(stream_id)
         if stream_id >= self._next_stream if ours else stream_id > self._last_peer_stream:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} is idle")
+
+    def _is_ours(self, stream_id: int) -> bool:
+        """Whether this end opens streams of such ids."""
+        return stream_id & 1 == self._next_stream & 1
 
     # -- endings
 
@@ -216,7 +230,10 @@ class ConnectionControl(Outbound):
                 self.close_when_idle()
 
     def reset(self, stream: Stream, code: int) -> None:
-        """Ends `stream` on this connection (see `Leg.reset`)."""
+        """Ends `stream` on this connection (see `Leg.reset`); subclasses may answer first."""
+        self._cut(stream, code)
+
+    def _cut(self, stream: Stream, code: int) -> None:
         if stream.local_closed and stream.remote_closed:
             return
         if not stream.remote_closed:
@@ -237,9 +254,14 @@ class ConnectionControl(Outbound):
     def end_both(self, stream: Stream, code: int) -> None:
         """Ends `stream` and its peer because this end cannot go on with it."""
         peer = part(stream)
-        self.reset(stream, code)
+        self._cut(stream, code)
         if peer is not None:
             peer.connection.reset(peer, code)
+
+    def _stream_error(self, stream: Stream, code: int) -> None:
+        """Ends a stream that the peer misused; no cheaper for it than a reset (CVE-2025-8671)."""
+        self.end_both(stream, code)
+        self._spend_reset()
 
     def drain(self, code: ErrorCode = ErrorCode.NO_ERROR, message: str = "") -> None:
         """Says GOAWAY with the true last stream: open streams go on, new ones go elsewhere."""
@@ -284,11 +306,13 @@ class ConnectionControl(Outbound):
         """Called about once a second: refills budgets, notices a peer that stopped reading."""
         self._seconds += elapsed
         if self._seconds >= BUDGET_SECONDS:
+            self._cut_stalled(self._seconds)
             self._seconds = 0.0
             if self.limits.widest_window:
                 self.ping()
             self._reset_budget = self.limits.resets
-            self._control_budget = max(self._control_budget, self.limits.control_frames)
+            least = self.limits.control_frames
+            self._control_budget = min(max(self._control_budget, least), least * _KEPT_BUDGETS)
         self._silent_seconds = 0.0 if self._heard else self._silent_seconds + elapsed
         self._heard = False
         self._check_stall(elapsed)
@@ -303,6 +327,21 @@ class ConnectionControl(Outbound):
             self.close_reason = "the peer stopped reading"
             self.transport.abort()
             self.connection_lost()
+
+    def _cut_stalled(self, elapsed: float) -> None:
+        """Ends streams whose reader takes nothing, once others need the memory that they hold.
+
+        A reader may pause as long as it likes otherwise: `kubectl logs -f | less`.
+        """
+        needed = self._buffers.scarce
+        for stream in list(self.streams.values()):
+            if stream.pending is None or stream.sent != stream.sent_before:
+                stream.sent_before = stream.sent
+                stream.stalled_seconds = 0.0
+                continue
+            stream.stalled_seconds += elapsed
+            if needed and stream.stalled_seconds >= self.limits.write_seconds:
+                self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
 
     def ping(self) -> None:
         """Asks the peer for a sign of life, and measures how far away it is."""

@@ -62,8 +62,8 @@ class Limits:
     """Streams that may be reset within a budget period (CVE-2023-44487, CVE-2025-8671)."""
 
     control_frames: int = 2_000
-    """PING, SETTINGS, PRIORITY, empty DATA and the like within a budget period; every DATA frame
-    sent adds one, since a WINDOW_UPDATE is owed for it."""
+    """PING, SETTINGS, PRIORITY, empty DATA and the like within a budget period. Every KiB sent adds
+    one: `kubectl logs` reads 4 KiB at a time and sends two WINDOW_UPDATEs for each."""
 
     write_seconds: float = 60.0
     """How long a peer may take to read nothing while data waits for it."""
@@ -91,6 +91,11 @@ class BufferBudget:
     def __init__(self, limit: int = 512 * MIB) -> None:
         self.limit = limit
         self.used = 0
+
+    @property
+    def scarce(self) -> bool:
+        """More than half is used: readers that take nothing have to make room."""
+        return self.used > self.limit >> 1
 
     def __repr__(self) -> str:
         return f"<BufferBudget {self.used} of {self.limit} bytes>"

@@ -23,7 +23,7 @@ from mk8s_agent.wire.frames import (
     window_update,
 )
 from mk8s_agent.wire.limits import FAR_SECONDS, HIGH_WATER, QUANTUM, SMALL, BufferBudget, Limits
-from mk8s_agent.wire.stream import STAGED, Bytes, Stream
+from mk8s_agent.wire.stream import STAGED, Bytes, Stream, own
 from mk8s_agent.wire.ticks import Ticks
 
 
@@ -69,6 +69,7 @@ class Outbound:
         self._peer_max_frame = DEFAULT_MAX_FRAME
         self._waiting: deque[Stream] = deque()
         self._control_budget = limits.control_frames
+        self._block_prefix = b""
         # the DATA frame at the end of _out that may still grow: its stream, index and size
         self._open_stream = 0
         self._open_index = 0
@@ -86,8 +87,10 @@ class Outbound:
         self._out_bytes = 0
         self._open_stream = 0
         self._blocked = self.transport.write(b"".join(out))
-        self._progress = True
-        if self._waiting and not self._blocked:
+        if self._blocked:
+            return
+        self._progress = True  # not before: answers to PINGs leave although nobody reads
+        if self._waiting:
             self._pump()
 
     def writable(self) -> None:
@@ -112,6 +115,8 @@ class Outbound:
 
     def send_headers(self, stream: Stream, block: bytes, end: bool) -> None:
         """Sends a header block on an open stream, in CONTINUATION frames where it is long."""
+        if self._block_prefix:
+            block, self._block_prefix = self._block_prefix + block, b""
         size = len(block)
         most = self._peer_max_frame
         closing = END_STREAM if end else 0
@@ -152,7 +157,7 @@ class Outbound:
         if stream.pending is None:
             stream.pending = deque()
         if size:
-            stream.pending.append(data)
+            stream.pending.append(own(data, size))
             stream.pending_bytes += size
             self._buffers.used += size
         stream.end_queued = end
@@ -218,7 +223,7 @@ class Outbound:
         stream.send_window -= size
         self._send_window -= size
         stream.sent += size
-        self._control_budget += 1
+        self._control_budget += 1 + (size >> 10)
         closing = END_STREAM if end else 0
         if self._open_stream == stream.stream_id and (
             self._open_size + size <= self._peer_max_frame

@@ -8,6 +8,12 @@ Bytes = bytes | memoryview
 STAGED: Final = 0
 """The id of a stream whose head has not been sent yet; its body waits in `pending`."""
 
+LONGEST_BODY: Final = 1 << 60
+"""Above every content-length that is read: they have 18 digits at most."""
+
+AWAITING_HEAD: Final = 1 << 61
+"""`length_left` of an answer whose head has not come: any body of it is an error."""
+
 
 class Leg(Protocol):
     """What a stream's connection must answer, whichever protocol it speaks.
@@ -55,6 +61,8 @@ class Stream:
         "remote_closed",
         "send_window",
         "sent",
+        "sent_before",
+        "stalled_seconds",
         "stream_id",
         "waiting",
         "window",
@@ -83,6 +91,8 @@ class Stream:
         """A final response head went through here."""
         self.credit = 0
         self.sent = 0
+        self.sent_before = 0
+        self.stalled_seconds = 0.0
         self.received = 0
         self.length_left = -1
         """Body bytes that content-length still promises; -1 when it promised nothing."""
@@ -90,6 +100,16 @@ class Stream:
     def __repr__(self) -> str:
         closed = ("L" if self.local_closed else "-") + ("R" if self.remote_closed else "-")
         return f"<Stream {self.stream_id} {closed} pending={self.pending_bytes}>"
+
+
+def own(data: Bytes, size: int) -> Bytes:
+    """What to keep of a piece that has to wait: a small part of a large read is copied.
+
+    Otherwise a view of 600 bytes could hold 256 KiB that no budget counts.
+    """
+    if isinstance(data, memoryview) and size * 2 < len(data.obj):  # type: ignore[arg-type]  # bytes
+        return bytes(data)
+    return data
 
 
 def join(front: Stream, back: Stream) -> None:

@@ -5,12 +5,19 @@ writes its audit rows there, before any stream head leaves), then each marked co
 joins its output into one write.
 """
 
+import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
 
 
 class Flushable(Protocol):
     """A connection as its `Ticks` sees it."""
+
+    @property
+    def transport(self) -> Any:
+        """The socket; aborted when `flush` fails."""
 
     def flush(self) -> None:
         """Writes what was queued since the last tick."""
@@ -44,10 +51,20 @@ class Ticks:
             self._call_soon(self.run)
 
     def run(self) -> None:
-        """The end of a tick. Output that the hooks cause still leaves in the same tick."""
+        """The end of a tick. Output that the hooks cause still leaves in the same tick.
+
+        Whatever fails costs itself only: the other connections have output in this tick, too.
+        """
         for hook in self.before_flush:
-            hook()
+            try:
+                hook()
+            except Exception:
+                log.exception("tick.hook_failed")
         self._scheduled = False
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:
+                log.exception("connection.crashed peer=%r", connection)
+                connection.transport.abort()

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _BUFFER: Final = memoryview(bytearray(256 * 1024))
 _RECORD: Final = 16 * 1024  # one read of an SSLObject returns at most one record
 _LINGER: Final = 2.0  # seconds a closed socket waits for the peer to read and close, too
+_STALLED: Final = 30.0  # seconds it waits for a peer that does not read what was written
 _JOIN_ABOVE: Final = 4096  # more ciphertext than this waits: decrypt it all before handing it on
 
 
@@ -97,8 +98,14 @@ class SocketTransport(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The socket's buffer has drained."""
         self._full = False
-        if self.connection is not None:
-            self.connection.writable()
+        connection = self.connection
+        if connection is None:
+            return
+        try:
+            connection.writable()
+        except Exception:
+            log.exception("connection.crashed peer=%r", connection)
+            self.abort()
 
     def eof_received(self) -> bool:
         """The peer closed its side; HTTP has no use for a half-open connection."""
@@ -140,9 +147,22 @@ class SocketTransport(asyncio.BufferedProtocol):
         if self._socket.can_write_eof():
             # a socket closed with unread bytes resets, and the peer loses our last words
             self._socket.write_eof()
-            self._linger = asyncio.get_running_loop().call_later(_LINGER, self._socket.abort)
+            self._wait_for_peer(0.0, self._socket.get_write_buffer_size())
         else:
             self._socket.close()
+
+    def _wait_for_peer(self, stalled: float, left: int) -> None:
+        """Looks again later; a peer that still reads gets all, however slow it is."""
+        loop = asyncio.get_running_loop()
+        self._linger = loop.call_later(_LINGER, self._look_again, stalled, left)
+
+    def _look_again(self, stalled: float, left: int) -> None:
+        now_left = self._socket.get_write_buffer_size()
+        stalled = stalled + _LINGER if now_left == left else 0.0
+        if left == now_left == 0 or stalled >= _STALLED:
+            self._socket.abort()
+        else:
+            self._wait_for_peer(stalled, now_left)
 
     def abort(self) -> None:
         """Closes at once."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
-from mk8s_agent.wire.stream import STAGED, Bytes, Fields, Stream, join, part
+from mk8s_agent.wire.stream import STAGED, Bytes, Fields, Stream, join, own, part
 
 
 class WaitingRoom:
@@ -66,7 +66,7 @@ class WaitingRoom:
                 front.connection.reset(front, ErrorCode.ENHANCE_YOUR_CALM)
             return
         if size or end:
-            stream.pending.append(data)
+            stream.pending.append(own(data, size))
             stream.pending_bytes += size
             self._buffers.used += size
         stream.end_queued = end

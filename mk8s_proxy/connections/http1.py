@@ -10,6 +10,7 @@ from typing import Final
 
 import httptools
 
+from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_leg import Http1Leg, PausableTransport
 from mk8s_agent.wire.limits import KIB, BufferBudget
 from mk8s_agent.wire.stream import Fields, Stream, part
@@ -56,6 +57,9 @@ class ClientHttp1(Http1Leg):
         self._keep_alive = True
         self._quiet_seconds = 0.0
         self._draining = False
+        self._reading_heads = False
+        self._last = False
+        """The connection is being closed: what still arrives is nobody's request."""
         self._new_parser()
 
     def __repr__(self) -> str:
@@ -76,6 +80,8 @@ class ClientHttp1(Http1Leg):
         if self._switched:
             self._pass_on(data, end=False)
         elif self.stream is None:
+            if not self._early:
+                self._quiet_seconds = 0.0  # the time for this head begins
             self._early += data
             self._read_heads()
         elif self.stream.remote_closed or self.stream.exchange.head.upgrade:
@@ -91,15 +97,21 @@ class ClientHttp1(Http1Leg):
 
     def _read_heads(self) -> None:
         """Takes one request head after another while no request is in progress."""
-        while self.stream is None and self._early and not self.closed:
-            end = self._early.find(_HEAD_END)
-            if end < 0:
-                if len(self._early) > _HEAD_BYTES:
-                    self._refuse_head(UNREADABLE, HeaderRefusal("HEADER_TOO_LARGE"))
-                return
-            head = self._early[: end + 4]
-            self._early = self._early[end + 4 :]
-            self._read_head(head)
+        if self._reading_heads:  # a request that was answered at once: the loop below goes on
+            return
+        self._reading_heads = True
+        try:
+            while self.stream is None and self._early and not self._ended():
+                end = self._early.find(_HEAD_END)
+                if end < 0:
+                    if len(self._early) > _HEAD_BYTES:
+                        self._refuse_head(UNREADABLE, HeaderRefusal("HEADER_TOO_LARGE"))
+                    return
+                head = self._early[: end + 4]
+                self._early = self._early[end + 4 :]
+                self._read_head(head)
+        finally:
+            self._reading_heads = False
 
     def _read_head(self, raw: bytes) -> None:
         try:
@@ -270,9 +282,11 @@ class ClientHttp1(Http1Leg):
         if stream.remote_closed and not self._switched:
             self._complete(stream)
         else:  # an upgraded stream, or an answer that came before the whole request
+            back = part(stream)
             self._end(stream)
-            self.flush()
-            self.transport.close()
+            self._close()
+            if back is not None:
+                back.connection.reset(back, ErrorCode.NO_ERROR)
 
     def _complete(self, stream: Stream) -> None:
         """Request and answer are complete: the next request may come."""
@@ -281,11 +295,18 @@ class ClientHttp1(Http1Leg):
         self._new_parser()
         self._chunked = False
         if not keep:
-            self.flush()
-            self.transport.close()
+            self._close()
             return
         self._read_again()
         self._read_heads()
+
+    def _ended(self) -> bool:
+        return self.closed or self._last
+
+    def _close(self) -> None:
+        self._last = True
+        self.flush()
+        self.transport.close()
 
     def _end(self, stream: Stream) -> None:
         self.stream = None
@@ -318,8 +339,7 @@ class ClientHttp1(Http1Leg):
         self._draining = True
         self._keep_alive = False
         if self.stream is None and not self.closed:
-            self.flush()
-            self.transport.close()
+            self._close()
 
     def connection_lost(self) -> None:
         """The client is gone: the request in the cluster is cancelled."""
@@ -332,14 +352,17 @@ class ClientHttp1(Http1Leg):
         peer = part(stream)
         self._end(stream)
         if peer is not None:
-            peer.connection.reset(peer, 8)
+            peer.connection.reset(peer, ErrorCode.CANCEL)
 
     # -- deadlines
 
     def second(self, elapsed: float) -> None:
-        """Once a second: a head that drips, a connection that nobody uses."""
-        if self.stream is not None:
+        """Once a second: a head that drips, a client that reads nothing, one that asks nothing."""
+        stream = self.stream
+        if stream is not None:
             self._quiet_seconds = 0.0
+            if self._stalls(stream, elapsed):
+                self._break_off()
             return
         self._quiet_seconds += elapsed
         limit = self._deadlines.header_seconds if self._early else self._deadlines.idle_seconds

@@ -115,6 +115,7 @@ class ClientHttp2(Http2Server):
         exchange = stream.exchange = Exchange(stream, head, entry)
         self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))
         if refusal.code == 400:  # malformed, which is a stream error too (RFC 9113, 8.1.1)
+            self._spend_reset()
             if stream.local_closed and stream.remote_closed:
                 self._put(rst_stream(stream.stream_id, ErrorCode.PROTOCOL_ERROR))
             else:
@@ -140,7 +141,10 @@ class ClientHttp2(Http2Server):
         """The cluster's side ended: in words while no answer has begun, else by a reset."""
         if stream.local_closed and stream.remote_closed:
             return
-        if stream.head_passed or stream.exchange is None or stream.local_closed:
+        if stream.local_closed:  # the whole answer has left: only the upload is of no use now
+            super().reset(stream, ErrorCode.NO_ERROR)
+            return
+        if stream.head_passed or stream.exchange is None:
             super().reset(stream, ErrorCode.INTERNAL_ERROR)
             return
         stream.peer = None

@@ -19,16 +19,10 @@ from mk8s_agent.wire.limits import TUNNEL, BufferBudget
 from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.response_headers import ResponseRefused, read_status, sanitize
+from mk8s_proxy.response_headers import ResponseRefused, body_length, read_status, sanitize
 from mk8s_proxy.status import StatusError, bad_gateway, service_unavailable
 
 log = logging.getLogger(__name__)
-
-_SILENT_SECONDS = 10.0
-"""After so long without a byte the agent is asked for a sign of life."""
-
-_LOST_SECONDS = 25.0
-"""After so long without one the tunnel is taken for dead (Go's clients: 30 + 15 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +92,8 @@ class TunnelSession(Http2Client):
         """An agent's answer. Whatever is wrong with it ends its own stream only."""
         if stream is self.control.stream:
             stream.head_passed = True
+            if end:
+                self.fail(ErrorCode.NO_ERROR, "the control stream ended")
             return
         try:
             fields = self.decode(block)
@@ -119,11 +115,14 @@ class TunnelSession(Http2Client):
         if headers.ERROR in extra:
             self._give_up(stream, agent_error(status, extra[headers.ERROR]))
             return
+        asked = exchange.head.upgrade
         switched = headers.UPGRADE in extra
-        if exchange.head.upgrade and not switched and status < 400:
+        if asked and not switched and status < 400:
             raise ResponseRefused(f"status {status} to an upgrade request")
-        if switched and extra[headers.UPGRADE] != exchange.head.upgrade:
+        if switched and (not asked or extra[headers.UPGRADE] != asked):
             raise ResponseRefused("another protocol than the one asked for")
+        if not switched:
+            stream.length_left = body_length(fields, exchange.head.method, end=end)
         proxied = exchange.info is not None and exchange.info.subresource == "proxy"
         kept = sanitize(fields, proxied=proxied and not switched, prefix=exchange.prefix)
         exchange.entry.code = 101 if switched else status
@@ -143,16 +142,6 @@ class TunnelSession(Http2Client):
         """The peer is there: see how far away."""
         self.ping()
 
-    def second(self, elapsed: float) -> None:
-        """Once a second: notices an agent that is gone without a word."""
-        super().second(elapsed)
-        if self._silent_seconds >= _LOST_SECONDS:
-            self.close_reason = "no sign of life from the agent"
-            self.transport.abort()
-            self.connection_lost()
-        elif self._silent_seconds >= _SILENT_SECONDS:
-            self.ping()
-
     def on_goaway(self, last_stream_id: int) -> None:
         """The agent drains: it takes no new streams."""
         super().on_goaway(last_stream_id)
@@ -161,7 +150,7 @@ class TunnelSession(Http2Client):
 
     def close_when_idle(self) -> None:
         """A draining tunnel closes when only the control stream is left."""
-        if self.draining and not self.closed and set(self.streams) <= {1}:
+        if self.draining and not self.closed and len(self.streams) - (1 in self.streams) == 0:
             self.flush()
             self.transport.close()
 
