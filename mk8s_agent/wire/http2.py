@@ -227,6 +227,8 @@ class Http2Connection(ConnectionControl):
     def _on_padded_data(self, stream_id: int, flags: int, payload: bytes) -> None:
         self._on_data(stream_id, len(payload), flags)
         data = strip_padding(payload, flags & ~WITH_PRIORITY)
+        if not data and not flags & END_STREAM:
+            self._spend()
         stream = self.streams.get(stream_id)
         if stream is not None:
             self.grant(stream, len(payload) - len(data))
