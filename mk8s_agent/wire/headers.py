@@ -26,7 +26,7 @@ CONTROL_PATH: Final = b"/mk8s.control"
 
 INTERNAL_PREFIX: Final = b"mk8s-"
 
-HOP_BY_HOP: Final = frozenset(
+HOP_BY_HOP: Final[frozenset[bytes]] = frozenset(
     {
         b"connection",
         b"keep-alive",
