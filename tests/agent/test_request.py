@@ -1,0 +1,145 @@
+"""What an agent forwards, and that a central which was taken over cannot make it do more.
+
+Every refusal here is about a head that central never writes.
+"""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mk8s_agent import request as request_module
+from mk8s_agent.request import RequestRefused, read_request
+
+Fields = list[tuple[bytes, bytes]]
+WHO = json.dumps({"user": "dev@example.com", "uid": "u1", "groups": ["mk8s:users"]}).encode()
+GET: Fields = [
+    (b":method", b"GET"),
+    (b":scheme", b"https"),
+    (b":path", b"/api/v1/pods?watch=1"),
+    (b"mk8s-identity", WHO),
+]
+IDENTITY = [
+    (b"impersonate-user", b"dev@example.com"),
+    (b"impersonate-uid", b"u1"),
+    (b"impersonate-group", b"mk8s:users"),
+    (b"impersonate-group", b"system:authenticated"),
+]
+
+
+def without(name: bytes, *more: tuple[bytes, bytes]) -> Fields:
+    return [(known, value) for known, value in GET if known != name] + list(more)
+
+
+def test_a_head_is_written_anew() -> None:
+    request = read_request(
+        [*GET, (b"accept", b"*/*"), (b"mk8s-audit-id", b"id1"), (b"mk8s-content-length", b"12")],
+        False,
+    )
+    assert (request.method, request.target) == (b"GET", b"/api/v1/pods?watch=1")
+    assert request.fields == [(b"accept", b"*/*"), *IDENTITY, (b"audit-id", b"id1")]
+    assert (request.length, request.upgrade, request.end) == (12, b"", False)
+
+
+def test_a_request_without_a_body() -> None:
+    request = read_request([*GET, (b"mk8s-content-length", b"0")], True)
+    assert (request.length, request.end) == (0, True)
+    assert read_request(GET, True).length == -1
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"SPDY/3.1"])
+def test_an_upgrade(protocol: bytes) -> None:
+    assert read_request([*GET, (b"mk8s-upgrade", protocol)], False).upgrade == protocol
+
+
+FORGED = {
+    "a credential": [*GET, (b"authorization", b"Bearer stolen")],
+    "a ready-made identity": [*GET, (b"impersonate-user", b"admin")],
+    "a group besides": [*GET, (b"impersonate-group", b"system:masters")],
+    "a group in capitals": [*GET, (b"Impersonate-Group", b"system:masters")],
+    "a group behind a line end": [*GET, (b"x", b"y\r\nImpersonate-Group: system:masters")],
+    "a group in the audit id": [*GET, (b"mk8s-audit-id", b"i\r\nImpersonate-Group: x")],
+    "a line end in a name": [*GET, (b"x: y\r\nimpersonate-group", b"system:masters")],
+    "a colon in a name": [*GET, (b"impersonate-group: x", b"y")],
+    "an empty name": [*GET, (b"", b"y")],
+    "an underscore": [*GET, (b"impersonate_user", b"admin")],
+    "a NUL": [*GET, (b"x", b"a\0b")],
+    "a front proxy's user": [*GET, (b"x-remote-user", b"admin")],
+    "two identities": [*GET, (b"mk8s-identity", WHO)],
+    "no identity": without(b"mk8s-identity"),
+    "an empty identity": without(b"mk8s-identity", (b"mk8s-identity", b"")),
+    "an empty user": without(
+        b"mk8s-identity", (b"mk8s-identity", WHO.replace(b"dev@example.com", b""))
+    ),
+    "no marker group": without(
+        b"mk8s-identity", (b"mk8s-identity", WHO.replace(b"mk8s:users", b"users"))
+    ),
+    "the agent itself": without(
+        b"mk8s-identity",
+        (b"mk8s-identity", WHO.replace(b"dev@example.com", b"system:serviceaccount:mk8s:agent")),
+    ),
+    "two methods": [*GET, (b":method", b"DELETE")],
+    "two paths": [*GET, (b":path", b"/")],
+    "no method": without(b":method"),
+    "CONNECT": without(b":method", (b":method", b"CONNECT")),
+    "a method with a space": without(b":method", (b":method", b"GET /")),
+    "no path": without(b":path"),
+    "a path without a slash": without(b":path", (b":path", b"api")),
+    "a space in the path": without(b":path", (b":path", b"/ HTTP/1.1\r\nx: y")),
+    "a line end in the path": without(b":path", (b":path", b"/\r\n")),
+    "a byte over 127 in the path": without(b":path", (b":path", b"/\xff")),
+    "an authority": [*GET, (b":authority", b"evil")],
+    "a host": [*GET, (b"host", b"evil")],
+    "hop-by-hop fields": [*GET, (b"transfer-encoding", b"chunked")],
+    "a connection option": [*GET, (b"connection", b"authorization")],
+    "a length of its own": [*GET, (b"content-length", b"5")],
+    "an unknown protocol": [*GET, (b"mk8s-upgrade", b"h2c")],
+    "a length that is none": [*GET, (b"mk8s-content-length", b"+3")],
+    "a length without end": [*GET, (b"mk8s-content-length", b"1" * 19)],
+    "an upgrade with a length": [
+        *GET, (b"mk8s-upgrade", b"websocket"), (b"mk8s-content-length", b"5"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", FORGED.values(), ids=list(FORGED))
+def test_forged_by_a_central_that_was_taken_over(fields: Fields) -> None:
+    with pytest.raises(RequestRefused):
+        read_request(fields, False)
+
+
+def test_a_length_without_a_body_is_no_way_to_a_second_request() -> None:
+    with pytest.raises(RequestRefused, match="without a body"):
+        read_request([*GET, (b"mk8s-content-length", b"5")], True)
+
+
+def test_identities_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[bytes, object] = {}
+    monkeypatch.setattr(request_module, "_impersonations", known)
+    monkeypatch.setattr(request_module, "_IDENTITIES", 3)
+    first = request_module.impersonate(WHO)
+    assert request_module.impersonate(WHO) is first
+    for number in range(10):
+        request_module.impersonate(WHO.replace(b"u1", b"u%d" % number))
+        assert len(known) <= 3
+
+
+names = st.one_of(
+    st.sampled_from(
+        [name for name, _ in GET] + [b"accept", b"mk8s-upgrade", b"mk8s-content-length"]
+    ),
+    st.binary(max_size=20),
+)
+
+
+@given(st.lists(st.tuples(names, st.binary(max_size=30)), max_size=8), st.booleans())
+def test_whatever_is_forwarded_is_one_safe_head(more: Fields, end: bool) -> None:
+    try:
+        request = read_request([*GET, *more], end)
+    except RequestRefused:
+        return
+    assert [field for field in request.fields if field[0].startswith(b"impersonate")] == IDENTITY
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in request.fields)
+    assert lines.count(b"\n") == len(request.fields)
+    assert b"authorization:" not in lines

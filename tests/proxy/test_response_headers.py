@@ -1,0 +1,186 @@
+"""What of a cluster's answer reaches the client; the cluster may be hostile."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mk8s_proxy import response_headers
+from mk8s_proxy.response_headers import ResponseRefused, body_length, read_status, sanitize
+
+Fields = list[tuple[bytes, bytes]]
+OK = (b":status", b"200")
+SANDBOX = [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"sandbox")]
+
+
+def head(status: int, *fields: tuple[bytes, bytes]) -> Fields:
+    return [(b":status", b"%d" % status), *fields]
+
+
+@pytest.mark.parametrize("status", [100, 200, 404, 599])
+def test_a_status_is_read(status: int) -> None:
+    assert read_status(head(status)) == status
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        [(b"x", b"y"), OK],
+        [(b":status", b"")],
+        [(b":status", b"99")],
+        [(b":status", b"0200")],
+        [(b":status", b"600")],
+        [(b":status", b"099")],
+        [(b":status", b"2 0")],
+        [(b":status", "२००".encode()[:3])],
+        [(b":Status", b"200")],
+    ],
+)
+def test_a_strange_status_is_refused(fields: Fields) -> None:
+    with pytest.raises(ResponseRefused):
+        read_status(fields)
+
+
+def test_ordinary_fields_pass_in_order() -> None:
+    fields = head(
+        200,
+        (b"audit-id", b"1"),
+        (b"content-type", b"application/json"),
+        (b"warning", b'299 - "a"'),
+        (b"warning", b'299 - "b"'),
+        (b"x-kubernetes-pf-flowschema-uid", b"u"),
+        (b"x", b"a\tb \xc3\xa4"),
+    )
+    assert sanitize(fields, proxied=False) == fields
+    assert sanitize(fields, proxied=True) == fields + SANDBOX
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"set-cookie", b"alt-svc", b"strict-transport-security", b"connection", b"keep-alive",
+        b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+        b"mk8s-error", b"mk8s-upgrade", b"mk8s-anything",
+    ],
+)  # fmt: skip
+def test_fields_that_would_speak_for_central_are_dropped(name: bytes) -> None:
+    for _ in range(2):  # judged, then remembered
+        assert sanitize([OK, (name, b"x"), (b"etag", b"1")], proxied=False) == [OK, (b"etag", b"1")]
+
+
+@pytest.mark.parametrize(
+    "name", [b"", b"X-Upper", b"a b", b"a:b", b":status", b":path", b"a\r\nb", b"x_y", b"n" * 257]
+)
+def test_names_that_http_does_not_allow_are_refused(name: bytes) -> None:
+    with pytest.raises(ResponseRefused, match="name"):
+        sanitize([OK, (name, b"x")], proxied=False)
+
+
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: x=y", b"a\nb", b"\0", b"\x7f", b"\x1b[31m"])
+def test_control_characters_in_values_are_refused(value: bytes) -> None:
+    with pytest.raises(ResponseRefused, match="control"):
+        sanitize([OK, (b"x", value), (b"y", b"z")], proxied=False)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+def test_cve_2022_3172_redirects_are_never_passed_on(status: int) -> None:
+    moved = head(status, (b"location", b"https://evil.example.com/"))
+    with pytest.raises(ResponseRefused, match="redirect"):
+        sanitize(moved, proxied=False)
+    with pytest.raises(ResponseRefused, match="leaves"):
+        sanitize(moved, proxied=True)
+
+
+def test_not_modified_is_no_redirect() -> None:
+    assert sanitize(head(304), proxied=False) == head(304)
+
+
+def test_a_redirect_within_a_proxied_service_stays_there() -> None:
+    target = b"/api/v1/namespaces/n/services/s/proxy/"
+    fields = head(301, (b"location", target), (b"x", b"y"))
+    moved = sanitize(fields, proxied=True, prefix=b"/k8s/prod")
+    assert moved == head(301, (b"location", b"/k8s/prod" + target), (b"x", b"y")) + SANDBOX
+    assert sanitize(fields, proxied=True)[1] == (b"location", target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/auth/logout",
+        b"//evil.example.com/api/",
+        b"https://central/api/v1",
+        b"/api/../../../auth/whoami",
+        b"/api/%2e%2E/x",
+        b"/api/.%2e/x",
+        b"/api/..",
+        b"/api/..?x",
+        b"/api/\\..\\x",
+        b"/api/./../x",
+    ],
+)
+def test_a_redirect_that_climbs_out_is_refused(target: bytes) -> None:
+    with pytest.raises(ResponseRefused, match="leaves"):
+        sanitize(head(302, (b"location", target)), proxied=True, prefix=b"/k8s/prod")
+
+
+def test_dots_in_a_name_are_no_climbing() -> None:
+    target = b"/api/v1/namespaces/n/pods/p/proxy/a..b/.hidden/v1.2?x=.."
+    assert sanitize(head(302, (b"location", target)), proxied=True)[1] == (b"location", target)
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "length", "end", "left"),
+    [
+        (200, b"GET", None, False, -1),
+        (200, b"GET", b"12", False, 12),
+        (200, b"GET", b"0", True, 0),
+        (200, b"GET", None, True, 0),
+        (200, b"HEAD", b"12", True, 0),
+        (200, b"HEAD", b"12", False, 0),
+        (204, b"DELETE", None, False, 0),
+        (304, b"GET", b"12", True, 0),
+        (304, b"GET", b"12", False, 0),
+    ],
+)
+def test_how_long_a_body_must_be(
+    status: int, method: bytes, length: bytes | None, end: bool, left: int
+) -> None:
+    fields = head(status) + ([(b"content-length", length)] if length is not None else [])
+    assert body_length(fields, method, end=end) == left
+
+
+@pytest.mark.parametrize("value", [b"", b"-1", b"+5", b"1 2", b"5, 5", b"0x5", b"1" * 19])
+def test_a_length_that_is_no_number_is_refused(value: bytes) -> None:
+    with pytest.raises(ResponseRefused, match="content-length"):
+        body_length([OK, (b"content-length", value)], b"GET", end=False)
+
+
+def test_two_lengths_are_refused() -> None:
+    with pytest.raises(ResponseRefused, match="content-length"):
+        body_length([OK, (b"content-length", b"5"), (b"content-length", b"5")], b"GET", end=False)
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_end_before_the_body_is_refused(status: int) -> None:
+    with pytest.raises(ResponseRefused, match="ended before"):
+        body_length(head(status, (b"content-length", b"5")), b"GET", end=True)
+
+
+def test_verdicts_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts: dict[bytes, bool] = {}
+    monkeypatch.setattr(response_headers, "_verdicts", verdicts)
+    monkeypatch.setattr(response_headers, "_KEPT_NAMES", 10)
+    for number in range(50):
+        sanitize([OK, (b"x-%d" % number, b"y")], proxied=False)
+        assert len(verdicts) <= 10
+
+
+@given(st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=12)), max_size=6))
+def test_whatever_passes_fits_an_http1_head(fields: Fields) -> None:
+    try:
+        kept = sanitize([OK, *fields], proxied=False)
+    except ResponseRefused:
+        return
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in kept[1:])
+    assert lines.count(b"\n") == lines.count(b"\r") == len(kept) - 1
+    assert all(name == name.lower() for name, _ in kept)
