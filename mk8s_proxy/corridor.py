@@ -231,16 +231,17 @@ class Corridor:
             raise service_unavailable(
                 f'no agent of cluster "{exchange.entry.cluster}" is connected', retry_after=1
             )
+        stage = make_stage(exchange, self._policies.current, self.refuse)
+        block = request_block(exchange, identity, target)
+        self._journal.intent(exchange.entry)
+        # from here on nothing raises: a body could follow into a stream that is never opened
         stream = session.stage()
         stream.end_queued = exchange.front.remote_closed
         exchange.back = stream
-        stage = make_stage(exchange, self._policies.current, self.refuse)
         if stage is None:
             join(exchange.front, stream)
         else:
             stage.insert(stream)
-        self._journal.intent(exchange.entry)
-        block = request_block(exchange, identity, target)
         self._staged.append((exchange, session, stream, block))
         self._ticks.schedule()
 
@@ -252,22 +253,36 @@ class Corridor:
             a commit elsewhere could lose the row of a request that then left.
         """
         staged, self._staged = self._staged, []
-        written = self._journal.commit()
+        written = self._write_rows()
+        refused = False
         for exchange, session, stream, block in staged:
-            if stream.peer is None:  # the client has gone in the same tick
-                session.discard_staged(stream)
-            elif not written:
-                session.discard_staged(stream)
-                error = service_unavailable("the audit log cannot be written", retry_after=5)
-                self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")
-            elif not session.available:
-                session.discard_staged(stream)
-                error = service_unavailable("the agent has just disconnected", retry_after=1)
-                self.refuse(exchange, error)
-            else:
+            if stream.peer is not None and written and session.available:
                 session.open_staged(stream, block)
                 self._keep_in_sight(exchange)
+                continue
+            gone = stream.peer is None  # the client has left in the same tick
+            session.discard_staged(stream)
+            if not gone:
+                self._refuse_staged(exchange, written)
+                refused = True
+        if refused:
+            self._write_rows()
         return written
+
+    def _write_rows(self) -> bool:
+        try:
+            return self._journal.commit()
+        except Exception:
+            log.exception("journal.crashed")
+            return False
+
+    def _refuse_staged(self, exchange: Exchange, written: bool) -> None:
+        if written:
+            error = service_unavailable("the agent has just disconnected", retry_after=1)
+            self.refuse(exchange, error)
+        else:
+            error = service_unavailable("the audit log cannot be written", retry_after=5)
+            self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")
 
     def _keep_in_sight(self, exchange: Exchange) -> None:
         """A stream that may stay open for hours is looked at again when something changes."""
