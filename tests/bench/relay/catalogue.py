@@ -1,14 +1,29 @@
 """All measures by name, in the order in which a round takes them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
 from functools import partial
 
-from tests.bench.relay.goals import DIRECT
+from mk8s_proxy.settings import Settings
+from tests.bench.relay import measures_bulk, measures_memory, tunnels
+from tests.bench.relay.goals import DIRECT, GO, PRODUCT
 from tests.bench.relay.laboratory import Laboratory
+from tests.bench.relay.launch import Missing
 from tests.bench.relay.load_sockets import LoadError
-from tests.bench.relay.measures import SHAPES, Sample, Shape, small_gets
+from tests.bench.relay.measures import (
+    SHAPES,
+    Sample,
+    Shape,
+    handshakes,
+    large_lists,
+    small_gets,
+)
+from tests.bench.relay.measures_splice import splice
 from tests.bench.relay.targets import Target
+
+FAILURES = (LoadError, OSError, AssertionError, Missing)
+_MB = 1_000_000
+_KUBE_SIZE = (1000, 1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,31 +34,159 @@ class Measure:
     take: Callable[[Laboratory, int], None]
 
 
-def turn(targets: list[Target], number: int) -> list[Target]:
+def turn(targets: Collection[Target], number: int) -> list[Target]:
     """The targets with another one first in each round, so that none always follows the same."""
-    start = number % len(targets) if targets else 0
-    return targets[start:] + targets[:start]
+    row = list(targets)
+    start = number % len(row) if row else 0
+    return row[start:] + row[:start]
+
+
+def each(
+    laboratory: Laboratory,
+    name: str,
+    targets: Collection[Target],
+    take: Callable[[Target], Sample],
+) -> dict[str, Sample]:
+    """Samples by target; a target that fails is noted and left out."""
+    samples: dict[str, Sample] = {}
+    for target in targets:
+        try:
+            samples[target.name] = take(target)
+        except FAILURES as error:
+            laboratory.results.note(f"{name}: {target.name}: {error}")
+    return samples
+
+
+def keep(laboratory: Laboratory, name: str, samples: dict[str, Sample]) -> None:
+    """Adds a round's samples to the results."""
+    for target, sample in samples.items():
+        laboratory.results.add(name, target, sample)
+
+
+def compared(samples: dict[str, Sample]) -> dict[str, Sample]:
+    """The samples with what each target adds to the direct way's median latency."""
+    base = samples.get(DIRECT, {}).get("p50_us")
+    if base is None:
+        return samples
+    return {
+        name: sample if name == DIRECT else sample | {"added_p50_us": sample["p50_us"] - base}
+        for name, sample in samples.items()
+    }
 
 
 def _small(shape: Shape, laboratory: Laboratory, number: int) -> None:
-    samples: dict[str, Sample] = {}
-    for target in turn(list(laboratory.targets.values()), number):
+    def take(target: Target) -> Sample:
+        return small_gets(laboratory.services, target, shape, laboratory.options.seconds)
+
+    targets = turn(laboratory.targets.values(), number)
+    keep(laboratory, shape.name, compared(each(laboratory, shape.name, targets, take)))
+
+
+def _kube(shape: Shape, laboratory: Laboratory, number: int) -> None:
+    name = f"kube {shape.name}"
+
+    def take(target: Target) -> Sample:
+        seconds = laboratory.options.seconds
+        return small_gets(laboratory.services, target, shape, seconds, size=_KUBE_SIZE)
+
+    try:
+        targets = turn(laboratory.kube.values(), number)
+    except Missing as reason:
+        laboratory.results.note(f"{name}: {reason}")
+        return
+    keep(laboratory, name, compared(each(laboratory, name, targets, take)))
+
+
+def _of_all(
+    name: str,
+    take: Callable[[Laboratory, Target], Sample],
+    without: tuple[str, ...],
+    laboratory: Laboratory,
+    number: int,
+) -> None:
+    targets = [it for it in laboratory.targets.values() if it.name not in without]
+    samples = each(laboratory, name, turn(targets, number), partial(take, laboratory))
+    keep(laboratory, name, samples)
+
+
+def _fresh(
+    name: str, take: Callable[[Laboratory, Target], Sample], laboratory: Laboratory, _number: int
+) -> None:
+    for kind in (PRODUCT, GO):
         try:
-            samples[target.name] = small_gets(
-                laboratory.services, target, shape, laboratory.options.seconds
-            )
-        except (LoadError, OSError) as error:
-            laboratory.results.note(f"{shape.name}: {target.name} failed: {error}")
-    base = samples.get(DIRECT, {}).get("p50_us")
-    for name, sample in samples.items():
-        if base is not None and name != DIRECT:
-            sample["added_p50_us"] = sample["p50_us"] - base
-        laboratory.results.add(shape.name, name, sample)
+            with laboratory.fresh(kind) as target:
+                laboratory.results.add(name, kind, take(laboratory, target))
+        except FAILURES as error:
+            laboratory.results.note(f"{name}: {kind}: {error}")
 
 
-MEASURES = tuple(Measure(shape.name, partial(_small, shape)) for shape in SHAPES)
+def _tunnels(laboratory: Laboratory, _number: int) -> None:
+    count = laboratory.options.amount(1000, 100)
+    for kind in (PRODUCT, GO):
+        take = tunnels.product_tunnels if kind == PRODUCT else tunnels.go_tunnels
+        try:
+            laboratory.results.add("tunnels", kind, take(laboratory, kind, count))
+        except FAILURES as error:
+            laboratory.results.note(f"tunnels: {kind}: {error}")
+
+
+def _workers(laboratory: Laboratory, number: int) -> None:
+    if "workers" not in {field.name for field in fields(Settings)}:
+        laboratory.results.note("workers: not available: central has no setting of that name yet")
+        return
+    for workers in (1, 2):
+        with laboratory.fresh(PRODUCT, MK8S_WORKERS=str(workers)) as target:
+            sample = small_gets(laboratory.services, target, SHAPES[2], laboratory.options.seconds)
+            laboratory.results.add("workers", f"{workers} of product", sample)
+
+
+def _bulk(laboratory: Laboratory, target: Target) -> Sample:
+    return measures_bulk.bulk(laboratory.services, target, laboratory.options.amount(40, 6))
+
+
+def _under_bulk(laboratory: Laboratory, target: Target) -> Sample:
+    seconds = laboratory.options.seconds
+    return measures_bulk.small_under_bulk(laboratory.services, target, seconds)
+
+
+def _handshakes(laboratory: Laboratory, target: Target) -> Sample:
+    return handshakes(laboratory.services, target, laboratory.options.amount(400, 60))
+
+
+def _splice(laboratory: Laboratory, target: Target) -> Sample:
+    size = laboratory.options.amount(400, 50) * _MB
+    return splice(target, size, laboratory.options.amount(2000, 200))
+
+
+def _lists(laboratory: Laboratory, target: Target) -> Sample:
+    return large_lists(laboratory.services, target, laboratory.options.amount(20, 4))
+
+
+def _watches(laboratory: Laboratory, target: Target) -> Sample:
+    count = laboratory.options.amount(2000, 400)
+    return measures_memory.idle_watches(laboratory.services, target, count)
+
+
+def _stalled(laboratory: Laboratory, target: Target) -> Sample:
+    return measures_memory.slow_readers(laboratory.services, target, 20)
+
+
+_NOT_SPLICED = ("nginx", "haproxy", "go-tunnel", "go-tunnel-400")
+MEASURES = (
+    *(Measure(shape.name, partial(_small, shape)) for shape in SHAPES),
+    *(Measure(f"kube {shape.name}", partial(_kube, shape)) for shape in SHAPES[:2]),
+    Measure("bulk", partial(_of_all, "bulk", _bulk, ())),
+    Measure("small under bulk", partial(_of_all, "small under bulk", _under_bulk, ())),
+    Measure("handshakes", partial(_of_all, "handshakes", _handshakes, ())),
+    Measure("splice", partial(_of_all, "splice", _splice, _NOT_SPLICED)),
+    Measure("lists", partial(_of_all, "lists", _lists, ())),
+    Measure("idle watches", partial(_fresh, "idle watches", _watches)),
+    Measure("slow readers", partial(_fresh, "slow readers", _stalled)),
+    Measure("tunnels", _tunnels),
+    Measure("workers", _workers),
+)
 
 
 def chosen(names: list[str]) -> list[Measure]:
-    """The measures whose names contain one of these; all when none is given."""
-    return [it for it in MEASURES if not names or any(name in it.name for name in names)]
+    """The measures whose names begin with one of these; all when none is given."""
+    return [it for it in MEASURES if not names or it.name.startswith(tuple(names))]

@@ -4,19 +4,23 @@ One stub, one product and one of each peer serve all measures of all rounds, so 
 interleaved. Measures of memory ask for instances of their own, since a used heap hides growth.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench.relay import peers
 from tests.bench.relay.certificates import Certificates, make_certificates
-from tests.bench.relay.goals import GO, GO_400
+from tests.bench.relay.goals import DIRECT, GO, GO_400, PRODUCT
+from tests.bench.relay.kube import api_server
 from tests.bench.relay.launch import Missing, Services
 from tests.bench.relay.product import CLUSTER, Product
 from tests.bench.relay.results import Results
 from tests.bench.relay.stub import TOKEN, Stub, direct, start_stub, write_kubeconfig
 from tests.bench.relay.targets import Target
+
+KUBE = "kube"
+"""The product's name for the real cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,11 @@ class Laboratory:
         self.upstream: peers.Upstream
         self.product: Product
         self.targets: dict[str, Target] = {}
+        self.last_product: Product
+        self.last_go: peers.GoTunnel
         self._count = 0
+        self._kube: dict[str, Target] | None = None
+        self._stack = ExitStack()
 
     def start(self) -> None:
         """The stub, the product and every peer that this machine has."""
@@ -61,22 +69,30 @@ class Laboratory:
             folder / "kubeconfig", self.stub.url, self.stub.authority, TOKEN
         )
         self._add(lambda: direct(self.stub))
-        self.product = self.new_product("product")
+        self.product = self.new_product(self.services)
         self._add(self.product.target)
         given = (self.services, self.certificates, self.upstream)
         self._add(lambda: peers.nginx(*given))
         self._add(lambda: peers.haproxy(*given))
-        self._add(lambda: peers.go_tunnel(*given, name=GO))
-        self._add(lambda: peers.go_tunnel(*given, name=GO_400, gogc=400))
+        self._add(lambda: self._go(GO, 100))
+        self._add(lambda: self._go(GO_400, 400))
         self._add(lambda: peers.go_proxy(*given))
 
-    def new_product(self, name: str) -> Product:
+    def new_product(
+        self, services: Services, settings: Mapping[str, str] | None = None, **size: int
+    ) -> Product:
         """A central with its agent in front of the stub."""
-        product = Product(self.services, name, tunnels=self.options.tunnels)
-        product.initialise()
+        product = Product(services, PRODUCT, tunnels=self.options.tunnels, settings=settings)
+        product.initialise(**size)
         product.start_central()
         product.start_agent(CLUSTER, self.kubeconfig)
         return product
+
+    def _go(self, name: str, gogc: int) -> Target:
+        made = peers.go_tunnel(
+            self.services, self.certificates, self.upstream, name=name, gogc=gogc
+        )
+        return made.target
 
     def _add(self, make: Callable[[], Target]) -> None:
         try:
@@ -91,8 +107,12 @@ class Laboratory:
         return [self.targets[name] for name in names if name in self.targets]
 
     @contextmanager
-    def fresh(self, name: str) -> Iterator[Target]:
+    def fresh(self, name: str, **settings: str) -> Iterator[Target]:
         """A target of the same kind in new processes, ended with the block.
+
+        Args:
+            name: the product or the Go tunnel.
+            settings: environment variables of the product's central.
 
         Raises:
             Missing: the kind cannot be started here.
@@ -102,22 +122,47 @@ class Laboratory:
         folder.mkdir()
         services = Services(folder)
         try:
-            if name == "product":
-                yield self._fresh_product(services)
+            if name == PRODUCT:
+                self.last_product = self.new_product(services, settings)
+                yield self.last_product.target()
             else:
-                given = (services, self.certificates, self.upstream)
-                yield replace(peers.go_tunnel(*given), name=name)
+                self.last_go = peers.go_tunnel(
+                    services, self.certificates, self.upstream, name=name
+                )
+                yield self.last_go.target
         finally:
             services.close()
 
-    def _fresh_product(self, services: Services) -> Target:
-        product = Product(services, "product", tunnels=self.options.tunnels)
-        product.initialise()
-        product.start_central()
-        product.start_agent(CLUSTER, self.kubeconfig)
-        self.last_product = product
-        return product.target()
+    @property
+    def kube(self) -> dict[str, Target]:
+        """Direct, product and Go tunnel in front of a real API server, started on first use.
+
+        Raises:
+            Missing: there is none.
+        """
+        if self._kube is None:
+            upstream = self._stack.enter_context(api_server())
+            self._kube = self._before_kube(upstream)
+        return self._kube
+
+    def _before_kube(self, upstream: peers.Upstream) -> dict[str, Target]:
+        url = f"https://127.0.0.1:{upstream.port}"
+        file = self.services.folder / "kube-kubeconfig"
+        write_kubeconfig(file, url, upstream.authority, upstream.token)
+        self.product.start_agent(KUBE, file)
+        address = ("127.0.0.1", upstream.port)
+        straight = Target(DIRECT, address, upstream.authority, (upstream.token,))
+        targets = [straight, self.product.target(KUBE)]
+        try:
+            go = peers.go_tunnel(self.services, self.certificates, upstream, name="kube-go")
+            targets.append(replace(go.target, name=GO))
+        except Missing as reason:
+            self.results.note(f"a peer is left out: {reason}")
+        return {target.name: target for target in targets}
 
     def close(self) -> None:
         """Ends every process."""
-        self.services.close()
+        try:
+            self.services.close()
+        finally:
+            self._stack.close()

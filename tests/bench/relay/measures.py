@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tests.bench.relay.generator import HTTP1, HTTP2, Generator
 from tests.bench.relay.launch import Services
-from tests.bench.relay.targets import BODY_BYTES, SMALL_PATHS, Target
+from tests.bench.relay.targets import BODY_BYTES, LIST_PATH, SMALL_PATHS, Target
 
 Sample = dict[str, float]
 
@@ -108,4 +108,30 @@ def small_gets(
         "p99_us": result["p99"] * 1e6,
         "generator_us": result["cpu"] / count * 1e6,
         **meter.per("cpu_us", count, 1e6),
+    }
+
+
+def handshakes(services: Services, target: Target, count: int) -> Sample:
+    """A new connection for each GET: CPU of a full handshake and one request."""
+    with Generator(services, target, connections=0) as generator:
+        generator.ask("handshakes", count=5)
+        with metered(target) as meter:
+            result = generator.ask("handshakes", count=count)
+    return {
+        "per_s": count / result["seconds"],
+        **meter.per("cpu_us", count, 1e6),
+    }
+
+
+def large_lists(services: Services, target: Target, count: int) -> Sample:
+    """A list of 5,000 objects, of which the product's users may see a half."""
+    made = Generator(services, target, paths=(LIST_PATH,), size=(1_000_000, 1 << 30))
+    with made as generator:
+        generator.ask("run", streams=1, count=1, seconds=60)
+        with metered(target) as meter:
+            result = generator.ask("run", streams=1, count=count, seconds=60)
+    return {
+        "p50_ms": result["p50"] * 1e3,
+        "mb": result["bytes"] / result["count"] / 1e6,
+        **meter.per("cpu_ms", result["count"], 1e3),
     }

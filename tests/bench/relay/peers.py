@@ -5,7 +5,7 @@ peer cannot take part on this machine.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.relay.certificates import Certificates, go_token
@@ -13,7 +13,7 @@ from tests.bench.relay.launch import Missing, Services, free_port, needed
 from tests.bench.relay.product import LIFETIME
 from tests.bench.relay.stub import TOKEN, start_nginx
 from tests.bench.relay.targets import USERS, Target
-from tests.support.processes import run
+from tests.support.processes import Program, run
 
 GO_TUNNEL = "MK8S_BENCH_GO_TUNNEL"
 """Names the program that `go-tunnel/build` makes."""
@@ -128,9 +128,8 @@ def go_tunnel(
     *,
     name: str = "go-tunnel",
     gogc: int = 100,
-    tunnels: int = 1,
-) -> Target:
-    """A Go central and agent. The folder's ca.crt must cover the upstream's certificate, too."""
+) -> "GoTunnel":
+    """A Go central with an agent that holds one tunnel."""
     program = go_tunnel_program()
     folder = services.folder / name
     folder.mkdir()
@@ -141,12 +140,29 @@ def go_tunnel(
     central = services.start(
         f"{name} central", [program, "central", listen, dial], port=port, environment=environment
     )
-    command = [program, "agent", dial, f"https://localhost:{upstream.port}", str(tunnels)]
-    agent = services.start(f"{name} agent", command, environment=environment)
     people = [f"user-{number}@example.com" for number in range(USERS)]
     tokens = [go_token(certificates.go_key, person, LIFETIME) for person in people]
-    pids = {"central": central._process.pid, "agent": agent._process.pid}
-    return Target(name, ("127.0.0.1", port), certificates.authority, tokens, pids)
+    tunnel = GoTunnel(services, environment, dial, upstream.port)
+    pids = {"central": central._process.pid, "agent": tunnel.dial(name, 1)._process.pid}
+    tunnel.target = Target(name, ("127.0.0.1", port), certificates.authority, tokens, pids)
+    return tunnel
+
+
+@dataclass
+class GoTunnel:
+    """A running Go tunnel, to which more tunnels can be dialled."""
+
+    services: Services
+    environment: dict[str, str]
+    address: str
+    upstream: int
+    target: Target = field(init=False)
+
+    def dial(self, name: str, tunnels: int) -> Program:
+        """An agent with so many tunnels."""
+        url = f"https://localhost:{self.upstream}"
+        command = [go_tunnel_program(), "agent", self.address, url, str(tunnels)]
+        return self.services.start(f"{name} agent", command, environment=self.environment)
 
 
 def _share(certificates: Certificates, folder: Path, upstream_authority: Path) -> None:
@@ -168,7 +184,7 @@ def go_proxy(services: Services, certificates: Certificates, upstream: Upstream)
     environment = services.plain(GO111MODULE="off", GOFLAGS="", GOCACHE=str(folder / "cache"))
     run([go, "build", "-o", program, source], environment, seconds=300)
     port = free_port()
-    command = [
+    command: list[str | Path] = [
         program, f"127.0.0.1:{port}", f"https://localhost:{upstream.port}",
         certificates.certificate, certificates.key, upstream.authority,
     ]  # fmt: skip

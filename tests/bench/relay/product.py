@@ -8,7 +8,7 @@ import asyncio
 import ssl
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 from mk8s_proxy.authn import access_token, join_token, signing_keys
-from mk8s_proxy.ca import Authorities, load_authorities
+from mk8s_proxy.ca import Authorities, SignedAgent, load_authorities
 from mk8s_proxy.db import clusters, keys, tokens, users
 from mk8s_proxy.db.engine import Database
 from tests.bench.relay.launch import Services, free_port
@@ -27,19 +27,19 @@ from tests.support.processes import Program, run
 T = TypeVar("T")
 
 CLUSTER = "bench"
-RULES = 200
-RULES_PER_ROLE = 10
+ROLES, RULES = 20, 10
+"""The policy has 20 roles of 10 rules each."""
 LIFETIME = 12 * 3600.0
 CENTRAL = (sys.executable, "-m", "mk8s_proxy")
 AGENT = (sys.executable, "-m", "mk8s_agent")
 _WAIT = 30.0
 
 
-def policy(roles: int, people: int) -> dict[str, Any]:
-    """Roles of RULES_PER_ROLE rules each, whose last one allows what is measured; one per user."""
+def policy(roles: int, people: int, rules: int) -> dict[str, Any]:
+    """Roles of so many rules each, the last of which allows what is measured; one per user."""
     names = [f"role-{number}" for number in range(roles)]
     return {
-        "roles": [{"name": name, "clusters": _rules(name)} for name in names],
+        "roles": [{"name": name, "clusters": _rules(name, rules)} for name in names],
         "users": [
             {"email": f"user-{number}@example.com", "roles": [names[number % roles]]}
             for number in range(people)
@@ -47,7 +47,7 @@ def policy(roles: int, people: int) -> dict[str, Any]:
     }
 
 
-def _rules(role: str) -> list[dict[str, Any]]:
+def _rules(role: str, rules: int) -> list[dict[str, Any]]:
     others = [
         {
             "name": "*",
@@ -55,7 +55,7 @@ def _rules(role: str) -> list[dict[str, Any]]:
             "verbs": ["get", "list", "watch", "logs"],
             "resources": ["pods", "services", "deployments.apps"],
         }
-        for number in range(RULES_PER_ROLE - 1)
+        for number in range(rules - 1)
     ]
     mine = {
         "name": "*",
@@ -69,7 +69,14 @@ def _rules(role: str) -> list[dict[str, Any]]:
 class Product:
     """One central and its agents, in a folder of their own."""
 
-    def __init__(self, services: Services, name: str = "product", *, tunnels: int = 2) -> None:
+    def __init__(
+        self,
+        services: Services,
+        name: str = "product",
+        *,
+        tunnels: int = 2,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.services = services
         self.folder = services.folder / name
@@ -79,14 +86,23 @@ class Product:
         self.authority = self.folder / "server-ca.pem"
         self.tokens: list[str] = []
         self.tunnels = tunnels
+        self._settings = dict(settings or {})
         self.central: Program
         self.agents: dict[str, Program] = {}
 
-    def initialise(self, roles: int = RULES // RULES_PER_ROLE, people: int = USERS) -> None:
+    def initialise(self, roles: int = ROLES, people: int = USERS, rules: int = RULES) -> None:
         """Database, keys, authorities, policy; then the tokens of all users."""
         rbac = self.folder / "rbac.yaml"
-        rbac.write_text(yaml.dump(policy(roles, people), Dumper=yaml.CSafeDumper))
-        command = [*CENTRAL, "init", "-f", rbac, "--admin", "admin@example.com", "--password-stdin"]
+        rbac.write_text(yaml.dump(policy(roles, people, rules), Dumper=yaml.CSafeDumper))
+        command: list[str | Path] = [
+            *CENTRAL,
+            "init",
+            "-f",
+            rbac,
+            "--admin",
+            "admin@example.com",
+            "--password-stdin",
+        ]
         run(command, self.environment(), stdin="a long enough password\n", seconds=300)
         self.authority.write_bytes(self.authorities().server_ca.certificate_pem)
         self.tokens = self.ask(self._mint(people))
@@ -98,6 +114,7 @@ class Product:
             MK8S_LISTEN=f"127.0.0.1:{self.port}",
             MK8S_PUBLIC_URL=self.url,
             MK8S_ADMIN_LISTEN="",
+            **self._settings,
         )
 
     def ask(self, question: Coroutine[Any, Any, T]) -> T:
@@ -145,6 +162,16 @@ class Product:
 
         return self.ask(create())
 
+    def record_certificates(self, signed: Mapping[str, SignedAgent]) -> None:
+        """Makes central know certificates, by cluster id: what it did not issue it refuses."""
+
+        async def record() -> None:
+            async with _started(self.database()) as database:
+                for cluster, it in signed.items():
+                    await tokens.record_certificate(database, it.serial, cluster, it.not_after)
+
+        self.ask(record())
+
     def start_central(self) -> None:
         """`mk8s-central serve`, until it listens."""
         command = [*CENTRAL, "serve"]
@@ -160,7 +187,7 @@ class Product:
         if not data.exists():
             cluster_id = self.add_clusters([cluster])[cluster]
             extra = {"AGENT_TOKEN": self.ask(self._join_token(cluster_id))}
-        command = [*AGENT, "--kubeconfig", kubeconfig, "--data-dir", data]
+        command: list[str | Path] = [*AGENT, "--kubeconfig", kubeconfig, "--data-dir", data]
         command += ["--tunnels", str(self.tunnels), "--drain-seconds", "1"]
         environment = self.services.plain(
             CENTRAL_URL=self.url,

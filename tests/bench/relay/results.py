@@ -6,6 +6,9 @@ from typing import Any
 from tests.bench.relay.figures import Spread, ratios, spread
 
 
+_LONGEST_NOTE = 500
+
+
 class Results:
     """Collects samples and the reasons for missing ones."""
 
@@ -20,7 +23,8 @@ class Results:
             figures.setdefault(name, []).append(value)
 
     def note(self, text: str) -> None:
-        """Something the reader must know; told once."""
+        """Something the reader must know; told once, and shortened."""
+        text = text if len(text) <= _LONGEST_NOTE else f"{text[:_LONGEST_NOTE]}..."
         if text not in self.notes:
             self.notes.append(text)
 

@@ -21,7 +21,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="short loops, small counts")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (5)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="parts of names")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="beginnings of names")
     parser.add_argument("--list", action="store_true", help="the names of all measures")
     parser.add_argument("--tunnels", type=int, default=2, help="of the product's agent (2)")
     parser.add_argument("--output", type=Path, help="folder of the report")

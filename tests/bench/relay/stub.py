@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.bench.relay.certificates import Certificates
 from tests.bench.relay.launch import Services, free_port, needed, wait_for_socket
-from tests.bench.relay.targets import BODY_BYTES, BULK_BYTES, Target
+from tests.bench.relay.targets import BODY_BYTES, BULK_BYTES, LIST_ITEMS, Target
 
 TOKEN = "stub-token"
 VERSION = {"major": "1", "minor": "30", "gitVersion": "v1.30.0-stub"}
@@ -43,6 +43,7 @@ _SERVER = """
     default_type application/json;
     location = /version {{ return 200 '{version}'; }}
     location = /api/v1/namespaces/default/configmaps/bulk {{ alias {folder}/bulk; }}
+    location = /api/v1/configmaps {{ alias {folder}/list; }}
     location /api/v1/namespaces/default/configmaps/ {{ return 200 '{body}'; }}
     location /api/v1/namespaces/default/pods {{
       proxy_pass http://unix:{folder}/streams.sock;
@@ -83,6 +84,29 @@ def small_body() -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
+def large_list() -> str:
+    """A ConfigMapList of LIST_ITEMS objects, every second one in the namespace default."""
+    items = [
+        {
+            "metadata": {
+                "name": f"item-{number}",
+                "namespace": "other" if number % 2 else "default",
+                "uid": f"00000000-0000-0000-0000-{number:012}",
+                "resourceVersion": str(100_000 + number),
+            },
+            "data": {"fill": "x" * 700},
+        }
+        for number in range(LIST_ITEMS)
+    ]
+    document = {
+        "kind": "ConfigMapList",
+        "apiVersion": "v1",
+        "metadata": {"resourceVersion": "200000"},
+        "items": items,
+    }
+    return json.dumps(document, separators=(",", ":"))
+
+
 def start_nginx(services: Services, name: str, folder: Path, content: str, port: int) -> int:
     """An nginx with this http block; its pid."""
     folder.mkdir()
@@ -107,6 +131,7 @@ def start_stub(services: Services, certificates: Certificates) -> Stub:
     start_nginx(services, "stub", folder, content, port)
     with (folder / "bulk").open("wb") as bulk:
         bulk.write(b"0123456789abcdef" * (BULK_BYTES // 16))
+    (folder / "list").write_text(large_list())
     services.python("stub streams", "stub_streams", str(folder / "streams.sock"))
     wait_for_socket(folder / "streams.sock")
     return Stub(port, certificates.authority)
