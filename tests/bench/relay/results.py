@@ -5,7 +5,6 @@ from typing import Any
 
 from tests.bench.relay.figures import Spread, ratios, spread
 
-
 _LONGEST_NOTE = 500
 
 
