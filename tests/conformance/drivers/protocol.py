@@ -1,0 +1,63 @@
+"""The driver's side of `driver_client.py` for drivers in Python: noting steps, answering lines."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+
+class Missing(Exception):
+    """The library or the server has no such thing; the text is the reason."""
+
+
+class Notes:
+    """The steps of one operation."""
+
+    def __init__(self, failure: type[Exception] | tuple[type[Exception], ...]) -> None:
+        self._failure = failure
+        self.outcomes: list[dict[str, Any]] = []
+
+    def note(self, step: str, output: object, code: int = 0, errors: str = "") -> None:
+        """Note one step; anything but text is shown as JSON."""
+        text = output if isinstance(output, str) else shown(output)
+        self.outcomes.append({"step": step, "code": code, "output": text, "errors": errors})
+
+    def call(self, step: str, function: Callable[..., Any], *words: Any, **named: Any) -> Any:
+        """Call the library and note its answer, or its API error; the answer, None for an error."""
+        try:
+            answer = function(*words, **named)
+        except self._failure as error:
+            status, body = self.told(error)
+            self.note(step, "", status or -1, body)
+            return None
+        self.note(step, answer)
+        return answer
+
+    @staticmethod
+    def told(error: Exception) -> tuple[int, str]:
+        """HTTP status and body of a library's error; libraries' notes override it."""
+        return 0, str(error)
+
+
+def shown(value: object) -> str:
+    """Any answer as text with stable order."""
+    return json.dumps(value, indent=1, sort_keys=True, default=str)
+
+
+def serve(client: str, operations: dict[str, Callable[[Any], None]], notes: Callable[[], Notes]):
+    """Answer keys from standard input until its end."""
+    real = sys.stdout
+    sys.stdout = sys.stderr
+    print(json.dumps({"client": client, "operations": list(operations)}), file=real, flush=True)
+    for line in sys.stdin:
+        noted = notes()
+        try:
+            operations[line.strip()](noted)
+            answer: dict[str, Any] = {"outcomes": noted.outcomes}
+        except Missing as missing:
+            answer = {"unavailable": str(missing)}
+        except Exception as error:  # noqa: BLE001 - told to the runner, which judges
+            traceback.print_exc()
+            answer = {"broken": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=real, flush=True)

@@ -1,0 +1,96 @@
+"""What kubectl does in the chapters "Access and discovery" and "Addressing and credentials"."""
+
+import json
+import urllib.request
+
+from tests.conformance import manifests
+from tests.conformance.kubectl_session import KubectlSession, operation, sorted_lines
+
+
+@operation("can-i")
+def can_i(k: KubectlSession) -> None:
+    k("auth", "can-i", "get", "pods")
+    k("auth", "can-i", "delete", "nodes")
+    k("auth", "can-i", "create", "pods/exec")
+    k("auth", "can-i", "*", "*", "--all-namespaces")
+    k("auth", "can-i", "get", "/healthz")
+    k("auth", "can-i", "get", "pods", "--subresource=log", "--quiet")
+
+
+@operation("can-i-list")
+def can_i_list(k: KubectlSession) -> None:
+    k("auth", "can-i", "--list", show=sorted_lines)
+
+
+@operation("whoami")
+def whoami(k: KubectlSession) -> None:
+    k.needs((1, 27), "`auth whoami`")
+    k("auth", "whoami")
+    k("auth", "whoami", "-o", "json")
+
+
+@operation("impersonation")
+def impersonation(k: KubectlSession) -> None:
+    k("get", "pods", "--as", "somebody@example.com")
+    k("auth", "can-i", "get", "pods", "--as", "somebody@example.com")
+    k("get", "pod", "web", "--as", "somebody@example.com", "--as-group", "mk8s:users")
+
+
+@operation("api-resources")
+def api_resources(k: KubectlSession) -> None:
+    k("api-resources")
+    k("api-resources", "-o", "name", "--verbs=list", "--namespaced")
+    k("api-versions")
+    k("version")
+    k("cluster-info")
+
+
+@operation("explain")
+def explain(k: KubectlSession) -> None:
+    k("explain", "pods.spec.containers")
+    k("explain", "deployment", "--recursive")
+    k("explain", "pods.nonsense")
+
+
+@operation("events")
+def events(k: KubectlSession) -> None:
+    k("get", "events", "--field-selector", "involvedObject.name=quiet", show=sorted_lines)
+    if k.version >= (1, 27):
+        k("events", "--for", "pod/quiet", show=sorted_lines)
+
+
+@operation("proxy")
+def proxy(k: KubectlSession) -> None:
+    with k.running("proxy", "--port=0", "--disable-filter=true") as proxying:
+        address = proxying.wait_for_line(r"Starting to serve on (\S+)")[1]
+        base = f"http://{address}"
+        pods = f"/api/v1/namespaces/{k.namespace}/pods"
+        for path in ("/version", f"{pods}/quiet", f"{pods}?limit=1&labelSelector=app%3Dweb"):
+            with urllib.request.urlopen(base + path, timeout=20) as answer:
+                body = json.dumps(json.load(answer), indent=1)
+                k.note(f"proxied {path}", body, code=answer.status)
+        k("--server", base, "get", "pods", "-l", "app=web")
+        k("--server", base, "exec", "web", "--", "echo", "through two")
+        k("--server", base, "create", "-f", "-", stdin=manifests.COLOURS)
+        k("--server", base, "delete", "configmap", "colours")
+
+
+def small_set(k: KubectlSession) -> None:
+    """What shows that an address and a credential work for every kind of request."""
+    k("get", "pods", "-l", "app=web")
+    k("create", "-f", "-", stdin=manifests.COLOURS)
+    with k.running("get", "configmaps", "-l", "app=colours", "-w", "-o", "name") as watching:
+        watching.wait_for_line("colours")
+        k.note("watch", watching.output)
+    k("patch", "configmap", "colours", "-p", '{"data":{"sky":"grey"}}')
+    k("exec", "web", "-i", "--", "cat", stdin="typed\n")
+    k("logs", "quiet", "--tail=1")
+    k("api-versions")
+    k("get", "--raw", f"/api/v1/namespaces/{k.namespace}/pods/web")
+    k("get", "--raw", "/version")
+    k("get", "pod", "absent")
+    k("delete", "configmap", "colours")
+
+
+for key in ("by-path", "by-host", "by-token", "static-token"):
+    operation(key)(small_set)

@@ -1,0 +1,126 @@
+"""The rows of the table: every operation by its key, in order. Clients implement keys."""
+
+from typing import NamedTuple
+
+
+class Chapter(NamedTuple):
+    """Rows that belong together."""
+
+    title: str
+    rows: dict[str, str]
+
+
+REAL = (
+    Chapter(
+        "Reading",
+        {
+            "get-table": "get and list as tables",
+            "get-json": "get and list as JSON and YAML",
+            "get-wide": "get -o wide, custom columns, sorting",
+            "selectors": "label and field selectors",
+            "describe": "describe",
+            "watch": "watch",
+            "informer": "informer: list, watch, bookmarks",
+            "pagination": "pagination (limit, continue)",
+            "gzip": "large list, gzip",
+            "get-raw": "raw paths",
+        },
+    ),
+    Chapter(
+        "Writing",
+        {
+            "create": "create",
+            "protobuf": "protobuf bodies (typed client-go)",
+            "apply-client": "client-side apply",
+            "apply-server": "server-side apply and its conflicts",
+            "patch": "strategic, merge and JSON patch",
+            "replace": "replace, conflict of versions",
+            "label": "label, annotate, edit",
+            "dry-run": "dry run, server and client",
+            "delete": "delete",
+            "delete-collection": "deletecollection",
+            "large-body": "3 MiB body",
+            "custom-resource": "CRD: create, use, remove",
+            "aggregated": "aggregated API",
+            "scale": "scale",
+            "rollout": "rollout status, history, restart, undo",
+            "eviction": "eviction",
+            "csr": "certificate signing request, approval",
+            "token": "ServiceAccount token",
+        },
+    ),
+    Chapter(
+        "Pods",
+        {
+            "logs": "logs, tail, since",
+            "logs-follow": "logs -f",
+            "exec": "exec: output, errors, exit code",
+            "exec-stdin": "exec -i: stdin to the end",
+            "exec-tty": "exec -it in a terminal, resize",
+            "exec-large": "exec: 8 MiB of output",
+            "attach": "attach",
+            "cp": "cp both ways",
+            "port-forward": "port-forward",
+            "run": "run --rm -i",
+            "debug": "debug",
+            "top": "top",
+            "pod-proxy": "pod proxy subresource",
+        },
+    ),
+    Chapter(
+        "Access and discovery",
+        {
+            "can-i": "auth can-i",
+            "can-i-list": "auth can-i --list",
+            "whoami": "auth whoami",
+            "impersonation": "--as: the cluster's own rules",
+            "api-resources": "api-resources, api-versions, version",
+            "explain": "explain",
+            "proxy": "kubectl proxy",
+            "events": "events",
+        },
+    ),
+    Chapter(
+        "Errors",
+        {
+            "error-404": "404: no such object, no such resource",
+            "error-409": "409: exists already, conflict",
+            "error-422": "422: invalid object",
+            "error-400": "400, 405, 406, 415: senseless requests",
+        },
+    ),
+    Chapter(
+        "Addressing and credentials (small set: get, watch, create, exec, raw path)",
+        {
+            "by-path": "path, exec plugin",
+            "by-host": "wildcard host, exec plugin",
+            "by-token": "token alone, exec plugin",
+            "static-token": "path, static bearer token",
+        },
+    ),
+    Chapter(
+        "Tools",
+        {
+            "helm-release": "helm install, upgrade, rollback, uninstall",
+            "helm-read": "helm list, status, history, get",
+            "k9s-start": "k9s: its checks at the start, its pods view",
+        },
+    ),
+)
+NEWER = Chapter(
+    "A newer API server (the built-in one)",
+    {
+        "new-discovery": "aggregated discovery",
+        "new-read": "get, describe",
+        "new-watch-list": "WatchList: initial events in the watch",
+        "new-exec": "exec over WebSocket v5: output, stdin, exit code",
+        "new-exec-tty": "exec -it over WebSocket v5",
+        "new-cp": "cp over WebSocket v5, both ways",
+        "new-port-forward": "port-forward over WebSocket",
+        "new-write": "create, apply both ways, patch, delete",
+        "new-whoami": "auth whoami, can-i, can-i --list",
+    },
+)
+"""Run against the API server in memory: what the real one of the machine may be too old for."""
+CHAPTERS = (*REAL, NEWER)
+TITLES = {key: title for chapter in CHAPTERS for key, title in chapter.rows.items()}

@@ -1,0 +1,109 @@
+"""The matrix as text, JSON and the table of the README."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.operations import CHAPTERS
+from tests.conformance.outcome import Cell, Matrix, Verdict
+
+BEGIN = "<!-- conformance: written by `python -m tests.conformance --readme` -->"
+END = "<!-- conformance: end -->"
+MARKS = {Verdict.SAME: "same", Verdict.DIFFERS: "**differs**", Verdict.UNAVAILABLE: "-"}
+
+
+def as_json(matrix: Matrix) -> str:
+    """Everything, for machines."""
+    cells: list[dict[str, Any]] = [
+        {
+            "operation": key,
+            "client": client,
+            "verdict": str(cell.verdict),
+            "reason": cell.reason,
+            "steps": cell.steps,
+            "seconds": round(cell.seconds, 1),
+        }
+        for key, row in matrix.cells.items()
+        for client, cell in row.items()
+    ]
+    counts = {str(verdict): matrix.count(verdict) for verdict in Verdict}
+    return json.dumps({"clients": matrix.clients, "counts": counts, "cells": cells}, indent=1)
+
+
+def as_markdown(matrix: Matrix) -> str:
+    """A table with notes on each cell that is not "same"."""
+    notes: dict[str, int] = {}
+    lines = ["| operation | " + " | ".join(matrix.clients) + " |"]
+    lines.append("|---" * (len(matrix.clients) + 1) + "|")
+    for chapter in CHAPTERS:
+        rows = [key for key in chapter.rows if key in matrix.cells]
+        if rows:
+            lines.append(f"| **{chapter.title}** " + "| " * len(matrix.clients) + "|")
+        for key in rows:
+            cells = [_mark(matrix.cells[key].get(name), notes) for name in matrix.clients]
+            lines.append(f"| {chapter.rows[key]} | " + " | ".join(cells) + " |")
+    told = [f"{number}. {_plain(reason)}" for reason, number in notes.items()]
+    return "\n".join([*lines, "", *told])
+
+
+def _mark(cell: Cell | None, notes: dict[str, int]) -> str:
+    if cell is None:
+        return ""
+    mark = MARKS[cell.verdict]
+    if cell.verdict is Verdict.SAME:
+        return mark
+    number = notes.setdefault(f"{cell.verdict}: {cell.reason}", len(notes) + 1)
+    return f"{mark} {number}"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([<>*_`|\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def as_text(matrix: Matrix) -> str:
+    """A table for a terminal, each difference in full below it."""
+    width = max((len(title) for chapter in CHAPTERS for title in chapter.rows.values()), default=0)
+    lines = []
+    for chapter in CHAPTERS:
+        rows = [key for key in chapter.rows if key in matrix.cells]
+        if rows:
+            lines.append(f"\n{chapter.title}")
+        lines += [f"  {chapter.rows[key]:<{width}}  {_summary(matrix, key)}" for key in rows]
+    told = [
+        f"{client}: {key}: {cell.verdict}: {cell.reason}"
+        for key, row in matrix.cells.items()
+        for client, cell in row.items()
+        if cell.verdict is Verdict.DIFFERS
+    ]
+    counts = ", ".join(f"{matrix.count(verdict)} {verdict}" for verdict in Verdict)
+    return "\n".join([*lines, "", *told, "", counts])
+
+
+def _summary(matrix: Matrix, key: str) -> str:
+    """Clients by verdict."""
+    row = matrix.cells[key]
+    parts = []
+    for verdict in Verdict:
+        names = [name for name in matrix.clients if name in row and row[name].verdict is verdict]
+        if names:
+            all_of = len(names) == len(matrix.clients) and len(names) > 1
+            parts.append(f"{verdict}: {'all' if all_of else ', '.join(names)}")
+    return "; ".join(parts)
+
+
+def into_readme(matrix: Matrix, readme: Path, command: str) -> None:
+    """Replace what stands between the two marks.
+
+    Raises:
+        ValueError: the file has no such place.
+    """
+    text = readme.read_text()
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    counts = ", ".join(f"{matrix.count(verdict)} {verdict}" for verdict in Verdict)
+    body = f"\n{as_markdown(matrix)}\n\n{counts}; by `{command}`.\n"
+    readme.write_text(before + BEGIN + body + END + after)
