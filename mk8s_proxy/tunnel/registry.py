@@ -78,8 +78,8 @@ class TunnelRegistry:
         """Ends the tunnels of clusters that were deleted."""
         for name in self._by_name.keys() - cluster_names:
             tunnels = self._by_name.pop(name)
+            self._by_id = {key: kept for key, kept in self._by_id.items() if kept is not tunnels}
             for session in list(tunnels.sessions):
-                self._by_id.pop(session.cluster_id, None)
                 session.close_reason = "the cluster was deleted"
                 session.transport.abort()
                 session.connection_lost()
