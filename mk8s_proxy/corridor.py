@@ -31,7 +31,7 @@ from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.request_target import RequestTarget, TargetRefusal, parse_target
 from mk8s_proxy.route import Route, Router
-from mk8s_proxy.stages import make_stage
+from mk8s_proxy.stages import LIST_ANEW, make_stage
 from mk8s_proxy.status import (
     StatusError,
     forbidden,
@@ -302,12 +302,16 @@ class Corridor:
         except Unauthenticated as error:
             return error.message
         decision = self._decide(exchange, identity, info)[1]
+        visibility = decision.visibility
         if identity.original is not None and decision.allowed:
             decision = may_act(self._policies.current, identity, exchange.entry.cluster)[1]
         if not decision.allowed:
             return f"no longer allowed: {decision.reason}"
-        shown = exchange.decision.visibility if exchange.decision is not None else None
-        return "" if decision.visibility == shown else "what the user may see has changed"
+        if exchange.decision is None or exchange.decision.visibility == visibility:
+            return ""
+        if exchange.decision.visibility is not None and info.verb == "watch":
+            exchange.farewell = LIST_ANEW
+        return "what the user may see has changed"
 
     # -- endings
 

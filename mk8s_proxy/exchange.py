@@ -28,6 +28,8 @@ class Exchange:
         "back",
         "decision",
         "entry",
+        "farewell",
+        "forwarded_target",
         "front",
         "head",
         "identity",
@@ -48,6 +50,10 @@ class Exchange:
         """Its stream on the tunnel, once staged."""
         self.prefix = b""
         """What path addressing put before the Kubernetes path, such as /k8s/prod."""
+        self.forwarded_target = b""
+        """What a stage sends to the cluster instead of the client's target; empty: that one."""
+        self.farewell = b""
+        """What an open watch says to its client before it ends."""
         self.settled = False
         """The outcome row is written."""
 

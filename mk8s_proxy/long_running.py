@@ -115,6 +115,7 @@ class LongRunning:
         if back is not None:
             back.connection.reset(back, ErrorCode.CANCEL)
         if clean:
-            front.connection.send_data(front, b"", 0, True)
+            farewell = exchange.farewell
+            front.connection.send_data(front, farewell, len(farewell), True)
         else:
             front.connection.reset(front, ErrorCode.INTERNAL_ERROR)

@@ -36,7 +36,7 @@ def request_block(exchange: Exchange, identity: Identity, target: RequestTarget)
     parts = [
         field(b":method", head.method),
         _SCHEME,
-        hpack_codec.literal(b":path", target.raw),
+        hpack_codec.literal(b":path", exchange.forwarded_target or target.raw),
         identity.wire,
         hpack_codec.literal(headers.AUDIT_ID, exchange.entry.audit_id.encode("ascii")),
     ]

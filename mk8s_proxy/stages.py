@@ -1,9 +1,19 @@
 """Which answers need a stage, and which one. Called by the corridor for each admitted request."""
 
+import os
+from typing import Final
+
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.filtering.continue_token import TokenSeal
+from mk8s_proxy.filtering.filter_stage import LIST_ANEW, FilterStage
 from mk8s_proxy.stage import BodyStage, Refuse
-from mk8s_proxy.status import forbidden
+
+__all__ = ["LIST_ANEW", "make_stage"]
+
+_SEAL: Final = TokenSeal(os.urandom(32))
+"""Of this process: on another replica, or after a restart, a page token has expired, and clients
+begin their list anew, as they do when the API server's own tokens expire."""
 
 
 def make_stage(exchange: Exchange, policy: PolicySnapshot, refuse: Refuse) -> BodyStage | None:
@@ -13,10 +23,11 @@ def make_stage(exchange: Exchange, policy: PolicySnapshot, refuse: Refuse) -> Bo
         exchange: admitted; its head may be replaced here, before it goes to the cluster.
         policy: the snapshot that admitted it.
         refuse: the corridor's way to answer with a Status.
+
+    Raises:
+        StatusError: no stage can answer it.
     """
     decision = exchange.decision
-    if decision is not None and decision.filtered:
-        raise forbidden(
-            "only a part of these objects is yours to see: name a namespace or an object"
-        )
+    if decision is not None and decision.visibility is not None:
+        return FilterStage(exchange, refuse, visibility=decision.visibility, seal=_SEAL)
     return None
