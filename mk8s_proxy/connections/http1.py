@@ -72,6 +72,7 @@ class ClientHttp1(Http1Leg):
         self._body_left = 0
         self._body_chunked = False
         self._body_done = False
+        self._asked_to_keep = True
 
     # -- bytes in
 
@@ -124,7 +125,7 @@ class ClientHttp1(Http1Leg):
             seen = UNREADABLE._replace(method=line[0][:32], target=b"".join(line[1:2])[:4096])
             self._refuse_head(seen, refusal)
             return
-        self._keep_alive = self._parser.should_keep_alive() and not self._draining
+        self._keep_alive = self._asked_to_keep and not self._draining
         self._begin(head)
 
     def _feed_head(self, raw: bytes) -> None:
@@ -142,6 +143,10 @@ class ClientHttp1(Http1Leg):
     def on_header(self, name: bytes, value: bytes) -> None:
         """httptools: one header field."""
         self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """httptools: the head is complete; a moment later the parser has forgotten what it said."""
+        self._asked_to_keep = self._parser.should_keep_alive()
 
     def _begin(self, head: RequestHead) -> None:
         """A request: its stream is joined to a tunnel's by the corridor."""

@@ -109,10 +109,12 @@ class Agent:
     session: TunnelSession
     transport: MemoryTransport
     peer: Peer
+    unseen: list[Frame] = field(default_factory=list)
 
     def requests(self) -> list[Frame]:
-        """Heads of requests that have come; PINGs, SETTINGS and the like left out."""
-        return [seen for seen in self.peer.read() if seen.kind in ("HEADERS", "DATA", "RST_STREAM")]
+        """What has come of requests since the last call; PINGs, SETTINGS and the like left out."""
+        seen, self.unseen = self.unseen + self.peer.read(), []
+        return [frame for frame in seen if frame.kind in ("HEADERS", "DATA", "RST_STREAM")]
 
     def request(self) -> tuple[int, dict[bytes, bytes]]:
         """The one request that has come."""
@@ -120,7 +122,9 @@ class Agent:
         return seen.stream, dict(seen.value)
 
     def send(self, *frames: bytes) -> list[Frame]:
-        return self.peer.send(*frames)
+        seen = self.peer.send(*frames)
+        self.unseen += seen
+        return seen
 
 
 class Central:

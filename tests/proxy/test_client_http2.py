@@ -1,0 +1,308 @@
+"""A client's HTTP/2 connection: malformed heads, bodies, resets, deadlines."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.front_door import PODS, Central, Http2Person, refusal_of
+from tests.support.memory import (
+    CANCEL,
+    ENHANCE_YOUR_CALM,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    Fields,
+    Frame,
+    bodies,
+    data,
+    ended,
+    frame,
+    goaway_code,
+    headers,
+    kinds,
+    rst_stream,
+    settings,
+    window_update,
+)
+
+OK = [(b":status", b"200")]
+PATH = b"/k8s/prod" + PODS
+HEAD: Fields = [
+    (b":method", b"GET"),
+    (b":scheme", b"https"),
+    (b":authority", b"central.example.com"),
+    (b":path", PATH),
+    (b"authorization", b"Bearer dev"),
+]
+
+
+@pytest.fixture
+def central(tmp_path: Path) -> Central:
+    return Central(tmp_path)
+
+
+def having(*more: tuple[bytes, bytes], **pseudo: bytes) -> Fields:
+    return [(name, pseudo.get(name.lstrip(b":").decode(), value)) for name, value in HEAD] + [*more]
+
+
+# the rows of h2_cases in tests/data/requestinfo-cases.json that one head decides
+MALFORMED: dict[str, tuple[Fields, str]] = {
+    "CR/LF in a value": (having((b"x", b"a\r\nb")), "BAD_HEADER_VALUE"),
+    "NUL in a value": (having((b"x", b"\0")), "BAD_HEADER_VALUE"),
+    "an upper-case name": (having((b"X", b"y")), "BAD_HEADER_NAME"),
+    "a space in a name": (having((b"x y", b"z")), "BAD_HEADER_NAME"),
+    "an empty name": (having((b"", b"z")), "BAD_HEADER_NAME"),
+    "space round a value": (having((b"x", b" y")), "BAD_HEADER_VALUE"),
+    "a connection header": (having((b"connection", b"close")), "CONNECTION_HEADER"),
+    "transfer-encoding": (having((b"transfer-encoding", b"chunked")), "CONNECTION_HEADER"),
+    "an upgrade": (having((b"upgrade", b"websocket")), "CONNECTION_HEADER"),
+    "te other than trailers": (having((b"te", b"gzip")), "CONNECTION_HEADER"),
+    "a duplicate pseudo header": ([HEAD[0], *HEAD], "PSEUDO_HEADER"),
+    "a misplaced pseudo header": ([*HEAD, HEAD[0]], "PSEUDO_HEADER"),
+    "an unknown pseudo header": ([(b":x", b"y"), *HEAD], "PSEUDO_HEADER"),
+    "a missing path": ([field for field in HEAD if field[0] != b":path"], "PSEUDO_HEADER"),
+    "an empty path": (having(path=b""), "PSEUDO_HEADER"),
+    "no fields at all": ([], "BAD_HEADER"),
+    "a path without a slash": (having(path=b"api"), "TARGET_FORM"),
+    "a space in the path": (having(path=b"/ HTTP/1.1"), "RAW_ILLEGAL"),
+    "bytes over 127 in the path": (having(path=b"/\xff"), "RAW_ILLEGAL"),
+    "a method with a path": (having(method=b"GET /x"), "METHOD"),
+    "an empty method": (having(method=b""), "METHOD"),
+    "CONNECT": (having(method=b"CONNECT"), "METHOD"),
+    "extended CONNECT": ([(b":protocol", b"websocket"), *HEAD], "METHOD"),
+    "user information": (having(authority=b"a@b"), "HOST"),
+    "another host": (having((b"host", b"other")), "HOST"),
+    "content-length with the end": (having((b"content-length", b"5")), "CL"),
+    "a strange content-length": (having((b"content-length", b"+3")), "CL"),
+    "two content-lengths": (
+        having((b"content-length", b"0"), (b"content-length", b"0")), "CL",
+    ),
+    "two credentials": (having((b"authorization", b"Bearer x")), "DUP_AUTHORIZATION"),
+    "an underscore": (having((b"impersonate_user", b"admin")), "UNDERSCORE_HEADER"),
+    "a header of mk8s": (having((b"mk8s-identity", b"{}")), "RESERVED_HEADER"),
+    "a web page": (having((b"origin", b"https://evil")), "BROWSER_ORIGIN"),
+    "very many fields": (having(*[(b"x", b"y")] * 200), "HEADER_TOO_LARGE"),
+    "a long field": (having((b"x", b"v" * 70_000)), "HEADER_TOO_LARGE"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "reason"), MALFORMED.values(), ids=list(MALFORMED))
+def test_a_malformed_head_is_answered_and_audited(
+    central: Central, fields: Fields, reason: str
+) -> None:
+    agent, person = central.agent(), central.http2()
+    person.send(headers(1, fields, end=True, pieces=1 if len(fields) < 9 else 6)[:0])
+    seen = person.send(headers(1, fields, end=True, pieces=8))
+    answer = person.answers[1]
+    assert answer.code in (400, 401, 403, 405, 431)
+    assert answer.code == answer.status["code"]
+    resets = [frame for frame in seen if frame.kind == "RST_STREAM"]
+    # malformed is a stream error too (RFC 9113, 8.1.1)
+    assert resets == ([Frame("RST_STREAM", 1, PROTOCOL_ERROR)] if answer.code == 400 else [])
+    assert agent.requests() == []
+    assert person.connection.streams == {}
+    [row] = central.rows()
+    assert refusal_of(row) == reason
+    assert row["responseStatus"]["code"] == answer.code
+    number = 3
+    person.send(headers(number, HEAD, end=True))
+    assert agent.request()
+
+
+def test_a_malformed_head_with_a_body_to_come(central: Central) -> None:
+    person = central.http2()
+    seen = person.send(headers(1, having((b"x", b"\0"))))
+    assert kinds(seen) == ["HEADERS", "DATA", "RST_STREAM"]
+    person.send(data(1, b"on its way", end=True))
+    assert person.connection.streams == {}
+    assert not person.connection.closed
+
+
+def test_malformed_heads_are_made_resets_cve_2025_8671(central: Central) -> None:
+    person = central.http2()
+    for number in range(1, 2000, 2):
+        seen = person.send(headers(number, having((b"x", b"\0")), end=True))
+        if person.connection.closed:
+            break
+    assert goaway_code(seen) == ENHANCE_YOUR_CALM
+    assert number == 401
+    assert len(central.outcomes()) == 201
+
+
+def test_a_refusal_before_the_body_waits_for_no_body(central: Central) -> None:
+    person = central.http2()
+    number = person.ask(token=b"", method=b"POST", end=False)
+    assert person.answer(number).ended
+    person.send(data(number, bytes(5000)), data(number, b"", end=True))
+    assert person.connection.streams == {}
+    assert refusal_of(central.rows()[0]) == "NO_CREDENTIAL"
+
+
+def test_head_requests_get_no_body(central: Central) -> None:
+    person = central.http2()
+    answer = person.get(method=b"HEAD", token=b"")
+    assert (answer.code, answer.body, answer.ended) == (401, b"", True)
+
+
+@pytest.mark.parametrize("sent", [b"12345678901", b"123"])
+def test_a_body_of_another_length_reaches_no_cluster_whole(central: Central, sent: bytes) -> None:
+    agent, person = central.agent(), central.http2()
+    number = person.ask(PATH, (b"content-length", b"10"), method=b"POST", end=False)
+    stream, head = agent.request()
+    assert head[b"mk8s-content-length"] == b"10"
+    seen = person.send(data(number, sent, end=True))
+    assert Frame("RST_STREAM", number, PROTOCOL_ERROR) in seen
+    later = agent.requests()
+    assert ended(later) == set()
+    assert [(f.kind, f.stream) for f in later if f.kind == "RST_STREAM"] == [("RST_STREAM", stream)]
+    assert person.connection.streams == {}
+    assert len(central.outcomes()) == 1
+
+
+def test_a_cancelled_request_is_cancelled_in_the_cluster(central: Central) -> None:
+    agent, person = central.agent(), central.http2()
+    number = person.ask(PATH + b"?watch=1")
+    agent.send(headers(agent.request()[0], OK), data(3, b"event"))
+    person.send(rst_stream(number, CANCEL))
+    assert agent.requests() == [Frame("RST_STREAM", 3, CANCEL)]
+    agent.send(data(3, b"on its way"))
+    [row] = central.outcomes()
+    assert row["annotations"]["mk8s.io/bytes-out"] == "5"
+    assert agent.session.streams.keys() == {1}
+    assert person.answers[number].body == b"event"
+
+
+def test_a_lost_client_is_cancelled_in_the_cluster(central: Central) -> None:
+    agent, person = central.agent(), central.http2()
+    for _ in range(3):
+        person.ask(PATH + b"?watch=1")
+    agent.requests()
+    person.connection.connection_lost()
+    assert [f.kind for f in agent.requests()] == ["RST_STREAM"] * 3
+    assert len(central.outcomes()) == 3
+    assert agent.session.streams.keys() == {1}
+
+
+def test_an_answer_before_the_whole_request(central: Central) -> None:
+    agent, person = central.agent(), central.http2()
+    number = person.ask(method=b"POST", end=False)
+    agent.send(headers(agent.request()[0], [(b":status", b"413")]), data(3, b"no", end=True))
+    assert person.answer(number).ended
+    agent.send(rst_stream(3, NO_ERROR))
+    assert person.read() == []
+    person.send(data(number, b"the rest", end=True))
+    assert person.connection.streams == {}
+
+
+def test_an_upload_to_a_tunnel_that_is_lost_after_the_answer(central: Central) -> None:
+    agent, person = central.agent(), central.http2()
+    number = person.ask(method=b"POST", end=False)
+    agent.send(headers(agent.request()[0], OK, end=True))
+    agent.session.connection_lost()
+    assert Frame("RST_STREAM", number, NO_ERROR) in person.read() + person.frames
+    assert person.answers[number].code == 200
+
+
+def test_an_answer_is_reset_when_it_cannot_go_on(central: Central) -> None:
+    agent, person = central.agent(), central.http2()
+    number = person.ask()
+    agent.send(headers(agent.request()[0], OK), data(3, b"half"))
+    agent.session.connection_lost()
+    answer = person.answer(number)
+    assert (answer.body, answer.ended, answer.reset) == (b"half", False, INTERNAL_ERROR)
+    assert len(central.outcomes()) == 1
+
+
+def test_no_words_fit_behind_a_head(central: Central) -> None:
+    agent, person = central.agent(), central.http2()
+    number = person.ask()
+    agent.send(headers(agent.request()[0], OK))
+    stream = person.connection.streams[number]
+    person.connection.answer(stream, 503, [], b"too late")
+    assert person.answer(number).reset == INTERNAL_ERROR
+    person.connection.answer(stream, 503, [], b"later still")
+    person.connection.reset(stream, CANCEL)
+    assert kinds(person.read()) == []
+    assert "192.0.2.7" in repr(person.connection)
+
+
+def test_an_empty_answer_ends_with_its_head(central: Central) -> None:
+    person = central.http2()
+    number = person.ask(b"/auth/logout", method=b"POST", end=False)
+    person.connection.answer(person.connection.streams[number], 204, [], b"")
+    assert kinds(person.read()) == ["HEADERS"]
+
+
+def test_management_requests_wait_for_the_api(central: Central) -> None:
+    person = central.http2()
+    number = person.ask(b"/auth/login", (b"content-length", b"2"), method=b"POST", end=False)
+    [exchange] = central.managed
+    stream = person.connection.streams[number]
+    stream.exchange = None
+    person.connection.reset(stream, CANCEL)  # an exchange that is nobody's any more
+    assert person.answer(number).reset == INTERNAL_ERROR
+    assert exchange.settled is False
+
+
+# -- deadlines
+
+
+def late(person: Http2Person, wire: bytes, seconds: float) -> list[Frame]:
+    if wire:
+        person.send(wire)
+    for _ in range(int(seconds)):
+        person.connection.second(1.0)
+    return person.read()
+
+
+@pytest.mark.parametrize("wire", [frame(1, 0, 1, b"\x82"), headers(1, HEAD)[:30], settings()[:4]])
+def test_slowloris_a_head_that_drips(central: Central, wire: bytes) -> None:
+    person = central.http2()
+    assert late(person, wire, 15) == []
+    assert goaway_code(late(person, b"", 1)) == ENHANCE_YOUR_CALM
+    person.connection.second(1.0)
+    assert person.transport.closed
+
+
+def test_a_slow_body_is_not_a_slow_head(central: Central) -> None:
+    central.agent()
+    person = central.http2()
+    number = person.ask(method=b"POST", end=False)
+    assert late(person, data(number, bytes(100))[:50], 60) == []
+    assert not person.connection.closed
+
+
+def test_an_idle_connection_is_ended_politely(central: Central) -> None:
+    person = central.http2()
+    assert late(person, b"", 300) == []
+    assert goaway_code(late(person, b"", 2)) == NO_ERROR
+    assert person.transport.closed
+
+
+def test_a_quiet_watch_is_not_idle(central: Central) -> None:
+    central.agent()
+    person = central.http2()
+    person.ask(PATH + b"?watch=1")
+    assert late(person, b"", 400) == []
+    assert not person.connection.draining
+
+
+def test_large_heads_below_the_limit_pass_both_hops(central: Central) -> None:
+    """D7: what the front door takes never breaks a tunnel."""
+    agent, person = central.agent(), central.http2()
+    fields: Any = [(b"x-%d" % n, b"v" * 4000) for n in range(15)]
+    person.send(headers(1, [*HEAD, *fields], end=True, pieces=6))
+    assert agent.request()[1][b"x-14"] == b"v" * 4000
+    assert not agent.session.closed
+
+
+def test_a_body_goes_frame_by_frame(central: Central) -> None:
+    agent, person = central.agent(), central.http2()
+    number = person.ask(method=b"POST", end=False)
+    agent.request()
+    person.send(data(number, b"one"))
+    assert bodies(agent.requests()) == {3: b"one"}
+    person.send(data(number, b"two", end=True))
+    assert agent.requests() == [Frame("DATA", 3, b"two", end=True)]
+    person.send(window_update(0, 1))
