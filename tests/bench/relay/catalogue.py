@@ -6,6 +6,7 @@ from functools import partial
 
 from mk8s_proxy.settings import Settings
 from tests.bench.relay import measures_bulk, measures_memory, tunnels
+from tests.bench.relay.cross_check import h2load
 from tests.bench.relay.goals import DIRECT, GO, PRODUCT
 from tests.bench.relay.laboratory import Laboratory
 from tests.bench.relay.launch import Missing
@@ -162,6 +163,10 @@ def _lists(laboratory: Laboratory, target: Target) -> Sample:
     return large_lists(laboratory.services, target, laboratory.options.amount(20, 4))
 
 
+def _h2load(laboratory: Laboratory, target: Target) -> Sample:
+    return h2load(laboratory.services, target, laboratory.options.amount(20_000, 2000))
+
+
 def _watches(laboratory: Laboratory, target: Target) -> Sample:
     count = laboratory.options.amount(2000, 400)
     return measures_memory.idle_watches(laboratory.services, target, count)
@@ -175,6 +180,7 @@ _NOT_SPLICED = ("nginx", "haproxy", "go-tunnel", "go-tunnel-400")
 MEASURES = (
     *(Measure(shape.name, partial(_small, shape)) for shape in SHAPES),
     *(Measure(f"kube {shape.name}", partial(_kube, shape)) for shape in SHAPES[:2]),
+    Measure("h2load c32", partial(_of_all, "h2load c32", _h2load, ())),
     Measure("bulk", partial(_of_all, "bulk", _bulk, ())),
     Measure("small under bulk", partial(_of_all, "small under bulk", _under_bulk, ())),
     Measure("handshakes", partial(_of_all, "handshakes", _handshakes, ())),

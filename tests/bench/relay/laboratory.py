@@ -59,8 +59,8 @@ class Laboratory:
         self._kube: dict[str, Target] | None = None
         self._stack = ExitStack()
 
-    def start(self) -> None:
-        """The stub, the product and every peer that this machine has."""
+    def start(self, *, with_peers: bool) -> None:
+        """The stub, the product and, if wanted, every peer that this machine has."""
         folder = self.services.folder
         self.certificates = make_certificates(folder / "tls")
         self.stub = start_stub(self.services, self.certificates)
@@ -71,6 +71,10 @@ class Laboratory:
         self._add(lambda: direct(self.stub))
         self.product = self.new_product(self.services)
         self._add(self.product.target)
+        if with_peers:
+            self._start_peers()
+
+    def _start_peers(self) -> None:
         given = (self.services, self.certificates, self.upstream)
         self._add(lambda: peers.nginx(*given))
         self._add(lambda: peers.haproxy(*given))

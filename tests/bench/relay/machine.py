@@ -48,7 +48,9 @@ def _has(name: str) -> bool:
 
 
 def _commit() -> str:
-    commit = _output("git rev-parse --short HEAD").strip() or "unknown"
+    commit = _output("git rev-parse --short HEAD").strip()
+    if not re.fullmatch("[0-9a-f]+", commit):
+        return "unknown"
     changed = _output("git status --porcelain -- mk8s_proxy mk8s_agent")
     return f"{commit} with changes" if changed else commit
 

@@ -16,8 +16,10 @@ def text(results: Results, machine: dict[str, str], setting: str) -> str:
     lines += [f"{name + ':':13}{value}" for name, value in machine.items()]
     lines += ["", setting, ""]
     for measure, targets in results.values.items():
-        lines += [f"== {measure}", *_measure(results, measure, sorted(targets)), ""]
-    lines += [*_goals(judge(results, compiled=is_compiled())), ""]
+        lines += [f"== {measure}", *_measure(results, measure, list(targets)), ""]
+    verdicts = judge(results, compiled=is_compiled())
+    if any(it.ratio for it in verdicts):
+        lines += [*_goals(verdicts), ""]
     lines += [f"note: {note}" for note in results.notes]
     return "\n".join(lines) + "\n"
 

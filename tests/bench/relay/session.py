@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench.relay import catalogue, machine, report
+from tests.bench.relay import catalogue, machine, plot, report
+from tests.bench.relay.growth import DIMENSIONS, measure_growth, verdicts
 from tests.bench.relay.laboratory import Laboratory, Options
 from tests.bench.relay.results import Results
 
@@ -22,6 +23,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short loops, small counts")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (5)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="beginnings of names")
+    parser.add_argument("--growth", action="store_true", help="how cost grows, instead")
     parser.add_argument("--list", action="store_true", help="the names of all measures")
     parser.add_argument("--tunnels", type=int, default=2, help="of the product's agent (2)")
     parser.add_argument("--output", type=Path, help="folder of the report")
@@ -37,17 +39,26 @@ def output_folder(wanted: Path | None) -> Path:
     return wanted
 
 
-def measure(options: Options, names: list[str], results: Results) -> None:
+def rounds(laboratory: Laboratory, names: list[str]) -> None:
+    """Each round takes every measure once: what drifts, drifts for all of them."""
+    count = laboratory.options.rounds
+    for number in range(count):
+        for it in catalogue.chosen(names):
+            say(f"round {number + 1} of {count}: {it.name}")
+            it.take(laboratory, number)
+
+
+def measure(options: Options, names: list[str], results: Results, *, growth: bool) -> None:
     """All rounds. What was measured before an error or Ctrl-C is kept."""
     with tempfile.TemporaryDirectory(prefix="mk8s-bench-") as folder:
         laboratory = Laboratory(Path(folder), options, results)
         try:
             say("starting")
-            laboratory.start()
-            for number in range(options.rounds):
-                for it in catalogue.chosen(names):
-                    say(f"round {number + 1} of {options.rounds}: {it.name}")
-                    it.take(laboratory, number)
+            laboratory.start(with_peers=not growth)
+            if growth:
+                measure_growth(laboratory, names, say)
+            else:
+                rounds(laboratory, names)
         except KeyboardInterrupt:
             results.note("interrupted: not all rounds were measured")
         finally:
@@ -64,16 +75,28 @@ def main(given: Sequence[str] | None = None) -> int:
     wanted = arguments(given)
     if wanted.list:
         print("\n".join(it.name for it in catalogue.MEASURES))
+        print("\n".join(f"{it.name} (with --growth)" for it in DIMENSIONS))
         return 0
     options = Options(wanted.rounds, wanted.quick, wanted.tunnels)
     results, described = Results(), machine.describe()
-    measure(options, wanted.only, results)
+    measure(options, wanted.only, results, growth=wanted.growth)
+    for line in verdicts(results):
+        results.note(line)
     folder = output_folder(wanted.output)
     pace = "quick" if options.quick else "full"
     setting = f"{options.rounds} rounds, {pace}; {options.tunnels} tunnels of the product's agent"
+    publish(folder, results, described, setting)
+    return 0
+
+
+def publish(folder: Path, results: Results, described: dict[str, str], setting: str) -> None:
+    """The text on standard output and in the folder, the JSON and the plot in the folder."""
     told = report.text(results, described, setting)
     print(told)
     (folder / "report.txt").write_text(told)
     report.write_json(folder / "report.json", results, described, setting)
+    try:
+        plot.draw(folder / "report.png", results, described)
+    except plot.NoPlot as reason:
+        say(str(reason))
     say(f"report in {folder}")
-    return 0
