@@ -7,6 +7,7 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.filtering.continue_token import TokenSeal
 from mk8s_proxy.filtering.filter_stage import LIST_ANEW, FilterStage
+from mk8s_proxy.reviews.stage import make_review_stage
 from mk8s_proxy.stage import BodyStage, Refuse
 
 __all__ = ["LIST_ANEW", "make_stage"]
@@ -27,6 +28,8 @@ def make_stage(exchange: Exchange, policy: PolicySnapshot, refuse: Refuse) -> Bo
     Raises:
         StatusError: no stage can answer it.
     """
+    if (review := make_review_stage(exchange, policy, refuse)) is not None:
+        return review
     decision = exchange.decision
     if decision is not None and decision.visibility is not None:
         return FilterStage(exchange, refuse, visibility=decision.visibility, seal=_SEAL)

@@ -15,13 +15,13 @@ _MANY_INDEXES: Final = 64
 _HINT_RULES: Final = 256
 """Rules looked at for a hint in a refusal."""
 
-_DISCOVERY_PATHS: Final = frozenset(
+DISCOVERY_PATHS: Final = frozenset(
     {"/", "/api", "/api/", "/apis", "/apis/", "/version", "/version/", "/healthz", "/livez",
      "/readyz"}
 )  # fmt: skip
-_DISCOVERY_PREFIXES: Final = ("/api/", "/apis/", "/openapi/")
+DISCOVERY_PREFIXES: Final = ("/api/", "/apis/", "/openapi/")
 _DISCOVERY_ROOTS: Final = frozenset({"/api", "/api/", "/apis", "/apis/"})
-_SELF_REVIEWS: Final = frozenset(
+SELF_REVIEWS: Final = frozenset(
     {
         ("authorization.k8s.io", "selfsubjectaccessreviews"),
         ("authorization.k8s.io", "selfsubjectrulesreviews"),
@@ -178,9 +178,9 @@ def _open_to_all(wanted: Attributes) -> str:
     if wanted.is_resource_request:
         kind = (wanted.api_group, wanted.resource)
         asks = wanted.verb == "create" and not (wanted.subresource or wanted.namespace)
-        return "self review" if asks and kind in _SELF_REVIEWS else ""
+        return "self review" if asks and kind in SELF_REVIEWS else ""
     path = wanted.path
-    known = path in _DISCOVERY_PATHS or path.startswith(_DISCOVERY_PREFIXES)
+    known = path in DISCOVERY_PATHS or path.startswith(DISCOVERY_PREFIXES)
     if known and wanted.verb in ("get", "head"):
         return "discovery"
     # The API server answers 405 itself: a client that tries sees the same as without mk8s.

@@ -17,7 +17,7 @@ from mk8s_proxy.authz.scopes import Scope, scope_of
 
 COLLECTION_VERBS: Final = frozenset({"list", "watch", "deletecollection"})
 
-_WORD_OF: Final = {
+WORD_OF: Final = {
     ("pods", "log"): "logs",
     ("pods", "exec"): "exec",
     ("pods", "attach"): "exec",
@@ -28,7 +28,7 @@ _WORD_OF: Final = {
 }
 """The words, by the subresources of the core group that they stand for."""
 
-_ONLY_SPELLED_OUT: Final = frozenset({("", "nodes", "proxy"), ("", "serviceaccounts", "token")})
+ONLY_SPELLED_OUT: Final = frozenset({("", "nodes", "proxy"), ("", "serviceaccounts", "token")})
 """`nodes/proxy` runs commands in every container of a node; `serviceaccounts/token` makes a
 credential that works without this proxy. No glob and no word grants them."""
 
@@ -171,7 +171,7 @@ class CompiledRule:
         by_word = self._says_word(wanted)
         if not by_word and wanted.verb not in self._verbs:
             return False
-        if kind in _ONLY_SPELLED_OUT:
+        if kind in ONLY_SPELLED_OUT:
             return self.resources.spell_out(*kind)
         if self.resources.match(*kind):
             return True
@@ -180,7 +180,7 @@ class CompiledRule:
     def _says_word(self, wanted: Attributes) -> bool:
         if wanted.api_group:
             return False
-        word = _WORD_OF.get((wanted.resource, wanted.subresource))
+        word = WORD_OF.get((wanted.resource, wanted.subresource))
         return word is not None and word in self._words and wanted.verb in WORDS[word]
 
     def _grants_namespace(self, wanted: Attributes) -> bool:

@@ -65,3 +65,10 @@ def scope_of(api_group: str, resource: str) -> Scope:
     if cluster_scoped is None:
         return Scope.UNKNOWN
     return Scope.CLUSTER if resource in cluster_scoped else Scope.NAMESPACED
+
+
+def is_cluster_scoped(api_group: str, resource: str) -> bool:
+    """Whether the objects surely live outside namespaces; the group `*` may be any of them."""
+    if api_group == "*":
+        return any(resource in resources for resources in _KNOWN.values())
+    return scope_of(api_group, resource) is Scope.CLUSTER

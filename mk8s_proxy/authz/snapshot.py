@@ -61,6 +61,10 @@ class PolicySnapshot:
             _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
             return _FAILED
 
+    def access_of(self, user: str, groups: tuple[str, ...], cluster: str) -> Access:
+        """What the user may do on the cluster, for questions wider than one request."""
+        return self._access(user, cluster)
+
     def clusters_of(self, user: str, groups: tuple[str, ...]) -> frozenset[str]:
         """Tell on which clusters the user has any role that allows something."""
         return frozenset(name for name in self._clusters if self._access(user, name).any_grant)

@@ -216,6 +216,7 @@ class Passage:
             *fields,
         ]
         self.client = Client()
+        self.cluster.body = b""
         front = Stream(self.client, 1, 65535, 65535)
         front.remote_closed = not body
         entry = AuditEntry("audit-id", 0.0)

@@ -1,0 +1,229 @@
+"""What may I? The rules of a cluster, narrowed to what mk8s's policy allows as well.
+
+Called by `mk8s_proxy.reviews` for a SelfSubjectRulesReview. `Narrowing` takes the cluster's rules
+one by one and gives what of them mk8s allows, in Kubernetes's words: it looks for the resources
+and names that both sides may mean, and asks `access_review` about each, so the list says what
+`kubectl auth can-i` would. The words `logs`, `exec`, `portforward` and `proxy` become subresources,
+globs the names that the cluster's rule spells out.
+
+What has no words in Kubernetes is left out and sets `incomplete`: a glob where the cluster's rule
+has `*`, or a denial of a part of what a rule for all resources or names would give. One word says
+more than is meant, and sets it too: to Kubernetes `*` is also every subresource.
+
+Verbs that mk8s leaves to the cluster (use, bind, ...) stay; the verb `*` becomes the verbs of
+requests, since to Kubernetes it would also be impersonation.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Final
+
+from mk8s_proxy.authz.access import DISCOVERY_PATHS, DISCOVERY_PREFIXES, SELF_REVIEWS, Access
+from mk8s_proxy.authz.access_review import ANY, CORE_ONLY, meet, review
+from mk8s_proxy.authz.attributes import Attributes
+from mk8s_proxy.authz.compile import WORD_OF, CompiledRule
+from mk8s_proxy.authz.globs import compile_globs
+from mk8s_proxy.authz.grammar import HTTP_METHODS
+from mk8s_proxy.authz.visibility import NAMESPACES
+
+_VERBS: Final = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+_METHODS: Final = tuple(sorted(HTTP_METHODS))
+_BUDGET: Final = 100_000
+"""Rules looked at for one review; what is beyond is left out, and the answer is incomplete."""
+_OPEN_URLS: Final = (*sorted(DISCOVERY_PATHS), *(f"{prefix}*" for prefix in DISCOVERY_PREFIXES))
+_OPEN_RESOURCES: Final = tuple(f"{resource}.{group}" for group, resource in sorted(SELF_REVIEWS))
+
+Texts = tuple[str, ...]
+Kind = tuple[str, str, str]
+"""API group, resource and subresource; `*` is matched by a `*` of a rule alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRule:
+    """A rule as SubjectRulesReviewStatus has it; no names mean all of them."""
+
+    verbs: Texts
+    api_groups: Texts
+    resources: Texts
+    names: Texts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """A rule about nonResourceURLs."""
+
+    verbs: Texts
+    urls: Texts
+
+
+class Narrowing:
+    """One review.
+
+    Args:
+        access: what the user may do on the cluster.
+        namespace: the one that the review is about.
+
+    Attributes:
+        incomplete: whether something had no words; read it when all rules were narrowed.
+    """
+
+    def __init__(self, access: Access, namespace: str) -> None:
+        self._access = access
+        self._namespace = namespace
+        self._left = _BUDGET
+        self._rules = sum(len(one.allow.rules) + len(one.deny.rules) for one in access.sets)
+        self._grants = tuple(
+            rule
+            for one in access.sets
+            for rule in one.allow.rules
+            if rule.covers_namespace(namespace) or rule.covers_namespace("")
+        )
+        self.incomplete = False
+
+    # -- resources
+
+    def resources(self, rule: ResourceRule) -> list[ResourceRule]:
+        """What of a cluster's rule mk8s allows too."""
+        foreign = tuple(v for v in rule.verbs if v not in (*_VERBS, ANY, "impersonate"))
+        kept = [ResourceRule(foreign, rule.api_groups, rule.resources, rule.names)]
+        self.incomplete |= "impersonate" in rule.verbs
+        verbs = tuple(v for v in _VERBS if v in rule.verbs or ANY in rule.verbs)
+        names = () if ANY in rule.names else rule.names
+        found: dict[tuple[str, Texts, Texts], list[str]] = {}
+        for kind in dict.fromkeys(self._kinds(rule)):
+            group, resource, subresource = kind
+            text = f"{resource}/{subresource}" if subresource else resource
+            for some, allowed in self._verbs(kind, verbs, names).items():
+                found.setdefault((group, tuple(allowed), some), []).append(text)
+        return [*(kept if foreign else ()), *_joined(found)]
+
+    def _verbs(self, kind: Kind, verbs: Texts, names: Texts) -> dict[Texts, list[str]]:
+        """The allowed verbs by the names that they are allowed for."""
+        found: dict[Texts, list[str]] = {}
+        for verb in verbs:
+            for some in self._names(Attributes(verb, *kind, self._namespace), names):
+                found.setdefault(some, []).append(verb)
+        return found
+
+    def _names(self, wanted: Attributes, names: Texts) -> list[Texts]:
+        """The names for which the question is answered yes: none at all, all (), or some."""
+        if not names:
+            if self._ask(wanted):
+                self.incomplete |= wanted.resource == ANY and not wanted.subresource
+                return [()]
+            names = tuple(dict.fromkeys(self._written_names(wanted)))
+        some = tuple(name for name in names if self._ask(wanted, name))
+        return [some] if some else []
+
+    def _written_names(self, wanted: Attributes) -> Iterator[str]:
+        """The names that rules spell out: what may be allowed where not all names are."""
+        if wanted.resource == NAMESPACES:
+            yield self._namespace
+        rules = (rule for rule in self._grants if rule.permits(wanted))
+        for name in (name for rule in rules for name in rule.spec.names):
+            if ANY in name:
+                self.incomplete = True
+            else:
+                yield name
+
+    def _ask(self, wanted: Attributes, name: str = "") -> bool:
+        wide = ANY in (wanted.api_group, wanted.resource) or wanted.path.endswith(ANY)
+        self._left -= self._rules if wide else 1
+        if self._left < 0:
+            self.incomplete = True
+            return False
+        decision = review(self._access, replace(wanted, name=name))
+        if decision.rule and not decision.allowed and not name:
+            self.incomplete |= wide or self._denied_by_name(wanted)
+        return decision.allowed
+
+    def _denied_by_name(self, wanted: Attributes) -> bool:
+        """Whether a denial takes some names only: what it leaves has no words."""
+        denials = (rule for one in self._access.sets for rule in one.deny.rules)
+        return any(rule.spec.names and rule.forbids(wanted) for rule in denials)
+
+    # -- which resources
+
+    def _kinds(self, rule: ResourceRule) -> Iterator[Kind]:
+        """What the cluster's rule and those of mk8s may both mean."""
+        for group, text in product(rule.api_groups, rule.resources):
+            resource, _, subresource = text.partition("/")
+            if ANY not in (group, resource):
+                yield group, resource, subresource
+                continue
+            for pattern in _OPEN_RESOURCES:
+                yield from self._common((group, resource, subresource), pattern)
+            for own in self._grants:
+                self._left -= 1
+                for pattern in own.spec.resources:
+                    yield from self._common((group, resource, subresource), pattern)
+
+    def _common(self, theirs: Kind, pattern: str) -> Iterator[Kind]:
+        """What a rule of the cluster with a `*` and a pattern of mk8s may both mean."""
+        group, resource, subresource = theirs
+        parent, _, own_subresource = pattern.partition("/")
+        name, dot, own_group = parent.partition(".")
+        met_group = self._meet(group, own_group if dot else ANY)
+        met_name = self._meet(resource, name)
+        if met_group is None or met_name is None:
+            return
+        if not own_subresource:
+            if met_group in ("", ANY):
+                yield from _streams(theirs, name)
+            if not subresource:
+                yield met_group, met_name, ""
+        elif subresource or resource == ANY:
+            met = self._meet(subresource or ANY, own_subresource)
+            if met == ANY:
+                self.incomplete = True  # Kubernetes has no word for all subresources
+            elif met is not None:
+                core = met_group == ANY and (met_name, met) in CORE_ONLY
+                yield "" if core else met_group, met_name, met
+
+    def _meet(self, theirs: str, glob: str) -> str | None:
+        """The text, or `*`, that both mean; None if there is none, or none that has words."""
+        if theirs != ANY:
+            return theirs if compile_globs((glob,)).matches(theirs) else None
+        if ANY in glob and glob.strip(ANY):
+            self.incomplete = True
+            return None
+        return ANY if ANY in glob else glob
+
+    # -- paths
+
+    def paths(self, rule: PathRule) -> list[PathRule]:
+        """What of a cluster's rule about nonResourceURLs mk8s allows too."""
+        verbs = tuple(v for v in _METHODS if v in rule.verbs or ANY in rule.verbs)
+        own = (url for one in self._path_rules() for url in one.spec.non_resource_urls)
+        met = (meet(theirs, mine) for mine in (*_OPEN_URLS, *own) for theirs in rule.urls)
+        found: dict[Texts, list[str]] = {}
+        for url in dict.fromkeys(met):
+            questions = (Attributes(v, path=url, is_resource_request=False) for v in verbs if url)
+            allowed = tuple(asked.verb for asked in questions if self._ask(asked))
+            if allowed:
+                found.setdefault(allowed, []).append(url)
+        return [PathRule(allowed, tuple(urls)) for allowed, urls in found.items()]
+
+    def _path_rules(self) -> Iterable[CompiledRule]:
+        return (rule for one in self._access.sets for rule in one.allow.path_rules)
+
+
+def _streams(theirs: Kind, name: str) -> Iterator[Kind]:
+    """The subresources that words give on the resources that a pattern names."""
+    _, resource, subresource = theirs
+    for parent, sub in WORD_OF:
+        asked = subresource == sub if subresource else resource == ANY
+        if asked and resource in (ANY, parent) and compile_globs((name,)).matches(parent):
+            yield "", parent, sub
+
+
+def _joined(found: dict[tuple[str, Texts, Texts], list[str]]) -> list[ResourceRule]:
+    """Rules that differ in the API group alone become one."""
+    groups: dict[tuple[Texts, Texts, Texts], list[str]] = {}
+    for (group, verbs, names), resources in found.items():
+        groups.setdefault((verbs, tuple(resources), names), []).append(group)
+    return [
+        ResourceRule(verbs, tuple(members), resources, names)
+        for (verbs, resources, names), members in groups.items()
+    ]
