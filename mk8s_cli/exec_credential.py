@@ -11,6 +11,8 @@ from mk8s_cli.errors import CliError
 
 GROUP = "client.authentication.k8s.io"
 VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1beta1")
+KUBECONFIG_VERSION = VERSIONS[1]
+"""What a kubeconfig names: every kubectl speaks it, those before 1.22 nothing newer."""
 EARLY_SECONDS = 45.0
 """How long before its end a token is reported as expired: none must die on its way."""
 

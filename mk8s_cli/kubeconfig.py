@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from yaml.nodes import MappingNode
 
-from mk8s_cli.exec_credential import VERSIONS
+from mk8s_cli.exec_credential import KUBECONFIG_VERSION
 from mk8s_cli.kubeconfig_document import Document, Value, child, scalar, scalars
 
 PREFIX = "mk8s-"
@@ -217,7 +217,7 @@ def _exec(login: Login, cluster: str) -> dict[str, Value]:
     plugin = login.plugin
     arguments = ["get-token", "--cluster", cluster, "--central", login.central]
     template: dict[str, Value] = {
-        "apiVersion": VERSIONS[0],
+        "apiVersion": KUBECONFIG_VERSION,
         "args": [*plugin.arguments, *arguments],
         "command": plugin.command,
         "installHint": INSTALL_HINT,

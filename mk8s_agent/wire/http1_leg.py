@@ -18,6 +18,10 @@ from mk8s_agent.wire.ticks import Ticks
 class PausableTransport(Transport, Protocol):
     """A socket that can also stop reading."""
 
+    @property
+    def clean_end(self) -> bool:
+        """Whether the peer said that it has sent everything before it closed."""
+
     def pause_reading(self) -> None:
         """Leaves what arrives in the kernel."""
 

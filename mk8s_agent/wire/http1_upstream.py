@@ -280,8 +280,15 @@ class Http1Upstream(Http1Leg):
         if stream is not None:
             self._drop_pending(stream)
             peer = part(stream)
-            if peer is not None and self._switched:
+            if peer is not None and (self._switched or self._ended_by_close()):
                 peer.connection.send_data(peer, b"", 0, True)
             elif peer is not None:
                 peer.connection.reset(peer, ErrorCode.INTERNAL_ERROR)
         self._on_lost(self)
+
+    def _ended_by_close(self) -> bool:
+        """An answer without a length ends where its server says that it closes (RFC 9112, 6.3).
+
+        kube-apiserver refuses WebSocket upgrades with such answers.
+        """
+        return self._until_close and self._head_done and self.transport.clean_end

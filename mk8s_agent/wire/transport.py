@@ -46,6 +46,8 @@ class SocketTransport(asyncio.BufferedProtocol):
     def __init__(self, make: MakeConnection) -> None:
         self.connection: Connection | None = None
         self.closing = False
+        self.clean_end = False
+        """The peer said that it has sent everything; a connection that only broke does not."""
         self.peer_address = ""
         self._make: MakeConnection | None = make
         self._socket: Any = None
@@ -109,7 +111,11 @@ class SocketTransport(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer closed its side; HTTP has no use for a half-open connection."""
+        self._peer_closed()
         return False
+
+    def _peer_closed(self) -> None:
+        self.clean_end = True
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
@@ -188,6 +194,9 @@ class TlsTransport(SocketTransport):
         self._tls: ssl.SSLObject | None = None
         self._shaken = False
 
+    def _peer_closed(self) -> None:
+        """Without close_notify anybody on the way could have cut the stream short."""
+
     @property
     def protocol(self) -> str:
         """The negotiated ALPN protocol; "" without one."""
@@ -255,6 +264,7 @@ class TlsTransport(SocketTransport):
             while (incoming.pending or pending()) and not self.closing:
                 data = read(_RECORD)
                 if not data:
+                    self.clean_end = True
                     self.close()
                     return
                 if incoming.pending > _JOIN_ABOVE:

@@ -198,7 +198,8 @@ async def _lock_family(session: AsyncSession, family_id: str) -> list[RefreshTok
     # PostgreSQL would let a revocation and an insert pass each other without seeing the other's
     # rows; both lock the rows that exist first. SQLite has one writer and ignores FOR UPDATE.
     family = select(RefreshToken).where(col(RefreshToken.family_id) == family_id)
-    locked = family.order_by(col(RefreshToken.id)).with_for_update()
+    in_order = family.order_by(col(RefreshToken.created_at), col(RefreshToken.id))
+    locked = in_order.with_for_update()
     return list((await session.scalars(locked)).all())
 
 

@@ -72,7 +72,7 @@ def test_an_empty_file_gets_our_entries() -> None:
         "user": "mk8s-prod",
     }
     assert named(document, "users")["mk8s-prod"]["user"]["exec"] == {
-        "apiVersion": "client.authentication.k8s.io/v1",
+        "apiVersion": "client.authentication.k8s.io/v1beta1",
         "args": ["get-token", "--cluster", "prod", "--central", URL],
         "command": "/usr/local/bin/mk8s",
         "installHint": "mk8s is not installed where this kubeconfig expects it; "

@@ -36,6 +36,8 @@ class MemoryTransport:
         self.closed = False
         self.aborted = False
         self.reading = True
+        self.clean_end = False
+        """What the socket says of how its peer closed."""
         self.peer_address = "192.0.2.7"
         self.on_write: Callable[[], None] | None = None
 
