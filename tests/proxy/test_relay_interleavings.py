@@ -1,0 +1,108 @@
+"""Any interleaving of requests through all four connections keeps every promise of the relay.
+
+Bodies arrive intact and in order, no byte reaches another stream, no window is exceeded, what was
+cut short never looks complete, and in the end nothing is left behind.
+"""
+
+import collections
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.relay import Relay, canary
+
+
+def check(relay: Relay) -> None:
+    """What must hold once everything has ended."""
+    api = {half.number: half for half in relay.api.halves.values()}
+    for number, half in relay.client.halves.items():
+        request_size, answer_size = relay.sizes[number]
+        there = api.get(number)
+        expected = canary(number, "answer", answer_size)
+        by_central = half.head is not None and half.head[0] != (b":status", b"201")
+        if not by_central:
+            assert expected.startswith(half.got), number
+        if there is not None:
+            assert canary(number, "request", request_size).startswith(there.got)
+            assert not there.ended or len(there.got) == request_size
+        if half.ended and not by_central:
+            assert half.got == expected, "a truncated answer looks complete"
+        if there is None or there.reset or half.reset or by_central:
+            continue
+        assert half.ended
+        assert there.ended
+
+
+def check_nothing_is_left(relay: Relay) -> None:
+    assert relay.central.budget.used == 0
+    assert relay.agent_budget.used == 0
+    assert relay.front.streams == {}
+    assert relay.session.streams.keys() == {1}
+    assert relay.tunnel.streams.keys() == {1}
+    assert relay.upstream.streams == {}
+    assert not relay.apiserver.waiting
+    stages = collections.Counter(row["stage"] for row in relay.central.rows())
+    opened = len(relay.client.halves)
+    assert stages["ResponseComplete"] == opened
+    assert stages["RequestReceived"] == opened
+    relay.central.journal.close()
+
+
+@given(st.integers(0, 1 << 32), st.integers(20, 400))
+def test_any_interleaving(tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int) -> None:
+    relay = Relay(tmp_path_factory.mktemp("relay"), seed)
+    for _ in range(steps):
+        relay.step()
+    relay.finish()
+    check(relay)
+    check_nothing_is_left(relay)
+
+
+def test_many_large_bodies_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    relay = Relay(tmp_path_factory.mktemp("relay"), 1)
+    for _ in range(20):
+        relay.open_request(200_000, 200_000)
+    relay.finish()
+    for number, half in relay.client.halves.items():
+        assert half.got == canary(number, "answer", 200_000)
+        assert half.ended
+    check(relay)
+    check_nothing_is_left(relay)
+
+
+def test_b10_canaries_with_cancels_everywhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    relay = Relay(tmp_path_factory.mktemp("relay"), 2)
+    for number in range(20):
+        relay.open_request(5000, 40_000)
+        relay.settle()
+        for stream in relay.unanswered():
+            relay.begin_answer(stream)
+            relay.api.send_body(stream, 16_000)
+        relay.ticks.turn()
+        if number % 2:
+            relay.client.send_reset(relay.next - 2, 8)
+    relay.finish()
+    check(relay)
+    check_nothing_is_left(relay)
+
+
+def test_an_api_server_that_dies_never_completes_an_answer(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    relay = Relay(tmp_path_factory.mktemp("relay"), 3)
+    for _ in range(10):
+        relay.open_request(0, 40_000)
+    relay.settle()
+    for stream in relay.unanswered()[:5]:
+        relay.begin_answer(stream)
+        relay.api.send_body(stream, 10_000)
+    relay.settle()
+    relay.upstream.connection_lost()
+    relay.settle()
+    begun = [half for half in relay.client.halves.values() if half.got and not half.ended]
+    assert len(begun) == 5
+    assert all(half.reset for half in begun)
+    told = [half for half in relay.client.halves.values() if half.ended]
+    assert [dict(half.head or [])[b":status"] for half in told] == [b"502"] * 5
+    check_nothing_is_left(relay)
