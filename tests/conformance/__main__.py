@@ -65,14 +65,13 @@ def main(words: Sequence[str] | None = None) -> int:
     options = arguments().parse_args(words)
     rows = chosen_rows(options.operations)
     wanted = [word for word in options.clients.split(",") if word]
+    found, missing = all_clients()
     clients = [
-        client
-        for client in all_clients()
-        if not wanted or any(word in client.name for word in wanted)
+        client for client in found if not wanted or any(word in client.name for word in wanted)
     ]
     if options.list:
         print("\n".join([f"{key}: {title}" for key, title in TITLES.items()]))
-        print("\n".join(["", *(client.name for client in clients)]))
+        print("\n".join(["", *(client.name for client in clients), "", *missing]))
         return 0
     matrix = Matrix()
     with (
@@ -83,6 +82,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for client in clients:
             Runner(running, matrix, rows).run(client)
     print(report.as_text(matrix))
+    print("\n".join(f"not available: {reason}" for reason in missing))
     if options.json:
         options.json.write_text(report.as_json(matrix))
     if options.readme:

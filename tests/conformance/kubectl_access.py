@@ -77,6 +77,7 @@ def proxy(k: KubectlSession) -> None:
 
 def small_set(k: KubectlSession) -> None:
     """What shows that an address and a credential work for every kind of request."""
+    k.quiet("api-resources")  # a new server address has an empty discovery cache
     k("get", "pods", "-l", "app=web")
     k("create", "-f", "-", stdin=manifests.COLOURS)
     with k.running("get", "configmaps", "-l", "app=colours", "-w", "-o", "name") as watching:
@@ -84,7 +85,7 @@ def small_set(k: KubectlSession) -> None:
         k.note("watch", watching.output)
     k("patch", "configmap", "colours", "-p", '{"data":{"sky":"grey"}}')
     k("exec", "web", "-i", "--", "cat", stdin="typed\n")
-    k("logs", "quiet", "--tail=1")
+    k("logs", "quiet", "--limit-bytes=14")
     k("api-versions")
     k("get", "--raw", f"/api/v1/namespaces/{k.namespace}/pods/web")
     k("get", "--raw", "/version")

@@ -94,7 +94,7 @@ def attach(k: KubectlSession) -> None:
         env=dict(k.place.environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     ) as attached:
         assert attached.stdin
@@ -103,7 +103,9 @@ def attach(k: KubectlSession) -> None:
         attached.stdin.flush()
         heard = attached.stdout.readline()
         attached.terminate()
-        k.note("attach -i", heard)
+        complaint = attached.communicate()[1]
+        hint = "If you don't see a command prompt, try pressing enter."
+        k.note("attach -i", heard, errors=complaint.replace(hint, ""))
     k("attach", "absent")
 
 

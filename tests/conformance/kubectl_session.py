@@ -31,10 +31,18 @@ SERVER_OBJECT = re.compile(
 def requests_in(log: str) -> tuple[str, ...]:
     """Method, URL and status of each request that a log of kubectl tells of."""
     return tuple(
-        f"{found['verb'] or found['verb2']} {found['url'] or found['url2']} "
+        f"{found['verb'] or found['verb2']} {_ordered(found['url'] or found['url2'])} "
         f"{found['status'] or found['status2']}"
         for found in REQUEST.finditer(log)
     )
+
+
+def _ordered(url: str) -> str:
+    """A URL whose field selector's terms are in order: clients compose them from a map."""
+    before, name, rest = url.partition("fieldSelector=")
+    selector, ampersand, after = rest.partition("&")
+    terms = sorted(selector.split("%2C"), key=lambda term: term.partition("%3D")[0])
+    return f"{before}{name}{'%2C'.join(terms)}{ampersand}{after}"
 
 
 @dataclass(slots=True)

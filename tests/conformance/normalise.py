@@ -37,7 +37,7 @@ RULES = (
     Rule("dates in words", re.compile(r"\b\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}"), "TIME"),
     Rule("ages and durations", re.compile(r"(?<![\w.-])(?:\d+(?:\.\d+)?(?:ms|[dhms]))+\b"), "AGE"),
     Rule("ages without a value", re.compile(r"<(?:unknown|invalid)>"), "AGE"),
-    Rule("uids", re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UID"),
+    Rule("uids", re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UID"),
     Rule(
         "resource versions",
         re.compile(r"(resourceVersion[\"']?(?:: ?|=|%3D)[\"']?)\d+", re.IGNORECASE),
@@ -53,11 +53,14 @@ RULES = (
         re.compile(r"timeoutSeconds=\d{3}\b"),
         "timeoutSeconds=N",
     ),
-    Rule(
-        "containers and their images", re.compile(r"(containerd://|sha256:)[0-9a-f]{64}"), r"\1ID"
-    ),
+    Rule("containers, images, sessions", re.compile(r"(?<![0-9a-f])[0-9a-f]{64}\b"), "ID"),
     Rule(
         "addresses of pods and services", re.compile(r"\b10\.(?:96|200|244)\.\d+\.\d+\b"), "ADDRESS"
+    ),
+    Rule(
+        "the API server's own address in /api",
+        re.compile(r'("serverAddress": ?")[\w.:-]+"'),
+        r'\1ADDRESS"',
     ),
     Rule("names of events", re.compile(r"\.1[0-9a-f]{15}\b"), ".EVENT"),
     Rule(

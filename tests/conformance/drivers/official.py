@@ -74,13 +74,26 @@ def selectors(n: Noted) -> None:
     n.call("nonsense", listing, NAMESPACE, field_selector="nonsense=1")
 
 
+def raw(path: str, headers: dict[str, str]) -> tuple[Any, Any]:
+    """A GET below the typed methods: the JSON of the body, and the response."""
+    answer = api().call_api(
+        "GET",
+        f"{api().configuration.host}{path}",
+        header_params={**headers, **credential()},
+    )
+    return json.loads(answer.read()), answer
+
+
+def credential() -> dict[str, str]:
+    """The header that the typed methods would send."""
+    found = api().configuration.auth_settings().get("BearerToken")
+    return {"Authorization": str(found["value"])} if found else {}
+
+
 def table(path: str) -> Any:
     """A list as the server's table."""
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
-    answer = api().call_api(
-        path, "GET", header_params={"Accept": accept}, response_type="object",
-        auth_settings=["BearerToken"], _return_http_data_only=True,
-    )  # fmt: skip
+    answer = raw(path, {"Accept": accept})[0]
     return [answer["kind"], [row["cells"][:3] for row in answer["rows"]]]
 
 
@@ -162,11 +175,8 @@ def large_list(n: Noted) -> None:
         body = manifests.config_map(f"large-{number}", {"text": "abcdefgh" * 5000}, app="large")
         core().create_namespaced_config_map(NAMESPACE, body)
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps?labelSelector=app%3Dlarge"
-    answer, status, headers = api().call_api(
-        path, "GET", header_params={"Accept": "application/json", "Accept-Encoding": "gzip"},
-        response_type="object", auth_settings=["BearerToken"],
-    )  # fmt: skip
-    n.note("encoding", str(headers.get("content-encoding")), code=status)
+    answer, response = raw(path, {"Accept": "application/json", "Accept-Encoding": "gzip"})
+    n.note("encoding", str(response.getheaders().get("content-encoding")))
     n.note("items", [len(item["data"]["text"]) for item in answer["items"]])
     core().delete_collection_namespaced_config_map(NAMESPACE, label_selector="app=large")
 
@@ -219,7 +229,7 @@ def apply_server(n: Noted) -> None:
     try:
         apply("grey", "other")
     except dynamic.exceptions.ConflictError as error:
-        n.note("conflict", "", error.status, error.body.decode())
+        n.note("conflict", "", error.status, str(error.body))
     core().delete_namespaced_config_map("applied", NAMESPACE)
 
 
@@ -408,7 +418,7 @@ def small_set(n: Noted) -> None:
     n.call("list", core().list_namespaced_pod, NAMESPACE, label_selector="app=quiet")
     follow_changes(n, "addressed", {})
     execute(n, "exec", "echo", "hello")
-    n.call("logs", core().read_namespaced_pod_log, "quiet", NAMESPACE, tail_lines=1)
+    n.call("logs", core().read_namespaced_pod_log, "quiet", NAMESPACE, limit_bytes=14)
     n.call("version", client.VersionApi(api()).get_code)
     n.call("absent", core().read_namespaced_pod, "absent", NAMESPACE)
 

@@ -1,0 +1,97 @@
+"""The conformance runner calls equal runs the same and names the first difference of others."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import report
+from tests.conformance.compare import compare
+from tests.conformance.kubectl_session import requests_in
+from tests.conformance.operations import TITLES
+from tests.conformance.outcome import Cell, Matrix, Outcome, Unavailable, Verdict
+from tests.conformance.runner import judge
+
+NOTHING: tuple[dict[str, str], dict[str, str]] = ({}, {})
+STEP = Outcome("get pods", 0, "web", "", ("GET /pods 200 OK",))
+
+
+def test_equal_steps_are_the_same() -> None:
+    assert compare([STEP], [STEP], NOTHING) == Cell(Verdict.SAME, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (Outcome("get pods", 1, "web", "", STEP.facts), "code 0 | mk8s: code 1"),
+        (Outcome("get pods", 0, "wob", "", STEP.facts), "output: direct: web | mk8s: wob"),
+        (Outcome("get pods", 0, "web", "W", STEP.facts), "errors: direct: (nothing) | mk8s: W"),
+        (Outcome("get pods", 0, "web", "", ("GET /pods 503",)), "requests: direct: GET /pods 200"),
+    ],
+)
+def test_each_part_of_a_step_counts(other: Outcome, told: str) -> None:
+    cell = compare([STEP], [other], NOTHING)
+    assert cell.verdict is Verdict.DIFFERS
+    assert told in cell.reason
+
+
+def test_a_missing_step_is_a_difference() -> None:
+    assert compare([STEP, STEP], [STEP], NOTHING).verdict is Verdict.DIFFERS
+
+
+def test_requests_have_no_order() -> None:
+    one = Outcome("x", 0, facts=("GET /a 200", "GET /b 200"))
+    other = Outcome("x", 0, facts=("GET /b 200", "GET /a 200"))
+    assert compare([one], [other], NOTHING).verdict is Verdict.SAME
+
+
+@pytest.mark.parametrize(
+    ("direct", "through", "verdict"),
+    [
+        (Unavailable("old"), Unavailable("old"), Verdict.UNAVAILABLE),
+        ([STEP], Unavailable("old"), Verdict.DIFFERS),
+        ([STEP], "TimeoutError", Verdict.DIFFERS),
+        ("TimeoutError", "TimeoutError", Verdict.UNAVAILABLE),
+        ("TimeoutError", [STEP], Verdict.UNAVAILABLE),
+    ],
+)
+def test_what_was_not_compared_is_never_the_same(
+    direct: list[Outcome] | Unavailable | str,
+    through: list[Outcome] | Unavailable | str,
+    verdict: Verdict,
+) -> None:
+    assert judge(direct, through, NOTHING).verdict is verdict
+
+
+def test_requests_are_read_from_both_forms_of_the_log() -> None:
+    log = (
+        "I1122 15:59:11.0 1 round_trippers.go:553] GET https://h/api 200 OK in 19 milliseconds\n"
+        'I1122 15:59:11.2 2 round_trippers.go:632] "Response" verb="GET" url="https://h/api"'
+        ' status="200 OK" milliseconds=11\n'
+    )
+    assert requests_in(log) == ("GET https://h/api 200 OK",) * 2
+
+
+def test_the_readme_gets_the_table_and_keeps_the_rest(tmp_path: Path) -> None:
+    matrix = Matrix()
+    key = next(iter(TITLES))
+    matrix.put(key, "one", Cell(Verdict.SAME, "", 3))
+    matrix.put(key, "two", Cell(Verdict.DIFFERS, "a | b", 3))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.into_readme(matrix, readme, "command")
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert f"| {TITLES[key]} | same | **differs** 1 |" in text
+    assert "1. differs: a \\| b" in text
+    assert json.loads(report.as_json(matrix))["counts"]["same"] == 1
+
+
+def test_a_readme_without_the_marks_is_left_alone(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("text\n")
+    with pytest.raises(ValueError, match="has no lines"):
+        report.into_readme(Matrix(), readme, "command")
+    assert readme.read_text() == "text\n"
