@@ -330,9 +330,9 @@ class Relay:
         raise AssertionError("some exchange never ended")
 
     def _at_rest(self) -> bool:
-        client = all(h.done and (h.ended or h.reset) for h in self.client.halves.values())
-        api = all(h.done for h in self.api.halves.values())
-        return client and api and not self.down.bytes and not self.up.bytes
+        halves = [*self.client.halves.values(), *self.api.halves.values()]
+        over = all(half.done and (half.ended or half.reset) for half in halves)
+        return over and not self.down.bytes and not self.up.bytes
 
 
 MOVES = [
