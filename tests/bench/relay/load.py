@@ -11,6 +11,11 @@ Each command is answered by one line: {"did": ...} with results, or {"error": ..
     close       closes all connections
 
 Every status and every body's length is checked; any other answer ends the run with an error.
+
+Its own CPU is in each sample ("generator_us" for a request): about 10 us with 32 requests in flight
+over HTTP/2, 35 us one by one or over HTTP/1.1 (TLS, a system call each way and some 40 lines of
+Python). It shares the CPUs with what it measures, so rates and
+latencies include it, for every target alike; CPU figures of the targets do not.
 """
 
 import json

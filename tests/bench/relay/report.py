@@ -25,7 +25,9 @@ def text(results: Results, machine: dict[str, str], setting: str) -> str:
 
 
 def _measure(results: Results, measure: str, targets: Sequence[str]) -> list[str]:
-    figures = list(dict.fromkeys(name for it in targets for name in results.values[measure][it]))
+    found = dict.fromkeys(name for it in targets for name in results.values[measure][it])
+    # what is about the generator and not about the target comes last
+    figures = sorted(found, key=lambda name: name.startswith("generator"))
     rows = [["", *figures]]
     for target in targets:
         spreads = [results.spread(measure, target, figure) for figure in figures]

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -11,7 +12,10 @@ from pathlib import Path
 from tests.bench.relay import catalogue, machine, plot, report
 from tests.bench.relay.growth import DIMENSIONS, measure_growth, verdicts
 from tests.bench.relay.laboratory import Laboratory, Options
+from tests.bench.relay.measures import SHAPES
+from tests.bench.relay.product import ROLES, RULES
 from tests.bench.relay.results import Results
+from tests.bench.relay.targets import BODY_BYTES, PATHS, USERS
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -77,16 +81,32 @@ def main(given: Sequence[str] | None = None) -> int:
         print("\n".join(it.name for it in catalogue.MEASURES))
         print("\n".join(f"{it.name} (with --growth)" for it in DIMENSIONS))
         return 0
+    # ended by SIGTERM, it still ends its processes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = Options(wanted.rounds, wanted.quick, wanted.tunnels)
     results, described = Results(), machine.describe()
     measure(options, wanted.only, results, growth=wanted.growth)
     for line in verdicts(results):
         results.note(line)
     folder = output_folder(wanted.output)
-    pace = "quick" if options.quick else "full"
-    setting = f"{options.rounds} rounds, {pace}; {options.tunnels} tunnels of the product's agent"
+    setting = describe_setting(options)
     publish(folder, results, described, setting)
     return 0
+
+
+def describe_setting(options: Options) -> str:
+    """What the reader must know to repeat the run."""
+    shapes = ", ".join(
+        f"{it.name} = {it.connections} x {it.streams}" for it in SHAPES if it.connections > 1
+    )
+    return (
+        f"{options.rounds} rounds, {'quick' if options.quick else 'full'}; the product's agent "
+        f"holds {options.tunnels} tunnels, the Go agent 1.\n"
+        f"{USERS} tokens of {USERS} users over {PATHS} paths; {ROLES} roles of {RULES} rules; "
+        f"bodies of {BODY_BYTES} bytes.\n"
+        f"Connections x streams: {shapes}.\n"
+        "Peers without central and agent check no token and write no journal."
+    )
 
 
 def publish(folder: Path, results: Results, described: dict[str, str], setting: str) -> None:
