@@ -7,8 +7,9 @@ and names that both sides may mean, and asks `access_review` about each, so the 
 globs the names that the cluster's rule spells out.
 
 What has no words in Kubernetes is left out and sets `incomplete`: a glob where the cluster's rule
-has `*`, or a denial of a part of what a rule for all resources or names would give. One word says
-more than is meant, and sets it too: to Kubernetes `*` is also every subresource.
+has `*`, or a denial of a part of what a rule for all resources or names would give (of a `*` the
+resources of Kubernetes itself are listed then). One word says more than is meant, and sets it too:
+to Kubernetes `*` is also every subresource.
 
 Verbs that mk8s leaves to the cluster (use, bind, ...) stay; the verb `*` becomes the verbs of
 requests, since to Kubernetes it would also be impersonation.
@@ -20,11 +21,12 @@ from itertools import product
 from typing import Final
 
 from mk8s_proxy.authz.access import DISCOVERY_PATHS, DISCOVERY_PREFIXES, SELF_REVIEWS, Access
-from mk8s_proxy.authz.access_review import ANY, CORE_ONLY, meet, review
+from mk8s_proxy.authz.access_review import ANY, CORE_ONLY, meet, review, touches
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.compile import WORD_OF, CompiledRule
 from mk8s_proxy.authz.globs import compile_globs
 from mk8s_proxy.authz.grammar import HTTP_METHODS
+from mk8s_proxy.authz.scopes import known_resources
 from mk8s_proxy.authz.visibility import NAMESPACES
 
 _VERBS: Final = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
@@ -91,12 +93,30 @@ class Narrowing:
         verbs = tuple(v for v in _VERBS if v in rule.verbs or ANY in rule.verbs)
         names = () if ANY in rule.names else rule.names
         found: dict[tuple[str, Texts, Texts], list[str]] = {}
-        for kind in dict.fromkeys(self._kinds(rule)):
-            group, resource, subresource = kind
-            text = f"{resource}/{subresource}" if subresource else resource
-            for some, allowed in self._verbs(kind, verbs, names).items():
-                found.setdefault((group, tuple(allowed), some), []).append(text)
+        for kind, by_names in self._found(rule, verbs, names):
+            text = f"{kind[1]}/{kind[2]}" if kind[2] else kind[1]
+            for some, allowed in by_names.items():
+                found.setdefault((kind[0], tuple(allowed), some), []).append(text)
         return [*(kept if foreign else ()), *_joined(found)]
+
+    def _found(
+        self, rule: ResourceRule, verbs: Texts, names: Texts
+    ) -> Iterator[tuple[Kind, dict[Texts, list[str]]]]:
+        """What is allowed, by kind and names."""
+        for kind in dict.fromkeys(self._kinds(rule)):
+            allowed = self._verbs(kind, verbs, names)
+            yield kind, allowed
+            if kind[1:] != (ANY, ""):
+                continue
+            missing = tuple(verb for verb in verbs if verb not in allowed.get(names, ()))
+            if any(self._denied_in_part(Attributes(verb, *kind)) for verb in missing):
+                for group, resource in known_resources(kind[0]):  # what the `*` would have been
+                    known = (group, resource, "")
+                    yield known, self._verbs(known, missing, names)
+
+    def _denied_in_part(self, wanted: Attributes) -> bool:
+        denials = (rule for one in self._access.sets for rule in one.deny.rules)
+        return any(touches(rule, wanted, everywhere=True) for rule in denials)
 
     def _verbs(self, kind: Kind, verbs: Texts, names: Texts) -> dict[Texts, list[str]]:
         """The allowed verbs by the names that they are allowed for."""
@@ -224,6 +244,6 @@ def _joined(found: dict[tuple[str, Texts, Texts], list[str]]) -> list[ResourceRu
     for (group, verbs, names), resources in found.items():
         groups.setdefault((verbs, tuple(resources), names), []).append(group)
     return [
-        ResourceRule(verbs, tuple(members), resources, names)
+        ResourceRule(verbs, tuple(members), tuple(dict.fromkeys(resources)), names)
         for (verbs, resources, names), members in groups.items()
     ]

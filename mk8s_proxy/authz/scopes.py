@@ -56,6 +56,28 @@ _CLUSTER_SCOPED: Final = {
 """API groups of Kubernetes, each with its resources outside namespaces (`kubectl api-resources
 --namespaced=false`, 1.20 to 1.35)."""
 
+_NAMESPACED: Final = {
+    "": (
+        "bindings configmaps endpoints events limitranges persistentvolumeclaims pods "
+        "podtemplates replicationcontrollers resourcequotas secrets serviceaccounts services"
+    ),
+    "apps": "controllerrevisions daemonsets deployments replicasets statefulsets",
+    "authorization.k8s.io": "localsubjectaccessreviews",
+    "autoscaling": "horizontalpodautoscalers",
+    "batch": "cronjobs jobs",
+    "coordination.k8s.io": "leases",
+    "discovery.k8s.io": "endpointslices",
+    "events.k8s.io": "events",
+    "extensions": "ingresses",
+    "metrics.k8s.io": "pods",
+    "networking.k8s.io": "ingresses networkpolicies",
+    "policy": "poddisruptionbudgets",
+    "rbac.authorization.k8s.io": "rolebindings roles",
+    "resource.k8s.io": "resourceclaims resourceclaimtemplates",
+    "storage.k8s.io": "csistoragecapacities",
+}
+"""The others of these groups (`--namespaced=true`); only lists for people need them."""
+
 _KNOWN: Final = {group: frozenset(words.split()) for group, words in _CLUSTER_SCOPED.items()}
 
 
@@ -65,6 +87,17 @@ def scope_of(api_group: str, resource: str) -> Scope:
     if cluster_scoped is None:
         return Scope.UNKNOWN
     return Scope.CLUSTER if resource in cluster_scoped else Scope.NAMESPACED
+
+
+def known_resources(api_group: str) -> tuple[tuple[str, str], ...]:
+    """Group and resource of what Kubernetes itself has in an API group; `*` is all of them."""
+    groups = sorted(_KNOWN) if api_group == "*" else [api_group]
+    return tuple(
+        (group, resource)
+        for group in groups
+        for words in (_NAMESPACED, _CLUSTER_SCOPED)
+        for resource in words.get(group, "").split()
+    )
 
 
 def is_cluster_scoped(api_group: str, resource: str) -> bool:

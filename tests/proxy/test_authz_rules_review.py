@@ -182,6 +182,31 @@ def test_denials_take_away() -> None:
     kept, whole = narrowed(on("*", "get", groups="*"), EVERYTHING, secrets)
     assert not any("*" in rule.resources for rule in kept)
     assert not whole
+    listed = {
+        (group, resource)
+        for rule in kept
+        for group in rule.api_groups
+        for resource in rule.resources
+    }
+    assert {("", "pods"), ("", "nodes"), ("apps", "deployments")} <= listed
+    assert ("", "secrets") not in listed
+
+
+def test_a_star_stays_for_the_verbs_that_no_denial_is_about() -> None:
+    frozen = limited("*", deny=True, verbs=["delete"], resources=["secrets"])
+    kept, whole = narrowed(on("*", "get delete"), EVERYTHING, frozen)
+    assert [rule.verbs for rule in kept if "*" in rule.resources] == [("get",)]
+    (others,) = [rule for rule in kept if "pods" in rule.resources]
+    assert others.verbs == ("delete",)
+    assert "secrets" not in others.resources
+    assert not whole
+
+
+def test_a_denial_elsewhere_lists_nothing_more() -> None:
+    """The `*` is missing since the role does not give it, whatever is denied."""
+    frozen = limited("*", deny=True, resources=["secrets"])
+    role = limited("*", verbs=["get"], resources=["pods"])
+    assert narrowed(on("*", "get"), role, frozen) == ([on("pods", "get")], True)
 
 
 def test_denials_of_names() -> None:
