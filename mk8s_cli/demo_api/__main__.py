@@ -5,23 +5,13 @@ SIGINT or SIGTERM. `mk8s demo` starts it.
 """
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 
 import click
 
-from mk8s_cli.demo_api.server import DemoApi, running_demo_api
-
-
-def write_kubeconfig(server: DemoApi, directory: Path) -> Path:
-    """Writes the kubeconfig for nobody else to read."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / "kubeconfig"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(server.kubeconfig())
-    return path
+from mk8s_cli.demo_api.server import running_demo_api
+from mk8s_cli.private_files import write_private
 
 
 async def serve(port: int, directory: Path) -> None:
@@ -31,7 +21,9 @@ async def serve(port: int, directory: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with running_demo_api(port=port) as server:
-        path = write_kubeconfig(server, directory)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / "kubeconfig"
+        write_private(path, server.kubeconfig().encode())
         click.echo(server.url)
         click.echo(f"in-memory Kubernetes API for demos; kubeconfig: {path}")
         await stop.wait()
@@ -47,9 +39,8 @@ def main(port: int, data_dir: Path) -> None:
     try:
         asyncio.run(serve(port, data_dir))
     except OSError as error:
-        raise click.ClickException(
-            f"cannot serve on port {port}: {error.strerror or error}"
-        ) from error
+        reason = error.strerror or error
+        raise click.ClickException(f"cannot serve on port {port}: {reason}") from error
 
 
 if __name__ == "__main__":

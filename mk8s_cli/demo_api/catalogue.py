@@ -1,183 +1,146 @@
 """The kinds that are served: built-in ones from data, custom ones from their definitions.
 
-Used by every other module; discovery and OpenAPI documents are made from it in `documents`.
+Used by nearly every other module. `data/kubernetes.json.gz` is a real API server's discovery and
+OpenAPI, made by `tests/demo/make_documents.py`.
 """
 
+import functools
 import gzip
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 Document = dict[str, Any]
+DATA = Path(__file__).with_name("data")
+DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+GVKS = "x-kubernetes-group-version-kind"
 ALL_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+
+
+@functools.cache
+def built_in() -> Document:
+    """`resources` (discovery), `definitions` and `openapi_v2_protobuf`, `messages` (protobuf)."""
+    found: Document = json.loads(gzip.decompress((DATA / "kubernetes.json.gz").read_bytes()))
+    return found
+
+
+@functools.cache
+def definition_of(group: str, version: str, kind: str) -> str:
+    """The OpenAPI name of a built-in kind, "" if it has none."""
+    gvk = {"group": group, "version": version, "kind": kind}
+    definitions = built_in()["definitions"].items()
+    return next((name for name, schema in definitions if gvk in schema.get(GVKS, ())), "")
+
+
+@functools.cache
+def data(name: str) -> Any:
+    """One of our own YAML files; whoever uses it must not change it."""
+    found = yaml.safe_load((DATA / f"{name}.yaml").read_text())
+    return json.loads(json.dumps(found))  # a YAML alias is one dict in two places, JSON has none
+
+
+def resolve(schema: Document | None) -> Document:
+    """A schema with its reference followed; annotations beside the reference are kept."""
+    if schema and "$ref" in schema:
+        return {**built_in()["definitions"][schema["$ref"].rpartition("/")[2]], **schema}
+    return schema or {}
+
+
+def child(schema: Document, key: str) -> Document:
+    """The schema of a field of an object (or of a value of a map); an empty one knows nothing."""
+    extra = schema.get("additionalProperties")
+    found = schema.get("properties", {}).get(key)
+    return resolve(found or (extra if isinstance(extra, dict) else None))
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceType:
+class Kind:
     """One resource in one version."""
 
-    group: str
-    version: str
-    name: str
-    """Plural, "deployments"."""
-    kind: str
+    gvk: dict[str, str]
+    """Group, version and kind."""
+    api_version: str
+    """The `apiVersion` of its objects."""
+    resource: str
+    """The name in messages and the key of the store: "deployments.apps"."""
     namespaced: bool
     entry: Document
     """Its APIResource of classic discovery."""
-    subresources: dict[str, Document] = field(default_factory=dict)
-    columns: tuple[Document, ...] = ()
-    """additionalPrinterColumns of a custom resource."""
-
-    @property
-    def api_version(self) -> str:
-        """The `apiVersion` of its objects."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
-    def resource(self) -> str:
-        """The name in messages and the key of the store: "deployments.apps"."""
-        return f"{self.name}.{self.group}" if self.group else self.name
+    schema: Document
+    subresources: dict[str, Document]
+    """APIResources by name."""
+    columns: list[Document] | None
+    """additionalPrinterColumns of a custom resource, None for a built-in one."""
 
 
 class Catalogue:
-    """All served types, their schemas and their protobuf field numbers."""
+    """All served kinds."""
 
     def __init__(self) -> None:
-        raw = Path(__file__).with_name("data").joinpath("kubernetes.json.gz").read_bytes()
-        document = json.loads(gzip.decompress(raw))
-        self.definitions: dict[str, Document] = document["definitions"]
-        self.messages: dict[str, dict[str, list[str]]] = document["messages"]
-        self.types: dict[tuple[str, str, str], ResourceType] = {}
-        self._custom: set[tuple[str, str, str]] = set()
-        self.revision = 0
-        """Grows when custom resources come and go."""
-        for served in document["resources"]:
-            self._add(served["group"], served["version"], served["resources"])
-        self._names = {
-            (gvk["group"], gvk["version"], gvk["kind"]): name
-            for name, schema in self.definitions.items()
-            for gvk in schema.get("x-kubernetes-group-version-kind", [])
-        }
+        self.groups: dict[str, dict[str, dict[str, Kind]]] = {}
+        """Kinds by group ("" is the core), version and plural name."""
+        self.definitions: dict[str, Document] = dict(built_in()["definitions"])
+        for served in built_in()["resources"]:
+            for entry in served["resources"]:
+                gvk = {"group": served["group"], "version": served["version"]}
+                gvk["kind"] = entry["kind"]
+                self._add(gvk, entry, self.definitions.get(definition_of(**gvk), {}))
 
-    def _add(self, group: str, version: str, entries: list[Document], columns: Any = ()) -> None:
-        for entry in entries:
-            plural, _, sub = entry["name"].partition("/")
-            if sub:
-                self.types[group, version, plural].subresources[sub] = entry
-                continue
-            found = ResourceType(
-                group,
-                version,
-                plural,
-                entry["kind"],
-                entry["namespaced"],
-                entry,
-                {},
-                tuple(columns),
-            )
-            self.types[group, version, plural] = found
+    def _add(
+        self, gvk: dict[str, str], entry: Document, schema: Document, columns: Any = None
+    ) -> None:
+        group, version = gvk["group"], gvk["version"]
+        plural, _, subresource = entry["name"].partition("/")
+        kinds = self.groups.setdefault(group, {}).setdefault(version, {})
+        if subresource:
+            kinds[plural].subresources[subresource] = entry
+            return
+        api_version = f"{group}/{version}" if group else version
+        resource = f"{plural}.{group}" if group else plural
+        namespaced = entry["namespaced"]
+        kinds[plural] = Kind(gvk, api_version, resource, namespaced, entry, schema, {}, columns)
 
-    def find(self, group: str, version: str, name: str) -> ResourceType | None:
-        """The type at a path, or None."""
-        return self.types.get((group, version, name))
+    def kinds(self) -> list[Kind]:
+        """Every served kind."""
+        versions = [version for group in self.groups.values() for version in group.values()]
+        return [kind for version in versions for kind in version.values()]
 
-    def of_resource(self, resource: str) -> ResourceType:
-        """The type by its store key, in any version."""
-        return next(item for item in self.types.values() if item.resource == resource)
-
-    def versions(self, group: str) -> list[str]:
-        """Served versions of a group, the preferred one first."""
-        return list(dict.fromkeys(key[1] for key in self.types if key[0] == group))
-
-    def groups(self) -> list[str]:
-        """Served groups but the core one."""
-        return list(dict.fromkeys(key[0] for key in self.types if key[0]))
-
-    def in_version(self, group: str, version: str) -> list[ResourceType]:
-        """The types of one group version."""
-        return [item for key, item in self.types.items() if key[:2] == (group, version)]
-
-    def definition_name(self, group: str, version: str, kind: str) -> str:
-        """The OpenAPI name of a kind, "" if it has none."""
-        found = self._names.get((group, version, kind), "")
-        meta = META + kind
-        return found or (meta if meta in self.definitions else "")
-
-    def schema(self, kind: ResourceType) -> Document:
-        """The schema of a type; an empty one knows nothing."""
-        name = self.definition_name(kind.group, kind.version, kind.kind)
-        return self.definitions.get(name, {})
-
-    def resolve(self, schema: Document | None) -> Document:
-        """A schema with its reference followed; annotations beside the reference are kept."""
-        schema = schema or {}
-        reference = schema.get("$ref")
-        if reference is None:
-            return schema
-        return {**self.definitions[reference.removeprefix("#/definitions/")], **schema}
-
-    def child(self, schema: Document, key: str) -> Document:
-        """The schema of a field of an object (or of a value of a map)."""
-        extra = schema.get("additionalProperties")
-        found = schema.get("properties", {}).get(key)
-        return self.resolve(found or (extra if isinstance(extra, dict) else None))
-
-    def is_custom(self, kind: ResourceType) -> bool:
-        """Whether the type comes from a CustomResourceDefinition."""
-        return (kind.group, kind.version, kind.name) in self._custom
+    def find(self, group: str, version: str, plural: str) -> Kind | None:
+        """The kind at a path."""
+        return self.groups.get(group, {}).get(version, {}).get(plural)
 
     def add_custom(self, definition: Document) -> None:
         """Serves a CustomResourceDefinition; again after a change of it."""
         self.remove_custom(definition)
         spec = definition["spec"]
+        names, group = spec["names"], spec["group"]
+        entry = {key: names[key] for key in ("kind", "shortNames", "categories") if key in names}
+        entry |= {"singularName": names["singular"], "namespaced": spec["scope"] == "Namespaced"}
         for version in spec["versions"]:
-            if version.get("served", True):
-                entries = list(_custom_entries(spec, version))
-                columns = version.get("additionalPrinterColumns") or ()
-                self._add(spec["group"], version["name"], entries, columns)
-                self._custom.add((spec["group"], version["name"], spec["names"]["plural"]))
-                self._add_schema(spec, version)
-
-    def _add_schema(self, spec: Document, version: Document) -> None:
-        group, kind = spec["group"], spec["names"]["kind"]
-        name = ".".join([*reversed(group.split(".")), version["name"], kind])
-        schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
-        head = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
-        head["metadata"] = {"$ref": f"#/definitions/{META}ObjectMeta"}
-        gvk = {"group": group, "version": version["name"], "kind": kind}
-        self.definitions[name] = {
-            **schema,
-            "type": "object",
-            "properties": {**schema.get("properties", {}), **head},
-            "x-kubernetes-group-version-kind": [gvk],
-        }
-        self._names[group, version["name"], kind] = name
+            if not version.get("served", True):
+                continue
+            own = {**entry, "name": names["plural"], "verbs": ALL_VERBS}
+            gvk = {"group": group, "version": version["name"], "kind": names["kind"]}
+            schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+            schema = {"type": "object", **schema, GVKS: [gvk]}
+            self.definitions[".".join(gvk.values())] = schema
+            columns = version.get("additionalPrinterColumns") or []
+            self._add(gvk, own, schema, columns)
+            for name in version.get("subresources") or {}:
+                own = {**entry, "name": f"{names['plural']}/{name}", "verbs": ["get", "patch"]}
+                self._add(gvk, own, {})
 
     def remove_custom(self, definition: Document) -> None:
         """Stops serving a CustomResourceDefinition."""
-        self.revision += 1
         spec = definition["spec"]
-        for key in [
-            key
-            for key in self.types
-            if key[0] == spec["group"] and key[2] == spec["names"]["plural"]
-        ]:
-            gone = self.types.pop(key)
-            name = self._names.pop((gone.group, gone.version, gone.kind), "")
-            self.definitions.pop(name, None)
-
-
-def _custom_entries(spec: Document, version: Document) -> Iterator[Document]:
-    """APIResources of one version of a custom resource."""
-    names, namespaced = spec["names"], spec["scope"] == "Namespaced"
-    common = {"singularName": "", "namespaced": namespaced, "kind": names["kind"]}
-    singular = names.get("singular") or names["kind"].lower()
-    extra = {key: names[key] for key in ("shortNames", "categories") if names.get(key)}
-    yield {**common, "name": names["plural"], "singularName": singular, "verbs": ALL_VERBS, **extra}
-    for sub in version.get("subresources") or {}:
-        entry = {**common, "name": f"{names['plural']}/{sub}", "verbs": ["get", "patch", "update"]}
-        scale = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
-        yield {**entry, **(scale if sub == "scale" else {})}
+        versions = self.groups.get(spec["group"], {})
+        for version in list(versions):
+            versions[version].pop(spec["names"]["plural"], None)
+            self.definitions.pop(f"{spec['group']}.{version}.{spec['names']['kind']}", None)
+            if not versions[version]:
+                del versions[version]
+        if not versions:
+            self.groups.pop(spec["group"], None)

@@ -1,33 +1,31 @@
-"""What the API server itself adds to objects, and what follows at once from a write.
+"""What the server fills in before an object is stored; used through `Store`.
 
-Used by `writes` and `samples`. Slower consequences (pods of a deployment) are in `controllers`.
+Constants are in `data/defaults.yaml`. There are no controllers: pods run and deployments are
+ready as soon as they are written, by what is set here.
 """
 
 import base64
+import copy
 import itertools
 from typing import Any
 
-from mk8s_cli.demo_api.catalogue import Document, ResourceType
-from mk8s_cli.demo_api.state import ApiState
-from mk8s_cli.demo_api.status import invalid
-from mk8s_cli.demo_api.store import key_of, now
+from mk8s_cli.demo_api.catalogue import DEFINITIONS, Document, data
+from mk8s_cli.demo_api.errors import ApiError
+from mk8s_cli.demo_api.patches import merge_patch
+from mk8s_cli.demo_api.store import now
 
-CRD = "customresourcedefinitions.apiextensions.k8s.io"
 _addresses = itertools.count(10)
 
 
-def complete(api: ApiState, kind: ResourceType, item: Document) -> Document:
-    """The object with defaults; changes nothing that is set."""
-    fill = FILLERS.get(kind.resource)
-    if fill is None:
-        return item
-    filled: Document = {**item, "spec": {**item.get("spec", {})}} if "spec" in item else {**item}
-    fill(filled)
-    return filled
+def complete(resource: str, item: Document) -> None:
+    """Completes an object in place; what is set stays, but for a deployment's status."""
+    if constants := data("defaults").get(resource):
+        item.update(merge_patch(copy.deepcopy(constants), item))
+    if fill := FILLERS.get(resource):
+        fill(item)
 
 
 def _secret(item: Document) -> None:
-    item.setdefault("type", "Opaque")
     plain = item.pop("stringData", None) or {}
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
     if encoded:
@@ -35,165 +33,70 @@ def _secret(item: Document) -> None:
 
 
 def _namespace(item: Document) -> None:
-    meta = item["metadata"]
-    own = {"kubernetes.io/metadata.name": meta.get("name", "")}
-    item["metadata"] = {**meta, "labels": {**(meta.get("labels") or {}), **own}}
-    item["spec"] = {"finalizers": ["kubernetes"]}
-    item.setdefault("status", {"phase": "Active"})
+    labels = item["metadata"].setdefault("labels", {})
+    labels["kubernetes.io/metadata.name"] = item["metadata"]["name"]
+
+
+def _event(item: Document) -> None:
+    item.setdefault("firstTimestamp", now())
+    item.setdefault("lastTimestamp", item["firstTimestamp"])
 
 
 def _service(item: Document) -> None:
-    spec = item.setdefault("spec", {})
-    spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
+    spec = item["spec"]
     if spec["type"] != "ExternalName" and not spec.get("clusterIP"):
         spec["clusterIP"] = f"10.96.0.{next(_addresses)}"
         spec["clusterIPs"] = [spec["clusterIP"]]
-    spec["ports"] = [
-        {"protocol": "TCP", "targetPort": port.get("port"), **port}
-        for port in spec.get("ports") or []
-    ]
-    item.setdefault("status", {"loadBalancer": {}})
+    ports = spec.get("ports") or []
+    spec["ports"] = [{"protocol": "TCP", "targetPort": port.get("port"), **port} for port in ports]
 
 
 def _pod(item: Document) -> None:
-    spec = item.setdefault("spec", {})
-    values = {
-        "restartPolicy": "Always",
-        "serviceAccountName": "default",
-        "dnsPolicy": "ClusterFirst",
-    }
-    for key, value in values.items():
-        spec.setdefault(key, value)
-    spec["containers"] = [_container(entry) for entry in spec.get("containers") or []]
-    item.setdefault("status", {"phase": "Pending", "qosClass": "BestEffort"})
-
-
-def _container(entry: Document) -> Document:
-    ports = [{"protocol": "TCP", **port} for port in entry.get("ports") or []]
-    return {**entry, "ports": ports} if ports else entry
+    containers, status = item["spec"].get("containers") or [], item["status"]
+    for port in (port for entry in containers for port in entry.get("ports") or ()):
+        port.setdefault("protocol", "TCP")
+    if "startTime" in status:
+        return
+    status["startTime"] = now()
+    status["podIP"] = f"10.244.0.{next(_addresses)}"
+    running = {"ready": True, "started": True, "restartCount": 0, "imageID": "", "image": ""}
+    state = {"containerID": "demo://1", "state": {"running": {"startedAt": now()}}}
+    named = [{key: entry[key] for key in ("name", "image") if key in entry} for entry in containers]
+    status["containerStatuses"] = [{**running, **state, **entry} for entry in named]
 
 
 def _deployment(item: Document) -> None:
-    spec = item.setdefault("spec", {})
-    rolling = {"maxUnavailable": "25%", "maxSurge": "25%"}
-    values = {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}
-    for key, value in values.items():
-        spec.setdefault(key, value)
-    spec.setdefault("strategy", {"type": "RollingUpdate", "rollingUpdate": rolling})
-    _check_selector(item)
-
-
-def _replicas(item: Document) -> None:
-    item.setdefault("spec", {}).setdefault("replicas", 1)
-    _check_selector(item)
-
-
-def _check_selector(item: Document) -> None:
-    """The selector of a workload must match its own pods."""
-    spec, name = item["spec"], item["metadata"].get("name", "")
-    wanted = (spec.get("selector") or {}).get("matchLabels") or {}
-    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
-    if any(labels.get(key) != value for key, value in wanted.items()):
-        problem = "`selector` does not match template `labels`"
-        raise invalid(item["kind"], name, "spec.template.metadata.labels", problem)
+    status = item.get("status") or {"conditions": _conditions("deployments.apps")}
+    counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    status |= dict.fromkeys(counts, item["spec"]["replicas"])
+    item["status"] = {**status, "observedGeneration": item["metadata"]["generation"]}
 
 
 def _definition(item: Document) -> None:
-    spec, name = item["spec"], item["metadata"].get("name", "")
-    names = {**spec["names"]}
-    spec["names"] = names
-    if name and name != f"{names['plural']}.{spec['group']}":
-        raise invalid(
-            item["kind"], name, "metadata.name", 'must be spec.names.plural+"."+spec.group'
-        )
+    """A CustomResourceDefinition is established at once; raises 422 for a wrong name."""
+    spec, name = item["spec"], item["metadata"]["name"]
+    names = spec["names"]
+    if name != f"{names['plural']}.{spec['group']}":
+        problem = 'metadata.name: must be spec.names.plural+"."+spec.group'
+        raise ApiError(422, f'{item["kind"]} "{name}" is invalid: {problem}')
     names.setdefault("singular", names["kind"].lower())
     names.setdefault("listKind", names["kind"] + "List")
-    if "status" not in item:
-        conditions = [
-            {
-                "type": kind,
-                "status": "True",
-                "reason": reason,
-                "message": "",
-                "lastTransitionTime": now(),
-            }
-            for kind, reason in (
-                ("NamesAccepted", "NoConflicts"),
-                ("Established", "InitialNamesAccepted"),
-            )
-        ]
-        stored = [version["name"] for version in spec["versions"] if version.get("storage")]
-        item["status"] = {
-            "conditions": conditions,
-            "acceptedNames": names,
-            "storedVersions": stored,
-        }
+    status = item.setdefault("status", {"conditions": _conditions("definitions")})
+    stored = [version["name"] for version in spec["versions"] if version.get("storage")]
+    status |= {"acceptedNames": names, "storedVersions": stored}
+
+
+def _conditions(name: str) -> list[dict[str, Any]]:
+    moment = {"lastTransitionTime": now()}
+    return [{**entry, "status": "True", **moment} for entry in data("defaults")["conditions"][name]]
 
 
 FILLERS = {
     "secrets": _secret,
     "namespaces": _namespace,
+    "events": _event,
     "services": _service,
     "pods": _pod,
     "deployments.apps": _deployment,
-    "replicasets.apps": _replicas,
-    "statefulsets.apps": _replicas,
-    CRD: _definition,
+    DEFINITIONS: _definition,
 }
-
-
-def stored(api: ApiState, kind: ResourceType, item: Document) -> None:
-    """What a write causes at once: a definition is served."""
-    if kind.resource == CRD:
-        api.catalogue.add_custom(item)
-    elif (
-        kind.resource == "namespaces"
-        and ("", item["metadata"]["name"]) in api.store.objects["namespaces"]
-    ):
-        _namespace_objects(api, item["metadata"]["name"])
-
-
-def _namespace_objects(api: ApiState, namespace: str) -> None:
-    """The objects that controllers put in every namespace."""
-    account = {"apiVersion": "v1", "kind": "ServiceAccount"}
-    bundle = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"ca.crt": "see the kubeconfig"}}
-    named = (("serviceaccounts", "default", account), ("configmaps", "kube-root-ca.crt", bundle))
-    for resource, name, item in named:
-        if (namespace, name) not in api.store.objects.get(resource, {}):
-            api.store.create(resource, {**item, "metadata": {"name": name, "namespace": namespace}})
-
-
-def removed(api: ApiState, kind: ResourceType, item: Document, *, orphan: bool) -> None:
-    """What a delete causes at once: contents and dependents go too."""
-    store, name = api.store, item["metadata"]["name"]
-    doomed: list[tuple[str, Document]] = []
-    if kind.resource == "namespaces":
-        doomed = [(other, one) for other in store.objects for one in store.select(other, name)]
-    elif kind.resource == CRD:
-        resource = f"{item['spec']['names']['plural']}.{item['spec']['group']}"
-        doomed = [(resource, one) for one in store.select(resource)]
-    elif not orphan:
-        doomed = [
-            (other, one)
-            for other in store.objects
-            for one in store.select(other, item["metadata"].get("namespace", ""))
-            if any(owner["uid"] == item["metadata"]["uid"] for owner in owners(one))
-        ]
-    for resource, one in doomed:
-        drop(api, resource, one)
-    if kind.resource == CRD:
-        api.catalogue.remove_custom(item)
-
-
-def owners(item: Document) -> list[dict[str, Any]]:
-    """The owner references of an object."""
-    return item["metadata"].get("ownerReferences") or []
-
-
-def drop(api: ApiState, resource: str, item: Document) -> None:
-    """Deletes an object and its dependents; one already gone is fine."""
-    if key_of(item) in api.store.objects.get(resource, {}):
-        after = api.store.delete(resource, key_of(item))
-        if "deletionTimestamp" not in after["metadata"]:
-            removed(api, api.catalogue.of_resource(resource), after, orphan=False)

@@ -1,69 +1,55 @@
-"""Label and field selectors; used by lists, watches and deletecollection in `objects`."""
+"""Label and field selectors; used by lists, watches and deletecollection in `reads`."""
 
 import re
 from collections.abc import Callable
 from typing import Any
 
-from mk8s_cli.demo_api.status import ApiError
+from mk8s_cli.demo_api.errors import ApiError
+from mk8s_cli.demo_api.tables import dig
 
-Document = dict[str, Any]
-Test = Callable[[Document], bool]
-SET_TERM = re.compile(r"^\s*([\w./-]+)\s+(in|notin)\s*\(([^)]*)\)\s*$")
-EQUAL_TERM = re.compile(r"^\s*([\w./-]+)\s*(==|=|!=)\s*([\w.-]*)\s*$")
-EXISTS_TERM = re.compile(r"^\s*(!?)\s*([\w./-]+)\s*$")
-DEFAULTS = {"spec.unschedulable": "false", "status.phase": ""}
-
-
-def label_selector(text: str) -> list[Test]:
-    """Tests on the labels of an object; raises 400 for what does not parse."""
-    terms = re.split(r",(?![^(]*\))", text) if text else []
-    return [_label_term(term) for term in terms]
+TERM = re.compile(
+    r"\s*(?:(?P<member>[\w./-]+)\s+(?P<word>in|notin)\s*\((?P<values>[^)]*)\)"
+    r"|(?P<equal>[\w./-]+)\s*(?P<sign>==|=|!=)(?P<value>[^=]*)"
+    r"|(?P<negation>!?)\s*(?P<present>[\w./-]+))\s*"
+)
+UNSET = {"spec.unschedulable": False}
+"""Fields that have a value when they are not set."""
+Term = tuple[str, set[str] | None, bool]
+"""Key, the values it may have (None: any), or with False may not."""
 
 
-def _label_term(term: str) -> Test:
-    if match := SET_TERM.match(term):
-        key, word, values = match.groups()
-        wanted = {value.strip() for value in values.split(",")}
-        return lambda labels: (labels.get(key) in wanted) == (word == "in")
-    if match := EQUAL_TERM.match(term):
-        key, word, value = match.groups()
-        return lambda labels: (labels.get(key) == value) == (word != "!=")
-    if match := EXISTS_TERM.match(term):
-        negated, key = match.groups()
-        return lambda labels: (key in labels) != bool(negated)
-    raise ApiError(400, f"unable to parse requirement: {term!r}")
+def selector(labels: str, fields: str) -> Callable[[dict[str, Any]], bool]:
+    """The test of both selectors of a request; raises 400 for what does not parse."""
+    label_terms = [_term(text) for text in re.split(r",(?![^(]*\))", labels) if labels]
+    field_terms = [_term(text) for text in fields.split(",") if fields]
+    if not all(values for _, values, _ in field_terms):
+        raise ApiError(400, f"invalid field selector: {fields!r}")
 
-
-def field_selector(text: str) -> list[Test]:
-    """Tests on fields of an object by dotted path; raises 400 for what does not parse."""
-    found: list[Test] = []
-    for term in text.split(",") if text else []:
-        match = re.match(r"^\s*([\w.\[\]]+)\s*(==|=|!=)(.*)$", term)
-        if match is None:
-            raise ApiError(400, f"invalid field selector: {term!r}")
-        path, word, value = match.groups()
-        found.append(_field_term(path, word != "!=", value.strip()))
-    return found
-
-
-def _field_term(path: str, wanted: bool, value: str) -> Test:
-    return lambda item: (_field(item, path) == value) == wanted
-
-
-def _field(item: Any, path: str) -> str:
-    for name in path.split("."):
-        item = item.get(name) if isinstance(item, dict) else None
-    if isinstance(item, bool):
-        return str(item).lower()
-    return DEFAULTS.get(path, "") if item is None else str(item)
-
-
-def selector(labels: str, fields: str) -> Test:
-    """One test for both selectors of a request."""
-    label_tests, field_tests = label_selector(labels), field_selector(fields)
-
-    def matches(item: Document) -> bool:
+    def matches(item: dict[str, Any]) -> bool:
         own = item["metadata"].get("labels") or {}
-        return all(test(own) for test in label_tests) and all(test(item) for test in field_tests)
+        pairs = [(own.get(term[0]), term) for term in label_terms]
+        pairs += [(_text(dig(item, term[0], UNSET.get(term[0], ""))), term) for term in field_terms]
+        return all(
+            (value is not None if values is None else value in values) == wanted
+            for value, (_, values, wanted) in pairs
+        )
 
     return matches
+
+
+def _term(text: str) -> Term:
+    match = TERM.fullmatch(text)
+    if match is None:
+        raise ApiError(400, f"unable to parse requirement: {text!r}")
+    found = match.groupdict()
+    if found["member"]:
+        values = {value.strip() for value in found["values"].split(",")}
+        return found["member"], values, found["word"] == "in"
+    if found["equal"]:
+        return found["equal"], {found["value"].strip()}, found["sign"] != "!="
+    return found["present"], None, not found["negation"]
+
+
+def _text(value: Any) -> str:
+    """A field as selectors write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,14 +15,14 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 from aiohttp import web
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from mk8s_cli.demo_api.app import STATE, create_app
@@ -34,32 +34,25 @@ SHUTDOWN_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class DemoApi:
-    """A running demo API."""
+    """A running demo API: its URL, the certificate to trust (its own issuer), the bearer token
+    that it demands, its objects and the requests it has seen.
+    """
 
     url: str
     ca_pem: str
-    """The certificate to trust; it is its own issuer."""
     token: str
-    """The bearer token that it demands."""
     state: ApiState
-    """Its objects and the requests it has seen, for assertions."""
 
     def kubeconfig(self, context: str = "demo-api") -> str:
         """A kubeconfig (YAML) with one context."""
         authority = base64.b64encode(self.ca_pem.encode()).decode()
-        document: dict[str, Any] = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {
-                    "name": context,
-                    "cluster": {"server": self.url, "certificate-authority-data": authority},
-                }
-            ],
-            "users": [{"name": context, "user": {"token": self.token}}],
-            "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
-            "current-context": context,
-        }
+        cluster = {"server": self.url, "certificate-authority-data": authority}
+        document: dict[str, Any] = {"apiVersion": "v1", "kind": "Config"}
+        document["clusters"] = [{"name": context, "cluster": cluster}]
+        document["users"] = [{"name": context, "user": {"token": self.token}}]
+        linked = {"cluster": context, "user": context}
+        document["contexts"] = [{"name": context, "context": linked}]
+        document["current-context"] = context
         return yaml.safe_dump(document, sort_keys=False)
 
 
@@ -68,25 +61,14 @@ def throwaway_certificate() -> tuple[str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mk8s demo API (throwaway)")])
     start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
-    addresses = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::1")]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=CERTIFICATE_DAYS))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    key_pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM).decode(), key_pem.decode()
+    end = start + datetime.timedelta(days=CERTIFICATE_DAYS)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, end)
+    builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), address])
+    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return certificate.public_bytes(Encoding.PEM).decode(), key_pem.decode()
 
 
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:
@@ -94,11 +76,10 @@ def tls_context(certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "demo.pem"
-        file.touch(mode=0o600)
-        file.write_text(certificate + key)
-        context.load_cert_chain(file)
+    with tempfile.NamedTemporaryFile() as file:  # 0600
+        file.write((certificate + key).encode())
+        file.flush()
+        context.load_cert_chain(file.name)
     return context
 
 

@@ -1,95 +1,66 @@
-"""The small shell that `kubectl exec` finds in every pod; run by `exec`.
+"""The small echo shell that `kubectl exec` finds in every pod; run by `remote_command`.
 
-Commands: echo, env, hostname, whoami, date, cat, true, false, exit, sh [-c], help. Nothing of it
-touches the machine it runs on.
+Commands: see HELP. Nothing of it touches the machine it runs on.
 """
 
+import asyncio
 import shlex
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 
 PROMPT = b"demo:/# "
-HELP = "the shell of the mk8s demo: echo env hostname whoami date cat true false exit sh help"
-
-
-class Streams(Protocol):
-    """The streams of one session."""
-
-    async def read(self) -> bytes:
-        """Some bytes of stdin, b"" at its end."""
-
-    async def write(self, raw: bytes) -> None:
-        """Bytes for stdout."""
-
-    async def error(self, raw: bytes) -> None:
-        """Bytes for stderr."""
+HELP = "the shell of the mk8s demo: echo env cat true false exit sh help\n"
 
 
 class Exit(Exception):
-    """The shell was told to exit with a code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    """The shell was told to exit; the code is the argument."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shell:
-    """A session in one container."""
+    """A session in one container; `send` takes "stdout" or "stderr" and bytes for it."""
 
-    streams: Streams
+    send: Callable[[str, bytes], Awaitable[None]]
     environment: dict[str, str]
     tty: bool
+    _input: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
+
+    def feed(self, raw: bytes) -> None:
+        """Bytes of stdin; b"" is its end."""
+        self._input.put_nowait(raw)
 
     async def run(self, command: list[str]) -> int:
         """Runs a command line; returns its exit code."""
         try:
             return await self._run(command)
         except Exit as end:
-            return end.code
+            return int(end.args[0])
 
     async def _run(self, command: list[str]) -> int:
         name, arguments = command[0].rpartition("/")[2], command[1:]
+        if name == "exit":
+            code = "".join(arguments[:1]) or "0"
+            raise Exit(int(code) & 255 if code.isdecimal() else 2)
         if name in {"sh", "bash"}:
-            return (
-                await self._script(arguments[1])
-                if arguments[:1] == ["-c"]
-                else await self._read_lines()
-            )
+            is_script = arguments[:1] == ["-c"]
+            return await (self._script(" ".join(arguments[1:2])) if is_script else self._sh())
         if name == "cat":
             return await self._cat()
-        if name == "exit":
-            code = arguments[0] if arguments else "0"
-            raise Exit(int(code) & 255 if code.isdecimal() else 2)
-        simple = self._simple(name, arguments)
-        if simple is None:
-            await self.streams.error(self._lines(f"sh: {name}: not found (try: help)\n"))
+        words = [self.environment.get(it[1:], "") if it[:1] == "$" else it for it in arguments]
+        variables = "".join(f"{key}={value}\n" for key, value in self.environment.items())
+        outputs = {"echo": " ".join(words) + "\n", "env": variables, "help": HELP}
+        if name not in {*outputs, "true", "false"}:
+            await self._say("stderr", f"sh: {name}: not found (try: help)\n")
             return 127
-        output, code_number = simple
-        await self.streams.write(self._lines(output))
-        return code_number
+        await self._say("stdout", outputs.get(name, ""))
+        return int(name == "false")
 
-    def _simple(self, name: str, arguments: list[str]) -> tuple[str, int] | None:
-        """Output and exit code of a command without input, None if there is no such command."""
-        commands: dict[str, Callable[[], str]] = {
-            "echo": lambda: " ".join(self._expand(word) for word in arguments) + "\n",
-            "env": lambda: "".join(f"{key}={value}\n" for key, value in self.environment.items()),
-            "hostname": lambda: self.environment["HOSTNAME"] + "\n",
-            "whoami": lambda: "root\n",
-            "date": lambda: f"{datetime.now(UTC):%a %b %e %H:%M:%S UTC %Y}\n",
-            "help": lambda: HELP + "\n",
-            "true": str,
-            "false": str,
-        }
-        return (commands[name](), int(name == "false")) if name in commands else None
-
-    def _expand(self, word: str) -> str:
-        return self.environment.get(word[1:], "") if word.startswith("$") else word
-
-    def _lines(self, text: str) -> bytes:
-        return text.replace("\n", "\r\n").encode() if self.tty else text.encode()
+    async def _say(self, stream: str, text: str) -> None:
+        """Text for stdout or stderr; a terminal has only one output, and its own line ends."""
+        if self.tty:
+            stream, text = "stdout", text.replace("\n", "\r\n")
+        if text:
+            await self.send(stream, text.encode())
 
     async def _script(self, text: str) -> int:
         code = 0
@@ -97,63 +68,54 @@ class Shell:
             try:
                 words = shlex.split(line, comments=True)
             except ValueError as error:
-                await self.streams.error(self._lines(f"sh: {error}\n"))
+                await self._say("stderr", f"sh: {error}\n")
                 words, code = [], 2
             if words:
                 code = await self._run(words)
         return code
 
-    async def _cat(self) -> int:
-        async def show(line: bytes) -> None:
-            await self.streams.write(self._lines(line.decode(errors="replace") + "\n"))
-
-        if self.tty:
-            await self._edit_lines(show, b"")
-            return 0
-        while chunk := await self.streams.read():
-            await self.streams.write(chunk)
-        return 0
-
-    async def _read_lines(self) -> int:
+    async def _sh(self) -> int:
         """An interactive shell, or one that reads a script from stdin."""
         code = 0
-
-        async def run(line: bytes) -> None:
-            nonlocal code
-            code = await self._script(line.decode(errors="replace"))
-
-        if self.tty:
-            await self.streams.write(PROMPT)
-            await self._edit_lines(run, PROMPT)
-            return code
-        rest = b""
-        while chunk := await self.streams.read():
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                await run(line)
-        await run(rest)
+        async for line in self._lines(PROMPT):
+            code = await self._script(line) if line.strip() else code
         return code
 
-    async def _edit_lines(self, use: Callable[[bytes], Awaitable[None]], prompt: bytes) -> None:
-        """The line discipline of a terminal: echo, erase, Ctrl-C, Ctrl-D."""
-        line = b""
-        while chunk := await self.streams.read():
-            for byte in chunk:
-                key = bytes([byte])
-                if key in b"\r\n":
-                    await self.streams.write(b"\r\n")
-                    await use(line)
-                    line = b""
-                    await self.streams.write(prompt)
-                elif key == b"\x04" and not line:
-                    await self.streams.write(b"\r\n")
+    async def _cat(self) -> int:
+        if self.tty:
+            async for line in self._lines(b""):
+                await self._say("stdout", line + "\n")
+        while not self.tty and (chunk := await self._read()):
+            await self.send("stdout", chunk)
+        return 0
+
+    async def _read(self) -> bytes:
+        raw = await self._input.get()
+        if not raw:
+            self.feed(b"")  # the end stays the end
+        return raw
+
+    async def _lines(self, prompt: bytes) -> AsyncIterator[str]:
+        """The lines of stdin; a terminal shows what is typed: erase, Ctrl-C, Ctrl-D."""
+        line, echo = b"", prompt
+        await self._echo(echo)
+        while chunk := await self._read():
+            for key in (chunk[at : at + 1] for at in range(len(chunk))):
+                if key == b"\x04" and self.tty and not line:
+                    await self._echo(b"\r\n")
                     return
-                elif key == b"\x03":
-                    line = b""
-                    await self.streams.write(b"^C\r\n" + prompt)
-                elif key in b"\x7f\x08":
-                    await self.streams.write(b"\b \b" if line else b"")
-                    line = line[:-1]
-                elif key >= b" ":
-                    line += key
-                    await self.streams.write(key)
+                if key in b"\r\n":
+                    await self._echo(b"\r\n")
+                    yield line.decode(errors="replace")
+                    line, echo = b"", prompt
+                elif self.tty and key in b"\x03\x7f\x08":
+                    echo = b"^C\r\n" + prompt if key == b"\x03" else b"\b \b" if line else b""
+                    line = b"" if key == b"\x03" else line[:-1]
+                else:
+                    line, echo = line + key, key
+                await self._echo(echo)
+        yield line.decode(errors="replace")
+
+    async def _echo(self, raw: bytes) -> None:
+        if self.tty and raw:
+            await self.send("stdout", raw)

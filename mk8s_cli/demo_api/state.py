@@ -1,16 +1,16 @@
 """What the handlers share: the API's state and one parsed call."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
-from mk8s_cli.demo_api.apply import FieldManagement
-from mk8s_cli.demo_api.catalogue import Catalogue, Document, ResourceType
-from mk8s_cli.demo_api.patches import StrategicPatch
-from mk8s_cli.demo_api.status import ApiError
-from mk8s_cli.demo_api.store import Store
+from mk8s_cli.demo_api import defaults
+from mk8s_cli.demo_api.catalogue import DEFINITIONS, Catalogue, Document, Kind, data
+from mk8s_cli.demo_api.errors import ApiError
+from mk8s_cli.demo_api.store import Store, key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,8 @@ class UserInfo:
 
     def document(self) -> Document:
         """The form of authentication.k8s.io."""
-        found: Document = {"username": self.name, "groups": list(self.groups)}
-        return (
-            found
-            | ({"uid": self.uid} if self.uid else {})
-            | ({"extra": self.extra} if self.extra else {})
-        )
+        found = {"uid": self.uid, "groups": list(self.groups), "extra": self.extra}
+        return {"username": self.name} | {key: value for key, value in found.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +39,37 @@ class SeenRequest:
 
 
 class ApiState:
-    """The whole demo API but its sockets."""
+    """The whole demo API but its sockets, with the sample objects in it."""
 
     def __init__(self) -> None:
         self.catalogue = Catalogue()
-        self.store = Store()
-        self.strategic = StrategicPatch(self.catalogue)
-        self.fields = FieldManagement(self.catalogue)
+        self.store = Store(defaults.complete)
         self.seen: deque[SeenRequest] = deque(maxlen=1000)
-        self.documents: dict[str, tuple[int, bytes]] = {}
-        """OpenAPI answers by path, with the catalogue revision they were made for."""
+        resources = {tuple(kind.gvk.values()): kind.resource for kind in self.catalogue.kinds()}
+        for item in data("samples")["items"]:
+            group, _, version = item["apiVersion"].rpartition("/")
+            self.store.create(resources[group, version, item["kind"]], item)
+
+    def write(
+        self, method: Callable[..., Document], resource: str, item: Document, *, dry_run: bool
+    ) -> Document:
+        """Calls the store's create or update; a definition's kinds are served from then on."""
+        stored = method(resource, item, dry_run=dry_run)
+        if resource == DEFINITIONS and not dry_run:
+            self.catalogue.add_custom(stored)
+        return stored
+
+    def remove(self, resource: str, item: Document) -> None:
+        """Deletes an object, and all that is in a namespace or of a defined kind with it."""
+        name, inner = item["metadata"]["name"], []
+        if resource == "namespaces":
+            every = self.store.objects
+            inner = [(other, one) for other in every for one in self.store.select(other, name)]
+        elif resource == DEFINITIONS:
+            inner = [(name, one) for one in self.store.select(name)]  # called as the resource is
+            self.catalogue.remove_custom(item)
+        for other, one in [*inner, (resource, item)]:
+            self.store.delete(other, key_of(one))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class Call:
     api: ApiState
     request: web.Request
     user: UserInfo
-    kind: ResourceType
+    kind: Kind
     namespace: str
     name: str
     subresource: str

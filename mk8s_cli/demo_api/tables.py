@@ -1,249 +1,110 @@
 """Table and PartialObjectMetadata forms of objects, as printed by `kubectl get`.
 
-Used by `reads`; columns follow kubernetes/pkg/printers/internalversion/printers.go.
+Used by `reads`. The columns are in `data/columns.yaml`, by resource: name ("!" first: only in
+`-o wide`) and a template, where "{dotted.path!x:default}" is a value, by way of a conversion.
 """
 
 import re
+import string
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from mk8s_cli.demo_api.catalogue import Document, ResourceType
+from mk8s_cli.demo_api.catalogue import Document, Kind, data
 
-Column = tuple[str, str, Callable[[Document], Any]]
-"""Name ("!" first: shown only by `-o wide`), type, value."""
 META_VERSION = "meta.k8s.io/v1"
+ROLE = "node-role.kubernetes.io/"
 
 
 def dig(item: Any, path: str, default: Any = None) -> Any:
-    """A value by dotted path."""
+    """A value by dotted path; through a list, the values of all its items."""
     for name in path.split("."):
-        item = item.get(name) if isinstance(item, dict) else None
+        if isinstance(item, list):
+            item = [entry[name] for entry in item if name in entry]
+        else:
+            item = item.get(name) if isinstance(item, dict) else None
     return default if item is None else item
 
 
 def age(moment: str | None) -> str:
-    """Kubernetes's short duration since a time: 5s, 3m20s, 4h, 2d."""
+    """Kubernetes's short duration since a time: 5s, 3m, 4h, 2d."""
     if not moment:
         return "<unknown>"
     seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()))
-    if seconds < 120:
-        return f"{seconds}s"
-    if seconds < 600:
-        return f"{seconds // 60}m{seconds % 60}s" if seconds % 60 else f"{seconds // 60}m"
-    if seconds < 3 * 3600:
-        return f"{seconds // 60}m"
-    return f"{seconds // 3600}h" if seconds < 48 * 3600 else f"{seconds // 86400}d"
+    for unit, size, limit in (("s", 1, 120), ("m", 60, 3 * 3600), ("h", 3600, 48 * 3600)):
+        if seconds < limit:
+            return f"{seconds // size}{unit}"
+    return f"{seconds // 86400}d"
 
 
-def _field(path: str, default: Any = "<none>") -> Callable[[Document], Any]:
-    return lambda item: dig(item, path, default)
-
-
-def _count(path: str) -> Callable[[Document], int]:
-    return lambda item: len(dig(item, path, ()))
-
-
-def _joined(items: list[Any]) -> str:
-    return ",".join(str(item) for item in items) or "<none>"
-
-
-def _labels(path: str) -> Callable[[Document], str]:
-    return lambda item: _joined([f"{key}={value}" for key, value in dig(item, path, {}).items()])
-
-
-def _containers(key: str, path: str = "spec.template.spec.containers") -> Callable[[Document], str]:
-    return lambda item: _joined([entry.get(key, "") for entry in dig(item, path, [])])
-
-
-def _ready(item: Document) -> str:
-    return f"{dig(item, 'status.readyReplicas', 0)}/{dig(item, 'spec.replicas', 1)}"
-
-
-def _pod_ready(item: Document) -> str:
-    statuses = dig(item, "status.containerStatuses", [])
-    ready = sum(bool(entry.get("ready")) for entry in statuses)
-    return f"{ready}/{len(dig(item, 'spec.containers', []))}"
-
-
-def _pod_status(item: Document) -> str:
-    return (
-        "Terminating"
-        if dig(item, "metadata.deletionTimestamp")
-        else dig(item, "status.phase", "Unknown")
-    )
-
-
-def _restarts(item: Document) -> int:
-    return sum(entry.get("restartCount", 0) for entry in dig(item, "status.containerStatuses", []))
-
-
-def _ports(item: Document) -> str:
-    ports = dig(item, "spec.ports", [])
-    return _joined([f"{port['port']}/{port.get('protocol', 'TCP')}" for port in ports])
-
-
-def _node_status(item: Document) -> str:
-    conditions = dig(item, "status.conditions", [])
-    ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
-    unschedulable = ",SchedulingDisabled" if dig(item, "spec.unschedulable") else ""
-    return ("Ready" if ready else "NotReady") + unschedulable
-
-
-def _roles(item: Document) -> str:
-    prefix = "node-role.kubernetes.io/"
-    labels = dig(item, "metadata.labels", {})
-    return _joined([key.removeprefix(prefix) for key in labels if key.startswith(prefix)])
-
-
-def _node_address(item: Document) -> str:
-    return _joined([entry["address"] for entry in dig(item, "status.addresses", [])[:1]])
-
-
-def _object(item: Document) -> str:
-    return f"{dig(item, 'involvedObject.kind', '').lower()}/{dig(item, 'involvedObject.name', '')}"
-
-
-def _created(item: Document) -> str:
-    return age(dig(item, "metadata.creationTimestamp"))
-
-
-NAME: Column = ("Name", "string", _field("metadata.name"))
-AGE: Column = ("Age", "string", _created)
-WORKLOAD: list[Column] = [
-    ("!Containers", "string", _containers("name")),
-    ("!Images", "string", _containers("image")),
-    ("!Selector", "string", _labels("spec.selector.matchLabels")),
-]
-COLUMNS: dict[str, list[Column]] = {
-    "pods": [
-        NAME,
-        ("Ready", "string", _pod_ready),
-        ("Status", "string", _pod_status),
-        ("Restarts", "integer", _restarts),
-        AGE,
-        ("!IP", "string", _field("status.podIP")),
-        ("!Node", "string", _field("spec.nodeName")),
-        ("!Nominated Node", "string", _field("status.nominatedNodeName")),
-        ("!Readiness Gates", "string", _field("spec.readinessGates")),
-    ],
-    "deployments.apps": [
-        NAME,
-        ("Ready", "string", _ready),
-        ("Up-to-date", "string", _field("status.updatedReplicas", 0)),
-        ("Available", "string", _field("status.availableReplicas", 0)),
-        AGE,
-        *WORKLOAD,
-    ],
-    "replicasets.apps": [
-        NAME,
-        ("Desired", "integer", _field("spec.replicas", 1)),
-        ("Current", "integer", _field("status.replicas", 0)),
-        ("Ready", "integer", _field("status.readyReplicas", 0)),
-        AGE,
-        *WORKLOAD,
-    ],
-    "statefulsets.apps": [NAME, ("Ready", "string", _ready), AGE, *WORKLOAD[:2]],
-    "services": [
-        NAME,
-        ("Type", "string", _field("spec.type", "ClusterIP")),
-        ("Cluster-IP", "string", _field("spec.clusterIP")),
-        ("External-IP", "string", _field("spec.externalName")),
-        ("Port(s)", "string", _ports),
-        AGE,
-        ("!Selector", "string", _labels("spec.selector")),
-    ],
-    "configmaps": [NAME, ("Data", "integer", _count("data")), AGE],
-    "secrets": [
-        NAME,
-        ("Type", "string", _field("type", "Opaque")),
-        ("Data", "integer", _count("data")),
-        AGE,
-    ],
-    "serviceaccounts": [NAME, ("Secrets", "integer", _count("secrets")), AGE],
-    "namespaces": [NAME, ("Status", "string", _field("status.phase")), AGE],
-    "nodes": [
-        NAME,
-        ("Status", "string", _node_status),
-        ("Roles", "string", _roles),
-        AGE,
-        ("Version", "string", _field("status.nodeInfo.kubeletVersion")),
-        ("!Internal-IP", "string", _node_address),
-        ("!External-IP", "string", lambda _: "<none>"),
-        ("!OS-Image", "string", _field("status.nodeInfo.osImage")),
-        ("!Kernel-Version", "string", _field("status.nodeInfo.kernelVersion")),
-        ("!Container-Runtime", "string", _field("status.nodeInfo.containerRuntimeVersion")),
-    ],
-    "events": [
-        ("Last Seen", "string", lambda item: age(dig(item, "lastTimestamp"))),
-        ("Type", "string", _field("type", "Normal")),
-        ("Reason", "string", _field("reason", "")),
-        ("Object", "string", _object),
-        ("Message", "string", _field("message", "")),
-        ("!Name", "string", _field("metadata.name")),
-    ],
-    "customresourcedefinitions.apiextensions.k8s.io": [
-        NAME,
-        ("Created At", "date", _field("metadata.creationTimestamp")),
-    ],
+CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "a": age,
+    "l": lambda text: (text or "").lower(),
+    "n": lambda values: str(len(values or ())),
+    "p": lambda ports: [f"{port['port']}/{port.get('protocol', 'TCP')}" for port in ports or ()],
+    "r": lambda labels: [key.removeprefix(ROLE) for key in labels or () if key.startswith(ROLE)],
+    "s": lambda numbers: str(sum(numbers or ())),
+    "t": lambda flags: str(sum(map(bool, flags or ()))),
+    "u": lambda flag: ",SchedulingDisabled" if flag else "",
 }
+"""age, lower case, number of, ports, roles, sum, number of the true ones, unschedulable."""
 
 
-def columns_of(kind: ResourceType) -> list[Column]:
-    """The columns of a type: known ones, those of its CustomResourceDefinition, or NAME and AGE."""
-    if kind.resource in COLUMNS:
-        return COLUMNS[kind.resource]
-    return [
-        NAME,
-        *(_custom_column(column) for column in kind.columns),
-        *([] if kind.columns else [AGE]),
-    ]
+class _Cell(string.Formatter):
+    """Fills the templates from one object."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
+        return dig(args[0], field_name), field_name
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        return CONVERSIONS[conversion](value) if conversion else value
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, dict):
+            value = [f"{key}={inner}" for key, inner in value.items()]
+        if isinstance(value, list):
+            value = ",".join(map(str, value)) or None
+        return (format_spec or "<none>") if value is None else str(value)
 
 
-def _custom_column(column: Document) -> Column:
-    path = re.sub(r"^\.", "", column["jsonPath"])
-    mark = "!" if column.get("priority") else ""
-
-    def value(item: Document) -> Any:
-        found = dig(item, path)
-        return age(found) if column["type"] == "date" and found else found
-
-    return (
-        f"{mark}{column['name']}",
-        "string" if column["type"] == "date" else column["type"],
-        value,
-    )
+def _columns(kind: Kind) -> dict[str, str]:
+    """Templates by column name."""
+    known: dict[str, dict[str, str]] = data("columns")
+    if not kind.columns:
+        return known.get(kind.resource, known["default"])
+    found = {"Name": "{metadata.name}"}
+    for column in kind.columns:
+        mark = "!" if column.get("priority") else ""
+        simple = re.fullmatch(r"\.([\w.]+)", column["jsonPath"])  # others show nothing
+        conversion = "!a" if column["type"] == "date" else ""
+        found[mark + column["name"]] = f"{{{simple[1]}{conversion}: }}" if simple else ""
+    return found
 
 
 def partial(item: Document) -> Document:
     """PartialObjectMetadata of an object."""
-    return {
-        "kind": "PartialObjectMetadata",
-        "apiVersion": META_VERSION,
-        "metadata": item["metadata"],
-    }
+    head = {"kind": "PartialObjectMetadata", "apiVersion": META_VERSION}
+    return {**head, "metadata": item["metadata"]}
 
 
-def table(
-    kind: ResourceType, items: list[Document], *, meta: Document, include: str, headers: bool
-) -> Document:
+def table(kind: Kind, items: list[Document], *, include: str, headers: bool = True) -> Document:
     """A Table of objects; `include` is the query parameter includeObject."""
-    columns = columns_of(kind)
+    columns = _columns(kind)
     definitions = [
         {
             "name": name.removeprefix("!"),
-            "type": type_name,
+            "type": "string",
             "format": "name" if name == "Name" else "",
-            "description": f"{name.removeprefix('!')} of the {kind.kind}",
+            "description": "",
             "priority": int(name.startswith("!")),
         }
-        for name, type_name, _ in columns
+        for name in columns
     ]
     rows = []
     for item in items:
-        row: Document = {"cells": [value(item) for _, _, value in columns]}
+        row: Document = {"cells": [_Cell().format(columns[name], item) for name in columns]}
         if include != "None":
             row["object"] = item if include == "Object" else partial(item)
         rows.append(row)
-    head = {"kind": "Table", "apiVersion": META_VERSION, "metadata": meta}
+    head = {"kind": "Table", "apiVersion": META_VERSION, "metadata": {}}
     return {**head, "columnDefinitions": definitions if headers else [], "rows": rows}

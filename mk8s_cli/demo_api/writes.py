@@ -1,26 +1,22 @@
-"""create, update, patch and delete of any served resource; called by `app`."""
+"""create, update, patch, apply and delete of any served resource; called by `app`."""
 
 import json
-import re
+import uuid
 from typing import Any
 
 import yaml
 from aiohttp import web
 
-from mk8s_cli.demo_api import defaults, protobuf, validation
-from mk8s_cli.demo_api.apply import Manager
+from mk8s_cli.demo_api import protobuf
+from mk8s_cli.demo_api.apply import apply, track
 from mk8s_cli.demo_api.catalogue import Document
-from mk8s_cli.demo_api.patches import json_patch, merge_patch
-from mk8s_cli.demo_api.reads import Form, answer, test_of
+from mk8s_cli.demo_api.errors import STATUS, ApiError
+from mk8s_cli.demo_api.patches import json_patch, merge_patch, strategic_patch
+from mk8s_cli.demo_api.reads import answer, many, one, selected
 from mk8s_cli.demo_api.state import Call
-from mk8s_cli.demo_api.status import ApiError, conflict, invalid, not_found, success
-from mk8s_cli.demo_api.store import key_of
 
-NAME_RULE = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-NAME_PROBLEM = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
-    "'-' or '.', and must start and end with an alphanumeric character"
-)
+JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY, PROTOBUF = "application/apply-patch+yaml", "application/vnd.kubernetes.protobuf"
 
 
@@ -30,8 +26,8 @@ async def read_body(call: Call) -> Any:
     if not body:
         return None
     if media == PROTOBUF:
-        return protobuf.decode(call.api.catalogue, body)
-    if not (media.endswith(("json", "yaml")) or media in {"*/*", "application/octet-stream"}):
+        return protobuf.decode(body)
+    if not (media.endswith(("json", "yaml")) or media == "application/octet-stream"):
         raise ApiError(415, f"the body of the request was in an unknown format: {media}")
     try:
         return yaml.safe_load(body) if media.endswith("yaml") else json.loads(body)
@@ -39,209 +35,122 @@ async def read_body(call: Call) -> Any:
         raise ApiError(400, f"the body cannot be read: {error}") from error
 
 
-def manager_of(call: Call, operation: str = "Update") -> Manager:
-    """Who writes: the query's fieldManager or the program of the User-Agent."""
-    agent = call.request.headers.get("User-Agent", "unknown").partition("/")[0]
-    name = call.request.query.get("fieldManager") or agent
-    shared = call.subresource if call.subresource in {"status", "scale"} else ""
-    return Manager(name, operation, call.kind.api_version, shared)
-
-
-def check_object(call: Call, item: Any, schema: Document) -> list[str]:
-    """Refuses what is not an object of this type; returns warnings about unknown fields."""
-    kind = call.kind
-    if not isinstance(item, dict) or not isinstance(item.get("metadata") or {}, dict):
-        raise ApiError(400, f"the body is not a {kind.kind}")
-    got = (item.get("apiVersion"), item.get("kind"))
-    if got != (kind.api_version, kind.kind):
-        raise ApiError(
-            400, f"the object is {got[0]} {got[1]}, this path takes {kind.api_version} {kind.kind}"
-        )
-    found = validation.problems(call.api.catalogue, item, schema)
-    mode = call.request.query.get("fieldValidation", "Warn")
-    handled = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
-    if found.types:
-        raise ApiError(400, f"{handled}: {'; '.join(found.types)}")
-    if found.unknown and mode == "Strict":
-        raise ApiError(400, f"{handled}: strict decoding error: {', '.join(found.unknown)}")
-    if found.missing and call.request.content_type != APPLY:
-        name = (item.get("metadata") or {}).get("name", "")
-        raise invalid(kind.kind, name, found.missing[0], "Required value", "FieldValueRequired")
-    return [] if mode == "Ignore" else found.unknown
-
-
-def place(call: Call, item: Document) -> Document:
-    """The object with the namespace and name of the path; raises 400 when they differ."""
-    meta = dict(item.get("metadata") or {})
-    if call.kind.namespaced:
-        if meta.get("namespace", call.namespace) != call.namespace:
-            problem = "the namespace of the provided object does not match the namespace"
-            raise ApiError(400, f"{problem} sent on the request")
-        meta["namespace"] = call.namespace
-    else:
-        meta.pop("namespace", None)
-    if call.name and meta.setdefault("name", call.name) != call.name:
-        named = f"the name of the object ({meta['name']}) does not match the name on the URL"
-        raise ApiError(400, f"{named} ({call.name})")
+def placed(call: Call, item: Any) -> Document:
+    """An object of the request's kind, with the namespace and name of the path; raises 400."""
+    wanted = {"apiVersion": call.kind.api_version, "kind": call.kind.entry["kind"]}
+    if not isinstance(item, dict) or any(item.get(key) != wanted[key] for key in wanted):
+        raise ApiError(400, f"the body is no object that this path takes: {wanted}")
+    meta = {**(item.get("metadata") or {})}
+    for key, value in (("namespace", call.namespace), ("name", call.name)):
+        if value and meta.setdefault(key, value) != value:
+            raise ApiError(400, f"the {key} of the object does not match the {key} on the URL")
     return {**item, "metadata": meta}
 
 
+def manager_of(call: Call, operation: str = "Update") -> Document:
+    """Who writes, for managedFields: the query's fieldManager or the User-Agent's program."""
+    agent = call.request.headers.get("User-Agent", "unknown").partition("/")[0]
+    name = call.request.query.get("fieldManager") or agent
+    found = {"manager": name, "operation": operation, "apiVersion": call.kind.api_version}
+    return found | ({"subresource": call.subresource} if call.subresource else {})
+
+
 def insert(call: Call, item: Document) -> Document:
-    """Stores a new object: name, namespace, defaults."""
-    meta, store, kind = item["metadata"], call.api.store, call.kind
+    """Stores a new object."""
+    meta, kind = item["metadata"], call.kind
     if not meta.get("name") and meta.get("generateName"):
-        meta["name"] = store.unique_name(meta["generateName"])
+        meta["name"] = meta["generateName"] + uuid.uuid4().hex[:5]
     if not meta.get("name"):
         problem = "Required value: name or generateName is required"
-        raise invalid(kind.kind, "", "metadata.name", problem, "FieldValueRequired")
-    if not NAME_RULE.match(meta["name"]) and kind.group != "rbac.authorization.k8s.io":
-        problem = f'Invalid value: "{meta["name"]}": {NAME_PROBLEM}'
-        raise invalid(kind.kind, meta["name"], "metadata.name", problem)
+        raise ApiError(422, f'{kind.entry["kind"]} "" is invalid: metadata.name: {problem}')
     if meta.get("resourceVersion"):
         raise ApiError(400, "resourceVersion should not be set on objects to be created")
-    if kind.namespaced and ("", call.namespace) not in store.objects.get("namespaces", {}):
-        raise not_found("namespaces", call.namespace)
+    if kind.namespaced:
+        call.api.store.get("namespaces", ("", call.namespace))
     if "status" in kind.subresources:
         item = {key: value for key, value in item.items() if key != "status"}
-    item = defaults.complete(call.api, kind, item)
-    stored = store.create(kind.resource, item, dry_run=call.dry_run)
-    if not call.dry_run:
-        defaults.stored(call.api, kind, stored)
-    return stored
-
-
-async def create(call: Call) -> web.StreamResponse:
-    """POST on a collection."""
-    schema = call.api.catalogue.schema(call.kind)
-    item = await read_body(call)
-    warnings = check_object(call, item, schema)
-    item = place(call, item)
-    tracked = call.api.fields.track(None, item, schema, manager_of(call))
-    return _written(call, insert(call, tracked), 201, warnings)
-
-
-def _written(call: Call, item: Document, code: int, warnings: list[str]) -> web.Response:
-    response = answer(Form.of(call).one(item), code)
-    for text in warnings:
-        quoted = text.replace('"', '\\"')
-        response.headers.add("Warning", f'299 - "{quoted}"')
-    return response
+    return call.api.write(call.api.store.create, kind.resource, item, dry_run=call.dry_run)
 
 
 def replace(call: Call, before: Document, item: Document) -> Document:
     """Stores the new state of an object; each subresource writes only its own part."""
-    status_only = call.subresource == "status"
-    if "status" in call.kind.subresources:
-        rest, own = (before, item) if status_only else (item, before)
-        item = {**rest, "metadata": {**rest["metadata"]}}
-        item.pop("status", None)
-        if "status" in own:
-            item["status"] = own["status"]
-    schema = call.api.catalogue.schema(call.kind)
-    if call.request.content_type != APPLY:
-        item = call.api.fields.track(before, item, schema, manager_of(call))
-    item = defaults.complete(call.api, call.kind, item)
-    stored = call.api.store.update(call.kind.resource, item, dry_run=call.dry_run)
-    if not call.dry_run:
-        defaults.stored(call.api, call.kind, stored)
-    return stored
+    meta = {**before["metadata"], "resourceVersion": item["metadata"].get("resourceVersion")}
+    if call.subresource == "status":
+        item = {**before, "metadata": meta, "status": item.get("status", {})}
+    elif "status" in call.kind.subresources and "status" in before:
+        item = {**item, "status": before["status"]}
+    api, resource = call.api, call.kind.resource
+    return api.write(api.store.update, resource, item, dry_run=call.dry_run)
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """POST on a collection."""
+    item = placed(call, await read_body(call))
+    item = insert(call, track(None, item, manager_of(call)))
+    return answer(one(call, item), 201)
 
 
 async def update(call: Call) -> web.StreamResponse:
     """PUT on an object."""
-    schema = call.api.catalogue.schema(call.kind)
-    item = await read_body(call)
-    warnings = check_object(call, item, schema)
-    item = place(call, item)
-    return _written(call, replace(call, call.current(), item), 200, warnings)
+    before, item = call.current(), placed(call, await read_body(call))
+    item = track(before, item, manager_of(call))
+    return answer(one(call, replace(call, before, item)))
 
 
 async def patch(call: Call) -> web.StreamResponse:
     """PATCH on an object, in one of the four patch types."""
-    body, media = await read_body(call), call.request.content_type
-    if media == APPLY:
-        return _server_side_apply(call, body)
+    body = await read_body(call)
+    if call.request.content_type == APPLY:
+        return _server_side_apply(call, placed(call, body))
     before = call.current()
-    schema = call.api.catalogue.schema(call.kind)
-    after = patched(call, before, body, schema)
-    warnings = check_object(call, after, schema)
-    return _written(call, replace(call, before, place(call, after)), 200, warnings)
+    after = placed(call, patched(call, before, body))
+    after = track(before, after, manager_of(call))
+    return answer(one(call, replace(call, before, after)))
 
 
-def patched(call: Call, item: Document, body: Any, schema: Document) -> Document:
-    """The object after a patch; raises 415 for an unknown patch type."""
+def patched(call: Call, item: Document, body: Any) -> Document:
+    """The object after a patch; raises 415 for a type that is unknown or not for this kind."""
     media = call.request.content_type
-    if media == "application/json-patch+json":
+    if media == JSON_PATCH:
         return json_patch(item, body)
     if not isinstance(body, dict):
         raise ApiError(400, "the patch is not an object")
-    if media == "application/merge-patch+json":
-        merged: Document = merge_patch(item, body)
-        return merged
-    if media != "application/strategic-merge-patch+json":
-        raise ApiError(415, f"the patch type {media} is unknown")
-    if call.api.catalogue.is_custom(call.kind):
-        raise ApiError(
-            415,
-            "the body of the request was in an unknown format - accepted media types "
-            "include: application/json-patch+json, application/merge-patch+json, " + APPLY,
-        )
-    return call.api.strategic.apply(item, body, schema)
+    if media == MERGE_PATCH:
+        return dict(merge_patch(item, body))
+    if media == STRATEGIC_PATCH and call.kind.columns is None:
+        return strategic_patch(item, body, call.kind.schema)
+    known = f"accepted media types include: {JSON_PATCH}, {MERGE_PATCH}, {APPLY}"
+    raise ApiError(415, f"the body of the request was in an unknown format - {known}")
 
 
-def _server_side_apply(call: Call, config: Any) -> web.StreamResponse:
-    schema = call.api.catalogue.schema(call.kind)
+def _server_side_apply(call: Call, config: Document) -> web.Response:
     if not call.request.query.get("fieldManager"):
-        raise ApiError(
-            400, "PatchOptions.fieldManager: Required value: is required for apply patch"
-        )
-    warnings = check_object(call, config, schema)
-    config = place(call, config)
+        problem = "Required value: is required for apply patch"
+        raise ApiError(400, f"PatchOptions.fieldManager: {problem}")
     if config["metadata"].get("managedFields"):
         raise ApiError(400, "metadata.managedFields must be nil")
-    live = call.api.store.objects.get(call.kind.resource, {}).get((call.namespace, call.name))
-    after = call.api.fields.apply(
-        live, config, schema, manager=manager_of(call, "Apply"), force=call.flag("force")
-    )
+    live = call.api.store.find(call.kind.resource, (call.namespace, call.name))
+    after = apply(live, config, manager_of(call, "Apply"), force=call.flag("force"))
     if live is None:
-        return _written(call, insert(call, after), 201, warnings)
-    return _written(call, replace(call, live, after), 200, warnings)
+        return answer(one(call, insert(call, after)), 201)
+    return answer(one(call, replace(call, live, after)))
 
 
 async def delete(call: Call) -> web.StreamResponse:
-    """DELETE of an object; answers the object while its finalizers keep it."""
+    """DELETE of an object, at once: finalizers and owner references hold or take nothing."""
     options = await read_body(call) or {}
-    before = call.current()
-    meta = before["metadata"]
-    wanted = options.get("preconditions") or {}
-    if any(meta[name] != wanted[name] for name in ("uid", "resourceVersion") if name in wanted):
-        raise conflict(call.kind.resource, call.name)
-    if call.dry_run or options.get("dryRun"):
-        return answer(Form.of(call).one(before))
-    after = remove(call, before, options)
-    if "deletionTimestamp" in after["metadata"]:
-        return answer(Form.of(call).one(after))
-    return answer(success(call.name, call.kind.name, meta["uid"]))
-
-
-def remove(call: Call, item: Document, options: Document) -> Document:
-    """Deletes an object, and its dependents unless they are to be orphaned."""
-    policy = options.get("propagationPolicy") or call.request.query.get("propagationPolicy")
-    orphan = policy == "Orphan" or bool(options.get("orphanDependents"))
-    after = call.api.store.delete(call.kind.resource, key_of(item))
-    if "deletionTimestamp" not in after["metadata"]:
-        defaults.removed(call.api, call.kind, after, orphan=orphan)
-    return after
+    item = call.current()
+    if not (call.dry_run or options.get("dryRun")):
+        call.api.remove(call.kind.resource, item)
+    details = {"name": call.name, "kind": call.kind.entry["name"], "uid": item["metadata"]["uid"]}
+    return answer({**STATUS, "status": "Success", "details": details})
 
 
 async def delete_collection(call: Call) -> web.StreamResponse:
     """DELETE of all that the selectors match."""
     options = await read_body(call) or {}
-    matches = test_of(call)
-    found = [
-        item for item in call.api.store.select(call.kind.resource, call.namespace) if matches(item)
-    ]
-    if not call.dry_run:
+    found = selected(call)
+    if not (call.dry_run or options.get("dryRun")):
         for item in found:
-            remove(call, item, options)
-    return answer(Form.of(call).many(found, {"resourceVersion": str(call.api.store.version)}))
+            call.api.remove(call.kind.resource, item)
+    return answer(many(call, found))

@@ -1,6 +1,5 @@
 """What clients do that kubectl does not: informers, controllers, callers of the raw API."""
 
-import asyncio
 import io
 import json
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mk8s_cli.demo_api import store as store_module
-from mk8s_cli.demo_api.remote_command import CLOSE, ERROR, STDIN, STDOUT
+from mk8s_cli.demo_api.remote_command import CHANNELS, CLOSE
 from tests.demo.conftest import Client
 
+STDIN, STDOUT, ERROR = CHANNELS["stdin"], CHANNELS["stdout"], CHANNELS["error"]
 MAPS = "/api/v1/namespaces/default/configmaps"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
@@ -121,16 +120,11 @@ async def test_watch_of_tables_names_the_columns_once(demo: Client) -> None:
     assert second["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
 
 
-async def test_a_version_older_than_the_history_is_gone(
-    demo: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_version_older_than_the_history_is_gone(demo: Client) -> None:
     store = demo.server.state.store
-    monkeypatch.setattr(store_module, "HISTORY", 3)
     store.history = type(store.history)(store.history, maxlen=3)
     events = await watched(demo, f"{MAPS}?watch=1&resourceVersion=101", 1)
     assert (events[0]["type"], events[0]["object"]["code"]) == ("ERROR", 410)
-    gone = await demo("GET", f"{MAPS}?resourceVersion=101&resourceVersionMatch=Exact", code=410)
-    assert gone["reason"] == "Expired"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +133,6 @@ async def test_a_version_older_than_the_history_is_gone(
         f"{MAPS}?watch=1&labelSelector=(",
         f"{MAPS}?watch=1&resourceVersion=x",
         f"{MAPS}?watch=1&timeoutSeconds=-1",
-        f"{MAPS}?limit=x",
     ],
 )
 async def test_parameters_that_make_no_sense(demo: Client, path: str) -> None:
@@ -152,66 +145,36 @@ async def test_log_parameters(demo: Client) -> None:
     async with demo.session.get(f"{demo.server.url}{base}?sinceSeconds=3&limitBytes=40") as answer:
         assert len(await answer.read()) == 40
     await demo("GET", f"{base}?limitBytes=x", code=400)
-    await demo("GET", f"{base}?previous=true", code=400)
 
 
-async def test_pods_are_evicted_and_bound(demo: Client) -> None:
+async def test_a_container_must_be_named_when_there_are_two(demo: Client) -> None:
     path = "/api/v1/namespaces/default/pods"
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
     two = [{"name": "a", "image": "x"}, {"name": "b"}]
     await demo("POST", path, pod | {"spec": {"containers": two}}, code=201)
     refused = await demo("GET", f"{path}/p/log", code=400)
     assert "choose one of: [a b]" in refused["message"]
-    await demo("POST", f"{path}/p/binding", {"target": {"name": "other-node"}}, code=201)
-    assert (await demo("GET", f"{path}/p"))["spec"]["nodeName"] == "other-node"
-    await demo("POST", f"{path}/p/eviction?dryRun=All", {}, code=201)
-    await demo("POST", f"{path}/p/eviction", {}, code=201)
-    await demo("GET", f"{path}/p", code=404)
 
 
-async def test_an_orphaned_dependent_stays(demo: Client) -> None:
-    path = "/apis/apps/v1/namespaces/shop"
-    (owned,) = (await demo("GET", f"{path}/replicasets"))["items"]
-    await demo("DELETE", f"{path}/deployments/web", {"propagationPolicy": "Orphan"})
-    await demo("GET", f"{path}/replicasets/{owned['metadata']['name']}")
-    scaled = f"{path}/replicasets/{owned['metadata']['name']}/scale"
-    await demo("PUT", scaled, {"spec": {"replicas": "many"}}, code=400)
-    await demo("PUT", scaled, {"spec": {"replicas": 0}})
-    assert (await demo("GET", scaled))["spec"] == {"replicas": 0}
+async def test_scale(demo: Client) -> None:
+    path = "/apis/apps/v1/namespaces/shop/deployments/web"
+    shown = await demo("GET", f"{path}/scale")
+    assert (shown["spec"], shown["status"]["selector"]) == ({"replicas": 3}, "app=web")
+    shown["spec"]["replicas"] = 5
+    await demo("PUT", f"{path}/scale", shown)
+    after = await demo("GET", path)
+    assert (after["spec"]["replicas"], after["status"]["readyReplicas"]) == (5, 5)
+    assert after["status"]["observedGeneration"] == after["metadata"]["generation"] == 2
+    await demo("PUT", f"{path}/scale", shown, code=409)
 
 
-async def test_nonsense_does_not_stop_the_controllers(demo: Client) -> None:
-    path = "/apis/apps/v1/namespaces/default/deployments"
-    head = {"apiVersion": "apps/v1", "kind": "Deployment"}
-    odd = {
-        "selector": {},
-        "template": {"spec": {"containers": []}, "metadata": {"labels": {"a": "b"}}},
-    }
-    good = {"selector": {"matchLabels": {"a": "b"}}, "template": odd["template"], "replicas": 2}
-    await demo("POST", path, {**head, "metadata": {"name": "odd"}, "spec": odd}, code=201)
-    mismatch = {**good, "selector": {"matchLabels": {"a": "c"}}}
-    refused = {**head, "metadata": {"name": "bad"}, "spec": mismatch}
-    assert "does not match" in (await demo("POST", path, refused, code=422))["message"]
-    made = await demo("POST", path, {**head, "metadata": {"name": "good"}, "spec": good}, code=201)
-    version = made["metadata"]["resourceVersion"]
-    query = f"?watch=1&resourceVersion={version}&fieldSelector=status.readyReplicas%3D2"
-    (event,) = await watched(demo, path + query, 1)
-    assert event["object"]["metadata"]["name"] == "good"
-
-
-async def test_pages_of_a_list(demo: Client) -> None:
-    for number in range(5):
-        await demo("POST", MAPS, config_map(f"page-{number}"), code=201)
-    names: list[str] = []
-    query = "?limit=2"
-    while query:
-        page = await demo("GET", MAPS + query)
-        assert len(page["items"]) <= 2
-        names += [item["metadata"]["name"] for item in page["items"]]
-        token = page["metadata"].get("continue")
-        query = f"?limit=2&continue={token}" if token else ""
-    assert names == ["kube-root-ca.crt", *(f"page-{number}" for number in range(5))]
-    assert "continue" in (await demo("GET", MAPS + "?continue=x", code=400))["message"]
+async def test_objects_that_make_no_sense_are_refused(demo: Client) -> None:
+    pods, head = "/api/v1/namespaces/default/pods", {"apiVersion": "v1", "kind": "Pod"}
+    for spec in ("text", {"containers": ["x"]}, {"containers": [{"ports": [1]}]}):
+        body = {**head, "metadata": {"name": "odd"}, "spec": spec}
+        refused = await demo("POST", pods, body, code=400)
+        assert "form of its kind" in refused["message"]
+    await demo("GET", f"{pods}/odd", code=404)
 
 
 async def test_metadata_only(demo: Client) -> None:
@@ -232,23 +195,16 @@ async def test_an_update_from_an_old_version_conflicts(demo: Client) -> None:
     refused = await demo("PUT", f"{MAPS}/one", {**old, "data": {"a": "3"}}, code=409)
     assert refused["reason"] == "Conflict"
     assert (await demo("GET", f"{MAPS}/one"))["data"] == {"a": "2"}
-    wrong = {"preconditions": {"uid": "other"}}
-    await demo("DELETE", f"{MAPS}/one", wrong, code=409)
 
 
 @pytest.mark.parametrize(
     ("path", "body", "code", "words"),
     [
         (MAPS, config_map(""), 422, "metadata.name: Required value"),
-        (MAPS, config_map("Upper"), 422, "RFC 1123"),
-        (MAPS, {"apiVersion": "v1", "kind": "Secret"}, 400, "takes v1 ConfigMap"),
+        (MAPS, {"apiVersion": "v1", "kind": "Secret"}, 400, "takes: {'apiVersion': 'v1'"),
         (MAPS, config_map("x") | {"metadata": {"namespace": "other"}}, 400, "does not match"),
-        (MAPS, [], 400, "not a ConfigMap"),
-        (MAPS, config_map("x") | {"data": "text"}, 400, "type object"),
+        (MAPS, [], 400, "no object that this path takes"),
         (MAPS.replace("default", "nowhere"), config_map("x"), 404, '"nowhere" not found'),
-        ("/api/v1/namespaces/default/services", {"apiVersion": "v1", "kind": "Service",
-         "metadata": {"name": "x"}, "spec": {"ports": [{"name": "p"}]}}, 422, "spec.ports[0].port"),
-        ("/api/v1/namespaces/shop/pods/x/eviction", None, 404, 'pods "x" not found'),
         ("/apis/apps/v1/namespaces/shop/deployments/web", config_map("x"), 405, "method"),
         ("/apis/nowhere/v1/things", config_map("x"), 404, "could not find the requested resource"),
         ("/api/v1/namespaces/shop/pods/x/nothing", config_map("x"), 404, "could not find"),
@@ -293,17 +249,6 @@ async def test_delete_collection_honours_the_selector(demo: Client) -> None:
     await demo("GET", f"{MAPS}/two")
 
 
-async def test_finalizers_hold_an_object(demo: Client) -> None:
-    body = config_map("held")
-    body["metadata"]["finalizers"] = ["example.com/hold"]
-    await demo("POST", MAPS, body, code=201)
-    held = await demo("DELETE", f"{MAPS}/held")
-    assert "deletionTimestamp" in held["metadata"]
-    held["metadata"]["finalizers"] = []
-    await demo("PUT", f"{MAPS}/held", held)
-    await demo("GET", f"{MAPS}/held", code=404)
-
-
 async def test_generated_names_differ(demo: Client) -> None:
     body = {**config_map("x"), "metadata": {"generateName": "made-"}}
     names = {(await demo("POST", MAPS, body, code=201))["metadata"]["name"] for _ in range(3)}
@@ -315,12 +260,12 @@ async def test_status_is_written_by_its_subresource_only(demo: Client) -> None:
     path = "/api/v1/nodes/demo-node"
     node = await demo("GET", path)
     version = node["metadata"]["resourceVersion"]
-    changed = {**node, "status": {}, "spec": {"unschedulable": True}}
+    changed = {**node, "status": {"phase": "x"}, "spec": {"unschedulable": True}}
     after = await demo("PUT", path, changed)
     assert (after["status"], after["spec"]) == (node["status"], {"unschedulable": True})
     changed["metadata"]["resourceVersion"] = after["metadata"]["resourceVersion"]
     after = await demo("PUT", f"{path}/status", changed | {"spec": {}})
-    assert (after["status"], after["spec"]) == ({}, {"unschedulable": True})
+    assert (after["status"], after["spec"]) == ({"phase": "x"}, {"unschedulable": True})
     assert int(after["metadata"]["resourceVersion"]) > int(version)
 
 
@@ -407,13 +352,5 @@ async def test_an_unknown_stream_protocol_is_refused(demo: Client, upgrade: str)
     path = f"/api/v1/namespaces/shop/pods/{pods[0]['metadata']['name']}/exec?command=echo"
     headers = {"Connection": "Upgrade", "Upgrade": upgrade, "Sec-WebSocket-Protocol": "v1"}
     async with demo.session.post(demo.server.url + path, headers=headers) as response:
-        assert response.status in {400, 403}
+        assert response.status == 400
         assert (await response.json())["kind"] == "Status"
-
-
-async def test_many_watchers_leave_no_trace(demo: Client) -> None:
-    """Clients that go away free what they held."""
-    await asyncio.gather(*(watched(demo, "/api/v1/nodes?watch=1", 1) for _ in range(20)))
-    await demo("POST", MAPS, config_map("one"), code=201)
-    await demo("GET", f"{MAPS}/one")
-    assert len(demo.server.state.store._waiting) <= 1  # the controllers' own
