@@ -150,12 +150,16 @@ class SocketTransport(asyncio.BufferedProtocol):
         if self.closing:
             return
         self.closing = True
-        if self._socket.can_write_eof():
+        if not self._socket.can_write_eof():
+            self._socket.close()
+            return
+        try:
             # a socket closed with unread bytes resets, and the peer loses our last words
             self._socket.write_eof()
-            self._wait_for_peer(0.0, self._socket.get_write_buffer_size())
-        else:
-            self._socket.close()
+        except (OSError, RuntimeError):  # the peer has reset the connection already
+            self._socket.abort()
+            return
+        self._wait_for_peer(0.0, self._socket.get_write_buffer_size())
 
     def _wait_for_peer(self, stalled: float, left: int) -> None:
         """Looks again later; a peer that still reads gets all, however slow it is."""

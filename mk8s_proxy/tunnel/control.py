@@ -38,6 +38,7 @@ _REFUSED_SKEW: Final = 300.0
 _NOTED_SKEW: Final = 60.0
 _TOUCH_SECONDS: Final = 30.0
 """Heartbeats reach the database this often; it is for people to look at."""
+_REVOKED: Final = "the agent's certificate was revoked: join again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class TunnelControl:
         self._serial = serial
         self._register: Register | None = None
         self._touched = 0.0
+        self._renewing = False
         self._tasks: set[asyncio.Task[None]] = set()
         left = (not_after - datetime.now(UTC)).total_seconds()
         self._expiry = asyncio.get_running_loop().call_later(max(left, 0.0), self._expired)
@@ -81,7 +83,8 @@ class TunnelControl:
             self._session.control.send(HeartbeatAck(clock=time.time()))
             self._note_skew(message.clock)
             self._touch()
-        elif isinstance(message, Renew) and self._session.registered:
+        elif isinstance(message, Renew) and self._session.registered and not self._renewing:
+            self._renewing = True  # one at a time: each costs a signature and a row
             self._start(self._renew(message))
 
     def close(self) -> None:
@@ -101,7 +104,7 @@ class TunnelControl:
         try:
             record = await clusters.get_by_id(self._services.database, session.cluster_id)
             if await tokens.is_serial_revoked(self._services.database, self._serial):
-                self._refuse("the agent's certificate was revoked: join again")
+                self._refuse(_REVOKED)
                 return
         except StoreError as error:
             self._refuse(f"the cluster of this certificate is not known: {error}")
@@ -158,6 +161,15 @@ class TunnelControl:
     # -- renew
 
     async def _renew(self, message: Renew) -> None:
+        try:
+            if await tokens.is_serial_revoked(self._services.database, self._serial):
+                self._refuse(_REVOKED)
+            else:
+                await self._issue(message)
+        finally:
+            self._renewing = False
+
+    async def _issue(self, message: Renew) -> None:
         services = self._services
         life = timedelta(seconds=services.certificate_seconds)
         try:

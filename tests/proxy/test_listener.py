@@ -1,0 +1,245 @@
+"""Who gets which connection: server names, ALPN, client certificates, over real TLS."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mk8s_agent.wire import pki, tls
+from mk8s_proxy.ca import CertificateAuthority
+from mk8s_proxy.listener.server import Contexts, Listener, Makers
+
+SERVER_CA = CertificateAuthority.create("server")
+AGENT_CA = CertificateAuthority.create("agent")
+KEY = pki.new_key()
+KEY_PEM = pki.key_to_pem(KEY)
+NAMES = ["localhost", "127.0.0.1", tls.TUNNEL_SERVER_NAME]
+CHAIN = SERVER_CA.issue_server(NAMES, KEY)
+
+
+class Served:
+    """A connection that says its kind and echoes."""
+
+    def __init__(self, kind: str, transport: Any) -> None:
+        self.kind, self.transport = kind, transport
+        self.seconds = 0.0
+        self.drained = 0
+        transport.write(kind.encode())
+
+    def receive(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def writable(self) -> None: ...
+
+    def connection_lost(self) -> None: ...
+
+    def second(self, elapsed: float) -> None:
+        self.seconds += elapsed
+
+    def drain(self) -> None:
+        self.drained += 1
+        self.transport.close()
+
+
+class House:
+    def __init__(self) -> None:
+        self.served: list[Served] = []
+        self.port = 0
+        self.listener = Listener(
+            Contexts(
+                tls.server_context(CHAIN, KEY_PEM),
+                tls.tunnel_server_context(CHAIN, KEY_PEM, AGENT_CA.certificate_pem),
+            ),
+            Makers(self._maker("h2"), self._maker("http/1.1"), self._maker("tunnel")),
+            max_connections=100,
+            handshake_seconds=5.0,
+        )
+
+    def _maker(self, kind: str) -> Any:
+        def make(transport: Any) -> Served:
+            self.served.append(Served(kind, transport))
+            return self.served[-1]
+
+        return make
+
+    async def speak(self, context: ssl.SSLContext, name: str | None) -> str:
+        """What a client is told; "" when it is not let in."""
+        try:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", self.port, ssl=context, server_hostname=name or ""
+            )
+        except (ssl.SSLError, ConnectionError):
+            return ""
+        try:
+            return (await asyncio.wait_for(reader.read(20), 20)).decode()
+        except (ssl.SSLError, ConnectionError):
+            return ""
+        finally:
+            writer.transport.abort()
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    house = House()
+    house.port = await house.listener.listen("127.0.0.1", 0)
+    yield house
+    house.listener.drain()
+    house.listener.abort()
+    await asyncio.sleep(0.01)
+
+
+def client(*alpn: str, identity: tuple[bytes, bytes] | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=SERVER_CA.certificate_pem.decode())
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    if identity is not None:
+        tls._load(context, *identity)
+    return context
+
+
+def agent(authority: CertificateAuthority = AGENT_CA, **options: Any) -> tuple[bytes, bytes]:
+    key = pki.new_key()
+    signed = authority.sign_agent(
+        pki.csr(key, "prod"), "0a1b2c3d-0000-4000-8000-000000000000", **options
+    )
+    return signed.certificate_pem, pki.key_to_pem(key)
+
+
+@pytest.mark.parametrize(
+    ("alpn", "kind"),
+    [
+        (("h2", "http/1.1"), "h2"),
+        (("http/1.1",), "http/1.1"),
+        ((), "http/1.1"),  # kubectl's upgrades
+        (("mk8s-tunnel/1",), "http/1.1"),  # no tunnel under a public name
+        (("spdy/3",), "http/1.1"),
+    ],
+)
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+async def test_public_names(house: House, alpn: tuple[str, ...], kind: str, name: str) -> None:
+    assert await house.speak(client(*alpn), name) == kind
+
+
+async def test_no_server_name_is_public(house: House) -> None:
+    context = client("h2")
+    context.check_hostname = False
+    assert await house.speak(context, None) == "h2"
+
+
+async def test_an_agent(house: House) -> None:
+    identity = agent()
+    context = client("mk8s-tunnel/1", identity=identity)
+    assert await house.speak(context, tls.TUNNEL_SERVER_NAME) == "tunnel"
+    own = tls.tunnel_client_context(SERVER_CA.certificate_pem, *identity)
+    assert await house.speak(own, tls.TUNNEL_SERVER_NAME) == "tunnel"
+
+
+async def test_an_agent_s_certificate_is_worth_nothing_under_a_public_name(house: House) -> None:
+    assert await house.speak(client("h2", identity=agent()), "localhost") == "h2"
+    assert house.served[0].transport.peer_certificate() == b""
+
+
+@pytest.mark.parametrize("alpn", [("h2",), ("http/1.1",), ()])
+async def test_another_protocol_on_the_tunnel_name(house: House, alpn: tuple[str, ...]) -> None:
+    context = client(*alpn, identity=agent())
+    assert await house.speak(context, tls.TUNNEL_SERVER_NAME) == ""
+    assert house.served == []
+
+
+NOT_AGENTS = {
+    "no certificate": lambda: None,
+    "another authority": lambda: agent(CertificateAuthority.create("agent")),
+    "the authority of the servers": lambda: (SERVER_CA.issue_server(["x"], KEY), KEY_PEM),
+    "an expired one": lambda: agent(life=timedelta(seconds=1)),
+    "the authority itself": lambda: (AGENT_CA.certificate_pem, AGENT_CA.key_pem),
+}
+
+
+@pytest.mark.parametrize("identity", NOT_AGENTS.values(), ids=list(NOT_AGENTS))
+async def test_e11_who_is_no_agent_gets_no_tunnel(
+    house: House, identity: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = identity()
+    if identity is NOT_AGENTS["an expired one"]:
+        await asyncio.sleep(1.2)
+    context = client("mk8s-tunnel/1", identity=shown)
+    assert await house.speak(context, tls.TUNNEL_SERVER_NAME) == ""
+    assert house.served == []
+
+
+async def test_too_many_connections_are_turned_away_before_any_work(house: House) -> None:
+    house.listener.max_connections = 2
+    first = await asyncio.open_connection("127.0.0.1", house.port)
+    second = await asyncio.open_connection("127.0.0.1", house.port)
+    assert await house.speak(client("h2"), "localhost") == ""
+    first[1].close()
+    await first[1].wait_closed()
+    for _ in range(200):
+        if len(house.listener.transports) < 2:
+            break
+        await asyncio.sleep(0.01)
+    assert await house.speak(client("h2"), "localhost") == "h2"
+    second[1].close()
+
+
+async def test_what_is_no_tls_is_turned_away(house: House) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    assert house.served == []
+
+
+async def test_a_hello_in_single_bytes(house: House) -> None:
+    outgoing, incoming = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tunnel = client("mk8s-tunnel/1", identity=agent())
+    shake = tunnel.wrap_bio(incoming, outgoing, server_hostname=tls.TUNNEL_SERVER_NAME)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    for _ in range(20):
+        try:
+            shake.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            hello = outgoing.read()
+            for byte in hello[:600]:
+                writer.write(bytes((byte,)))
+                await writer.drain()
+                await asyncio.sleep(0)
+            writer.write(hello[600:])
+            incoming.write(await asyncio.wait_for(reader.read(20_000), 20))
+    writer.write(outgoing.read())
+    for _ in range(100):
+        if house.served:
+            break
+        await asyncio.sleep(0.01)
+    assert [served.kind for served in house.served] == ["tunnel"]
+    writer.close()
+
+
+async def test_the_second_hand_and_the_drain_reach_every_connection(house: House) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", house.port, ssl=client("h2"), server_hostname="localhost"
+    )
+    silent = await asyncio.open_connection("127.0.0.1", house.port)
+    assert await reader.read(2) == b"h2"
+    house.listener.second(1.5)
+    house.listener.drain()
+    assert house.served[0].seconds == 1.5
+    assert house.served[0].drained == 1
+    assert await asyncio.wait_for(reader.read(), 20) == b""
+    house.listener.abort()
+    writer.transport.abort()
+    silent[1].close()
+
+
+async def test_an_address_in_use_is_told_in_one_line(house: House, tmp_path: Path) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    with pytest.raises(OSError, match=str(taken.getsockname()[1])):
+        await house.listener.listen("127.0.0.1", taken.getsockname()[1])
+    taken.close()

@@ -1,0 +1,256 @@
+"""The conversation on a tunnel's control stream, central's side, with a real database."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mk8s_agent.wire import pki
+from mk8s_agent.wire.control import (
+    ControlDecoder,
+    Drain,
+    Heartbeat,
+    HeartbeatAck,
+    Message,
+    Refused,
+    Register,
+    Registered,
+    Renew,
+    Renewed,
+    encode_message,
+)
+from mk8s_proxy.ca import CertificateAuthority
+from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
+from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
+from tests.support.front_door import Central
+from tests.support.memory import Frame, MemoryTransport, Peer, data, headers, settings
+
+AGENT_CA = CertificateAuthority.create("agent")
+LIFE = 86_400
+
+
+class Scene:
+    """A tunnel of cluster `prod` that has not registered yet; the test plays the agent."""
+
+    def __init__(self, database: Database, cluster_id: str, folder: Path) -> None:
+        self.central = Central(folder)
+        self.database, self.cluster_id = database, cluster_id
+        self.transport = MemoryTransport()
+        events = TunnelEvents(self.central.corridor.refuse, lambda _: None, self._closed)
+        self.session = TunnelSession(
+            self.transport,
+            self.central.ticks,
+            self.central.budget,
+            cluster_id=cluster_id,
+            events=events,
+        )
+        self.decoder = ControlDecoder()
+        self.peer = Peer(self.session, self.transport, self.central.ticks, server=True)
+        self.frames: list[Frame] = []
+        self.peer.send(settings({1: 0, 3: 100}), headers(1, [(b":status", b"200")]))
+        self.control = self.build()
+
+    def build(self, lives: float = 3600.0) -> TunnelControl:
+        services = TunnelServices(self.database, AGENT_CA, LIFE, self.central.registry)
+        end = datetime.now(UTC) + timedelta(seconds=lives)
+        control = TunnelControl(self.session, services, "abc123", end)
+        self.session.conversation = control
+        return control
+
+    def _closed(self, session: TunnelSession) -> None:
+        self.central.registry.remove(session)
+        self.control.close()
+
+    async def send(self, *messages: Message) -> list[Message]:
+        """Messages of the agent, and central's answers."""
+        wire = data(1, b"".join(encode_message(message) for message in messages))
+        return await self.settled(self.peer.send(wire))
+
+    async def settled(self, seen: Sequence[Frame] = ()) -> list[Message]:
+        while self.control._tasks:
+            await asyncio.gather(*self.control._tasks)
+            await asyncio.sleep(0)
+        seen = [*seen, *self.peer.read()]
+        self.frames += seen
+        answers: list[Message] = []
+        for frame in seen:
+            if frame.kind == "DATA" and frame.stream == 1:
+                answers += self.decoder.feed(frame.value)
+        return answers
+
+
+@pytest.fixture
+async def scene(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Scene]:
+    record = await clusters.create_cluster(sqlite_database, "prod")
+    end = datetime.now(UTC) + timedelta(days=1)
+    await tokens.record_certificate(sqlite_database, "abc123", record.id, end)
+    scene = Scene(sqlite_database, record.id, tmp_path)
+    yield scene
+    scene.control.close()
+
+
+def register(**changes: Any) -> Register:
+    facts: dict[str, Any] = {
+        "agent_version": "1.0",
+        "instance": "a1",
+        "kubernetes_version": "v1.31.0",
+        "capabilities": (),
+        "clock": time.time(),
+    }
+    return Register(**(facts | changes))
+
+
+async def test_an_agent_registers(scene: Scene) -> None:
+    assert scene.central.registry.pick("prod") is None
+    [answer] = await scene.send(register())
+    assert isinstance(answer, Registered)
+    assert answer.tunnel_id == "prod-a1"
+    assert answer.heartbeat_seconds == 10.0
+    assert abs(answer.clock - time.time()) < 60
+    assert scene.central.registry.pick("prod") is scene.session
+    record = await clusters.get_by_id(scene.database, scene.cluster_id)
+    assert (record.agent_version, record.kubernetes_version) == ("1.0", "v1.31.0")
+    assert record.last_seen is not None
+    assert scene.central.registry.status(scene.cluster_id).last_seen is not None
+
+
+async def test_a_second_registration_is_ignored(scene: Scene) -> None:
+    await scene.send(register())
+    assert await scene.send(register(agent_version="2.0")) == []
+    assert scene.central.registry.status(scene.cluster_id).agents == 1
+
+
+async def test_nothing_is_answered_before_the_registration(scene: Scene) -> None:
+    csr = pki.csr(pki.new_key(), "prod").decode()
+    assert await scene.send(Heartbeat(time.time(), 0), Renew(csr), Drain()) == []
+    assert scene.central.registry.pick("prod") is None
+
+
+def refused(answers: list[Message]) -> str:
+    [answer] = answers
+    assert isinstance(answer, Refused)
+    return answer.message
+
+
+async def test_a_cluster_that_is_not_known(scene: Scene) -> None:
+    await clusters.delete_cluster(scene.database, scene.cluster_id)
+    assert "not known" in refused(await scene.send(register()))
+    assert scene.central.registry.pick("prod") is None
+    assert "GOAWAY" in [frame.kind for frame in scene.frames]
+    assert not scene.session.registered
+
+
+@pytest.mark.parametrize("skew", [-301.0, 301.0, 86_400.0])
+async def test_a_clock_that_is_wrong(scene: Scene, skew: float) -> None:
+    assert "clocks" in refused(await scene.send(register(clock=time.time() + skew)))
+    assert not scene.session.registered
+
+
+async def test_a_clock_that_is_a_little_wrong(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    [answer] = await scene.send(register(clock=time.time() + 250))
+    assert isinstance(answer, Registered)
+    assert "tunnel.clock" in caplog.text
+
+
+async def test_e12_a_revoked_certificate(scene: Scene) -> None:
+    await tokens.revoke_certificates(scene.database, scene.cluster_id)
+    assert "revoked" in refused(await scene.send(register()))
+    assert scene.central.registry.pick("prod") is None
+
+
+async def test_e12_a_revoked_certificate_is_not_renewed(scene: Scene) -> None:
+    """A tunnel that was open got a fresh certificate, which nobody had revoked."""
+    await scene.send(register())
+    await tokens.revoke_certificates(scene.database, scene.cluster_id)
+    csr = pki.csr(pki.new_key(), "prod").decode()
+    assert "revoked" in refused(await scene.send(Renew(csr)))
+    assert scene.central.registry.pick("prod") is None
+
+
+async def test_a_tunnel_that_is_lost_while_it_registers(scene: Scene) -> None:
+    scene.peer.send(data(1, encode_message(register())))
+    scene.session.closed = True
+    await scene.settled()
+    assert scene.central.registry.pick("prod") is None
+
+
+async def test_heartbeats_are_answered_and_rarely_written(scene: Scene) -> None:
+    await scene.send(register())
+    first = await clusters.get_by_id(scene.database, scene.cluster_id)
+    answers = await scene.send(*[Heartbeat(time.time(), 1)] * 3)
+    assert [type(answer) for answer in answers] == [HeartbeatAck] * 3
+    assert await clusters.get_by_id(scene.database, scene.cluster_id) == first
+    scene.control._touched -= 31.0
+    await scene.send(Heartbeat(time.time(), 1))
+    later = await clusters.get_by_id(scene.database, scene.cluster_id)
+    assert later.last_seen is not None
+    assert first.last_seen is not None
+    assert later.last_seen > first.last_seen
+
+
+async def test_a_certificate_is_renewed_by_a_fresh_key(scene: Scene) -> None:
+    await scene.send(register())
+    key = pki.new_key()
+    [answer] = await scene.send(Renew(pki.csr(key, "anything").decode()))
+    assert isinstance(answer, Renewed)
+    certificate = x509.load_pem_x509_certificate(answer.certificate.encode())
+    assert certificate.public_key() == key.public_key()
+    assert pki.cluster_id_from_certificate(answer.certificate.encode()) == scene.cluster_id
+    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    assert timedelta(seconds=LIFE - 600) < left <= timedelta(seconds=LIFE)
+    serial = f"{certificate.serial_number:x}"
+    await tokens.revoke_certificates(scene.database, scene.cluster_id)
+    assert await tokens.is_serial_revoked(scene.database, serial)
+
+
+async def test_a_flood_of_renewals_is_one(scene: Scene) -> None:
+    await scene.send(register())
+    csr = Renew(pki.csr(pki.new_key(), "prod").decode())
+    assert len(await scene.send(*[csr] * 20)) == 1
+    assert len(await scene.send(csr)) == 1
+
+
+async def test_a_request_for_a_certificate_that_is_none(scene: Scene) -> None:
+    await scene.send(register())
+    name = x509.Name([])
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(weak, hashes.SHA256())
+    pem = pki.csr(pki.new_key(), "prod").decode().replace("MI", "AA", 1)
+    assert "no certificate" in refused(await scene.send(Renew(pem)))
+    rsa_pem = csr.public_bytes(Encoding.PEM).decode()
+    assert "no certificate" in refused(await scene.send(Renew(rsa_pem)))
+
+
+async def test_a_tunnel_ends_with_its_certificate(scene: Scene) -> None:
+    await scene.send(register())
+    scene.control.close()
+    scene.control = scene.build(lives=-1.0)
+    await asyncio.sleep(0.01)
+    assert scene.session.closed
+    assert scene.session.close_reason == "the agent's certificate has expired"
+    assert await scene.settled() == [Drain()]
+    assert scene.central.registry.pick("prod") is None
+
+
+async def test_whatever_goes_wrong_costs_one_message(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_args: object) -> bool:
+        raise RuntimeError("the database is gone")
+
+    monkeypatch.setattr(tokens, "is_serial_revoked", fail)
+    assert await scene.send(register()) == []
+    assert "the database is gone" in caplog.text
+    assert not scene.session.closed
