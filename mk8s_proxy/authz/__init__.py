@@ -7,6 +7,7 @@ Read in this order:
 - `policy`: the policy language, as written in YAML and kept in the database, and its validation.
 - `scopes`: which resources of Kubernetes live outside namespaces.
 - `compile`: rules made ready for matching, and the index over them.
+- `visibility`: what of a collection may be seen, where it is not all of it.
 - `snapshot`: `PolicySnapshot`, the whole policy at one moment, which decides.
 - `messages`: the sentence that a refused user reads.
 
@@ -22,10 +23,16 @@ The rules of the language:
   `*/*` every subresource, but `nodes/proxy` and `serviceaccounts/token`, which give away a node
   and a credential, are granted only when they are spelled out.
 - `verbs: ["*"]` is every verb and every word, but not impersonation.
-- Names are visible only where a request carries one: a rule with `names` grants neither a list
-  without a field selector on metadata.name nor the creation of an object.
+- A collection (list, watch, deletecollection) of which rules grant only some namespaces or names,
+  or deny some, is allowed in part: the decision says what may be seen. It is refused where nothing
+  of it can be visible. Only the requested verb counts: `list` for a list, `watch` for a watch.
+- A namespace is an object of itself: `list` on namespaces in the namespace shop shows shop. A right
+  on other things in a namespace does not show the namespace.
+- Other requests than these carry a name, or rules with `names` do not grant them: they do not let
+  anybody create objects.
 - A deny rule reaches as far as its words may: a denied resource takes its subresources with it,
-  and a denied namespace or name also denies whatever would reach it unnamed.
+  and a denied name also denies whatever would reach it unnamed, but for collections, which it
+  shortens.
 - Discovery, /version, /openapi and health are open to everyone with a role on the cluster, and
   so are the questions about oneself (SelfSubjectAccessReview and its kin).
 """

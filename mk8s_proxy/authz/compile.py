@@ -149,7 +149,8 @@ class CompiledRule:
 
     def _grants_some_namespace(self, wanted: Attributes) -> bool:
         if wanted.resource == "namespaces":  # each belongs to itself
-            return True
+            known = bool(wanted.name) and not self._namespaces.matches("")
+            return self._namespaces.matches(wanted.name) if known else True
         scope = scope_of(wanted.api_group, wanted.resource)
         if scope is Scope.CLUSTER:
             return self._namespaces.matches("")
