@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.conformance import manifests
+from tests.conformance.extension_api import registration
 from tests.conformance.kubectl_session import KubectlSession, last_line, nothing, operation
+from tests.conformance.outcome import Unavailable
 
 SKY = "jsonpath={.data}"
 
@@ -164,6 +166,25 @@ def custom_resource(k: KubectlSession) -> None:
     call("get", f"widgets.{group}", "first", "-o", "json")
     call("delete", f"widgets.{group}", "first")
     call("delete", "crd", f"widgets.{group}")
+
+
+@operation("aggregated")
+def aggregated(k: KubectlSession) -> None:
+    group = f"{k.namespace}.extension.example.com"
+    port = k.place.extension_port
+    registered = registration(group, k.namespace, port)
+    k.quiet("create", "-f", "-", stdin=registered)
+    waited = k.quiet("wait", "--for=condition=Available", f"apiservice/v1.{group}", "--timeout=20s")
+    if waited.returncode:
+        k.quiet("delete", "-f", "-", stdin=registered)
+        raise Unavailable("the API server does not reach the runner's extension API server")
+    base = f"/apis/{group}/v1"
+    k("get", "--raw", base)
+    k("get", "--raw", f"{base}/namespaces/{k.namespace}/echoes")
+    k("get", "--raw", f"{base}/absent")
+    k("get", f"echoes.{group}", "only", "-o", "yaml", facts=False)
+    k("get", f"echoes.{group}", facts=False)
+    k.quiet("delete", "-f", "-", stdin=registered)
 
 
 @operation("scale")

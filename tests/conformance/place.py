@@ -23,6 +23,8 @@ class Place:
     environment: Mapping[str, str]
     chosen: Mapping[str, str] = field(default_factory=dict)
     """What is different in this place by the runner's choice, and the word for it."""
+    extension_port: int = 0
+    """Where the cluster can reach the runner's extension API server."""
 
     @property
     def cluster(self) -> dict[str, Any]:

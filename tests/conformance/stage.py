@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.conformance import place as places
+from tests.conformance.extension_api import extension_api
 from tests.conformance.name_proxy import name_proxy
 from tests.conformance.place import Place
 from tests.support.processes import Program, private_environment
@@ -55,8 +57,9 @@ class Stage:
         opened.callback(self.world.close)
         self._build(clusters)
         proxy = opened.enter_context(name_proxy())
+        port = opened.enter_context(extension_api(folder))
         self.places = {
-            f"{name} {way}": place
+            f"{name} {way}": replace(place, extension_port=port)
             for name in clusters
             for way, place in self._places_of(name, proxy).items()
         }
