@@ -9,8 +9,7 @@ from tests.bench.relay import measures_bulk, measures_memory, tunnels
 from tests.bench.relay.cross_check import h2load
 from tests.bench.relay.goals import DIRECT, GO, PRODUCT
 from tests.bench.relay.laboratory import Laboratory
-from tests.bench.relay.launch import Missing
-from tests.bench.relay.load_sockets import LoadError
+from tests.bench.relay.launch import FAILURES, Missing
 from tests.bench.relay.measures import (
     SHAPES,
     Sample,
@@ -22,7 +21,6 @@ from tests.bench.relay.measures import (
 from tests.bench.relay.measures_splice import splice
 from tests.bench.relay.targets import Target
 
-FAILURES = (LoadError, OSError, AssertionError, Missing)
 _MB = 1_000_000
 _KUBE_SIZE = (1000, 1 << 20)
 

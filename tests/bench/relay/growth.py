@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tests.bench.relay.generator import Generator
 from tests.bench.relay.laboratory import Laboratory
-from tests.bench.relay.launch import Services
+from tests.bench.relay.launch import FAILURES, Services
 from tests.bench.relay.measures import SHAPES, Shape, small_gets
 from tests.bench.relay.product import ROLES
 from tests.bench.relay.results import Results
@@ -93,9 +93,12 @@ def measure_growth(laboratory: Laboratory, names: list[str], say: Callable[[str]
             continue
         for size in dimension.quick if options.quick else dimension.sizes:
             say(f"growth: {size} {dimension.name}")
-            with _running(laboratory, dimension, size) as grown:
-                for number in range(options.rounds):
-                    _turn(laboratory, f"growth: {dimension.name}", size, (small, grown), number)
+            try:
+                with _running(laboratory, dimension, size) as grown:
+                    for number in range(options.rounds):
+                        _turn(laboratory, f"growth: {dimension.name}", size, (small, grown), number)
+            except FAILURES as error:
+                laboratory.results.note(f"growth: {size} {dimension.name}: {error}")
 
 
 def _turn(

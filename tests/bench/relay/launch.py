@@ -2,19 +2,29 @@
 
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.bench.relay.load_sockets import LoadError
 from tests.support.processes import Program, free_port, private_environment
 
-__all__ = ["Missing", "Services", "free_port", "needed", "private_environment"]
+__all__ = ["FAILURES", "Missing", "Services", "free_port", "needed", "private_environment"]
+
+
+_START = 120
+"""Seconds that a program may take to listen: other people may be using the machine."""
 
 
 class Missing(Exception):
     """Something that a measure needs is not on this machine; the text says what."""
+
+
+FAILURES = (LoadError, OSError, AssertionError, Missing, subprocess.SubprocessError)
+"""What costs a run one figure and not its life; all others are mistakes in the benchmark."""
 
 
 def needed(program: str) -> str:
@@ -47,7 +57,7 @@ class Services:
         """
         program = self._stack.enter_context(Program(name, command, environment or self.plain()))
         if port:
-            program.wait_for_port(port)
+            program.wait_for_port(port, seconds=_START)
         return program
 
     def plain(self, **extra: str) -> dict[str, str]:

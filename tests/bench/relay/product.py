@@ -32,7 +32,8 @@ ROLES, RULES = 20, 10
 LIFETIME = 12 * 3600.0
 CENTRAL = (sys.executable, "-m", "mk8s_proxy")
 AGENT = (sys.executable, "-m", "mk8s_agent")
-_WAIT = 30.0
+_WAIT = 120.0
+_INIT = 900.0
 
 
 def policy(roles: int, people: int, rules: int) -> dict[str, Any]:
@@ -103,7 +104,7 @@ class Product:
             "admin@example.com",
             "--password-stdin",
         ]
-        run(command, self.environment(), stdin="a long enough password\n", seconds=300)
+        run(command, self.environment(), stdin="a long enough password\n", seconds=_INIT)
         self.authority.write_bytes(self.authorities().server_ca.certificate_pem)
         self.tokens = self.ask(self._mint(people))
 

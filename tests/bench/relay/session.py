@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.bench.relay import catalogue, machine, plot, report
 from tests.bench.relay.growth import DIMENSIONS, measure_growth, verdicts
 from tests.bench.relay.laboratory import Laboratory, Options
+from tests.bench.relay.launch import FAILURES
 from tests.bench.relay.measures import SHAPES
 from tests.bench.relay.product import ROLES, RULES
 from tests.bench.relay.results import Results
@@ -64,7 +65,9 @@ def measure(options: Options, names: list[str], results: Results, *, growth: boo
             else:
                 rounds(laboratory, names)
         except KeyboardInterrupt:
-            results.note("interrupted: not all rounds were measured")
+            results.note("interrupted: not all was measured")
+        except FAILURES as error:
+            results.note(f"ended early, not all was measured: {error}")
         finally:
             laboratory.close()
 
