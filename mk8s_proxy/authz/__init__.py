@@ -23,16 +23,17 @@ The rules of the language:
   `*/*` every subresource, but `nodes/proxy` and `serviceaccounts/token`, which give away a node
   and a credential, are granted only when they are spelled out.
 - `verbs: ["*"]` is every verb and every word, but not impersonation.
-- A collection (list, watch, deletecollection) of which rules grant only some namespaces or names,
-  or deny some, is allowed in part: the decision says what may be seen. It is refused where nothing
-  of it can be visible. Only the requested verb counts: `list` for a list, `watch` for a watch.
+- A list or watch of which rules grant only some namespaces or names, or deny some, is allowed in
+  part: the decision says what may be seen. It is refused where nothing of it can be visible, and
+  so is a deletecollection of a part. Only the requested verb counts: `list` for a list, `watch`
+  for a watch.
 - A namespace is an object of itself: `list` on namespaces in the namespace shop shows shop. A right
   on other things in a namespace does not show the namespace.
 - Other requests than these carry a name, or rules with `names` do not grant them: they do not let
   anybody create objects.
 - A deny rule reaches as far as its words may: a denied resource takes its subresources with it,
-  and a denied name also denies whatever would reach it unnamed, but for collections, which it
-  shortens.
+  and a denied name also denies whatever would reach it unnamed, but for lists and watches, which
+  it shortens.
 - Discovery, /version, /openapi and health are open to everyone with a role on the cluster, and
   so are the questions about oneself (SelfSubjectAccessReview and its kin).
 """

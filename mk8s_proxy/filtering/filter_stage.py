@@ -30,6 +30,10 @@ LIST_ANEW: Final = (
 """The last event of a filtered watch when the policy changes: client-go answers it with a new list,
 so objects that have come into view, or have left it, become known."""
 
+_UNDIVIDED: Final = (
+    "your role covers only a part of these objects, and a WebSocket cannot be limited to it: "
+    "watch over plain HTTP"
+)
 _EXPIRED: Final = (
     "The provided continue parameter is too old or was not given to you for this list. "
     "Start a new list without the continue parameter."
@@ -51,7 +55,7 @@ class FilterStage(BodyStage):
         assert info is not None
         self._watch = info.verb == "watch"
         if exchange.head.upgrade or info.verb not in ("list", "watch"):
-            raise _undivided(info.verb)
+            raise forbidden(_UNDIVIDED)
         self._about = _about(exchange)
         self._seal = seal
         strip_rows = self._change_request()
@@ -107,18 +111,6 @@ def _about(exchange: Exchange) -> bytes:
     assert identity is not None
     assert info is not None
     return "\0".join((exchange.entry.cluster, identity.user, info.path)).encode()
-
-
-def _undivided(verb: str) -> StatusError:
-    if verb == "deletecollection":
-        return forbidden(
-            "your role covers only a part of these objects, and a deletion of all cannot be "
-            "limited to it: delete them one by one, by name"
-        )
-    return forbidden(
-        "your role covers only a part of these objects, and a WebSocket cannot be limited to it: "
-        "watch over plain HTTP"
-    )
 
 
 def _is_plain_json(fields: Fields) -> bool:

@@ -126,6 +126,16 @@ def test_an_object_of_a_namespaced_list_that_names_no_namespace_belongs_to_the_l
     assert seen(decide([rule(names=["web"])], "list", "", "pods", "", "shop"), "/web") == {"/web"}
 
 
+def test_a_deletion_of_a_part_is_refused_with_the_reason() -> None:
+    for rules in ([rule(verbs=["*"], names=["web"])],
+                  [rule(verbs=["*"]), rule(verbs=["deletecollection"], deny=True,
+                                           names=["db"])]):  # fmt: skip
+        decision = decide(rules, "deletecollection", "", "pods", "", "shop")
+        assert not decision.allowed
+        assert "role r, rule 1, allows it only for a part of these objects" in decision.reason
+    assert decide([rule(verbs=["*"])], "deletecollection", "", "pods", "", "shop").allowed
+
+
 def test_the_reason_names_the_rule_and_its_limit() -> None:
     decision = decide([rule()], *ALL)
     assert (decision.reason, decision.rule) == (

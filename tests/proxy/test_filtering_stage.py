@@ -144,7 +144,7 @@ def test_a_head_tells_nothing_of_the_size(passage: Passage) -> None:
 def test_a_deletion_of_everything_is_refused_and_says_why(passage: Passage) -> None:
     client = passage.send("dev", "DELETE", PODS)
     assert client.code == 403
-    assert "covers only a part" in client.document["message"]
+    assert "only for a part of these objects" in client.document["message"]
     assert not passage.cluster.heads
     assert passage.exchange.entry.decision == "forbid"
 
