@@ -103,16 +103,22 @@ class ClientHttp1(Http1Leg):
         self._reading_heads = True
         try:
             while self.stream is None and self._early and not self._ended():
-                end = self._early.find(_HEAD_END)
-                if end < 0:
-                    if len(self._early) > _HEAD_BYTES:
-                        self._refuse_head(UNREADABLE, HeaderRefusal("HEADER_TOO_LARGE"))
+                head = self._next_head()
+                if not head:
                     return
-                head = self._early[: end + 4]
-                self._early = self._early[end + 4 :]
                 self._read_head(head)
         finally:
             self._reading_heads = False
+
+    def _next_head(self) -> bytes:
+        """The next whole head, taken from what has arrived; b"" when there is none."""
+        end = self._early.find(_HEAD_END)
+        if end >= 0:
+            head, self._early = self._early[: end + 4], self._early[end + 4 :]
+            return head
+        if len(self._early) > _HEAD_BYTES:
+            self._refuse_head(UNREADABLE, HeaderRefusal("HEADER_TOO_LARGE"))
+        return b""
 
     def _read_head(self, raw: bytes) -> None:
         try:
