@@ -8,7 +8,7 @@ of its own: whoever has its one bearer token may do everything. A request passes
 - `app`: bearer token, impersonation headers, path to handler, errors to `Status`.
 - `discovery`: what is served, and its OpenAPI documents.
 - `reads`, `writes`: get, list, watch, create, update, patch, apply, delete of whatever `catalogue`
-  knows, over the versioned `store`; `selectors`, `tables`, `patches`, `apply` and `protobuf` are
+  knows, over the versioned `store`; `tables`, `patches`, `apply` and `protobuf` are
   their tools, `defaults` is what the API server (and here also a controller) fills in.
 - `subresources`: logs, scale, who am I, may I; `remote_command`: exec over `spdy` and WebSocket.
 

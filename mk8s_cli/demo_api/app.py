@@ -30,24 +30,18 @@ RESOURCE_PATH = re.compile(
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/(?!(?:status|finalize)$)))?"
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<subresource>[^/]+))?)?"
 )
+COLLECTION: dict[str, Handler]
+COLLECTION = {"GET": reads.collection, "POST": writes.create, "DELETE": writes.delete_collection}
+OBJECT: dict[str, Handler] = {"GET": reads.get, "PUT": writes.update, "PATCH": writes.patch}
 HANDLERS: dict[str, dict[str, Handler]] = {
-    "collection": {
-        "GET": reads.list_or_watch,
-        "POST": writes.create,
-        "DELETE": writes.delete_collection,
-    },
-    "object": {
-        "GET": reads.get,
-        "PUT": writes.update,
-        "PATCH": writes.patch,
-        "DELETE": writes.delete,
-    },
-    "review": {"POST": subresources.review},
-    "status": {"GET": reads.get, "PUT": writes.update, "PATCH": writes.patch},
+    "collection": COLLECTION,
+    "object": {**OBJECT, "DELETE": writes.delete},
+    "status": OBJECT,
     "scale": dict.fromkeys(("GET", "PUT", "PATCH"), subresources.scale),
     "log": {"GET": subresources.log},
     "exec": dict.fromkeys(("GET", "POST"), subresources.execute),
     "attach": dict.fromkeys(("GET", "POST"), subresources.execute),
+    "review": {"POST": subresources.review},
 }
 """By what the path names and method."""
 
@@ -72,7 +66,7 @@ async def _errors(
     except ApiError as error:
         refused = error
     except web.HTTPRequestEntityTooLarge:
-        refused = ApiError(413, "the request body is too large")
+        refused = ApiError(413, "the request body is too large", "RequestEntityTooLarge")
     except (TypeError, AttributeError, KeyError) as error:
         # Objects are not checked against their schemas: a part of another type ends here.
         refused = ApiError(400, f"the object has not the form of its kind: {error!r}")

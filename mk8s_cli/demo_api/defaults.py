@@ -78,7 +78,8 @@ def _definition(item: Document) -> None:
     names = spec["names"]
     if name != f"{names['plural']}.{spec['group']}":
         problem = 'metadata.name: must be spec.names.plural+"."+spec.group'
-        raise ApiError(422, f'{item["kind"]} "{name}" is invalid: {problem}')
+        message = f'{item["kind"]} "{name}" is invalid: {problem}'
+        raise ApiError(422, message, "Invalid")
     names.setdefault("singular", names["kind"].lower())
     names.setdefault("listKind", names["kind"] + "List")
     status = item.setdefault("status", {"conditions": _conditions("definitions")})

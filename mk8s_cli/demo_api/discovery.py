@@ -65,22 +65,17 @@ def aggregated(catalogue: Catalogue, prefix: str, accept: str) -> tuple[str, Doc
 
 
 def _aggregated(kind: Kind) -> Document:
-    subresources = [
-        {
-            "subresource": name,
-            "responseKind": {key: entry.get(key, value) for key, value in kind.gvk.items()},
-            "verbs": entry["verbs"],
-        }
-        for name, entry in kind.subresources.items()
-    ]
+    subresources = []
+    for name, entry in kind.subresources.items():
+        response = {key: entry.get(key, value) for key, value in kind.gvk.items()}
+        own = {"subresource": name, "responseKind": response, "verbs": entry["verbs"]}
+        subresources.append(own)
     return {
         "resource": kind.entry["name"],
         "responseKind": kind.gvk,
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.entry["singularName"],
-        "verbs": kind.entry["verbs"],
-        "shortNames": kind.entry.get("shortNames", []),
-        "categories": kind.entry.get("categories", []),
+        **{key: kind.entry.get(key, []) for key in ("verbs", "shortNames", "categories")},
         "subresources": subresources,
     }
 
@@ -91,10 +86,7 @@ def openapi(catalogue: Catalogue, parts: list[str], *, as_protobuf: bool) -> byt
     As protobuf it is a constant, without custom resources: only kubectl before 1.27 reads it for
     more than the built-in kinds.
     """
-    kinds = {
-        f"apis/{one.api_version}" if one.gvk["group"] else "api/v1": one
-        for one in catalogue.kinds()
-    }
+    kinds = {_path(one): one for one in catalogue.kinds()}
     head = {"info": {"title": "Kubernetes (mk8s demo)", "version": "v1.33.0-mk8s-demo"}}
     match parts:
         case ["v2"] if as_protobuf:
@@ -115,14 +107,17 @@ def openapi(catalogue: Catalogue, parts: list[str], *, as_protobuf: bool) -> byt
     return None
 
 
+def _path(kind: Kind) -> str:
+    return f"apis/{kind.api_version}" if kind.gvk["group"] else f"api/{kind.api_version}"
+
+
 def _paths(kinds: list[Kind], parameter: Document) -> Document:
     """One PATCH per kind: kubectl looks there for the parameters that the server understands."""
     parameters = [{"name": name, "in": "query", **parameter} for name in PARAMETERS]
     common = {"responses": {"200": {"description": "OK"}}, "parameters": parameters}
     found = {}
     for kind in kinds:
-        prefix = f"/apis/{kind.api_version}" if kind.gvk["group"] else "/api/v1"
         inner = "/namespaces/{namespace}" if kind.namespaced else ""
         patch = {**common, "x-kubernetes-group-version-kind": kind.gvk}
-        found[f"{prefix}{inner}/{kind.entry['name']}/{{name}}"] = {"patch": patch}
+        found[f"/{_path(kind)}{inner}/{kind.entry['name']}/{{name}}"] = {"patch": patch}
     return found

@@ -22,7 +22,7 @@ def json_patch(item: Document, operations: Any) -> Document:
         patched: Document = jsonpatch.apply_patch(item, operations)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
         problem = f"the server rejected our request due to an error in our request: {error}"
-        raise ApiError(422, problem) from error
+        raise ApiError(422, problem, "Invalid") from error
     except (TypeError, AttributeError) as error:
         raise ApiError(400, f"a JSON patch is a list of operations: {error}") from error
     return patched

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -10,13 +11,22 @@ from aiohttp import web
 from mk8s_cli.demo_api import tables
 from mk8s_cli.demo_api.catalogue import Document
 from mk8s_cli.demo_api.errors import ApiError
-from mk8s_cli.demo_api.selectors import selector
 from mk8s_cli.demo_api.state import Call
 from mk8s_cli.demo_api.store import Event
 
 BOOKMARK_SECONDS = 60.0
 WATCH_SECONDS = 3600
 """The life of a watch that names no timeout; kube-apiserver's is 30 to 60 minutes."""
+
+TERM = re.compile(
+    r"\s*(?:(?P<member>[\w./-]+)\s+(?P<word>in|notin)\s*\((?P<values>[^)]*)\)"
+    r"|(?P<equal>[\w./-]+)\s*(?P<sign>==|=|!=)(?P<value>[^=]*)"
+    r"|(?P<negation>!?)\s*(?P<present>[\w./-]+))\s*"
+)
+UNSET = {"spec.unschedulable": False}
+"""Fields that have a value when they are not set."""
+Term = tuple[str, set[str] | None, bool]
+"""Key, the values it may have (None: any), or with False may not."""
 
 
 def answer(document: Any, code: int = 200) -> web.Response:
@@ -56,16 +66,10 @@ def many(call: Call, items: list[Document]) -> Document:
     return {**found, "metadata": {"resourceVersion": str(call.api.store.version)}}
 
 
-def selector_of(call: Call) -> Callable[[Document], bool]:
-    """The test of the selectors of a request; raises 400."""
-    query = call.request.query
-    return selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
-
-
 def selected(call: Call) -> list[Document]:
     """The objects of a collection that the selectors of the request match."""
     items = call.api.store.select(call.kind.resource, call.namespace)
-    return list(filter(selector_of(call), items))
+    return list(filter(selector(call.request.query), items))
 
 
 async def get(call: Call) -> web.StreamResponse:
@@ -73,7 +77,7 @@ async def get(call: Call) -> web.StreamResponse:
     return answer(one(call, call.current()))
 
 
-async def list_or_watch(call: Call) -> web.StreamResponse:
+async def collection(call: Call) -> web.StreamResponse:
     """A collection, or its changes."""
     return await watch(call) if call.flag("watch") else answer(many(call, selected(call)))
 
@@ -83,7 +87,7 @@ async def watch(call: Call) -> web.StreamResponse:
     form_of(call)  # refuses before the answer begins
     headers = True
     version, seconds = call.number("resourceVersion"), call.number("timeoutSeconds")
-    changes = _changes(call, selector_of(call), version, seconds)
+    changes = _changes(call, selector(call.request.query), version, seconds)
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(call.request)
     async for kind, item in changes:
@@ -139,3 +143,41 @@ def _visible(
     if not was and not stays:
         return None
     return ("MODIFIED" if was and stays else "ADDED" if stays else "DELETED"), event.after
+
+
+def selector(query: Mapping[str, str]) -> Callable[[Document], bool]:
+    """The test of the label and field selectors of a query; raises 400."""
+    labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
+    label_terms = [_term(text) for text in re.split(r",(?![^(]*\))", labels) if labels]
+    field_terms = [_term(text) for text in fields.split(",") if fields]
+    if not all(values for _, values, _ in field_terms):
+        raise ApiError(400, f"invalid field selector: {fields!r}")
+
+    def matches(item: Document) -> bool:
+        own = item["metadata"].get("labels") or {}
+        values = [own.get(key) for key, *_ in label_terms]
+        values += [_text(tables.dig(item, key, UNSET.get(key, ""))) for key, *_ in field_terms]
+        return all(
+            (value is not None if among is None else value in among) == wanted
+            for value, (_, among, wanted) in zip(values, label_terms + field_terms, strict=True)
+        )
+
+    return matches
+
+
+def _term(text: str) -> Term:
+    match = TERM.fullmatch(text)
+    if match is None:
+        raise ApiError(400, f"unable to parse requirement: {text!r}")
+    found = match.groupdict()
+    if found["member"]:
+        values = {value.strip() for value in found["values"].split(",")}
+        return found["member"], values, found["word"] == "in"
+    if found["equal"]:
+        return found["equal"], {found["value"].strip()}, found["sign"] != "!="
+    return found["present"], None, not found["negation"]
+
+
+def _text(value: Any) -> str:
+    """A field as selectors write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

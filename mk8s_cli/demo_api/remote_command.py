@@ -57,13 +57,12 @@ def _shell(call: Call, send: Callable[[str, bytes], Awaitable[None]]) -> Shell:
 
 def exit_status(code: int) -> bytes:
     """The Status of an ended command (v4.channel.k8s.io)."""
-    failure = {
-        "status": "Failure",
-        "reason": "NonZeroExitCode",
-        "message": f"command terminated with non-zero exit code: exit status {code}",
-        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-    }
-    return json.dumps({**STATUS, **(failure if code else {"status": "Success"})}).encode()
+    if code == 0:
+        return json.dumps({**STATUS, "status": "Success"}).encode()
+    message = f"command terminated with non-zero exit code: exit status {code}"
+    details = {"causes": [{"reason": "ExitCode", "message": str(code)}]}
+    failure = {"status": "Failure", "reason": "NonZeroExitCode", "message": message}
+    return json.dumps({**STATUS, **failure, "details": details}).encode()
 
 
 async def _serve_websocket(call: Call, command: list[str]) -> web.StreamResponse:

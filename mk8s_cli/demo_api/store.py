@@ -129,7 +129,7 @@ class Store:
         if skipped < 0 and len(self.history) == self.history.maxlen:
             oldest = self.history[0].version
             message = f"The resourceVersion for the provided watch is too old (oldest: {oldest})"
-            raise ApiError(410, message)
+            raise ApiError(410, message, "Expired")
         return list(itertools.islice(self.history, max(0, skipped), None))
 
     async def changed(self, version: int, timeout: float) -> None:

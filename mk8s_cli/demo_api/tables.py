@@ -90,16 +90,11 @@ def partial(item: Document) -> Document:
 def table(kind: Kind, items: list[Document], *, include: str, headers: bool = True) -> Document:
     """A Table of objects; `include` is the query parameter includeObject."""
     columns = _columns(kind)
-    definitions = [
-        {
-            "name": name.removeprefix("!"),
-            "type": "string",
-            "format": "name" if name == "Name" else "",
-            "description": "",
-            "priority": int(name.startswith("!")),
-        }
-        for name in columns
-    ]
+    definitions = []
+    for name in columns:
+        form = {"type": "string", "format": "name" if name == "Name" else "", "description": ""}
+        own = {"name": name.removeprefix("!"), "priority": int(name.startswith("!"))}
+        definitions.append({**own, **form})
     rows = []
     for item in items:
         row: Document = {"cells": [_Cell().format(columns[name], item) for name in columns]}

@@ -62,7 +62,8 @@ def insert(call: Call, item: Document) -> Document:
         meta["name"] = meta["generateName"] + uuid.uuid4().hex[:5]
     if not meta.get("name"):
         problem = "Required value: name or generateName is required"
-        raise ApiError(422, f'{kind.entry["kind"]} "" is invalid: metadata.name: {problem}')
+        message = f'{kind.entry["kind"]} "" is invalid: metadata.name: {problem}'
+        raise ApiError(422, message, "Invalid")
     if meta.get("resourceVersion"):
         raise ApiError(400, "resourceVersion should not be set on objects to be created")
     if kind.namespaced:

@@ -15,7 +15,7 @@ from mk8s_cli.demo_api.catalogue import Catalogue
 from mk8s_cli.demo_api.errors import ApiError
 from mk8s_cli.demo_api.patches import json_patch, merge_patch, strategic_patch
 from mk8s_cli.demo_api.protobuf import MAGIC, decode
-from mk8s_cli.demo_api.selectors import selector
+from mk8s_cli.demo_api.reads import selector
 from mk8s_cli.demo_api.shell import Shell
 from mk8s_cli.demo_api.store import Store
 from mk8s_cli.demo_api.tables import age
@@ -186,7 +186,7 @@ def test_selectors(labels: str, fields: str, wanted: bool) -> None:
         "metadata": {"name": "one", "labels": {"app": "web", "tier": "front"}},
         "status": {"phase": "Running"},
     }
-    assert selector(labels, fields)(item) is wanted
+    assert selector({"labelSelector": labels, "fieldSelector": fields})(item) is wanted
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_selectors(labels: str, fields: str, wanted: bool) -> None:
 )
 def test_selectors_that_do_not_parse(labels: str, fields: str) -> None:
     with pytest.raises(ApiError) as raised:
-        selector(labels, fields)
+        selector({"labelSelector": labels, "fieldSelector": fields})
     assert raised.value.code == 400
 
 
