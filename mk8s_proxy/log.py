@@ -7,7 +7,7 @@
 
 The message is the event's name, ``extra`` its fields (``extra={"fields": {...}}`` is the same,
 for names that logging keeps to itself, such as "name"). Values are escaped, so nobody can forge a
-line or send control codes to a terminal (wire-and-security.md 2.5 E9); whatever looks like a
+line or send control codes to a terminal; whatever looks like a
 credential is replaced, as the last net under "never log one".
 """
 

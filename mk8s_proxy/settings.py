@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 MIB = 1 << 20
 TUNNEL_SERVER_NAME = "tunnel.mk8s.internal"
-"""The TLS server name by which agents ask for the tunnel (architecture.md "One port")."""
+"""The TLS server name by which agents ask for the tunnel."""
 
 _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*")
@@ -83,7 +83,7 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """What one client, and all of them together, may take. Sources: wire-and-security.md 2.4."""
+    """What one client, and all of them together, may take."""
 
     streams_per_connection: int = setting(100, least=1, most=1000)
     """Concurrent HTTP/2 streams; 100 is what kube-apiserver's clients are used to."""

@@ -3,8 +3,7 @@
 ``app`` starts it, gives it a task (:meth:`PolicyFeed.run`) and hands it to the corridor and the
 management API. The corridor asks :meth:`PolicyFeed.fresh` and :attr:`PolicyFeed.current` for each
 request, without waiting. A database that does not answer, or a policy that does not compile,
-leaves the last good snapshot in force until its lease ends; from then on every request gets 503
-(wire-and-security.md 5).
+leaves the last good snapshot in force until its lease ends; from then on every request gets 503.
 """
 
 import asyncio

@@ -118,7 +118,7 @@ def cluster_id_from_certificate(certificate: bytes | Mapping[str, Any]) -> str:
     """The cluster whose agent a verified certificate belongs to.
 
     Only the URI SAN counts, never the common name; a certificate with none or two URIs says
-    nothing (wire-and-security.md 2.5 E11). Call it with the peer certificate of a handshake that
+    nothing. Call it with the peer certificate of a handshake that
     verified the chain: DER, PEM, or the mapping of ``ssl.SSLObject.getpeercert()``.
 
     Raises:

@@ -88,7 +88,7 @@ class Cluster(SQLModel, table=True):
 
 
 class Role(SQLModel, table=True):
-    """A named list of rules: the ``clusters:`` list of the seed format, as it was written."""
+    """A named list of rules: the ``clusters:`` list of a role, as it was written."""
 
     __tablename__: ClassVar[str] = "roles"
 

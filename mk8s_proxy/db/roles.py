@@ -1,6 +1,6 @@
 """Roles: named lists of rules. Called by the API, ``init`` and the RBAC file.
 
-The rules are kept as they were written (the ``clusters:`` list of the seed format); whoever
+The rules are kept as they were written (the ``clusters:`` list of a role); whoever
 stores them has them checked by :func:`mk8s_proxy.authz.policy.parse_rbac` first.
 """
 
