@@ -143,6 +143,7 @@ def _escaped_key(key: str) -> bytes:
     if domain in _RESERVED_DOMAINS or domain.endswith(tuple("." + it for it in _RESERVED_DOMAINS)):
         # Such keys are claims of the cluster itself, for example the node of a pod.
         _refuse(f"extra key {_quoted(key)} is reserved to Kubernetes")
+    # Escaped in lower case: HTTP/2 refuses a header name with any other letter.
     return b"".join(
-        bytes((byte,)) if byte in _PLAIN_KEY_BYTES else b"%%%02X" % byte for byte in key.encode()
+        bytes((byte,)) if byte in _PLAIN_KEY_BYTES else b"%%%02x" % byte for byte in key.encode()
     )

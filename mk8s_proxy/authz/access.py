@@ -78,7 +78,7 @@ class Access:
 
     def _decide_otherwise(self, wanted: Attributes) -> Decision:
         if not self._allows:
-            return Decision(False, f"no role covers this cluster ({self._role_names()})")
+            return Decision(False, f"no role covers this cluster ({self.role_names()})")
         if opening := _open_to_all(wanted):
             return Decision(True, f"{opening} is open to every role", opening)
         return Decision(False, self._refusal(wanted))
@@ -134,7 +134,7 @@ class Access:
         limits = (rule for rule in islice(about, _HINT_RULES) if rule.permits(wanted))
         rule = next(limits, None)
         if rule is None or wanted.name:
-            return f"no role allows it ({self._role_names()})"
+            return f"no role allows it ({self.role_names()})"
         if wanted.namespace or rule.spec.names:
             only = ", ".join(rule.spec.names or rule.spec.namespaces)
             what = "objects" if rule.spec.names else "namespaces"
@@ -142,7 +142,8 @@ class Access:
         only = ", ".join(rule.spec.namespaces)
         return f"{rule.label}, allows it only in the namespaces {only}: name one with -n"
 
-    def _role_names(self) -> str:
+    def role_names(self) -> str:
+        """The roles, for a refusal."""
         if not self.roles:
             return "the user has no roles"
         more = f" and {len(self.roles) - 10} more" if len(self.roles) > 10 else ""

@@ -179,7 +179,7 @@ def _decide_wide(access: Access, wanted: Attributes, *, everywhere: bool) -> Dec
         if _covers(rule, wanted, everywhere=everywhere):
             return Decision(True, f"allowed by {rule.label}", rule.label)
     where = "in all namespaces" if everywhere else "as a whole"
-    return Decision(False, f"no role allows it {where}")
+    return Decision(False, f"no role allows it {where} ({access.role_names()})")
 
 
 def _may_mean(rule: CompiledRule, name: str) -> bool:

@@ -38,7 +38,7 @@ def test_all_parts_of_an_identity() -> None:
         (b"impersonate-group", b"shop"),
         (b"impersonate-group", b"mk8s:users"),
         (b"impersonate-group", b"system:authenticated"),
-        (b"impersonate-extra-mk8s.io%2Flogin", b"a1"),
+        (b"impersonate-extra-mk8s.io%2flogin", b"a1"),
         (b"impersonate-extra-roles", b"x"),
         (b"impersonate-extra-roles", b"y"),
     )
@@ -141,7 +141,7 @@ def test_extra_key_that_claims_a_node(key: str) -> None:
 
 
 def test_extra_key_underscore_taken_for_a_dash() -> None:
-    assert headers(extra={"a_b": "v"})[-1] == (b"impersonate-extra-a%5Fb", b"v")
+    assert headers(extra={"a_b": "v"})[-1] == (b"impersonate-extra-a%5fb", b"v")
 
 
 @pytest.mark.parametrize("extra", [None, [], "x", {"a": ""}, {"a": 1}, {"a": ["v", "\n"]}])

@@ -65,7 +65,7 @@ def test_the_cluster_sees_the_other_user_and_learns_who_asks() -> None:
     assert sent(acting) == {
         USER: [b"alice@example.com"],
         b"impersonate-group": [b"mk8s:users", b"system:authenticated"],
-        b"impersonate-extra-mk8s.io%2Foriginal-user": [b"dev@example.com"],
+        b"impersonate-extra-mk8s.io%2foriginal-user": [b"dev@example.com"],
     }
 
 
@@ -94,8 +94,8 @@ def test_groups_uid_and_extra_travel_whole() -> None:
             b"system:authenticated",
         ],
         b"impersonate-extra-reason": [b"ticket 7", b"ticket 8"],
-        b"impersonate-extra-acme.example%2Fscope": [b"view"],
-        b"impersonate-extra-mk8s.io%2Foriginal-user": [b"dev@example.com"],
+        b"impersonate-extra-acme.example%2fscope": [b"view"],
+        b"impersonate-extra-mk8s.io%2foriginal-user": [b"dev@example.com"],
     }
 
 
