@@ -30,6 +30,7 @@ RULES = (
         re.compile(r"^([WEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\]", re.MULTILINE),
         r"\1 LOG",
     ),
+    Rule("uids", re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UID"),
     Rule("timestamps", re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?"), "TIME"),
     Rule(
         "dates in words", re.compile(r"\b\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}"), "TIME"
@@ -37,7 +38,6 @@ RULES = (
     Rule("dates in words", re.compile(r"\b\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}"), "TIME"),
     Rule("ages and durations", re.compile(r"(?<![\w.-])(?:\d+(?:\.\d+)?(?:ms|[dhms]))+\b"), "AGE"),
     Rule("ages without a value", re.compile(r"<(?:unknown|invalid)>"), "AGE"),
-    Rule("uids", re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UID"),
     Rule(
         "resource versions",
         re.compile(r"(resourceVersion[\"']?(?:: ?|=|%3D)[\"']?)\d+", re.IGNORECASE),

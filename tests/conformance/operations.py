@@ -123,4 +123,9 @@ NEWER = Chapter(
 )
 """Run against the API server in memory: what the real one of the machine may be too old for."""
 CHAPTERS = (*REAL, NEWER)
+NEEDS_NODE = frozenset(
+    {"watch", "rollout", "proxy", "events", "get-json", "by-path", "by-host", "by-token",
+     "static-token", *next(chapter.rows for chapter in REAL if chapter.title == "Pods")}
+)  # fmt: skip
+"""Rows that need a pod that runs."""
 TITLES = {key: title for chapter in CHAPTERS for key, title in chapter.rows.items()}

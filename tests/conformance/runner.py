@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from tests.conformance.client import Client, Session
 from tests.conformance.compare import compare
 from tests.conformance.manifests import QUIET
+from tests.conformance.operations import NEEDS_NODE, TITLES
 from tests.conformance.operations import NEWER as NEWER_CHAPTER
-from tests.conformance.operations import TITLES
 from tests.conformance.outcome import Cell, Matrix, Outcome, Unavailable, Verdict
 from tests.conformance.place import Place
-from tests.conformance.stage import NEWER, REAL, Stage, prepare_namespace
+from tests.conformance.stage import NEWER, REAL, Stage, prepare_namespace, wait_for_pods
 
 WAYS = {"by-host": "host", "by-token": "token", "static-token": "static"}
 """Rows that reach mk8s otherwise than by path with the exec plugin."""
@@ -61,6 +61,8 @@ class Runner:
         cluster, _ = group_of(key)
         if cluster not in self.stage.world.clusters:
             return "no real API server in this run"
+        if key in NEEDS_NODE and not self.stage.has_node:
+            return "the cluster of this run has no node"
         return known.get(key, "the client has no such operation")
 
     @contextmanager
@@ -81,6 +83,8 @@ class Runner:
     def _open(self, client: Client, cluster: str, place: Place, namespace: str) -> "Run":
         kubeconfig = self.stage.world.clusters[cluster]
         prepare_namespace(self.stage.world, namespace, kubeconfig, more=QUIET)
+        if cluster == NEWER or self.stage.has_node:
+            wait_for_pods(self.stage.world, namespace, kubeconfig)
         folder = self.stage.folder / namespace
         folder.mkdir()
         session = client.open(place, namespace, folder)

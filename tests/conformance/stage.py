@@ -56,6 +56,8 @@ class Stage:
         self.world = ConformanceWorld(folder, clusters)
         opened.callback(self.world.close)
         self._build(clusters)
+        nodes = ("get", "nodes", "-o", "name")
+        self.has_node = bool(real and self.world.direct(*nodes, kubeconfig=real).stdout)
         proxy = opened.enter_context(name_proxy())
         port = opened.enter_context(extension_api(folder))
         self.places = {
@@ -205,13 +207,17 @@ def _signed(world: World, name: str, kubeconfig: Path) -> str:
 
 
 def prepare_namespace(world: World, namespace: str, kubeconfig: Path, more: str = "") -> None:
-    """A namespace with the pod `web` and those of `more`, running."""
+    """A namespace with the pod `web` and those of `more`."""
     there = ("-n", namespace)
     world.direct("create", "namespace", namespace, kubeconfig=kubeconfig)
     pods = WEB.replace("namespace: shop", f"namespace: {namespace}") + "---" + more
     world.direct(*there, "apply", "-f", "-", stdin=pods, kubeconfig=kubeconfig)
+
+
+def wait_for_pods(world: World, namespace: str, kubeconfig: Path) -> None:
+    """Return once all pods of the namespace are ready."""
     ready = ("wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s")
-    world.direct(*there, *ready, kubeconfig=kubeconfig)
+    world.direct("-n", namespace, *ready, kubeconfig=kubeconfig)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ EQUAL = [
     ("AGE <unknown>", "AGE <invalid>"),
     ('"uid": "0b6a3a5c-0b6a-4b6a-8b6a-0123456789ab"',
      '"uid": "1b6a3a5c-0b6a-4b6a-8b6a-0123456789ab"'),
+    ('"uid": "7087862d-3f9e-4b6b-994d-70878c92a0af"',
+     '"uid": "abcdef12-3f9e-4b6b-994d-70878c92a0af"'),
     ("involvedObject.uid%3D0b6a3a5c-0b6a-4b6a-8b6a-0123456789ab",
      "involvedObject.uid%3Dabcdefab-0b6a-4b6a-8b6a-0123456789ab"),
     ('"resourceVersion": "17"', '"resourceVersion": "18"'),
