@@ -31,7 +31,7 @@ from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.request_target import RequestTarget, TargetRefusal, parse_target
 from mk8s_proxy.route import Route, Router
-from mk8s_proxy.stages import LIST_ANEW, make_stage
+from mk8s_proxy.stages import farewell, make_stage
 from mk8s_proxy.status import (
     StatusError,
     forbidden,
@@ -309,8 +309,7 @@ class Corridor:
             return f"no longer allowed: {decision.reason}"
         if exchange.decision is None or exchange.decision.visibility == visibility:
             return ""
-        if exchange.decision.visibility is not None and info.verb == "watch":
-            exchange.farewell = LIST_ANEW
+        exchange.farewell = farewell(exchange)
         return "what the user may see has changed"
 
     # -- endings

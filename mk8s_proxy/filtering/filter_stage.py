@@ -40,6 +40,16 @@ _EXPIRED: Final = (
 )
 
 
+def farewell(exchange: Exchange) -> bytes:
+    """What an open watch says last when its user's visibility changes; empty if it has no words.
+
+    A watch that was not filtered may be in another form than JSON; such a one just ends.
+    """
+    filtered = exchange.decision is not None and exchange.decision.filtered
+    plain = not any(form in exchange.head.accept for form in (b"protobuf", b"cbor", b"yaml"))
+    return LIST_ANEW if filtered or plain else b""
+
+
 class FilterStage(BodyStage):
     """Lets through what `visibility` allows; changes the exchange's request so that it can.
 

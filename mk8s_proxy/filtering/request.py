@@ -29,6 +29,12 @@ _DROPPED: Final = frozenset(
 """A compressed, partial or conditional answer cannot be judged."""
 
 
+MINIMUM_PAGE: Final = 500
+"""Objects of a page, at least; a client's smaller limit is raised to it. Whether a page is followed
+by another tells whether hidden objects match the client's selectors: with pages of one object,
+names and labels could be probed for. (A server may ignore the limit, says metav1.ListOptions.)"""
+
+
 class FilteredTarget(NamedTuple):
     """The target to forward."""
 
@@ -79,6 +85,8 @@ def filtered_target(raw: bytes, seal: TokenSeal, about: bytes) -> FilteredTarget
         elif key == b"continue" and value:
             token = quote_from_bytes(seal.unseal(value, about), safe="")
             pairs.append(b"continue=" + token.encode("ascii"))
+        elif key == b"limit" and value.isdigit() and 0 < int(value[:19]) < MINIMUM_PAGE:
+            pairs.append(b"limit=%d" % MINIMUM_PAGE)
         else:
             pairs.append(pair)
     return FilteredTarget(path + mark + b"&".join(pairs), strip_rows)

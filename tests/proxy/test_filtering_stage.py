@@ -70,12 +70,12 @@ def test_a_list_comes_shortened_without_its_length_and_marks(passage: Passage) -
 
 
 def test_a_page_token_goes_there_and_back(passage: Passage) -> None:
-    asked(passage, f"{PODS}?limit=1")
+    assert asked(passage, f"{PODS}?limit=1")[b":path"] == b"/api/v1/pods?limit=500"
     inner = "bank/top-secret+/="
     token = passage.answer(200, JSON, listed(HIDDEN, **{"continue": inner})).document["metadata"]
     assert SECRET not in token["continue"]
-    head = asked(passage, f"{PODS}?limit=1&continue={quote(token['continue'])}")
-    assert head[b":path"] == b"/api/v1/pods?limit=1&continue=" + quote(inner, safe="").encode()
+    head = asked(passage, f"{PODS}?limit=500&continue={quote(token['continue'])}")
+    assert head[b":path"] == b"/api/v1/pods?limit=500&continue=" + quote(inner, safe="").encode()
 
 
 @pytest.mark.parametrize("token", ["YmFuaw", "x"])
@@ -175,6 +175,31 @@ def test_a_watch_passes_visible_events(passage: Passage) -> None:
     client = passage.answer(200, JSON, event(HIDDEN) + shown[:9], shown[9:], b"")
     assert client.body == shown
     assert client.ended
+
+
+@pytest.mark.parametrize(
+    ("accept", "told"),
+    [(b"application/json", True), (b"", True), (PROTOBUF + b",application/json", False)],
+)
+def test_a_whole_watch_that_becomes_a_filtered_one_ends(
+    tmp_path: Path, accept: bytes, told: bool
+) -> None:
+    everything = {"name": "team", "clusters": [TEAM | {"namespaces": ["*"]}]}
+    central = Central(tmp_path, rbac=RBAC | {"roles": [everything]})
+    agent = central.agent()
+    person = central.http2()
+    number = person.ask(PODS.encode() + b"?watch=1", (b"accept", accept))
+    stream, _ = agent.request()
+    agent.send(headers(stream, [(b":status", b"200"), (b"content-type", b"any")]))
+    agent.send(data(stream, b"bytes"))
+    central.policies.current = Passage(RBAC).policy.current
+    central.policies.current.version = 2
+    central.corridor.long_running.recheck_all()
+    for _ in range(2):
+        central.corridor.long_running.second(0.0)
+    answer = person.answer(number)
+    assert answer.ended
+    assert answer.body == b"bytes" + (LIST_ANEW if told else b"")
 
 
 @pytest.mark.parametrize(
