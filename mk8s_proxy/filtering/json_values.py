@@ -73,7 +73,7 @@ class _Outline:
         position: where to begin, outside a string.
     """
 
-    __slots__ = ("_before", "_brackets", "_depth", "_index", "_parts", "_place", "_start", "data",
+    __slots__ = ("_before", "_brackets", "_data", "_depth", "_index", "_parts", "_place", "_start",
                  "end", "ends_escaped", "ends_in_string")  # fmt: skip
 
     def __init__(self, data: bytes, position: int) -> None:
@@ -81,7 +81,7 @@ class _Outline:
         if b"\\" in plain:  # an escaped quote ends no string: blank it, keeping all places
             plain = plain.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
         parts = plain.split(b'"')
-        self.data = data
+        self._data = data
         self.ends_in_string = len(parts) % 2 == 0
         self.ends_escaped = self.ends_in_string and plain.endswith(b"\\")
         self._parts = parts
@@ -94,11 +94,15 @@ class _Outline:
         self._place = position
         self._depth = 0
 
+    def covers(self, data: bytes, position: int) -> bool:
+        """Whether this is the outline of that chunk, and a place in it not yet passed."""
+        return self._data is data and position >= self._place
+
     def level(self, position: int) -> int:
         """The depth just before a place outside strings, to which the cursor goes."""
         while position > self._start + len(self._parts[2 * self._index]):
             self._go_to(self._index + 1)
-        passed = self.data[self._place : position].translate(None, _NO_STRUCTURE)
+        passed = self._data[self._place : position].translate(None, _NO_STRUCTURE)
         self._depth += _CHANGES[passed]
         self._place = position
         return self._depth
@@ -216,7 +220,7 @@ class ValueScanner:
 
     def _nest(self, data: bytes, position: int) -> int:
         outline = self._outline
-        if outline is None or outline.data is not data:
+        if outline is None or not outline.covers(data, position):
             outline = self._outline = _Outline(data, position)
         level = outline.level(position) - self._depth
         end = outline.back_at(level)

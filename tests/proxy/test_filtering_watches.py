@@ -94,6 +94,12 @@ def test_each_event_passes_as_soon_as_it_is_complete_byte_for_byte() -> None:
     assert judge.feed(b"\n\n", end=True) == b""
 
 
+def test_the_same_bytes_may_come_twice() -> None:
+    judge, raw = made(), event("ADDED", item())
+    assert judge.feed(raw, end=False) + judge.feed(raw, end=False) == raw * 2
+    assert filtered(*[raw[:9], raw[9:]] * 3) == [json.loads(raw)] * 3
+
+
 def test_a_watch_that_is_cut_short_within_an_event_is_no_clean_end() -> None:
     judge = made()
     judge.feed(event("ADDED", item())[:-3], end=False)
