@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import kubectl as kubectls
+from tests.support.bystander import Bystander, standing_by
 from tests.support.cluster import cluster_place, kube_cluster, second_cluster
 from tests.support.kubectl import Kubectl
 from tests.support.world import Person, World, world
@@ -53,3 +54,17 @@ def namespace(world: World) -> Iterator[str]:
 def newcomer(world: World) -> Callable[[str], Person]:
     """Logs somebody in at a home of their own, for tests that change local state."""
     return world.log_in
+
+
+@pytest.fixture(scope="module")
+def bystander(world: World) -> Iterator[Bystander]:
+    """Somebody whose watch stays open while a module's tests do what is wrong."""
+    with standing_by(world) as other:
+        yield other
+
+
+@pytest.fixture
+def undisturbed(bystander: Bystander) -> Iterator[None]:
+    """After the test, what was open before it goes on, and the other cluster answers."""
+    yield
+    bystander.check()

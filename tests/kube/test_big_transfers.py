@@ -202,6 +202,9 @@ def test_get_w_goes_on_or_ends_cleanly(
     world.direct("-n", namespace, "create", "configmap", "before")
     with newest.start("-n", namespace, "get", "configmap", "-w", "-o", "name") as watching:
         watching.wait_for_line("^configmap/before$")
+        # The first line may be of the list; the second one is of the watch.
+        world.direct("-n", namespace, "create", "configmap", "during")
+        watching.wait_for_line("^configmap/during$")
         restart(world)
         world.direct("-n", namespace, "create", "configmap", "after")
         wait_until(
@@ -211,8 +214,8 @@ def test_get_w_goes_on_or_ends_cleanly(
         )
         if not watching.running:
             assert watching.wait() == 0, watching.output
-        names = {"configmap/before", "configmap/after", "configmap/kube-root-ca.crt"}
-        assert set(watching.output.splitlines()) <= names
+        names = {"before", "during", "after", "kube-root-ca.crt"}
+        assert set(watching.output.splitlines()) <= {f"configmap/{name}" for name in names}
 
 
 class Informer:

@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +116,10 @@ class Joining:
 class World:
     """One central, its agents, its people."""
 
-    def __init__(self, folder: Path, clusters: Mapping[str, Path]) -> None:
+    def __init__(self, folder: Path, clusters: Mapping[str, Path], **settings: str) -> None:
         self.folder = folder
+        self.settings = settings
+        """More variables for central, beside those of `central_environment`."""
         self.clusters = clusters
         self.port = free_port()
         self.admin_port = free_port()
@@ -143,7 +145,7 @@ class World:
             "MK8S_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
             "MK8S_LOG_FORMAT": "text",
         }
-        return private_environment(home, **(settings | extra))
+        return private_environment(home, **(settings | self.settings | extra))
 
     def initialise(self) -> None:
         """`mk8s-central init`: keys, CA, the administrator, roles and users."""
@@ -176,10 +178,17 @@ class World:
         told = json.loads(shown.stdout)
         return Joining(cluster, told["join_token"], told["ca_pin"])
 
-    def agent(self, joining: Joining, kubeconfig: Path, *, name: str = "") -> Program:
+    def agent(
+        self,
+        joining: Joining,
+        kubeconfig: Path,
+        *,
+        name: str = "",
+        program: Sequence[str] = AGENT,
+    ) -> Program:
         """Start an agent outside its cluster; the caller ends it."""
-        data = self.folder / f"agent-{name or joining.cluster}"
-        command = [*AGENT, "--kubeconfig", kubeconfig, "--data-dir", data]
+        data = self.agent_data(name or joining.cluster)
+        command = [*program, "--kubeconfig", kubeconfig, "--data-dir", data]
         environment = private_environment(
             self.folder / "operator",
             CENTRAL_URL=self.url,
@@ -188,6 +197,10 @@ class World:
             CA_PIN=joining.ca_pin,
         )
         return Program(f"agent of {name or joining.cluster}", command, environment)
+
+    def agent_data(self, name: str) -> Path:
+        """Where the agent that was started under this name keeps its identity."""
+        return self.folder / f"agent-{name}"
 
     def add_cluster(self, name: str, kubeconfig: Path) -> None:
         """Register a cluster, start its agent, let mk8s's people act inside it."""
