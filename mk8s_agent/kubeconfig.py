@@ -339,12 +339,25 @@ def _exec_plugin(entry: object, directory: Path, where: str, cluster: Entry) -> 
     return ExecPlugin(
         api_version=api_version,
         command=str(directory / command) if "/" in command else command,
-        arguments=_strings(entry.get("args"), f"{where}.args"),
+        arguments=_not_our_own(_strings(entry.get("args"), f"{where}.args"), where),
         environment=_variables(entry.get("env"), f"{where}.env"),
         install_hint=_text(entry, "installHint", where),
         provide_cluster_info=_flag(entry, "provideClusterInfo", where),
         config=_exec_extension(cluster),
     )
+
+
+def _not_our_own(arguments: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Refuse the plugin of mk8s's CLI, the current context of whoever has typed ``mk8s use``.
+
+    Requests would go round: from the agent to central, and back to the agent.
+    """
+    if "get-token" in arguments and "--central" in arguments:
+        raise KubeconfigError(
+            f"{where} leads to the cluster through mk8s; an agent needs the cluster's own context: "
+            "give it by --context"
+        )
+    return arguments
 
 
 def _strings(value: object, where: str) -> tuple[str, ...]:

@@ -282,6 +282,7 @@ def plugin_entry(**changes: object) -> dict[str, object]:
         (plugin_entry(command=""), "has no command"),
         (plugin_entry(args="x"), "exec.args is not a list of strings"),
         (plugin_entry(args=[1]), "exec.args is not a list of strings"),
+        (plugin_entry(args=["get-token", "--cluster", "c", "--central", "u"]), "through mk8s"),
         (plugin_entry(env={"a": "b"}), "exec.env is not a list"),
         (plugin_entry(env=["a"]), "exec.env is not a list"),
         (plugin_entry(command="/missing/p", installHint="brew install\np"), "; brew install p"),
