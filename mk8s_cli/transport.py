@@ -75,13 +75,18 @@ def _context() -> ssl.SSLContext:
 class Transport:
     """Calls one central and keeps what its answers say about the clock."""
 
-    def __init__(self, central: str, context: ssl.SSLContext, *, tries: int = TRIES) -> None:
-        """Call `central` (https://host[:port]) through `context`, at most `tries` times."""
+    def __init__(
+        self, central: str, context: ssl.SSLContext, *, tries: int = TRIES, quiet: bool = False
+    ) -> None:
+        """Call `central` (https://host[:port]) through `context`, at most `tries` times.
+
+        `quiet` leaves the warning about clocks to the calls that follow.
+        """
         self.central = central
         self.clock_skew = 0.0
         self._context = context
         self._tries = tries
-        self._warned = False
+        self._warned = quiet
 
     def call(
         self, method: str, path: str, *, token: str = "", payload: object | None = None
