@@ -9,6 +9,7 @@ Read in this order:
 - `compile`: rules made ready for matching, and the index over them.
 - `visibility`: what of a collection may be seen, where it is not all of it.
 - `snapshot`: `PolicySnapshot`, the whole policy at one moment, which decides.
+- `access_review`, `rules_review`: what `kubectl auth can-i` asks, which is wider than one request.
 - `messages`: the sentence that a refused user reads.
 
 The rules of the language:
