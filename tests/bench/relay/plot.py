@@ -75,13 +75,21 @@ def _bars(results: Results, measure: str, figure: str, axis: Any) -> None:
 
 def _ratios(verdicts: list[Verdict], axis: Any) -> None:
     names = [f"{it.goal.title} / {it.goal.peer}" for it in verdicts]
-    shares = [it.ratio.median / it.target if it.ratio else 0.0 for it in verdicts]
+    shares = [_share(it) for it in verdicts]
     colours = ["tab:green" if it.met == "yes" else "tab:red" for it in verdicts]
     axis.barh(names, shares, color=colours)
     axis.axvline(1.0, color="black", linewidth=1)
     axis.invert_yaxis()
     axis.tick_params(axis="y", labelsize=6)
-    axis.set_title("ratio / target (green: met)", fontsize=10)
+    axis.set_title("part of the target used up (green: met)", fontsize=10)
+
+
+def _share(verdict: Verdict) -> float:
+    """How much of its target a ratio uses up: over 1 is a miss, whichever side is better."""
+    if verdict.ratio is None or not verdict.ratio.median:
+        return 0.0
+    share = verdict.ratio.median / verdict.target
+    return 1 / share if verdict.goal.at_least else share
 
 
 def _curve(results: Results, measure: str, axis: Any) -> None:
