@@ -81,10 +81,10 @@ def main(words: Sequence[str] | None = None) -> int:
     ):
         for client in clients:
             Runner(running, matrix, rows).run(client)
+            if options.json:
+                options.json.write_text(report.as_json(matrix))
     print(report.as_text(matrix))
     print("\n".join(f"not available: {reason}" for reason in missing))
-    if options.json:
-        options.json.write_text(report.as_json(matrix))
     if options.readme:
         report.into_readme(matrix, CHECKOUT / "README.md", "python -m tests.conformance --readme")
     return 1 if matrix.count(Verdict.DIFFERS) else 0

@@ -78,7 +78,7 @@ def proxy(k: KubectlSession) -> None:
 def small_set(k: KubectlSession) -> None:
     """What shows that an address and a credential work for every kind of request."""
     k.quiet("api-resources")  # a new server address has an empty discovery cache
-    k("get", "pods", "-l", "app=web")
+    k("get", "pods", "-l", "app=web", works=True)
     k("create", "-f", "-", stdin=manifests.COLOURS)
     with k.running("get", "configmaps", "-l", "app=colours", "-w", "-o", "name") as watching:
         watching.wait_for_line("colours")

@@ -11,7 +11,7 @@ EXEC = ("exec", "web")
 
 @operation("new-discovery")
 def discovery(k: KubectlSession) -> None:
-    k("api-resources")
+    k("api-resources", works=True)
     k("api-versions")
     k("version")
     k("explain", "pods.spec.containers")
@@ -20,7 +20,7 @@ def discovery(k: KubectlSession) -> None:
 
 @operation("new-read")
 def read(k: KubectlSession) -> None:
-    k("get", "pods")
+    k("get", "pods", works=True)
     k("get", "pod", "web", "-o", "json")
     k("describe", "pod", "web", show=sorted_lines)
     k("get", "pod", "absent")
@@ -41,7 +41,7 @@ def watch_list(k: KubectlSession) -> None:
 
 @operation("new-exec")
 def execute(k: KubectlSession) -> None:
-    k(*EXEC, "--", "echo", "hello")
+    k(*EXEC, "--", "echo", "hello", works=True)
     k(*EXEC, "--", "sh", "-c", "echo broken >&2; exit 7")
     k(*EXEC, "-i", "--", "cat", stdin="typed\n")
     k(*EXEC, "-i", "--", "cat", stdin="y" * 300_000)
@@ -67,7 +67,7 @@ def port_forward(k: KubectlSession) -> None:
 
 @operation("new-write")
 def write(k: KubectlSession) -> None:
-    k("create", "-f", "-", stdin=manifests.COLOURS)
+    k("create", "-f", "-", stdin=manifests.COLOURS, works=True)
     k("apply", "-f", "-", stdin=manifests.COLOURS.replace("blue", "grey"))
     k("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests.COLOURS)
     k("patch", "configmap", "colours", "--type=merge", "-p", '{"data":{"sea":"deep"}}')

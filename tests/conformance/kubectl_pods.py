@@ -22,7 +22,7 @@ def content(size: int) -> bytes:
 
 @operation("logs")
 def logs(k: KubectlSession) -> None:
-    k("logs", "quiet")
+    k("logs", "quiet", works=True)
     k("logs", "quiet", "--tail=2")
     k("logs", "quiet", "--timestamps", "--limit-bytes=90")
     k("logs", "-l", "app=quiet", "--prefix")
@@ -40,7 +40,7 @@ def logs_follow(k: KubectlSession) -> None:
 
 @operation("exec")
 def execute(k: KubectlSession) -> None:
-    k(*EXEC, "--", "echo", "hello")
+    k(*EXEC, "--", "echo", "hello", works=True)
     k(*EXEC, "--", "sh", "-c", "echo broken >&2; echo fine; exit 7")
     k(*EXEC, "--", "absent-program")
     k(*EXEC, "-c", "absent", "--", "true")
@@ -50,7 +50,7 @@ def execute(k: KubectlSession) -> None:
 
 @operation("exec-stdin")
 def exec_stdin(k: KubectlSession) -> None:
-    k(*EXEC, "-i", "--", "cat", stdin="typed\n")
+    k(*EXEC, "-i", "--", "cat", stdin="typed\n", works=True)
     k(*EXEC, "-i", "--", "wc", "-c", stdin="x" * 3_000_000)
     k(*EXEC, "-i", "--", "cat", stdin="")
     k(*EXEC, "-i", "--", "sh", stdin="echo one; echo two >&2; exit 4\n")
@@ -118,9 +118,9 @@ def copy_both_ways(k: KubectlSession, size: int) -> None:
     """One file there and back, then a folder."""
     k.write("up", content(size))
     there = f"{k.namespace}/web:/tmp/copied"
-    k("cp", "up", there, facts=False)
+    k("cp", "up", there, facts=False, works=True)
     k(*EXEC, "--", "sha256sum", "/tmp/copied")
-    k("cp", there, "down", facts=False)
+    k("cp", there, "down", facts=False, works=True)
     down = k.folder / "down"
     found = hashlib.sha256(down.read_bytes()).hexdigest() if down.exists() else "no file"
     k.note("the copy of the copy", found)

@@ -65,6 +65,7 @@ class KubectlSession:
         show: Callable[[str], str] = str,
         settings: Mapping[str, str] | None = None,
         facts: bool = True,
+        works: bool = False,
     ) -> str:
         """Run to the end and note it; the standard output.
 
@@ -72,6 +73,7 @@ class KubectlSession:
             show: what of the output counts, e.g. its last line where the others depend on time.
             settings: more environment variables.
             facts: whether the requests made depend on nothing but the operation.
+            works: whether a failure breaks the operation: two equal failures prove little.
         """
         done = self.quiet(*arguments, stdin=stdin, seconds=seconds, settings=settings)
         errors = SERVER_OBJECT.sub("", done.stderr)
@@ -79,6 +81,8 @@ class KubectlSession:
         step = " ".join(word if len(word) < 60 else f"{word[:60]}..." for word in arguments)
         outcome = Outcome(step, done.returncode, show(done.stdout), errors, seen)
         self.outcomes.append(outcome)
+        if works and done.returncode:
+            raise RuntimeError(f"kubectl {step}: {errors.strip()[-200:]}")
         return done.stdout
 
     def quiet(

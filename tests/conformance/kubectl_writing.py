@@ -18,7 +18,7 @@ SKY = "jsonpath={.data}"
 
 @operation("create")
 def create(k: KubectlSession) -> None:
-    k("create", "-f", "-", stdin=manifests.COLOURS)
+    k("create", "-f", "-", stdin=manifests.COLOURS, works=True)
     k("get", "configmap", "colours", "-o", "yaml")
     k("create", "-f", "-", stdin=manifests.SERVICE)
     k("get", "service", "serving", "-o", "yaml")
@@ -182,6 +182,10 @@ def aggregated(k: KubectlSession) -> None:
     k("get", "--raw", base)
     k("get", "--raw", f"{base}/namespaces/{k.namespace}/echoes")
     k("get", "--raw", f"{base}/absent")
+    # Discovery knows of it a little later than the condition says.
+    for _ in range(50):
+        if k.quiet("get", f"echoes.{group}").returncode == 0:
+            break
     k("get", f"echoes.{group}", "only", "-o", "yaml", facts=False)
     k("get", f"echoes.{group}", facts=False)
     k.quiet("delete", "-f", "-", stdin=registered)

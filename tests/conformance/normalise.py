@@ -26,6 +26,13 @@ SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
 RULES = (
     Rule("log lines of level info", re.compile(r"^I\d{4} \d\d:\d\d:.*\n?", re.MULTILINE), ""),
     Rule(
+        "what client-go says of its own race at a session's end, with mk8s or without",
+        re.compile(
+            r"^E\d{4} .*(?:websocket: close sent|write on closed stream \d+).*\n?", re.MULTILINE
+        ),
+        "",
+    ),
+    Rule(
         "stamp, process and place of a warning in a log",
         re.compile(r"^([WEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\]", re.MULTILINE),
         r"\1 LOG",

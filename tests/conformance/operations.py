@@ -128,4 +128,6 @@ NEEDS_NODE = frozenset(
      "static-token", *next(chapter.rows for chapter in REAL if chapter.title == "Pods")}
 )  # fmt: skip
 """Rows that need a pod that runs."""
+ALONE = frozenset({"custom-resource", "aggregated", "api-resources", "proxy"})
+"""Rows whose two runs would see each other in discovery: one after the other."""
 TITLES = {key: title for chapter in CHAPTERS for key, title in chapter.rows.items()}

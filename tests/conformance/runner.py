@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from tests.conformance.client import Client, Session
 from tests.conformance.compare import compare
 from tests.conformance.manifests import QUIET
-from tests.conformance.operations import NEEDS_NODE, TITLES
+from tests.conformance.operations import ALONE, NEEDS_NODE, TITLES
 from tests.conformance.operations import NEWER as NEWER_CHAPTER
 from tests.conformance.outcome import Cell, Matrix, Outcome, Unavailable, Verdict
 from tests.conformance.place import Place
@@ -96,7 +96,7 @@ class Runner:
 
     def _cell(self, key: str, direct: "Run", through: "Run") -> Cell:
         started = time.monotonic()
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(1 if key in ALONE else 2) as pool:
             runs = [pool.submit(run.perform, key) for run in (direct, through)]
             results = [run.result() for run in runs]
         cell = judge(results[0], results[1], (direct.chosen, through.chosen))

@@ -8,6 +8,7 @@ CHOSEN = {"way0-abc": "SPACE", "https://localhost:41000/k8s/prod": "SERVER"}
 EQUAL = [
     ("I1122 15:59:10.003727   22503 loader.go:379] Config loaded\nweb", "web"),
     ('E1122 15:59:10.0 7 memcache.go:265] "x"', 'E1122 16:00:00.1 88 memcache.go:300] "x"'),
+    ('E1122 15:59:10.0 7 x.go:2] "Unhandled Error" err="websocket: close sent"\nweb', "web"),
     ("created: 2026-11-22T15:59:10Z", "created: 2026-11-22T16:01:02.123456Z"),
     ("Start: Sun, 22 Nov 2026 15:59:10 +0000", "Start: Mon, 23 Nov 2026 00:00:01 +0000"),
     ("LAST: Sun Nov 22 15:59:10 2026", "LAST: Mon Nov  2 00:00:01 2026"),
