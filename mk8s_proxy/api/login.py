@@ -104,6 +104,9 @@ async def logout(call: Call) -> None:
         )
     except RefreshRefused as refused:
         call.reason = refused.reason
+        return
+    if user := await _find_by_id(call, call.actor_id):
+        call.actor = user.email
 
 
 async def whoami(call: Call) -> schemas.Model:

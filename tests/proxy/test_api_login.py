@@ -312,6 +312,7 @@ async def test_logout_ends_the_login(central: Central) -> None:
     assert (await refresh(central, second)).status == 401
     again = await central.call("POST", "/auth/logout", {"refresh_token": second})
     assert again.status == 204, "it can be repeated"
+    assert central.last_row()["user"]["username"] == "dev@example.com"
 
 
 async def test_logout_with_an_access_token_ends_that_too(central: Central) -> None:
