@@ -149,7 +149,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-@click.command(epilog="Example: mk8s-agent --context kind-dev --central mk8s.example.com:8443 ...")
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: AGENT_TOKEN=... mk8s-agent --context kind-dev --cluster dev "
+    "--central https://mk8s.example.com --ca-pin sha256:...",
+)
 @click.version_option(agent_version())
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file of settings.")
 @click.option("--central", "central_url", metavar="URL", help="Central's URL. [CENTRAL_URL]")

@@ -93,7 +93,7 @@ KUBECONFIG = {
 }
 
 ADMIN_CLUSTERS = {
-    "list": Entry("commands.clusters", "list_clusters", "List all clusters."),
+    "list": Entry("commands.clusters", "list_all", "List all clusters."),
     "add": Entry("commands.admin_clusters", "add", "Register a cluster; prints its join token."),
     "join-token": Entry("commands.admin_clusters", "join_token", "Issue a new join token."),
     "labels": Entry("commands.admin_clusters", "labels", "Set or remove labels."),

@@ -6,6 +6,7 @@ rich, which is imported only when a table is printed.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,11 @@ WIDE = 100_000
 """Columns where nobody looks at a screen: a row is then always one line."""
 
 Row = Sequence[str]
+
+
+def moment(when: str) -> str:
+    """Return a time of central (RFC 3339) for people: without fractions of a second."""
+    return re.sub(r"(?<=:[0-9]{2})\.[0-9]+", "", when)
 
 
 def format_option(*formats: str) -> Callable[[Any], Any]:

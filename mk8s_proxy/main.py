@@ -67,7 +67,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Make database, keys, CAs and the first admin.")
 @config_option
 @click.option(
     "-f",

@@ -10,7 +10,7 @@ import click
 from mk8s_cli import access_tokens
 from mk8s_cli.api import Document, segment, text
 from mk8s_cli.commands.options import agree, cluster_argument, profile, yes_option
-from mk8s_cli.output import document, format_option
+from mk8s_cli.output import document, format_option, moment
 from mk8s_cli.terminal import escape
 from mk8s_cli.validation import cluster_name
 
@@ -88,7 +88,7 @@ def _show_joining(form: str, facts: Document, headline: str) -> None:
     click.echo(headline)
     lines = (
         ("join token", f"{text(facts, 'join_token')} (one agent, shown once)"),
-        ("valid until", text(facts, "join_expires_at")),
+        ("valid until", moment(text(facts, "join_expires_at"))),
         ("ca pin", text(facts, "ca_pin")),
         ("central", text(facts, "central_url")),
     )
@@ -99,3 +99,5 @@ def _show_joining(form: str, facts: Document, headline: str) -> None:
         click.echo("start the agent where the cluster can be reached:")
         for line in command.splitlines():
             click.echo(f"  {escape(line)}")
+        click.echo("with --context NAME for a context of your kubeconfig that reaches the cluster,")
+        click.echo("or in a pod, by deploy/kubernetes/agent.yaml")

@@ -10,7 +10,7 @@ import click
 from mk8s_cli import access_tokens
 from mk8s_cli.api import text, texts
 from mk8s_cli.commands.options import profile
-from mk8s_cli.output import format_option, show
+from mk8s_cli.output import format_option, moment, show
 from mk8s_cli.progress import waiting
 
 COLUMNS = ("name", "status", "agent", "kubernetes", "last seen", "labels", "you may")
@@ -20,10 +20,21 @@ COLUMNS = ("name", "status", "agent", "kubernetes", "last seen", "labels", "you 
 @format_option()
 def list_clusters(form: str) -> None:
     """List the clusters you may use."""
+    _list(form, "no cluster is yours yet: ask an administrator for a role")
+
+
+@click.command("list", epilog="Example: mk8s admin clusters list -o json")
+@format_option()
+def list_all(form: str) -> None:
+    """List all clusters."""
+    _list(form, "there is no cluster yet; run: mk8s admin clusters add NAME")
+
+
+def _list(form: str, when_none: str) -> None:
     with waiting("reading the clusters"):
         clusters = access_tokens.connect(profile()).clusters()
     if not clusters and form == "table":
-        click.echo("no cluster is yours yet: ask an administrator for a role", err=True)
+        click.echo(when_none, err=True)
         return
     show(form, [cluster.document for cluster in clusters], COLUMNS, _row)
 
@@ -34,7 +45,7 @@ def _row(cluster: dict[str, Any]) -> tuple[str, ...]:
         text(cluster, "status"),
         text(cluster, "agent_version"),
         text(cluster, "kubernetes_version"),
-        text(cluster, "last_seen"),
+        moment(text(cluster, "last_seen")),
         labels_of(cluster),
         ",".join(texts(cluster, "verbs")),
     )

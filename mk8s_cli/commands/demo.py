@@ -64,7 +64,7 @@ TO_TYPE_ELSEWHERE = (
 
 
 @click.command(epilog="Example: mk8s demo --context kind-kind")
-@click.option("--context", default="", metavar="NAME", help="Your cluster of this context.")
+@click.option("--context", default="", metavar="NAME", help="Use your cluster of this context.")
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="Of central; 0: any free.")
 @click.option(
     "--data-dir",
@@ -120,6 +120,13 @@ def _port(wanted: int = 0) -> int:
                 f"port {wanted} cannot be used ({reason}); give another --port"
             ) from error
         return int(probe.getsockname()[1])
+
+
+def _folder_to_add() -> str:
+    """The folder of the running `mk8s`, where it is not the one on PATH; "" where it is."""
+    script = mk8s_command()[0]
+    is_script = Path(script).name == "mk8s"
+    return str(Path(script).parent) if is_script and shutil.which("mk8s") != script else ""
 
 
 @dataclass(slots=True)
@@ -235,6 +242,8 @@ class Demo:
         click.echo("namespaces shop and default. In another terminal:\n")
         for name, value in self.login_environment.items():
             click.echo(f"  export {name}={shlex.quote(value)}")
+        if folder := _folder_to_add():
+            click.echo(f"  export PATH={shlex.quote(folder)}:$PATH")
         lines = TO_TYPE_ELSEWHERE if self.context else TO_TYPE
         for command, note in lines if shutil.which("kubectl") else lines[-1:]:
             click.echo(f"  {command:<56}{'# ' if note else ''}{note}".rstrip())

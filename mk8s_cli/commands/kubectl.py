@@ -16,6 +16,7 @@ from mk8s_cli.commands.options import chosen_central
 from mk8s_cli.errors import CliError
 
 OWN_CHOICE = ("--context", "--kubeconfig")
+NEEDS_NO_CLUSTER = frozenset({"-h", "--help", "help", "completion", "options"})
 
 
 class Untouched(click.Command):
@@ -35,7 +36,7 @@ def kubectl(context: click.Context) -> None:
     if program is None:
         raise CliError("kubectl is not on PATH; install it: https://kubernetes.io/docs/tasks/tools")
     words = context.args
-    if not chooses_itself(words):
+    if not chooses_itself(words) and not is_help(words):
         words = with_context(words, current_context(chosen_central()))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -48,6 +49,12 @@ def chooses_itself(words: Sequence[str]) -> bool:
     return any(
         word in OWN_CHOICE or word.startswith(("--context=", "--kubeconfig=")) for word in own
     )
+
+
+def is_help(words: Sequence[str]) -> bool:
+    """Whether kubectl only explains itself, which it does for everybody, logged in or not."""
+    own = words[: words.index("--")] if "--" in words else words
+    return not own or own[0] in NEEDS_NO_CLUSTER or "--help" in own
 
 
 def with_context(words: Sequence[str], context: str) -> list[str]:

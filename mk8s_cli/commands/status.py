@@ -12,7 +12,7 @@ from mk8s_cli.api import Central, Cluster, Document, text, texts
 from mk8s_cli.commands.clusters import labels_of
 from mk8s_cli.commands.options import profile
 from mk8s_cli.config import Profile
-from mk8s_cli.output import document, format_option, table
+from mk8s_cli.output import document, format_option, moment, table
 from mk8s_cli.progress import waiting
 from mk8s_cli.terminal import escape
 from mk8s_cli.transport import CLOCK_SECONDS
@@ -110,9 +110,9 @@ def _print(facts: Document) -> None:
 def _cluster_lines(cluster: Document) -> list[tuple[str, str]]:
     lines = [("cluster", f"{cluster['name']} (context {cluster['context'] or 'not written yet'})")]
     agent = cluster["status"] or "unknown"
-    for name, key in (("agents", "agents"), ("version", "agent_version"), ("seen", "last_seen")):
+    for name, key in (("tunnels", "agents"), ("version", "agent_version"), ("seen", "last_seen")):
         value = cluster.get(key)
-        agent += f", {name} {value}" if value not in {None, ""} else ""
+        agent += f", {name} {moment(str(value))}" if value not in {None, ""} else ""
     lines.append(("agent", agent))
     if cluster.get("kubernetes_version"):
         lines.append(("kubernetes", cluster["kubernetes_version"]))

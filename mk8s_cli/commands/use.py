@@ -64,6 +64,9 @@ def _choose(known: Profile, name: str, namespace: str) -> str:
         context = contexts.sync_into(kubeconfig, known, clusters).contexts[name]
         _switch(kubeconfig, context, namespace)
     contexts.remember(known.central, name, before)
+    status = next(cluster.status for cluster in clusters if cluster.name == name)
+    if status not in {"", "connected"}:
+        terminal.warn(f"cluster {name} has no agent now ({status}): kubectl gets 503 until then")
     return context
 
 

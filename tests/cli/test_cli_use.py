@@ -106,6 +106,13 @@ def test_use_works_while_central_is_down(
     assert "cannot reach central" in run("use", "never-seen").line
 
 
+def test_use_of_a_cluster_without_an_agent_warns(run: Run, central: FakeCentral) -> None:
+    central.clusters = [cluster("prod", status="disconnected")]
+    result = run("use", "prod")
+    assert (result.code, result.out) == (0, "current context: prod\n")
+    assert "cluster prod has no agent now (disconnected)" in result.err
+
+
 def fake_kubectl(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = home / "bin" / "kubectl"
     program.parent.mkdir()
@@ -193,6 +200,23 @@ def test_own_choice_of_context_is_left_alone(
     assert becomes == [["kubectl", *words]]
 
 
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"], ["help", "get"], ["get", "--help"]])
+def test_kubectl_explains_itself_to_everybody(
+    run: Run, becomes: list[list[str]], words: list[str]
+) -> None:
+    run("logout")
+    with pytest.raises(Became):
+        run("kubectl", *words)
+    assert becomes == [["kubectl", *words]]
+
+
+def test_help_behind_two_dashes_is_another_programs(run: Run, becomes: list[list[str]]) -> None:
+    run("use", "prod")
+    with pytest.raises(Became):
+        run("kubectl", "exec", "x", "--", "ls", "--help")
+    assert becomes == [["kubectl", "exec", "--context=prod", "x", "--", "ls", "--help"]]
+
+
 def test_words_behind_two_dashes_choose_nothing() -> None:
     assert not chooses_itself(["exec", "pod", "--", "kubectl", "--context", "x"])
     assert not chooses_itself(["get", "--contextual"])
@@ -207,6 +231,13 @@ def test_where_the_context_goes() -> None:
 def test_missing_kubectl_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert "kubectl is not on PATH; install it" in run("kubectl", "get", "pods").line
+
+
+def test_times_are_shown_without_fractions(run: Run, central: FakeCentral) -> None:
+    central.clusters = [cluster("prod", last_seen="2026-01-02T03:04:05.678901Z")]
+    assert "2026-01-02T03:04:05Z" in run("clusters", "list").out
+    run("use", "prod")
+    assert "seen 2026-01-02T03:04:05Z" in run("status").out
 
 
 def test_clusters_list_in_every_form(run: Run, central: FakeCentral) -> None:
@@ -256,7 +287,7 @@ def test_status_tells_everything(run: Run, central: FakeCentral) -> None:
     ]
     out = run("status").out
     for fact in ("dev@example.com (administrator)", "developer", "s left", "prod (context prod)",
-                 "connected, agents 2, version 0.1.0", "v1.32.4", "deny", "/metrics"):  # fmt: skip
+                 "connected, tunnels 2, version 0.1.0", "v1.32.4", "deny", "/metrics"):  # fmt: skip
         assert fact in out
     told = json.loads(run("status", "-o", "json").out)
     assert told["cluster"]["permissions"] == central.permissions

@@ -66,9 +66,12 @@ def test_it_works(
     clock = types.SimpleNamespace(sleep=lambda _seconds: next(typing))
     monkeypatch.setattr(demo_module, "time", clock)
     monkeypatch.setenv("HOME", str(tmp_path))
+    script = tmp_path / "not on PATH" / "mk8s"
+    monkeypatch.setattr(demo_module, "_folder_to_add", lambda: str(script.parent))
     result = CliRunner().invoke(demo_module.demo, ["--data-dir", str(directory)])
     assert result.exit_code == 0, result.output
     assert f"export KUBECONFIG={directory}/kubeconfig" in result.output
+    assert f"export PATH='{script.parent}':$PATH" in result.output
     assert "dev@example.com  list pods shop  200" in result.output
     assert "dev@example.com  list secrets shop  403 refused" in result.output
     assert f"{directory} is kept" in result.output
@@ -181,3 +184,20 @@ def test_rows_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     }
     demo_module._show(json.dumps(row).encode())
     assert capsys.readouterr().out == "  dev@example.com  get /\\x1b[2J  404 refused\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "found", "folder"),
+    [
+        ("/venv/bin/mk8s", None, "/venv/bin"),
+        ("/venv/bin/mk8s", "/usr/bin/mk8s", "/venv/bin"),
+        ("/venv/bin/mk8s", "/venv/bin/mk8s", ""),
+        ("/venv/bin/python", None, ""),
+    ],
+)
+def test_the_folder_of_mk8s_is_told_where_path_has_another(
+    monkeypatch: pytest.MonkeyPatch, command: str, found: str | None, folder: str
+) -> None:
+    monkeypatch.setattr(demo_module, "mk8s_command", lambda: [command])
+    monkeypatch.setattr("shutil.which", lambda _name: found)
+    assert demo_module._folder_to_add() == folder
