@@ -11,8 +11,6 @@ from tests.conformance.place import Place
 class Session(Protocol):
     """One run of the operations at one place."""
 
-    place: Place
-
     def perform(self, key: str) -> list[Outcome]:
         """Do the operation of a row.
 
@@ -29,7 +27,10 @@ class Session(Protocol):
 class Client(Protocol):
     """One kubectl, one library, one tool."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The column's title."""
+        ...
 
     def keys(self) -> Mapping[str, str]:
         """Rows that the client knows; the value says why not, "" that it does."""

@@ -52,11 +52,16 @@ def explain(k: KubectlSession) -> None:
     k("explain", "pods.nonsense")
 
 
+def without_age(text: str) -> str:
+    """Lines in no order, without their first column."""
+    return sorted_lines("\n".join(line.partition(" ")[2].strip() for line in text.splitlines()))
+
+
 @operation("events")
 def events(k: KubectlSession) -> None:
-    k("get", "events", "--field-selector", "involvedObject.name=quiet", show=sorted_lines)
+    k("get", "events", "--field-selector", "involvedObject.name=quiet", show=without_age)
     if k.version >= (1, 27):
-        k("events", "--for", "pod/quiet", show=sorted_lines)
+        k("events", "--for", "pod/quiet", show=without_age)
 
 
 @operation("proxy")

@@ -60,7 +60,8 @@ def watch(k: KubectlSession) -> None:
         k.quiet("delete", "configmap", "seen-first")
         watching.wait_for_line("DELETED")
         k.note("get -w", watching.output)
-    k("get", "configmaps", "-l", "app=none", "-w", "--request-timeout=2s", facts=False)
+    raw = f"/api/v1/namespaces/{k.namespace}/configmaps?watch=1&timeoutSeconds=1"
+    k("get", "--raw", f"{raw}&labelSelector=app%3Dnone", works=True)
     k("wait", "--for=condition=Ready", "pod/web", "--timeout=20s")
     k("wait", "--for=delete", "pod/absent", "--timeout=5s")
 

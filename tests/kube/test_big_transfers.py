@@ -14,8 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import kubernetes.client
+import kubernetes.config
+import kubernetes.watch
 import pytest
-from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -23,6 +25,11 @@ from tests.support import kubectl as kubectls
 from tests.support.kubectl import Kubectl
 from tests.support.wire import authority_of, send, token_of
 from tests.support.world import Person, World, wait_until
+
+# Only a part of the library is typed.
+client: Any = kubernetes.client
+config: Any = kubernetes.config
+watch: Any = kubernetes.watch
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(900)]
 

@@ -10,12 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 import kubernetes
-from kubernetes import client, config, dynamic, watch
+import kubernetes.client
+import kubernetes.config
+import kubernetes.dynamic
+import kubernetes.stream
+import kubernetes.watch
 from kubernetes.client.exceptions import ApiException
-from kubernetes.stream import portforward, stream
 
 from tests.conformance import manifests
 from tests.conformance.drivers.protocol import Notes, serve
+
+# Its types are stricter than its use: bodies are plain dictionaries here.
+client: Any = kubernetes.client
+config: Any = kubernetes.config
+dynamic: Any = kubernetes.dynamic
+watch: Any = kubernetes.watch
+stream: Any = kubernetes.stream.stream
+portforward: Any = kubernetes.stream.portforward
 
 KUBECONFIG, NAMESPACE = sys.argv[1:3]
 OPERATIONS: dict[str, Callable[[Any], None]] = {}
@@ -34,17 +45,17 @@ class Noted(Notes):
         super().note(step, plain, code, errors)
 
 
-_made: list[client.ApiClient] = []
+_made: list[Any] = []
 
 
-def api() -> client.ApiClient:
+def api() -> Any:
     """One client for the whole session, as programs have it."""
     if not _made:
         _made.append(config.new_client_from_config(KUBECONFIG))
     return _made[0]
 
 
-def core() -> client.CoreV1Api:
+def core() -> Any:
     """The typed core API."""
     return client.CoreV1Api(api())
 

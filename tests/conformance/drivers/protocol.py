@@ -45,7 +45,9 @@ def shown(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, default=str)
 
 
-def serve(client: str, operations: dict[str, Callable[[Any], None]], notes: Callable[[], Notes]):
+def serve(
+    client: str, operations: dict[str, Callable[[Any], None]], notes: Callable[[], Notes]
+) -> None:
     """Answer keys from standard input until its end."""
     real = sys.stdout
     sys.stdout = sys.stderr
