@@ -98,14 +98,18 @@ def test_namespaces_show_the_visible_ones(act: Act, scene: Scene) -> None:
 
 
 def test_pages_of_two_come_together_again(act: Act, scene: Scene) -> None:
-    for kind in ("table", "name", "json"):
-        output = () if kind == "table" else ("-o", kind)
+    for output in ((), ("-o", "name"), ("-o", "json")):
         get = ("get", "configmaps", "-A", *output)
         whole = act("team")(*get).stdout
         paged = act("team")(*get, "--chunk-size=2").stdout
-        assert paged.split() == whole.split() or kind == "json"
-        assert paged.count('"web-1"') == whole.count('"web-1"')
         assert scene.hidden not in paged
+        if "json" in output:
+            assert json.loads(paged)["items"] == json.loads(whole)["items"]
+        else:  # but for the last column, the age
+            shown, wanted = (
+                [line.split()[:3] for line in text.splitlines()] for text in (paged, whole)
+            )
+            assert shown == wanted
 
 
 def test_a_role_of_names_shows_those_in_one_and_in_all_namespaces(act: Act, scene: Scene) -> None:
