@@ -151,10 +151,10 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: AGENT_TOKEN=... mk8s-agent --context kind-dev --cluster dev "
-    "--central https://mk8s.example.com --ca-pin sha256:...",
+    epilog="Example: mk8s-agent --context kind-dev --central https://mk8s.example.com "
+    "--cluster dev --ca-pin sha256:... (and the join token in AGENT_TOKEN)",
 )
-@click.version_option(agent_version())
+@click.version_option(agent_version(), message="%(prog)s %(version)s")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file of settings.")
 @click.option("--central", "central_url", metavar="URL", help="Central's URL. [CENTRAL_URL]")
 @click.option("--cluster", "cluster_name", metavar="NAME", help="Cluster's name. [CLUSTER_NAME]")

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from mk8s_cli import config, credentials, token_cache
 from mk8s_cli.api import Central, Grant
-from mk8s_cli.errors import NotLoggedIn, Refused
+from mk8s_cli.errors import CliError, NotLoggedIn, Refused
 from mk8s_cli.private_files import ensure_directory, locked
 from mk8s_cli.token_cache import AccessToken
 from mk8s_cli.transport import Transport, trusting
@@ -57,6 +57,10 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
         # A token for no cluster is for a call of our own, which then warns of the clock itself.
         grant = Central(transport(profile, quiet=not cluster)).refresh(refresh_token, cluster)
     except Refused as refusal:
+        if refusal.code == 404 and cluster:
+            # In the words of `mk8s use`: central does not tell one from the other.
+            line = f"cluster {cluster} is unknown or not yours; run: mk8s clusters list"
+            raise CliError(line) from refusal
         if refusal.code != 401:
             raise
         credentials.delete(profile.central, profile.email)

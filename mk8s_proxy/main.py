@@ -59,7 +59,7 @@ config_option = click.option(
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="mk8s", prog_name="mk8s-central")
+@click.version_option(package_name="mk8s", prog_name="mk8s-central", message="%(prog)s %(version)s")
 def main() -> None:
     """The central of mk8s: one way into many Kubernetes clusters.
 

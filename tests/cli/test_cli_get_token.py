@@ -184,7 +184,8 @@ def test_ended_login_says_login_and_is_forgotten(
 
 
 def test_cluster_that_is_not_yours_is_centrals_line(run: Run, central: FakeCentral) -> None:
-    assert run(*words(central, "absent")).line == "mk8s: cluster absent is unknown or not yours"
+    told = "mk8s: cluster absent is unknown or not yours; run: mk8s clusters list"
+    assert run(*words(central, "absent")).line == told
     assert run(*words(central)).code == 0, "and the login survived it"
 
 
