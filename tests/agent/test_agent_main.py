@@ -473,7 +473,7 @@ def test_the_manifest_lets_the_agent_impersonate_and_nothing_else() -> None:
     (role,) = objects("ClusterRole")
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"impersonate"}
     resources = {resource for rule in role["rules"] for resource in rule["resources"]}
-    assert resources == {"users", "groups", "uids"}
+    assert resources == {"users", "groups", "uids", "userextras/mk8s.io/original-user"}
     (groups,) = [rule for rule in role["rules"] if rule["resources"] == ["groups"]]
     assert groups["resourceNames"] == ["mk8s:users", "system:authenticated"]
 
