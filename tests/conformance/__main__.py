@@ -33,6 +33,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--clients", default="", help="words of clients' names, e.g. 1.33,python")
     parser.add_argument("--operations", default="", help="keys of rows, separated by commas")
     parser.add_argument("--json", type=Path, help="write everything to this file too")
+    parser.add_argument("--resume", action="store_true", help="begin with what --json holds")
     parser.add_argument("--readme", action="store_true", help="update the table in README.md")
     parser.add_argument("--list", action="store_true", help="list rows and clients, run nothing")
     return parser
@@ -73,7 +74,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print("\n".join([f"{key}: {title}" for key, title in TITLES.items()]))
         print("\n".join(["", *(client.name for client in clients), "", *missing]))
         return 0
-    matrix = Matrix()
+    resumed = options.resume and options.json and options.json.exists()
+    matrix = report.from_json(options.json.read_text()) if resumed else Matrix()
     with (
         tempfile.TemporaryDirectory(prefix="mk8s-c") as folder,
         real_cluster(options) as real,

@@ -82,7 +82,8 @@ class KubectlSession:
         outcome = Outcome(step, done.returncode, show(done.stdout), errors, seen)
         self.outcomes.append(outcome)
         if works and done.returncode:
-            raise RuntimeError(f"kubectl {step}: {errors.strip()[-200:]}")
+            said = re.sub(r"^I\d{4} .*\n?", "", errors, flags=re.MULTILINE)
+            raise RuntimeError(f"kubectl {step}: {said.strip()[-200:]}")
         return done.stdout
 
     def quiet(

@@ -10,6 +10,8 @@ from tests.conformance.outcome import Cell, Matrix, Verdict
 
 BEGIN = "<!-- conformance: written by `python -m tests.conformance --readme` -->"
 END = "<!-- conformance: end -->"
+NOTE = 260
+"""Characters of a note in the README; --json has all."""
 MARKS = {Verdict.SAME: "same", Verdict.DIFFERS: "**differs**", Verdict.UNAVAILABLE: "-"}
 
 
@@ -31,6 +33,17 @@ def as_json(matrix: Matrix) -> str:
     return json.dumps({"clients": matrix.clients, "counts": counts, "cells": cells}, indent=1)
 
 
+def from_json(text: str) -> Matrix:
+    """The matrix that `as_json` wrote."""
+    document = json.loads(text)
+    matrix = Matrix(list(document["clients"]))
+    for entry in document["cells"]:
+        verdict = Verdict(entry["verdict"])
+        cell = Cell(verdict, entry["reason"], entry["steps"], entry["seconds"])
+        matrix.put(entry["operation"], entry["client"], cell)
+    return matrix
+
+
 def as_markdown(matrix: Matrix) -> str:
     """A table with notes on each cell that is not "same"."""
     notes: dict[str, int] = {}
@@ -43,7 +56,7 @@ def as_markdown(matrix: Matrix) -> str:
         for key in rows:
             cells = [_mark(matrix.cells[key].get(name), notes) for name in matrix.clients]
             lines.append(f"| {chapter.rows[key]} | " + " | ".join(cells) + " |")
-    told = [f"{number}. {_plain(reason)}" for reason, number in notes.items()]
+    told = [f"{number}. {_plain(reason[:NOTE])}" for reason, number in notes.items()]
     return "\n".join([*lines, "", *told])
 
 

@@ -87,6 +87,7 @@ def test_the_readme_gets_the_table_and_keeps_the_rest(tmp_path: Path) -> None:
     assert f"| {TITLES[key]} | same | **differs** 1 |" in text
     assert "1. differs: a \\| b" in text
     assert json.loads(report.as_json(matrix))["counts"]["same"] == 1
+    assert report.from_json(report.as_json(matrix)) == matrix
 
 
 def test_a_readme_without_the_marks_is_left_alone(tmp_path: Path) -> None:
