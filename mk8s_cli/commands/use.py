@@ -66,7 +66,7 @@ def _choose(known: Profile, name: str, namespace: str) -> str:
     contexts.remember(known.central, name, before)
     status = next(cluster.status for cluster in clusters if cluster.name == name)
     if status not in {"", "connected"}:
-        terminal.warn(f"cluster {name} has no agent now ({status}): kubectl works once one is there")
+        terminal.warn(f"cluster {name} has no agent now ({status}): kubectl works once it has")
     return context
 
 
