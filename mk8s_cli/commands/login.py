@@ -68,8 +68,11 @@ def logout() -> None:
         config.update(lambda stored: stored.with_profile(replace(profile, email="")))
     with kubeconfig_files.editing() as kubeconfig:
         removed = kubeconfig.remove(profile.central)
+        is_adrift = kubeconfig.current_context in removed and kubeconfig.foreign_entries()
     gone = f" (contexts removed: {terminal.escape(', '.join(removed))})" if removed else ""
     click.echo(f"logged out of {profile.central}{gone}")
+    if is_adrift:
+        click.echo("kubectl's current context was one of these: kubectl config use-context NAME")
 
 
 def _which() -> str:

@@ -258,6 +258,19 @@ def test_logout_revokes_and_forgets(
     assert f"run: mk8s login {central.url}" in run("status").line
 
 
+def test_logout_tells_whose_current_context_is_gone(
+    run: Run, logged_in: Result, home: Path
+) -> None:
+    path = home / ".kube" / "config"
+    assert "use-context" not in run("logout").out, "there is nothing else to choose"
+    assert run("login", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n").code == 0
+    run("use", "prod")
+    document = yaml.safe_load(path.read_text())
+    document["contexts"].append({"name": "mine", "context": {"cluster": "c", "user": "u"}})
+    path.write_text(yaml.safe_dump(document))
+    assert "kubectl config use-context NAME" in run("logout").out
+
+
 def test_logout_works_while_central_is_down(
     run: Run, log_in: Callable[[], Result], home: Path, central: FakeCentral
 ) -> None:
