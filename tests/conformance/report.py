@@ -33,10 +33,20 @@ def as_json(matrix: Matrix) -> str:
     return json.dumps({"clients": matrix.clients, "counts": counts, "cells": cells}, indent=1)
 
 
+def in_order(clients: list[str]) -> list[str]:
+    """Columns: each kubectl, oldest first, then the others as they came."""
+
+    def place(name: str) -> tuple[bool, int]:
+        found = re.fullmatch(r"kubectl \d+\.(\d+)", name)
+        return (found is None, int(found[1]) if found else 0)
+
+    return sorted(clients, key=place)
+
+
 def from_json(text: str) -> Matrix:
     """The matrix that `as_json` wrote."""
     document = json.loads(text)
-    matrix = Matrix(list(document["clients"]))
+    matrix = Matrix(in_order(document["clients"]))
     for entry in document["cells"]:
         verdict = Verdict(entry["verdict"])
         cell = Cell(verdict, entry["reason"], entry["steps"], entry["seconds"])
@@ -46,15 +56,16 @@ def from_json(text: str) -> Matrix:
 
 def as_markdown(matrix: Matrix) -> str:
     """A table with notes on each cell that is not "same"."""
+    clients = in_order(matrix.clients)
     notes: dict[str, int] = {}
-    lines = ["| operation | " + " | ".join(matrix.clients) + " |"]
-    lines.append("|---" * (len(matrix.clients) + 1) + "|")
+    lines = ["| operation | " + " | ".join(clients) + " |"]
+    lines.append("|---" * (len(clients) + 1) + "|")
     for chapter in CHAPTERS:
         rows = [key for key in chapter.rows if key in matrix.cells]
         if rows:
-            lines.append(f"| **{chapter.title}** " + "| " * len(matrix.clients) + "|")
+            lines.append(f"| **{chapter.title}** " + "| " * len(clients) + "|")
         for key in rows:
-            cells = [_mark(matrix.cells[key].get(name), notes) for name in matrix.clients]
+            cells = [_mark(matrix.cells[key].get(name), notes) for name in clients]
             lines.append(f"| {chapter.rows[key]} | " + " | ".join(cells) + " |")
     told = [f"{number}. {_plain(reason[:NOTE])}" for reason, number in notes.items()]
     return "\n".join([*lines, "", *told])

@@ -139,24 +139,6 @@ def scale(n: Noted) -> None:
     made.delete()
 
 
-@operation("pagination")
-def pagination(n: Noted) -> None:
-    for number in range(5):
-        config_map(f"page-{number}", {}, app="pages").create()
-    path = f"/namespaces/{NAMESPACE}/configmaps"
-    left: dict[str, Any] = {}
-    for _ in range(3):
-        query = {"limit": 2, "labelSelector": "app=pages", **left}
-        with api().call_api("GET", url="configmaps", namespace=NAMESPACE, params=query) as answer:
-            page = answer.json()
-        n.note(path, [item["metadata"]["name"] for item in page["items"]])
-        left = {"continue": page["metadata"].get("continue", "")}
-        if not left["continue"]:
-            break
-    for item in api().get("configmaps", namespace=NAMESPACE, label_selector="app=pages"):
-        item.delete()
-
-
 @operation("logs")
 def logs(n: Noted) -> None:
     n.note("all", list(pod("quiet").logs()))
