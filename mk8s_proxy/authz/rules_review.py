@@ -8,16 +8,16 @@ globs the names that the cluster's rule spells out.
 
 What has no words in Kubernetes is left out and sets `incomplete`: a glob where the cluster's rule
 has `*`, or a denial of a part of what a rule for all resources or names would give (of a `*` the
-resources of Kubernetes itself are listed then). One word says more than is meant, and sets it too:
-to Kubernetes `*` is also every subresource.
+resources of Kubernetes itself are listed then). One word may say more than is meant, and then sets
+it too: to Kubernetes `*` is also every subresource, and every cluster-scoped resource.
 
 Verbs that mk8s leaves to the cluster (use, bind, ...) stay; the verb `*` becomes the verbs of
 requests, since to Kubernetes it would also be impersonation.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Final
 
 from mk8s_proxy.authz.access import DISCOVERY_PATHS, DISCOVERY_PREFIXES, SELF_REVIEWS, Access
@@ -31,8 +31,9 @@ from mk8s_proxy.authz.visibility import NAMESPACES
 
 _VERBS: Final = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 _METHODS: Final = tuple(sorted(HTTP_METHODS))
-_BUDGET: Final = 100_000
-"""Rules looked at for one review; what is beyond is left out, and the answer is incomplete."""
+_BUDGET: Final = 250_000
+"""Steps of about a microsecond; what is beyond is left out, and the answer is incomplete."""
+_STEPS_OF_A_QUESTION: Final = 50
 _OPEN_URLS: Final = (*sorted(DISCOVERY_PATHS), *(f"{prefix}*" for prefix in DISCOVERY_PREFIXES))
 _OPEN_RESOURCES: Final = tuple(f"{resource}.{group}" for group, resource in sorted(SELF_REVIEWS))
 
@@ -81,7 +82,14 @@ class Narrowing:
             for rule in one.allow.rules
             if rule.covers_namespace(namespace) or rule.covers_namespace("")
         )
+        self._named = tuple(rule for rule in self._grants if rule.spec.names)
         self.incomplete = False
+
+    def _afford(self, steps: int) -> bool:
+        """Whether so much more may be done: the loop of central waits meanwhile."""
+        self._left -= steps
+        self.incomplete |= self._left < 0
+        return self._left >= 0
 
     # -- resources
 
@@ -104,19 +112,41 @@ class Narrowing:
     ) -> Iterator[tuple[Kind, dict[Texts, list[str]]]]:
         """What is allowed, by kind and names."""
         for kind in dict.fromkeys(self._kinds(rule)):
+            if not self._afford(1):
+                return
             allowed = self._verbs(kind, verbs, names)
             yield kind, allowed
-            if kind[1:] != (ANY, ""):
-                continue
-            missing = tuple(verb for verb in verbs if verb not in allowed.get(names, ()))
-            if any(self._denied_in_part(Attributes(verb, *kind)) for verb in missing):
-                for group, resource in known_resources(kind[0]):  # what the `*` would have been
+            if kind[1] == ANY:
+                missing = self._missing(kind, verbs, allowed.get(names, []))
+                expanded = missing and not kind[2]
+                for group, resource in known_resources(kind[0]) if expanded else ():
                     known = (group, resource, "")
                     yield known, self._verbs(known, missing, names)
 
+    def _missing(self, kind: Kind, verbs: Texts, allowed: list[str]) -> Texts:
+        """The verbs for which a `*` is not allowed, but some of what it would have been.
+
+        A denial may take a part of it, or a role give cluster-scoped objects alone. The other way
+        round, where it is allowed, it says too much if a role does not give those.
+        """
+        missing = []
+        for verb in verbs:
+            wanted = Attributes(verb, *kind)
+            outside = self._afford(self._rules) and any(
+                rule.permits(wanted) and rule.covers_namespace("") for rule in self._grants
+            )
+            if verb in allowed:
+                self.incomplete |= not outside
+            elif outside or self._denied_in_part(wanted):
+                self.incomplete = True
+                missing.append(verb)
+        return tuple(missing)
+
     def _denied_in_part(self, wanted: Attributes) -> bool:
         denials = (rule for one in self._access.sets for rule in one.deny.rules)
-        return any(touches(rule, wanted, everywhere=True) for rule in denials)
+        return self._afford(self._rules) and any(
+            touches(rule, wanted, everywhere=True) for rule in denials
+        )
 
     def _verbs(self, kind: Kind, verbs: Texts, names: Texts) -> dict[Texts, list[str]]:
         """The allowed verbs by the names that they are allowed for."""
@@ -140,7 +170,7 @@ class Narrowing:
         """The names that rules spell out: what may be allowed where not all names are."""
         if wanted.resource == NAMESPACES:
             yield self._namespace
-        rules = (rule for rule in self._grants if rule.permits(wanted))
+        rules = (rule for rule in self._named if self._afford(1) and rule.permits(wanted))
         for name in (name for rule in rules for name in rule.spec.names):
             if ANY in name:
                 self.incomplete = True
@@ -149,9 +179,7 @@ class Narrowing:
 
     def _ask(self, wanted: Attributes, name: str = "") -> bool:
         wide = ANY in (wanted.api_group, wanted.resource) or wanted.path.endswith(ANY)
-        self._left -= self._rules if wide else 1
-        if self._left < 0:
-            self.incomplete = True
+        if not self._afford(_STEPS_OF_A_QUESTION + (3 * self._rules if wide else 0)):
             return False
         decision = review(self._access, replace(wanted, name=name))
         if decision.rule and not decision.allowed and not name:
@@ -167,17 +195,16 @@ class Narrowing:
 
     def _kinds(self, rule: ResourceRule) -> Iterator[Kind]:
         """What the cluster's rule and those of mk8s may both mean."""
-        for group, text in product(rule.api_groups, rule.resources):
+        for group, text in itertools.product(rule.api_groups, rule.resources):
             resource, _, subresource = text.partition("/")
             if ANY not in (group, resource):
                 yield group, resource, subresource
                 continue
             for pattern in _OPEN_RESOURCES:
                 yield from self._common((group, resource, subresource), pattern)
-            for own in self._grants:
-                self._left -= 1
-                for pattern in own.spec.resources:
-                    yield from self._common((group, resource, subresource), pattern)
+            patterns = (one for own in self._grants for one in own.spec.resources)
+            for pattern in itertools.takewhile(lambda _: self._afford(4), patterns):
+                yield from self._common((group, resource, subresource), pattern)
 
     def _common(self, theirs: Kind, pattern: str) -> Iterator[Kind]:
         """What a rule of the cluster with a `*` and a pattern of mk8s may both mean."""
@@ -216,7 +243,8 @@ class Narrowing:
         """What of a cluster's rule about nonResourceURLs mk8s allows too."""
         verbs = tuple(v for v in _METHODS if v in rule.verbs or ANY in rule.verbs)
         own = (url for one in self._path_rules() for url in one.spec.non_resource_urls)
-        met = (meet(theirs, mine) for mine in (*_OPEN_URLS, *own) for theirs in rule.urls)
+        pairs = ((theirs, mine) for mine in (*_OPEN_URLS, *own) for theirs in rule.urls)
+        met = (meet(*pair) for pair in itertools.takewhile(lambda _: self._afford(1), pairs))
         found: dict[Texts, list[str]] = {}
         for url in dict.fromkeys(met):
             questions = (Attributes(v, path=url, is_resource_request=False) for v in verbs if url)
