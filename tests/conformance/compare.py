@@ -39,7 +39,8 @@ def compare(
         return Cell(Verdict.DIFFERS, reason, min(len(direct), len(through)))
     for left, right in zip(direct, through, strict=True):
         if reason := _difference(left, right, chosen):
-            return Cell(Verdict.DIFFERS, f"{left.step}: {reason}", len(direct))
+            step = normalise(left.step, chosen[0])
+            return Cell(Verdict.DIFFERS, f"{step}: {reason}", len(direct))
     return Cell(Verdict.SAME, "", len(direct))
 
 
