@@ -241,6 +241,7 @@ class Central:
             authorities.agent_ca,
             self.settings.agent.certificate_seconds,
             self.tunnels,
+            self.corridor.tunnel_refused,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:

@@ -15,7 +15,8 @@ from typing import Final, Protocol
 
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.audit.event import ImpersonatedUser
+from mk8s_proxy.audit.event import AuditEntry, ImpersonatedUser
+from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.authn.access_token import LEEWAY, TokenAuthenticator
 from mk8s_proxy.authn.identity import Identity, Unauthenticated
@@ -346,5 +347,23 @@ class Corridor:
         entry.bytes_in = exchange.front.received
         entry.bytes_out = exchange.front.sent
         entry.duration = time.time() - entry.received
+        self._journal.outcome(entry)
+        self._ticks.schedule()
+
+    def tunnel_refused(self, session: TunnelSession, reason: str) -> None:
+        """An agent was turned away: that is a row, too."""
+        entry = AuditEntry(
+            new_audit_id(),
+            time.time(),
+            user=f"agent:{session.cluster_id}",
+            cluster=session.cluster,
+            verb="connect",
+            api_group="mk8s.io",
+            resource="tunnels",
+            name=session.cluster_id,
+            reason=reason,
+            refusal="TUNNEL_REFUSED",
+            code=403,
+        )
         self._journal.outcome(entry)
         self._ticks.schedule()

@@ -7,7 +7,7 @@ has registered and the cluster in its certificate was found.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -49,6 +49,8 @@ class TunnelServices:
     agent_ca: CertificateAuthority
     certificate_seconds: int
     registry: TunnelRegistry
+    on_refused: Callable[[TunnelSession, str], None] = lambda _session, _reason: None
+    """Writes the audit row of a tunnel that is not wanted, with the reason."""
 
 
 class TunnelControl:
@@ -81,8 +83,8 @@ class TunnelControl:
             self._start(self._admit(message))
         elif isinstance(message, Heartbeat) and self._session.registered:
             self._session.control.send(HeartbeatAck(clock=time.time()))
-            self._note_skew(message.clock)
-            self._touch()
+            if not self._refuse_skew(message.clock):
+                self._touch()
         elif isinstance(message, Renew) and self._session.registered and not self._renewing:
             self._renewing = True  # one at a time: each costs a signature and a row
             self._start(self._renew(message))
@@ -97,9 +99,7 @@ class TunnelControl:
 
     async def _admit(self, register: Register) -> None:
         session = self._session
-        skew = abs(register.clock - time.time())
-        if skew > _REFUSED_SKEW:
-            self._refuse(f"the clocks of agent and central differ by {skew:.0f} s: set them right")
+        if self._refuse_skew(register.clock):
             return
         try:
             record = await clusters.get_by_id(self._services.database, session.cluster_id)
@@ -113,7 +113,6 @@ class TunnelControl:
             return
         session.cluster = record.name
         session.registered = True
-        self._note_skew(register.clock)
         tunnel_id = f"{record.name}-{register.instance}"[:128]
         session.control.send(Registered(tunnel_id, HEARTBEAT_SECONDS, time.time()))
         version = register.kubernetes_version
@@ -123,6 +122,7 @@ class TunnelControl:
     def _refuse(self, reason: str) -> None:
         extra = {"cluster_id": self._session.cluster_id, "reason": reason}
         log.warning("tunnel.refused", extra=extra)
+        self._services.on_refused(self._session, reason)
         self._session.control.send(Refused(reason))
         self._session.close_reason = reason
         self._session.drain(ErrorCode.NO_ERROR, reason)
@@ -135,11 +135,17 @@ class TunnelControl:
 
     # -- heartbeat
 
-    def _note_skew(self, clock: float) -> None:
+    def _refuse_skew(self, clock: float) -> bool:
+        """Notes a clock that is off; one that is far off ends the tunnel: True."""
         skew = clock - time.time()
+        if abs(skew) > _REFUSED_SKEW:
+            off = f"{abs(skew):.0f} s"
+            self._refuse(f"the clocks of agent and central differ by {off}: set them right")
+            return True
         if abs(skew) > _NOTED_SKEW:
-            extra = {"cluster": self._session.cluster, "skew_seconds": round(skew)}
-            log.warning("tunnel.clock", extra=extra)
+            name = self._session.cluster or self._session.cluster_id
+            log.warning("tunnel.clock", extra={"cluster": name, "skew_seconds": round(skew)})
+        return False
 
     def _touch(self) -> None:
         now = time.monotonic()

@@ -9,12 +9,21 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support import kubectl as kubectls
 from tests.support.cast import Rules, enrol
 from tests.support.kubectl import Kubectl
 from tests.support.wire import send, token_of
 from tests.support.world import Person, World
 
 pytestmark = pytest.mark.kube
+
+
+@pytest.fixture(params=kubectls.few(), ids=kubectls.name_of)
+def binary(request: pytest.FixtureRequest) -> Path:
+    """A few stock kubectls: the answers come from central."""
+    found: Path = request.param
+    return found
+
 
 LOOK = ["get", "list", "watch"]
 Act = Callable[[str], Kubectl]

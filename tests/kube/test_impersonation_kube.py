@@ -14,6 +14,14 @@ from tests.support.world import Person, World
 
 pytestmark = pytest.mark.kube
 
+
+@pytest.fixture(params=kubectls.few(), ids=kubectls.name_of)
+def binary(request: pytest.FixtureRequest) -> Path:
+    """A few stock kubectls: the answers come from central."""
+    found: Path = request.param
+    return found
+
+
 LOOKS = {
     "name": "prod",
     "namespaces": ["*"],

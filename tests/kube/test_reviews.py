@@ -15,6 +15,14 @@ from tests.support.world import GRANT, Person, World, wait_until
 
 pytestmark = pytest.mark.kube
 
+
+@pytest.fixture(params=kubectls.few(), ids=kubectls.name_of)
+def binary(request: pytest.FixtureRequest) -> Path:
+    """A few stock kubectls: the answers come from central."""
+    found: Path = request.param
+    return found
+
+
 TENANT = {
     "name": "prod",
     "namespaces": ["shop"],

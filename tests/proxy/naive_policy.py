@@ -82,7 +82,7 @@ def grants(rule: RuleSpec, wanted: Attributes) -> bool:
         listed = listed or lists(rule, *kind[:2], "", literally=False)
     if not listed or (rule.names and not some_glob(rule.names, wanted.name)):
         return False
-    if wanted.namespace or "*" in rule.namespaces:
+    if wanted.namespace or any(set(glob) == {"*"} for glob in rule.namespaces):
         return some_glob(rule.namespaces, wanted.namespace)
     if "" not in rule.namespaces:
         return False

@@ -21,6 +21,12 @@ def binaries() -> list[Path]:
     return list(dict.fromkeys(listed))
 
 
+def few() -> list[Path]:
+    """Some of `binaries`, far apart: for tests of what hardly depends on the client."""
+    found = binaries()
+    return [found[at] for at in sorted({0, len(found) // 2, len(found) - 1})] if found else []
+
+
 def version_of(binary: Path) -> tuple[int, int]:
     """Its major and minor version, e.g. (1, 33)."""
     done = subprocess.run(
