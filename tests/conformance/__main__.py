@@ -6,7 +6,9 @@ both output streams and the requests that the client logged, after `normalise.RU
 """
 
 import argparse
+import datetime
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -64,6 +66,8 @@ def chosen_rows(text: str) -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """Run it; the exit code."""
     options = arguments().parse_args(words)
+    # Whoever ends the runner ends what it started too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = chosen_rows(options.operations)
     wanted = [word for word in options.clients.split(",") if word]
     found, missing = all_clients()
@@ -88,7 +92,9 @@ def main(words: Sequence[str] | None = None) -> int:
     print(report.as_text(matrix))
     print("\n".join(f"not available: {reason}" for reason in missing))
     if options.readme:
-        report.into_readme(matrix, CHECKOUT / "README.md", "python -m tests.conformance --readme")
+        today = datetime.datetime.now(datetime.UTC).date()
+        how = "resumed from earlier runs" if resumed else "one run"
+        report.into_readme(matrix, CHECKOUT / "README.md", f"written on {today}, {how}")
     return 1 if matrix.count(Verdict.DIFFERS) else 0
 
 

@@ -10,6 +10,7 @@ from tests.conformance.kubectl_session import (
     nothing,
     operation,
 )
+from tests.conformance.outcome import Unavailable
 from tests.conformance.terminal import Terminal
 
 EXEC = ("exec", "web")
@@ -169,6 +170,8 @@ def debug(k: KubectlSession) -> None:
 
 @operation("top")
 def top(k: KubectlSession) -> None:
+    if k.quiet("top", "nodes").returncode:
+        raise Unavailable("the cluster has no metrics")
     k("top", "pods", show=nothing)
     k("top", "nodes", show=nothing)
 

@@ -117,7 +117,7 @@ def _summary(matrix: Matrix, key: str) -> str:
     return "; ".join(parts)
 
 
-def into_readme(matrix: Matrix, readme: Path, command: str) -> None:
+def into_readme(matrix: Matrix, readme: Path, made_by: str) -> None:
     """Replace what stands between the two marks.
 
     Raises:
@@ -129,5 +129,5 @@ def into_readme(matrix: Matrix, readme: Path, command: str) -> None:
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
     counts = ", ".join(f"{matrix.count(verdict)} {verdict}" for verdict in Verdict)
-    body = f"\n{as_markdown(matrix)}\n\n{counts}; by `{command}`.\n"
+    body = f"\n{as_markdown(matrix)}\n\n{counts}; {made_by}.\n"
     readme.write_text(before + BEGIN + body + END + after)
