@@ -61,7 +61,13 @@ class Scene:
         self.control = self.build()
 
     def build(self, lives: float = 3600.0) -> TunnelControl:
-        services = TunnelServices(self.database, AGENT_CA, LIFE, self.central.registry)
+        services = TunnelServices(
+            self.database,
+            AGENT_CA,
+            LIFE,
+            self.central.registry,
+            self.central.corridor.tunnel_refused,
+        )
         end = datetime.now(UTC) + timedelta(seconds=lives)
         control = TunnelControl(self.session, services, "abc123", end)
         self.session.conversation = control
@@ -154,6 +160,23 @@ async def test_a_cluster_that_is_not_known(scene: Scene) -> None:
 async def test_a_clock_that_is_wrong(scene: Scene, skew: float) -> None:
     assert "clocks" in refused(await scene.send(register(clock=time.time() + skew)))
     assert not scene.session.registered
+
+
+async def test_an_agent_that_is_turned_away_leaves_a_row(scene: Scene) -> None:
+    await scene.send(register(clock=time.time() - 600))
+    scene.central.ticks.turn()
+    [row] = scene.central.rows()
+    assert row["user"]["username"] == f"agent:{scene.cluster_id}"
+    assert row["responseStatus"]["code"] == 403
+    assert row["annotations"]["mk8s.io/refusal"] == "TUNNEL_REFUSED"
+    assert "clocks" in row["annotations"]["authorization.k8s.io/reason"]
+
+
+async def test_a_clock_that_runs_off_later_ends_the_tunnel(scene: Scene) -> None:
+    await scene.send(register())
+    answers = await scene.send(Heartbeat(clock=time.time() + 301, streams=0))
+    assert any(isinstance(answer, Refused) and "clocks" in answer.message for answer in answers)
+    assert scene.session.draining
 
 
 async def test_a_clock_that_is_a_little_wrong(
