@@ -95,7 +95,7 @@ def traced(world: World, prefix: str = "") -> str:
 
 def the_row(world: World, target: str) -> tuple[str, str]:
     """Decision and reason code of the one row that a refused target left."""
-    (row,) = [row for row in world.audit() if target.endswith(row["requestURI"])]
+    (row,) = [it for it in world.audit() if it["requestURI"] and target.endswith(it["requestURI"])]
     notes = row["annotations"]
     return notes["authorization.k8s.io/decision"], notes.get("mk8s.io/refusal", "")
 
