@@ -109,6 +109,11 @@ def test_subresources() -> None:
     assert narrowed(on("*/log", "get"), role) == ([], True)
 
 
+def test_a_subresource_of_the_role_is_not_the_resource_of_the_cluster() -> None:
+    role = limited("*", verbs=["get"], resources=["pods/status"])
+    assert narrowed(on("pods", "get", groups="*"), role) == ([], True)
+
+
 def test_all_subresources_have_no_word() -> None:
     role = limited("*", verbs=["get"], resources=["*/*"])
     assert narrowed(on("pods/status pods/x", "get"), role)[0] == [on("pods/status pods/x", "get")]
