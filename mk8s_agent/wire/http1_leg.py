@@ -5,13 +5,12 @@ build on it. A body is framed by its length, by chunks, or, once a protocol was 
 all.
 """
 
-from collections import deque
 from typing import Protocol
 
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.limits import FRONT, HIGH_WATER, BufferBudget
 from mk8s_agent.wire.outbound import Transport
-from mk8s_agent.wire.stream import Bytes, Stream, own
+from mk8s_agent.wire.stream import Bytes, Stream, forget_pending, keep_pending
 from mk8s_agent.wire.ticks import Ticks
 
 
@@ -82,13 +81,7 @@ class Http1Leg:
         if self._buffers.used + size > self._buffers.limit:
             self._abandon(stream, ErrorCode.ENHANCE_YOUR_CALM)
             return
-        if stream.pending is None:
-            stream.pending = deque()
-        if size:
-            stream.pending.append(own(data, size))
-            stream.pending_bytes += size
-            self._buffers.used += size
-        stream.end_queued = end
+        keep_pending(stream, self._buffers, data, size, end=end)
 
     def _may_send(self) -> bool:
         """False while a body has to wait for something else than the socket."""
@@ -142,10 +135,7 @@ class Http1Leg:
         return self._buffers.scarce and stream.stalled_seconds >= FRONT.write_seconds
 
     def _drop_pending(self, stream: Stream) -> None:
-        if stream.pending is not None:
-            stream.pending = None
-            self._buffers.used -= stream.pending_bytes
-            stream.pending_bytes = 0
+        forget_pending(stream, self._buffers)
 
     # -- in
 

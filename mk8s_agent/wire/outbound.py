@@ -23,7 +23,7 @@ from mk8s_agent.wire.frames import (
     window_update,
 )
 from mk8s_agent.wire.limits import FAR_SECONDS, HIGH_WATER, QUANTUM, SMALL, BufferBudget, Limits
-from mk8s_agent.wire.stream import STAGED, Bytes, Stream, own
+from mk8s_agent.wire.stream import STAGED, Bytes, Stream, forget_pending, keep_pending
 from mk8s_agent.wire.ticks import Ticks
 
 
@@ -154,13 +154,7 @@ class Outbound:
         if self._buffers.used + size > self._buffers.limit:
             self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
             return
-        if stream.pending is None:
-            stream.pending = deque()
-        if size:
-            stream.pending.append(own(data, size))
-            stream.pending_bytes += size
-            self._buffers.used += size
-        stream.end_queued = end
+        keep_pending(stream, self._buffers, data, size, end=end)
         if stream.stream_id == STAGED:
             return
         self._wait(stream)
@@ -270,10 +264,7 @@ class Outbound:
         self._start_frame(stream, view[last:], size - last, closing)
 
     def _drop_pending(self, stream: Stream) -> None:
-        if stream.pending is not None:
-            stream.pending = None
-            self._buffers.used -= stream.pending_bytes
-            stream.pending_bytes = 0
+        forget_pending(stream, self._buffers)
 
     # -- credit
 

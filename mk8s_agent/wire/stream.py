@@ -3,6 +3,8 @@
 from collections import deque
 from typing import Any, Final, Protocol
 
+from mk8s_agent.wire.limits import BufferBudget
+
 Bytes = bytes | memoryview
 
 STAGED: Final = 0
@@ -125,3 +127,24 @@ def part(stream: Stream) -> Stream | None:
     if peer is not None:
         peer.peer = None
     return peer
+
+
+def keep_pending(
+    stream: Stream, buffers: BufferBudget, data: Bytes, size: int, *, end: bool
+) -> None:
+    """Puts bytes that cannot be sent yet into the stream's queue, and on the budget."""
+    if stream.pending is None:
+        stream.pending = deque()
+    if size:
+        stream.pending.append(own(data, size))
+        stream.pending_bytes += size
+        buffers.used += size
+    stream.end_queued = end
+
+
+def forget_pending(stream: Stream, buffers: BufferBudget) -> None:
+    """Throws away what waits on a stream, and takes it off the budget."""
+    if stream.pending is not None:
+        stream.pending = None
+        buffers.used -= stream.pending_bytes
+        stream.pending_bytes = 0

@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
-from mk8s_agent.wire.stream import STAGED, Bytes, Fields, Stream, join, own, part
+from mk8s_agent.wire.stream import (
+    STAGED,
+    Bytes,
+    Fields,
+    Stream,
+    forget_pending,
+    join,
+    own,
+    part,
+)
 
 
 class WaitingRoom:
@@ -80,7 +89,4 @@ class WaitingRoom:
         self._forget(stream)
 
     def _forget(self, stream: Stream) -> None:
-        if stream.pending is not None:
-            stream.pending = None
-            self._buffers.used -= stream.pending_bytes
-            stream.pending_bytes = 0
+        forget_pending(stream, self._buffers)
