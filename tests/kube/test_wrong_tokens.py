@@ -101,7 +101,8 @@ def the_row(world: World, target: str) -> tuple[str, str]:
 
 
 def never_arrived(world: World, target: str) -> bool:
-    return not any(row["requestURI"] in target for row in world.upstream_audit())
+    name = target.rpartition("/")[2]
+    return not any(name in row["requestURI"] for row in world.upstream_audit())
 
 
 def is_unauthorized(answer: Answer) -> bool:
