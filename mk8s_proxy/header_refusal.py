@@ -55,7 +55,10 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "CL_TE": (_BAD_REQUEST, "send Content-Length or Transfer-Encoding, not both"),
     "BODY_ON_GET": (_BAD_REQUEST, "GET and HEAD must not have a body"),
     "CONTENT_CODING": (_BAD_REQUEST, "this Content-Encoding is not known here"),
-    "BROWSER_ORIGIN": (403, "web pages may not call this address: send no Origin header"),
+    "BROWSER_ORIGIN": (
+        403,
+        "web pages may not call this address: send no Origin, or this server's with a token",
+    ),
     "IMPERSONATION_FROM_CLIENT": (403, "impersonation is not offered here: act as yourself"),
     "IMPERSONATION_USER": (403, "acting as a group or uid needs a user too: kubectl --as USER"),
     "IMPERSONATION_HEADER": (

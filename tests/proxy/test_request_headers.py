@@ -375,6 +375,71 @@ def test_origin_twice_is_still_a_browser() -> None:
     assert refusal_of(http2, origin, origin).reason == "BROWSER_ORIGIN"
 
 
+OWN_ORIGIN = (b"Origin", b"https://central.example.com")
+
+
+@pytest.mark.parametrize("origin", [b"https://central.example.com", b"HTTPS://Central.Example.com"])
+def test_a_program_that_names_the_servers_own_origin_passes(origin: bytes) -> None:
+    read = http1(*HANDSHAKE, BEARER, (b"Origin", origin))
+    assert (read.upgrade, read.authorization) == (b"websocket", b"Bearer A")
+    assert b"origin" not in dict(read.forwarded)
+    read = http2((b"authorization", b"Bearer A"), (b"origin", origin))
+    assert read.forwarded == ()
+
+
+def test_an_own_origin_has_the_port_of_the_host() -> None:
+    fields = [(b"Host", b"central:8443"), BEARER, (b"Origin", b"https://central:8443")]
+    assert http1(*fields, host=False).authority == b"central:8443"
+
+
+FOREIGN_ORIGINS = {
+    "another_site": b"https://evil.example",
+    "opaque_origin_of_a_sandboxed_page": b"null",
+    "plain_http_page_of_the_same_host": b"http://central.example.com",
+    "websocket_scheme": b"wss://central.example.com",
+    "page_on_another_port": b"https://central.example.com:8443",
+    "page_on_the_default_port_spelled_out": b"https://central.example.com:443",
+    "own_name_as_a_prefix": b"https://central.example.com.evil.example",
+    "own_name_as_a_suffix": b"https://evil-central.example.com",
+    "subdomain_of_a_pods_choice": b"https://pod.central.example.com",
+    "parent_domain": b"https://example.com",
+    "own_name_as_user_information": b"https://central.example.com@evil.example",
+    "own_name_as_a_path": b"https://evil.example/https://central.example.com",
+    "trailing_slash": b"https://central.example.com/",
+    "trailing_dot": b"https://central.example.com.",
+    "list_of_origins": b"https://central.example.com https://evil.example",
+    "no_scheme": b"central.example.com",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS.values(), ids=list(FOREIGN_ORIGINS))
+def test_attack_by_origin(origin: bytes) -> None:
+    for fields in ([], HANDSHAKE):
+        refused = refusal_of(http1, *fields, BEARER, (b"Origin", origin))
+        assert (refused.reason, refused.code) == ("BROWSER_ORIGIN", 403)
+    refused = refusal_of(http2, (b"authorization", b"Bearer A"), (b"origin", origin))
+    assert refused.reason == "BROWSER_ORIGIN"
+
+
+def test_attack_page_with_the_token_in_a_subprotocol() -> None:
+    token = base64.urlsafe_b64encode(b"a.b.c").rstrip(b"=")
+    offered = (b"Sec-WebSocket-Protocol", SUBPROTOCOL + token + b", v5.channel.k8s.io")
+    assert http1(*HANDSHAKE, offered).authorization == b"Bearer a.b.c"
+    refused = refusal_of(http1, *HANDSHAKE, offered, OWN_ORIGIN)
+    assert refused.reason == "BROWSER_ORIGIN"
+
+
+def test_attack_page_without_a_credential() -> None:
+    assert refusal_of(http1, OWN_ORIGIN).reason == "BROWSER_ORIGIN"
+
+
+def test_attack_own_origin_beside_another() -> None:
+    evil = (b"Origin", b"https://evil.example")
+    for pair in ((OWN_ORIGIN, evil), (evil, OWN_ORIGIN), (OWN_ORIGIN, OWN_ORIGIN)):
+        assert refusal_of(http1, BEARER, *pair).reason == "BROWSER_ORIGIN"
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_get_and_head_have_no_body(method: bytes) -> None:
     five, none = (b"content-length", b"5"), (b"content-length", b"0")
@@ -498,6 +563,7 @@ NASTY = sorted(NEVER) + [
 ]
 KNOWN_VALUES = [
     b"", b"a", b"close", b"0", b"5", b"chunked", b"websocket", b"Upgrade", b"Bearer A", b"trailers",
+    b"https://central.example.com",
     b"central.example.com", b"gzip", b"13", b"dGhlIHNhbXBsZSBub25jZQ==", b"v4.channel.k8s.io",
 ]  # fmt: skip
 VALUES = st.sampled_from(KNOWN_VALUES) | st.binary(max_size=8)
