@@ -160,13 +160,23 @@ def _check_bytes(fields: list[Field]) -> None:
     """Size of the list and the bytes of every value, with a fixed number of passes in C."""
     if not 0 < len(fields) <= MAX_FIELDS:
         raise HeaderRefusal("HEADER_TOO_LARGE" if fields else "BAD_HEADER")
-    names, values = zip(*fields, strict=True)
-    joined = b"".join(values)
-    if len(joined) + len(b"".join(names)) + len(fields) * _FIELD_OVERHEAD > MAX_HEAD_BYTES:
+    if head_bytes(fields) > MAX_HEAD_BYTES:
         raise HeaderRefusal("HEADER_TOO_LARGE")
-    stripped = tuple([value.strip() for value in values])
-    if stripped != values or joined.translate(None, _LEGAL_IN_VALUES):
+    values = [value for _, value in fields]
+    stripped = [value.strip() for value in values]
+    if stripped != values or b"".join(values).translate(None, _LEGAL_IN_VALUES):
         raise HeaderRefusal("BAD_HEADER_VALUE")
+
+
+def head_bytes(fields: list[Field]) -> int:
+    """What a head counts against `MAX_HEAD_BYTES`."""
+    names, values = zip(*fields, strict=True)
+    return len(b"".join(values)) + len(b"".join(names)) + len(fields) * _FIELD_OVERHEAD
+
+
+def is_target(target: bytes) -> bool:
+    """Whether these bytes may stand as path and query: visible ASCII that begins with a slash."""
+    return target.startswith(b"/") and not target.translate(None, _VISIBLE)
 
 
 def _check_request_line(method: bytes, target: bytes) -> None:

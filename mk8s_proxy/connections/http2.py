@@ -15,7 +15,8 @@ from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.header_refusal import HeaderRefusal
-from mk8s_proxy.request_headers import RequestHead, read_http2_head
+from mk8s_proxy.repeated_heads import read_repeated_head
+from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.status import StatusError, bad_gateway, service_unavailable, status_error
 
 
@@ -91,7 +92,7 @@ class ClientHttp2(Http2Server):
         """A request head: checked, then into the corridor."""
         now = time.time()
         try:
-            head = read_http2_head(fields, end)
+            head = read_repeated_head(fields, end)
         except HeaderRefusal as refusal:
             self._refuse_head(stream, fields, refusal, now)
             return
