@@ -48,14 +48,20 @@ class Http2Server(Http2Connection):
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A request head, or trailers, which are dropped."""
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
+        stream = self.accept(stream_id, end)
+        if stream is not None:
+            self.on_request(stream, fields, end)
+
+    def accept(self, stream_id: int, end: bool) -> Stream | None:
+        """The new stream of a head; None for trailers, and for a stream that is not taken."""
         stream = self.streams.get(stream_id)
         if stream is not None:
             self._on_trailers(stream, end)
-            return
+            return None
         if stream_id & 1 == 0:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's stream ids are odd")
         if stream_id in self._reset_here:  # trailers that crossed our reset
-            return
+            return None
         if stream_id <= self._last_peer_stream:
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
         self._last_peer_stream = stream_id
@@ -63,11 +69,11 @@ class Http2Server(Http2Connection):
             self._spend_reset()
             self._expect_strays(stream_id)
             self._put(rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
-            return
+            return None
         stream = Stream(self, stream_id, self._initial_window, self.limits.stream_window)
         stream.remote_closed = end
         self.streams[stream_id] = stream
-        self.on_request(stream, fields, end)
+        return stream
 
     def _on_trailers(self, stream: Stream, end: bool) -> None:
         if stream.remote_closed:
