@@ -1,8 +1,8 @@
 """Reviews as JSON, YAML and protobuf: read into one shape, written as they came. Called by `stage`.
 
-The shape is the JSON of authorization.k8s.io/v1 and v1beta1. Protobuf comes in the envelope that
-every Kubernetes object has (`k8s`, a zero byte and a runtime.Unknown); field numbers are those of
-k8s.io/api/authorization/v1/generated.proto, the same in v1beta1.
+The shape is the JSON of authorization.k8s.io and authentication.k8s.io, v1 and v1beta1. Protobuf
+comes in the envelope that every Kubernetes object has (`k8s`, a zero byte and a runtime.Unknown);
+field numbers are those of generated.proto in k8s.io/api, the same in v1 and v1beta1.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,15 @@ MEDIA_TYPES: Final = frozenset({JSON, YAML, PROTOBUF})
 
 ACCESS_REVIEW: Final = "SelfSubjectAccessReview"
 RULES_REVIEW: Final = "SelfSubjectRulesReview"
+TOKEN_REVIEW: Final = "TokenReview"
 
 _MAGIC: Final = b"k8s\x00"
-_API_VERSIONS: Final = frozenset({"authorization.k8s.io/v1", "authorization.k8s.io/v1beta1"})
+_AUTHORIZATION: Final = frozenset({"authorization.k8s.io/v1", "authorization.k8s.io/v1beta1"})
+_API_VERSIONS: Final = {
+    ACCESS_REVIEW: _AUTHORIZATION,
+    RULES_REVIEW: _AUTHORIZATION,
+    TOKEN_REVIEW: frozenset({"authentication.k8s.io/v1", "authentication.k8s.io/v1beta1"}),
+}
 
 _RESOURCE: Final[Schema] = {
     number: Text(name)
@@ -67,12 +73,21 @@ _RULES_STATUS: Final[Schema] = {
     3: Flag("incomplete"),
     4: Text("evaluationError"),
 }
+_TOKEN_SPEC: Final[Schema] = {1: Text("token"), 2: Text("audiences", repeated=True)}
+_USER: Final[Schema] = {1: Text("username"), 2: Text("uid"), 3: Text("groups", repeated=True)}
+_TOKEN_STATUS: Final[Schema] = {
+    1: Flag("authenticated"),
+    2: Embedded("user", _USER),
+    3: Text("error"),
+    4: Text("audiences", repeated=True),
+}
 _SCHEMAS: Final[dict[str, Schema]] = {
     ACCESS_REVIEW: {2: Embedded("spec", _ACCESS_SPEC), 3: Embedded("status", _ACCESS_STATUS)},
     RULES_REVIEW: {
         2: Embedded("spec", {1: Text("namespace")}),
         3: Embedded("status", _RULES_STATUS),
     },
+    TOKEN_REVIEW: {2: Embedded("spec", _TOKEN_SPEC), 3: Embedded("status", _TOKEN_STATUS)},
 }
 _TYPE_META: Final[Schema] = {1: Text("apiVersion"), 2: Text("kind")}
 _ENVELOPE: Final[Schema] = {1: Embedded("typeMeta", _TYPE_META), 3: Text("contentEncoding")}
@@ -102,14 +117,14 @@ def read_answer(content_type: bytes, body: bytes, kind: str) -> Document:
     Args:
         content_type: the header.
         body: whole and not compressed.
-        kind: `ACCESS_REVIEW` or `RULES_REVIEW`.
+        kind: `ACCESS_REVIEW`, `RULES_REVIEW` or `TOKEN_REVIEW`.
 
     Raises:
         DocumentError: another kind, version or media type, or not to be understood.
     """
     document = read(content_type, body, kind)
     content = document.content
-    if content.get("kind") != kind or content.get("apiVersion") not in _API_VERSIONS:
+    if content.get("kind") != kind or content.get("apiVersion") not in _API_VERSIONS[kind]:
         raise DocumentError(f"not a {kind} of a known version")
     return document
 

@@ -204,9 +204,15 @@ class Passage:
         return self.cluster
 
     def send(
-        self, who: str, method: str, path: str, *fields: tuple[bytes, bytes], body: bytes = b""
+        self,
+        who: str,
+        method: str,
+        path: str,
+        *fields: tuple[bytes, bytes],
+        body: bytes = b"",
+        unfinished: bool = False,
     ) -> Client:
-        """One request to the end of its tick."""
+        """One request to the end of its tick; with `unfinished`, `go_on` sends its body."""
         head = [
             (b":method", method.encode()),
             (b":scheme", b"https"),
@@ -218,15 +224,22 @@ class Passage:
         self.client = Client()
         self.cluster.body = b""
         front = Stream(self.client, 1, 65535, 65535)
-        front.remote_closed = not body
+        bodiless = not body and not unfinished
+        front.remote_closed = bodiless
         entry = AuditEntry("audit-id", 0.0)
-        self.exchange = Exchange(front, read_http2_head(head, not body), entry)
+        self.exchange = Exchange(front, read_http2_head(head, bodiless), entry)
         front.exchange = self.exchange
         self.corridor.admit(self.exchange)
         self._run()
-        if body and front.peer is not None:
-            front.peer.connection.send_data(front.peer, body, len(body), True)
+        if body:
+            self.go_on(body)
         return self.client
+
+    def go_on(self, piece: bytes, *, end: bool = True) -> None:
+        """The client sends a piece of its body."""
+        peer = self.exchange.front.peer
+        if peer is not None:
+            peer.connection.send_data(peer, piece, len(piece), end)
 
     def answer(
         self, code: int, content_type: str, *pieces: bytes, more: Fields | None = None
