@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.addresses import Address, Addresses
 from mk8s_proxy.audit.event import AuditEntry, ImpersonatedUser
 from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal import Journal
@@ -29,8 +30,8 @@ from mk8s_proxy.impersonation import act_as, may_act
 from mk8s_proxy.long_running import LongRunning
 from mk8s_proxy.request_block import request_block
 from mk8s_proxy.request_headers import RequestHead
-from mk8s_proxy.request_info import RequestInfo, parse_request_info
-from mk8s_proxy.request_target import RequestTarget, TargetRefusal, parse_target
+from mk8s_proxy.request_info import RequestInfo
+from mk8s_proxy.request_target import TargetRefusal
 from mk8s_proxy.route import Route, Router
 from mk8s_proxy.stages import farewell, make_stage
 from mk8s_proxy.status import (
@@ -48,8 +49,6 @@ from mk8s_proxy.upgrades import may_upgrade
 
 log = logging.getLogger(__name__)
 
-_PARSED: Final = 8192
-_PARSED_BYTES: Final = 512
 _DECISIONS: Final = 4096
 
 
@@ -82,7 +81,7 @@ class Corridor:
         management: Callable[[Exchange], None],
         ticks: Ticks,
     ) -> None:
-        self._router = router
+        self._addresses = Addresses(router)
         self._authenticator = authenticator
         self._policies = policies
         self._journal = journal
@@ -90,7 +89,6 @@ class Corridor:
         self._management = management
         self._ticks = ticks
         self._staged: list[tuple[Exchange, TunnelSession, Stream, bytes]] = []
-        self._parsed: dict[tuple[bytes, bytes], tuple[RequestTarget, RequestInfo]] = {}
         self.long_running = LongRunning(self._why_ended)
         ticks.before_flush.append(self.commit)
 
@@ -113,33 +111,20 @@ class Corridor:
 
     def _walk(self, exchange: Exchange) -> None:
         head = exchange.head
-        route = self._router.split(head.authority, head.target)
-        exchange.prefix = route.prefix
-        target, info = self._parse(head.method, route.target)
+        address = self._addresses.find(head.authority, head.method, head.target)
+        route, info = address.route, address.info
         if route.management:
             if head.impersonation:
                 raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
             self._management(exchange)
             return
+        exchange.prefix = route.prefix
         exchange.info = info
         describe(exchange.entry, info)
         identity = self._authenticate(exchange, route)
         self._check_head(head, info)
         identity = self._authorize(exchange, identity, info)
-        self._stage(exchange, identity, target)
-
-    def _parse(self, method: bytes, raw: bytes) -> tuple[RequestTarget, RequestInfo]:
-        """Target and RequestInfo; clients repeat themselves, so short ones are remembered."""
-        key = (method, raw)
-        known = self._parsed.get(key)
-        if known is None:
-            target = parse_target(method, raw)
-            known = (target, parse_request_info(method, target))
-            if len(raw) <= _PARSED_BYTES:
-                if len(self._parsed) >= _PARSED:
-                    self._parsed.clear()
-                self._parsed[key] = known
-        return known
+        self._stage(exchange, identity, address)
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
         """Who asks, and of which cluster: host, prefix and token must agree."""
@@ -226,14 +211,14 @@ class Corridor:
 
     # -- the way out
 
-    def _stage(self, exchange: Exchange, identity: Identity, target: RequestTarget) -> None:
+    def _stage(self, exchange: Exchange, identity: Identity, address: Address) -> None:
         session = self._tunnels.pick(exchange.entry.cluster)
         if session is None:
             raise service_unavailable(
                 f'no agent of cluster "{exchange.entry.cluster}" is connected', retry_after=1
             )
         stage = make_stage(exchange, self._policies.current, self.refuse)
-        block = request_block(exchange, identity, target)
+        block = request_block(exchange, identity, address.path_block)
         self._journal.intent(exchange.entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
         stream = session.stage()

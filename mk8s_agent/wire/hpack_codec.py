@@ -1,8 +1,7 @@
 """The one door to HPACK (RFC 7541): decoding by a library, stateless encoding by hand.
 
 Blocks on tunnels and towards API servers are stateless: no entry of a dynamic table is ever
-referred to, so a block means the same on every connection. Encoding such a block is
-concatenation, which is why repeated fields are kept encoded.
+referred to, so a block means the same on every connection, and encoding one is concatenation.
 
 The decoder is jh2's (Rust). Its module is private, so it is pinned exactly and
 imported here only; `hpack` (pure Python, ten times slower) takes over where it is missing.
@@ -35,11 +34,14 @@ _WHOLE_FIELDS: Final[dict[tuple[bytes, bytes], bytes]] = {
 _FIELD_OVERHEAD: Final = 32
 """What a field counts beside its bytes (RFC 9113, 6.5.2); jh2 counts the bytes only."""
 
-_CACHE_ENTRIES: Final = 8192
-_CACHE_FIELD_BYTES: Final = 320
-"""Longest encoded field that is kept: names are as long as their sender likes, too."""
+_SIZES: Final = tuple([bytes((size,)) for size in range(127)])
+"""The length of a short value, as HPACK writes it."""
 
-_cache: dict[tuple[bytes, bytes], bytes] = dict(_WHOLE_FIELDS)
+_KEPT_NAMES: Final = 4096
+_KEPT_NAME_BYTES: Final = 64
+"""Names are as long as their sender likes: only short ones are kept encoded."""
+
+_names: dict[bytes, bytes] = {}
 
 
 class HpackError(Exception):
@@ -62,23 +64,26 @@ def integer(value: int, prefix_bits: int, first: int = 0) -> bytes:
 
 def literal(name: bytes, value: bytes) -> bytes:
     """One field as a literal without indexing (RFC 7541, 6.2.2), never Huffman coded."""
+    size = len(value)
+    if size < 127:
+        return (_names.get(name) or _encode_name(name)) + _SIZES[size] + value
+    return (_names.get(name) or _encode_name(name)) + integer(size, 7) + value
+
+
+def _encode_name(name: bytes) -> bytes:
+    """The part of a literal before its value, kept for the next one of this name."""
     index = _STATIC_NAMES.get(name)
-    head = integer(index, 4) if index else b"\x00" + integer(len(name), 7) + name
-    return head + integer(len(value), 7) + value
+    encoded = integer(index, 4) if index else b"\x00" + integer(len(name), 7) + name
+    if len(name) <= _KEPT_NAME_BYTES:
+        if len(_names) >= _KEPT_NAMES:
+            _names.clear()
+        _names[name] = encoded
+    return encoded
 
 
 def field(name: bytes, value: bytes) -> bytes:
-    """As `literal`, kept for the next request: most fields of a client repeat unchanged."""
-    key = (name, value)
-    encoded = _cache.get(key)
-    if encoded is None:
-        encoded = literal(name, value)
-        if len(encoded) <= _CACHE_FIELD_BYTES:
-            if len(_cache) >= _CACHE_ENTRIES:
-                _cache.clear()
-                _cache.update(_WHOLE_FIELDS)
-            _cache[key] = encoded
-    return encoded
+    """One field in its shortest stateless form: an index where the static table has all of it."""
+    return _WHOLE_FIELDS.get((name, value)) or literal(name, value)
 
 
 def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

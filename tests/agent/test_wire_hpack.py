@@ -174,28 +174,29 @@ def test_a_refusal_of_the_codec_itself_is_passed_on() -> None:
         decoder.decode(b"")
 
 
-class TestCacheOfFields:
+class TestKeptNames:
     @pytest.fixture(autouse=True)
-    def _own_cache(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(hpack_codec, "_cache", dict(hpack_codec._WHOLE_FIELDS))
-
-    def test_a_field_is_encoded_once(self) -> None:
-        assert hpack_codec.field(b"accept", b"*/*") is hpack_codec.field(b"accept", b"*/*")
+    def _own_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hpack_codec, "_names", {})
 
     def test_whole_fields_of_the_static_table_are_one_byte(self) -> None:
         for (name, value), encoded in hpack_codec._WHOLE_FIELDS.items():
             assert hpack.Decoder().decode(encoded, raw=True) == [(name, value)]
             assert hpack_codec.field(name, value) == encoded
 
-    def test_long_fields_are_not_kept(self) -> None:
-        """A client may send names of 60 KiB, each new one: they must not stay in memory."""
-        hpack_codec.field(b"x", b"v" * 5000)
-        hpack_codec.field(b"n" * 60_000, b"")
-        assert len(hpack_codec._cache) == len(hpack_codec._WHOLE_FIELDS)
+    def test_a_kept_name_is_encoded_the_same(self) -> None:
+        for name in (b"accept", b"x-custom", b"n" * 64, b"n" * 300):
+            first, second = hpack_codec.literal(name, b"v"), hpack_codec.literal(name, b"v")
+            assert first == second
+            assert hpack.Decoder().decode(second, raw=True) == [(name, b"v")]
 
-    def test_the_cache_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(hpack_codec, "_CACHE_ENTRIES", 20)
+    def test_long_names_are_not_kept(self) -> None:
+        """A client may send names of 60 KiB, each new one: they must not stay in memory."""
+        hpack_codec.field(b"n" * 60_000, b"")
+        assert not hpack_codec._names
+
+    def test_what_is_kept_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hpack_codec, "_KEPT_NAMES", 20)
         for number in range(100):
-            hpack_codec.field(b"x", b"%d" % number)
-            assert len(hpack_codec._cache) <= 20
-        assert hpack_codec.field(b":method", b"GET") == b"\x82"
+            hpack_codec.field(b"x-%d" % number, b"v")
+            assert len(hpack_codec._names) <= 20

@@ -364,17 +364,17 @@ def test_decisions_are_remembered_for_one_policy(central: Central) -> None:
 
 
 def test_what_is_remembered_is_bounded(central: Central, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mk8s_proxy.corridor._PARSED", 5)
+    monkeypatch.setattr("mk8s_proxy.addresses._KEPT", 5)
     monkeypatch.setattr("mk8s_proxy.corridor._DECISIONS", 5)
     central.agent()
     person = central.http2()
     for number in range(20):
         person.ask(b"/k8s/prod" + PODS + b"/p%d" % number)
-        assert len(central.corridor._parsed) <= 5
+        assert len(central.corridor._addresses._known) <= 5
     identity = central.tokens.authenticate(b"Bearer dev")
     assert 0 < len(identity.decisions) <= 5
     person.ask(b"/k8s/prod" + PODS + b"?labelSelector=" + b"x" * 600)
-    assert all(len(raw) <= 512 for _, raw in central.corridor._parsed)
+    assert all(len(raw) <= 512 for _, _, raw in central.corridor._addresses._known)
 
 
 # -- central's own address

@@ -19,7 +19,6 @@ from mk8s_proxy.header_refusal import HeaderRefusal
 from mk8s_proxy.impersonation import ORIGINAL_USER, act_as, may_act
 from mk8s_proxy.request_block import request_block
 from mk8s_proxy.request_headers import read_http1_head, read_http2_head
-from mk8s_proxy.request_target import RequestTarget
 
 Fields = tuple[tuple[bytes, bytes], ...]
 USER = b"impersonate-user"
@@ -48,8 +47,8 @@ def policy(
 def sent(identity: Identity) -> dict[bytes, list[bytes]]:
     """The headers that reach the API server for this identity, built by the agent's own code."""
     fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"c")]
-    exchange = Exchange(None, read_http2_head(fields, True), AuditEntry("id", 0.0))  # type: ignore[arg-type]
-    block = request_block(exchange, identity, RequestTarget(b"/", "/", b""))
+    exchange = Exchange(None, read_http2_head(fields, True), AuditEntry("i" * 36, 0.0))  # type: ignore[arg-type]
+    block = request_block(exchange, identity, hpack_codec.literal(b":path", b"/"))
     head = dict(hpack_codec.Decoder(0, 65536).decode(block))
     found: dict[bytes, list[bytes]] = {}
     for name, value in impersonation_headers(head[internal.IDENTITY]):
