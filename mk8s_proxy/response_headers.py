@@ -1,24 +1,33 @@
-"""What of a cluster's answer reaches the client; pure.
+"""What of a cluster's answer reaches the client.
 
 Called by `tunnel.session` for each answer, in the client's interest: the cluster, or an agent that
 was taken over, is not trusted with the client's connection. The head is decoded, checked and
 composed anew, so a block that one decoder takes and another does not never passes.
 """
 
+import logging
 import re
 from typing import Final
 
 from mk8s_agent.wire.headers import HOP_BY_HOP, INTERNAL_PREFIX
 from mk8s_agent.wire.stream import Fields
 
+log = logging.getLogger(__name__)
+
 _DROPPED: Final = HOP_BY_HOP | {b"set-cookie", b"alt-svc", b"strict-transport-security"}
 """They would speak for central's own origin (wss, cookies, other ports), or for one hop only."""
 
 _NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^`|~-]{1,256}")
+_UNDERSCORED: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,256}")
+"""Legal, but a hop in front of central may read "_" as "-", and content_length as a length: such a
+field is left out, and the rest of the answer is as good as any."""
+
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CLIMBS: Final = re.compile(rb"(?i)\\|/(?:\.|%2e){1,2}(?:[/?#]|$)")
 """Browsers take a backslash for a slash, and %2e for a dot."""
 _KEPT_NAMES: Final = 4096
+_NOTED_NAMES: Final = 32
+"""Names that get a line in the log, once each; a hostile cluster makes up any number."""
 
 _SANDBOX: Final = [
     (b"x-content-type-options", b"nosniff"),
@@ -27,6 +36,7 @@ _SANDBOX: Final = [
 """Added where a pod or service wrote the answer: it must not act as a page of central."""
 
 _verdicts: dict[bytes, bool] = {}
+_noted: set[bytes] = set()
 
 
 class ResponseRefused(Exception):
@@ -94,13 +104,23 @@ def sanitize(fields: Fields, *, proxied: bool, prefix: bytes = b"") -> Fields:
 
 def _judge(name: bytes) -> bool:
     """Whether a field of this name is relayed, remembered for the next answer."""
-    if not _NAME.fullmatch(name):
-        raise ResponseRefused("an invalid header name")
     relayed = name not in _DROPPED and not name.startswith(INTERNAL_PREFIX)
+    if not _NAME.fullmatch(name):
+        if not _UNDERSCORED.fullmatch(name):
+            raise ResponseRefused("an invalid header name")
+        relayed = False
+        _note(name)
     if len(_verdicts) >= _KEPT_NAMES:
         _verdicts.clear()
     _verdicts[name] = relayed
     return relayed
+
+
+def _note(name: bytes) -> None:
+    """Tells the operator, once, that clients do not get a field."""
+    if name not in _noted and len(_noted) < _NOTED_NAMES:
+        _noted.add(name)
+        log.warning("response.header_dropped", extra={"header": name.decode("ascii")})
 
 
 def _no_redirect() -> Fields:

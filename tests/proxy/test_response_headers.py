@@ -69,11 +69,45 @@ def test_fields_that_would_speak_for_central_are_dropped(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"", b"X-Upper", b"a b", b"a:b", b":status", b":path", b"a\r\nb", b"x_y", b"n" * 257]
+    "name",
+    [b"", b"X-Upper", b"a b", b"a:b", b":status", b":path", b"a\r\nb", b"n" * 257, b"X_Y", b"x_\n"],
 )
 def test_names_that_http_does_not_allow_are_refused(name: bytes) -> None:
     with pytest.raises(ResponseRefused, match="name"):
         sanitize([OK, (name, b"x")], proxied=False)
+
+
+@pytest.mark.parametrize(
+    "name", [b"content_length", b"transfer_encoding", b"set_cookie", b"mk8s_error", b"x_y", b"_"]
+)
+def test_attack_name_that_another_hop_reads_with_a_dash(name: bytes) -> None:
+    for _ in range(2):  # judged, then remembered
+        assert sanitize([OK, (name, b"5"), (b"etag", b"1")], proxied=True) == [
+            OK,
+            (b"etag", b"1"),
+            *SANDBOX,
+        ]
+        assert body_length([OK, (name, b"5")], b"GET", end=False) == -1
+
+
+def test_a_dropped_name_is_in_the_log_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(response_headers, "_verdicts", {})
+    monkeypatch.setattr(response_headers, "_noted", set())
+    monkeypatch.setattr(response_headers, "_KEPT_NAMES", 1)  # verdicts are forgotten at once
+    for _ in range(3):
+        sanitize([OK, (b"x_y", b"secret"), (b"x-z", b"")], proxied=False)
+    assert [record.__dict__["header"] for record in caplog.records] == ["x_y"]
+    assert "secret" not in caplog.text
+
+
+def test_attack_log_filled_with_names(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(response_headers, "_noted", set())
+    sanitize([OK, *((b"x_%d" % number, b"") for number in range(500))], proxied=False)
+    assert len(caplog.records) == response_headers._NOTED_NAMES
 
 
 @pytest.mark.parametrize("value", [b"a\r\nset-cookie: x=y", b"a\nb", b"\0", b"\x7f", b"\x1b[31m"])
