@@ -36,6 +36,7 @@ class Exchange:
         "info",
         "prefix",
         "settled",
+        "whole",
     )
 
     def __init__(self, front: Stream, head: RequestHead, entry: AuditEntry) -> None:
@@ -56,6 +57,8 @@ class Exchange:
         """What an open watch says to its client before it ends."""
         self.settled = False
         """The outcome row is written."""
+        self.whole: Exchange | None = None
+        """The request that this one is a part of, where central carries that out by several."""
 
     def __repr__(self) -> str:
         entry = self.entry

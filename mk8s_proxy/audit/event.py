@@ -94,6 +94,8 @@ class AuditEntry:
     """The Audit-ID the client sent: untrusted."""
     impersonated: "ImpersonatedUser | None" = None
     """As whom the user was allowed to act, if so asked."""
+    parent_audit_id: str = ""
+    """Of the request that central carries out by this one; empty for a client's own."""
 
 
 def encode_intent(entry: AuditEntry, now: float) -> bytes:
@@ -198,6 +200,8 @@ def _annotations(entry: AuditEntry, cut: list[str]) -> dict[str, str]:
         notes["mk8s.io/token-id"] = _fit(entry.token_id, "tokenID", cut)
     if entry.client_audit_id:
         notes["mk8s.io/client-audit-id"] = _fit(entry.client_audit_id, "clientAuditID", cut)
+    if entry.parent_audit_id:
+        notes["mk8s.io/parent-audit-id"] = entry.parent_audit_id
     if entry.upstream_audit_id:
         notes["mk8s.io/upstream-audit-id"] = _fit(entry.upstream_audit_id, "upstreamAuditID", cut)
     if cut:
