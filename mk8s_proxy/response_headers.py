@@ -7,7 +7,7 @@ composed anew, so a block that one decoder takes and another does not never pass
 
 import logging
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from mk8s_agent.wire.headers import HOP_BY_HOP, INTERNAL_PREFIX
 from mk8s_agent.wire.stream import Fields
@@ -22,7 +22,7 @@ _UNDERSCORED: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,256}")
 """Legal, but a hop in front of central may read "_" as "-", and content_length as a length: such a
 field is left out, and the rest of the answer is as good as any."""
 
-_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
 _CLIMBS: Final = re.compile(rb"(?i)\\|/(?:\.|%2e){1,2}(?:[/?#]|$)")
 """Browsers take a backslash for a slash, and %2e for a dot."""
 _KEPT_NAMES: Final = 4096
@@ -35,12 +35,29 @@ _SANDBOX: Final = [
 ]
 """Added where a pod or service wrote the answer: it must not act as a page of central."""
 
-_verdicts: dict[bytes, bool] = {}
+_NOTED: Final = frozenset((b"content-length", b"audit-id"))
+_RELAY, _NOTE, _DROP, _INTERNAL = range(1, 5)
+_THREE: Final = ord("3")
+
+_actions: dict[bytes, int] = {}
 _noted: set[bytes] = set()
 
 
 class ResponseRefused(Exception):
     """The cluster's answer cannot be relayed."""
+
+
+class ResponseHead(NamedTuple):
+    """A checked head, sorted in one pass."""
+
+    fields: Fields
+    """What the client gets, status first."""
+    length: bytes | None
+    """The content-length, if there is one."""
+    audit_id: bytes
+    """The API server's name for the request; empty if it gave none."""
+    internal: dict[bytes, bytes]
+    """What the agent itself says; empty for nearly all answers."""
 
 
 def read_status(fields: Fields) -> int:
@@ -57,63 +74,88 @@ def read_status(fields: Fields) -> int:
     return int(value)
 
 
-def body_length(fields: Fields, method: bytes, *, end: bool) -> int:
+def read_response(fields: Fields) -> ResponseHead:
+    """Sorts the fields of an answer: to relay, to note, or to forget.
+
+    Args:
+        fields: the decoded head; `read_status` took it.
+
+    Raises:
+        ResponseRefused: a name or value that HTTP does not allow, or two content-lengths.
+    """
+    kept = fields[:1]
+    noted: dict[bytes, bytes] = {}
+    internal: dict[bytes, bytes] = {}
+    for field in fields[1:]:
+        action = _actions.get(field[0]) or _judge(field[0])
+        if action == _RELAY:
+            kept.append(field)
+        elif action == _NOTE:
+            if field[0] in noted and field[0] != b"audit-id":  # an aggregated API may add its own
+                raise ResponseRefused("a second content-length")
+            noted[field[0]] = field[1]
+            kept.append(field)
+        elif action == _INTERNAL:
+            internal[field[0]] = field[1]
+    if b"".join([value for _, value in kept]).translate(None, _LEGAL_IN_VALUES):
+        raise ResponseRefused("a header value with control characters")
+    return ResponseHead(kept, noted.get(b"content-length"), noted.get(b"audit-id", b""), internal)
+
+
+def body_length(head: ResponseHead, method: bytes, *, end: bool) -> int:
     """How many bytes of body must follow a head; -1 when it does not say.
 
     A client on HTTP/1.1 would read more as the next answer, perhaps of another cluster, and would
     take the next answer for what is missing.
 
     Raises:
-        ResponseRefused: content-length is no number, or comes twice, or the body is not to come.
+        ResponseRefused: content-length is no number, or the body is not to come.
     """
-    lengths = [value for name, value in fields if name == b"content-length"]
-    if lengths and (len(lengths) > 1 or len(lengths[0]) > 18 or not lengths[0].isdigit()):
+    length, status = head.length, head.fields[0][1]
+    if length is not None and (len(length) > 18 or not length.isdigit()):
         raise ResponseRefused("an invalid content-length")
-    if end or method == b"HEAD" or fields[0][1] in (b"204", b"304"):
-        if end and lengths and int(lengths[0]) and method != b"HEAD" and fields[0][1] != b"304":
+    if end or method == b"HEAD" or status in (b"204", b"304"):
+        if end and length and int(length) and method != b"HEAD" and status != b"304":
             raise ResponseRefused("an answer that ended before its body")
         return 0
-    return int(lengths[0]) if lengths else -1
+    return -1 if length is None else int(length)
 
 
-def sanitize(fields: Fields, *, proxied: bool, prefix: bytes = b"") -> Fields:
-    """The fields to relay, status included.
+def relayed_fields(head: ResponseHead, *, proxied: bool, prefix: bytes = b"") -> Fields:
+    """The fields that the client gets, status included.
 
     Args:
-        fields: the decoded head.
+        head: what `read_response` made of the answer.
         proxied: a pod, service or node behind a proxy subresource wrote the answer.
         prefix: what path addressing needs before a Location of the API server's own.
 
     Raises:
-        ResponseRefused: a name or value that HTTP does not allow, or a redirect elsewhere.
+        ResponseRefused: a redirect elsewhere.
     """
-    status = fields[0]
-    kept = [status]
-    for name, value in fields[1:]:
-        relayed = _verdicts.get(name)
-        if relayed is None:
-            relayed = _judge(name)
-        if relayed:
-            kept.append((name, value))
-    if _BAD_VALUE.search(b"\t".join([value for _, value in kept])):
-        raise ResponseRefused("a header value with control characters")
-    if status[1].startswith(b"3") and status[1] != b"304":
-        return _redirect(kept, prefix) + _SANDBOX if proxied else _no_redirect()
-    return kept + _SANDBOX if proxied else kept
+    fields = head.fields
+    status = fields[0][1]
+    if status[0] == _THREE and status != b"304":
+        return _redirect(fields, prefix) + _SANDBOX if proxied else _no_redirect()
+    return fields + _SANDBOX if proxied else fields
 
 
-def _judge(name: bytes) -> bool:
-    """Whether a field of this name is relayed, remembered for the next answer."""
-    relayed = name not in _DROPPED and not name.startswith(INTERNAL_PREFIX)
+def _judge(name: bytes) -> int:
+    """What to do with fields of this name, remembered for the next answer."""
     if not _NAME.fullmatch(name):
         if not _UNDERSCORED.fullmatch(name):
             raise ResponseRefused("an invalid header name")
-        relayed = False
+        action = _DROP
         _note(name)
-    if len(_verdicts) >= _KEPT_NAMES:
-        _verdicts.clear()
-    _verdicts[name] = relayed
-    return relayed
+    elif name.startswith(INTERNAL_PREFIX):
+        action = _INTERNAL
+    elif name in _DROPPED:
+        action = _DROP
+    else:
+        action = _NOTE if name in _NOTED else _RELAY
+    if len(_actions) >= _KEPT_NAMES:
+        _actions.clear()
+    _actions[name] = action
+    return action
 
 
 def _note(name: bytes) -> None:

@@ -34,7 +34,8 @@ _WHOLE_FIELDS: Final[dict[tuple[bytes, bytes], bytes]] = {
 _FIELD_OVERHEAD: Final = 32
 """What a field counts beside its bytes (RFC 9113, 6.5.2); jh2 counts the bytes only."""
 
-_SIZES: Final = tuple([bytes((size,)) for size in range(127)])
+_LONGEST_SHORT: Final = 126
+_SIZES: Final = tuple([bytes((size,)) for size in range(_LONGEST_SHORT + 1)])
 """The length of a short value, as HPACK writes it."""
 
 _KEPT_NAMES: Final = 4096
@@ -65,7 +66,7 @@ def integer(value: int, prefix_bits: int, first: int = 0) -> bytes:
 def literal(name: bytes, value: bytes) -> bytes:
     """One field as a literal without indexing (RFC 7541, 6.2.2), never Huffman coded."""
     size = len(value)
-    if size < 127:
+    if size <= _LONGEST_SHORT:
         return (_names.get(name) or _encode_name(name)) + _SIZES[size] + value
     return (_names.get(name) or _encode_name(name)) + integer(size, 7) + value
 
@@ -74,7 +75,7 @@ def _encode_name(name: bytes) -> bytes:
     """The part of a literal before its value, kept for the next one of this name."""
     index = _STATIC_NAMES.get(name)
     encoded = integer(index, 4) if index else b"\x00" + integer(len(name), 7) + name
-    if len(name) <= _KEPT_NAME_BYTES:
+    if len(name) <= _KEPT_NAME_BYTES and not name.startswith(b":"):  # they may be whole fields
         if len(_names) >= _KEPT_NAMES:
             _names.clear()
         _names[name] = encoded
@@ -88,7 +89,15 @@ def field(name: bytes, value: bytes) -> bytes:
 
 def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A stateless header block of `fields`, in order."""
-    return b"".join([field(name, value) for name, value in fields])
+    parts: list[bytes] = []
+    for name, value in fields:
+        encoded = _names.get(name)
+        size = len(value)
+        if encoded is None or size > _LONGEST_SHORT:
+            parts.append(field(name, value))
+        else:
+            parts += (encoded, _SIZES[size], value)
+    return b"".join(parts)
 
 
 class Decoder:

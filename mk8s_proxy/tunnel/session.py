@@ -19,7 +19,14 @@ from mk8s_agent.wire.limits import TUNNEL, BufferBudget
 from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.response_headers import ResponseRefused, body_length, read_status, sanitize
+from mk8s_proxy.response_headers import (
+    ResponseHead,
+    ResponseRefused,
+    body_length,
+    read_response,
+    read_status,
+    relayed_fields,
+)
 from mk8s_proxy.status import StatusError, bad_gateway, service_unavailable
 
 log = logging.getLogger(__name__)
@@ -111,22 +118,19 @@ class TunnelSession(Http2Client):
         if front is None:
             return
         exchange = front.exchange
-        extra = dict(fields)
-        if headers.ERROR in extra:
-            self._give_up(stream, agent_error(status, extra[headers.ERROR]))
-            return
-        asked = exchange.head.upgrade
-        switched = headers.UPGRADE in extra
-        if asked and not switched and status < 400:
-            raise ResponseRefused(f"status {status} to an upgrade request")
-        if switched and (not asked or extra[headers.UPGRADE] != asked):
-            raise ResponseRefused("another protocol than the one asked for")
-        if not switched:
-            stream.length_left = body_length(fields, exchange.head.method, end=end)
+        head = read_response(fields)
         proxied = exchange.info is not None and exchange.info.subresource == "proxy"
-        kept = sanitize(fields, proxied=proxied and not switched, prefix=exchange.prefix)
-        exchange.entry.code = 101 if switched else status
-        exchange.entry.upstream_audit_id = extra.get(b"audit-id", b"").decode("ascii", "replace")
+        if head.internal or exchange.head.upgrade:
+            if headers.ERROR in head.internal:
+                self._give_up(stream, agent_error(status, head.internal[headers.ERROR]))
+                return
+            if check_upgrade(head, status, exchange.head.upgrade):
+                status, proxied = 101, False
+        if status != 101:
+            stream.length_left = body_length(head, exchange.head.method, end=end)
+        kept = relayed_fields(head, proxied=proxied, prefix=exchange.prefix)
+        exchange.entry.code = status
+        exchange.entry.upstream_audit_id = head.audit_id.decode("ascii", "replace")
         front.connection.relay_head(front, hpack_codec.block(kept), end, kept)
 
     def _give_up(self, stream: Stream, error: StatusError) -> None:
@@ -157,6 +161,22 @@ class TunnelSession(Http2Client):
     def on_lost(self) -> None:
         """The tunnel is gone."""
         self._events.closed(self)
+
+
+def check_upgrade(head: ResponseHead, status: int, asked: bytes) -> bool:
+    """Whether the API server switched to the protocol that was asked for; b"" is none.
+
+    Raises:
+        ResponseRefused: it did something else, which the client would take for its protocol.
+    """
+    switched = head.internal.get(headers.UPGRADE)
+    if switched is None:
+        if asked and status < 400:
+            raise ResponseRefused(f"status {status} to an upgrade request")
+        return False
+    if not asked or switched != asked:
+        raise ResponseRefused("another protocol than the one asked for")
+    return True
 
 
 def agent_error(status: int, message: bytes) -> StatusError:

@@ -5,11 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_proxy import response_headers
-from mk8s_proxy.response_headers import ResponseRefused, body_length, read_status, sanitize
+from mk8s_proxy.response_headers import (
+    ResponseRefused,
+    read_response,
+    read_status,
+    relayed_fields,
+)
 
 Fields = list[tuple[bytes, bytes]]
 OK = (b":status", b"200")
 SANDBOX = [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"sandbox")]
+
+
+def sanitize(fields: Fields, *, proxied: bool, prefix: bytes = b"") -> Fields:
+    return relayed_fields(read_response(fields), proxied=proxied, prefix=prefix)
+
+
+def body_length(fields: Fields, method: bytes, *, end: bool) -> int:
+    return response_headers.body_length(read_response(fields), method, end=end)
 
 
 def head(status: int, *fields: tuple[bytes, bytes]) -> Fields:
@@ -93,7 +106,7 @@ def test_attack_name_that_another_hop_reads_with_a_dash(name: bytes) -> None:
 def test_a_dropped_name_is_in_the_log_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(response_headers, "_verdicts", {})
+    monkeypatch.setattr(response_headers, "_actions", {})
     monkeypatch.setattr(response_headers, "_noted", set())
     monkeypatch.setattr(response_headers, "_KEPT_NAMES", 1)  # verdicts are forgotten at once
     for _ in range(3):
@@ -194,19 +207,31 @@ def test_two_lengths_are_refused() -> None:
         body_length([OK, (b"content-length", b"5"), (b"content-length", b"5")], b"GET", end=False)
 
 
+def test_what_the_agent_says_itself_is_apart() -> None:
+    fields = head(502, (b"mk8s-error", b"gone"), (b"audit-id", b"7"), (b"x", b"y"))
+    read = read_response(fields)
+    assert read.internal == {b"mk8s-error": b"gone"}
+    assert (read.audit_id, read.length) == (b"7", None)
+
+
+def test_an_aggregated_api_may_add_an_audit_id() -> None:
+    fields = head(200, (b"audit-id", b"1"), (b"audit-id", b"2"))
+    assert read_response(fields).fields == fields
+
+
 @pytest.mark.parametrize("status", [200, 204])
 def test_an_end_before_the_body_is_refused(status: int) -> None:
     with pytest.raises(ResponseRefused, match="ended before"):
         body_length(head(status, (b"content-length", b"5")), b"GET", end=True)
 
 
-def test_verdicts_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    verdicts: dict[bytes, bool] = {}
-    monkeypatch.setattr(response_headers, "_verdicts", verdicts)
+def test_judgements_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    actions: dict[bytes, int] = {}
+    monkeypatch.setattr(response_headers, "_actions", actions)
     monkeypatch.setattr(response_headers, "_KEPT_NAMES", 10)
     for number in range(50):
         sanitize([OK, (b"x-%d" % number, b"y")], proxied=False)
-        assert len(verdicts) <= 10
+        assert len(actions) <= 10
 
 
 @given(st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=12)), max_size=6))
