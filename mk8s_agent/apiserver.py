@@ -13,7 +13,9 @@ from functools import partial
 from typing import Any, Final
 
 from mk8s_agent.credentials import ApiServerCredentials, CredentialsGone
-from mk8s_agent.request import Request
+from mk8s_agent.request import Request, request_line
+from mk8s_agent.request_block import RequestReader
+from mk8s_agent.response_status import passes_unread
 from mk8s_agent.wire import hpack_codec, tls
 from mk8s_agent.wire.dial import DialError, dial_tls
 from mk8s_agent.wire.http1_upstream import Http1Upstream
@@ -29,8 +31,6 @@ log = logging.getLogger(__name__)
 
 _MAX_WAITING: Final = 10_000
 _IDLE_HTTP1: Final = 8
-_FINAL_STATUSES: Final = frozenset(range(0x88, 0x8F))
-"""First bytes of blocks whose status has an index: 200, 204, 206, 304, 400, 404 and 500."""
 
 Answer = Callable[[Stream, int, str], None]
 """Answers a stream of the tunnel with an error of the agent's own."""
@@ -46,7 +46,7 @@ class ApiServerHttp2(Http2Client):
     def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
         """Passes a response head to the tunnel."""
         fields = None
-        if block[:1] and block[0] not in _FINAL_STATUSES:
+        if not passes_unread(block):
             fields = self.decode(block)
             if fields[:1] and fields[0][1].startswith(b"1"):  # informational: not for the client
                 return
@@ -99,7 +99,11 @@ class ApiServer:
         host = credentials.host
         literal = f"[{host}]" if ":" in host else host
         self._authority = f"{literal}:{credentials.port}".encode("ascii")
-        self._prefix = credentials.path_prefix.rstrip("/").encode("ascii")
+        self._authority_block = hpack_codec.literal(b":authority", self._authority)
+        self._credential = b""
+        self._credential_block = b""
+        self.reader = RequestReader(credentials.path_prefix.rstrip("/").encode("ascii"))
+        """Of the requests that come through any tunnel."""
 
     # -- requests
 
@@ -132,25 +136,18 @@ class ApiServer:
     def _forward_waiting(self, request: Request, front: Stream) -> None:
         self.forward(front, request)
 
-    def _authorization(self) -> list[tuple[bytes, bytes]]:
-        value = self._credentials.authorization()
-        return [(b"authorization", value)] if value else []
-
     def _send_http2(self, connection: ApiServerHttp2, front: Stream, request: Request) -> None:
         try:
-            credential = self._authorization()
+            credential = self._credentials.authorization()
         except CredentialsGone as error:
             self._answer(front, 502, f"the agent is not authorised: {error}")
             return
-        head = [
-            (b":method", request.method),
-            (b":scheme", b"https"),
-            (b":authority", self._authority),
-        ]
-        target = hpack_codec.literal(b":path", self._prefix + request.target)
-        length = [(b"content-length", b"%d" % request.length)] if request.length >= 0 else []
-        block = hpack_codec.block(head) + target + hpack_codec.block(request.fields + length)
-        block += b"".join([hpack_codec.literal(name, value) for name, value in credential])
+        if credential != self._credential:
+            self._credential = credential
+            self._credential_block = hpack_codec.literal(b"authorization", credential)
+        block = self._authority_block + request.block
+        if credential:
+            block += self._credential_block
         stream = connection.stage()
         stream.end_queued = request.end
         join(front, stream)
@@ -158,16 +155,21 @@ class ApiServer:
 
     def _send_http1(self, connection: Http1Upstream, front: Stream, request: Request) -> None:
         try:
-            credential = self._authorization()
+            credential = self._credentials.authorization()
         except CredentialsGone as error:
             self._answer(front, 502, f"the agent is not authorised: {error}")
             connection.transport.close()
             return
+        method, target, fields = request_line(request)
         connection.send_request(
             front,
-            request.method,
-            self._prefix + request.target,
-            [(b"host", self._authority), *request.fields, *credential],
+            method,
+            target,
+            [
+                (b"host", self._authority),
+                *fields,
+                *([(b"authorization", credential)] if credential else []),
+            ],
             length=request.length,
             end=request.end,
             upgrade=request.upgrade,

@@ -1,16 +1,16 @@
 """The agent's end of a tunnel: an HTTP/2 server on the connection that the agent dialled.
 
 Central opens the streams. Stream 1 is the control stream; every other one is a request, which
-`mk8s_agent.request` checks and `mk8s_agent.apiserver` forwards. Errors of the agent itself travel
-as a bare head with an `mk8s-error` line, which central turns into a Status.
+`mk8s_agent.request_block` reads and `mk8s_agent.apiserver` forwards. Errors of the agent itself
+travel as a bare head with an `mk8s-error` line, which central turns into a Status.
 """
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from mk8s_agent.apiserver import ApiServer
-from mk8s_agent.request import RequestRefused, read_request
+from mk8s_agent.request import RequestRefused
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.frames import ErrorCode
@@ -21,6 +21,8 @@ from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
+
+_UNAUTHORIZED: Final = [(b":status", b"401")]
 
 
 def error_head(status: int, message: str) -> bytes:
@@ -64,13 +66,24 @@ class AgentTunnel(Http2Server):
         """Requests in flight."""
         return len(self.streams) - (self._control is not None)
 
+    def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        """A head. No block of a tunnel changes the decoder's state, so it may pass it by."""
+        request = self._apiserver.reader.recognise(block, end)
+        if request is None or self._control is None:
+            super().on_block(stream_id, block, end)
+            return
+        stream = self.accept(stream_id, end)
+        if stream is not None:
+            stream.length_left = request.length
+            self._apiserver.forward(stream, request)
+
     def on_request(self, stream: Stream, fields: Fields, end: bool) -> None:
         """A stream of central: the control stream, or a request."""
         if self._control is None:
             self._open_control(stream, fields)
             return
         try:
-            request = read_request(fields, end)
+            request = self._apiserver.reader.read(fields, end)
         except RequestRefused as error:
             log.warning("request.refused reason=%s", error)
             answer(stream, 502, f"the agent refused the request: {error}")
@@ -95,7 +108,7 @@ class AgentTunnel(Http2Server):
         A 401 is about the agent's own credential and would make kubectl run its login again, so it
         becomes an error of the agent.
         """
-        if fields is not None and fields[0] == (b":status", b"401"):
+        if fields is not None and fields[:1] == _UNAUTHORIZED:
             self._apiserver.unauthorized()
             peer = stream.peer
             if peer is not None:

@@ -28,6 +28,8 @@ HOT_MODULES = (
     "mk8s_agent/wire/ticks.py",
     "mk8s_agent/apiserver.py",
     "mk8s_agent/request.py",
+    "mk8s_agent/request_block.py",
+    "mk8s_agent/response_status.py",
     "mk8s_agent/tunnel.py",
     "mk8s_proxy/authn/identity.py",
     "mk8s_proxy/authz/attributes.py",

@@ -8,11 +8,10 @@ import pytest
 
 from mk8s_agent import apiserver as module
 from mk8s_agent.apiserver import ApiServer
-from mk8s_agent.request import Request
 from mk8s_agent.wire.stream import Stream
 from tests.support.agent_side import AgentSide
-from tests.support.legs import NotingLeg
 from tests.support.memory import Frame, bodies, data, ended, goaway, headers, kinds, rst_stream
+from tests.support.memory import head as frame_of_head
 
 OK = [(b":status", b"200")]
 UPGRADE = (b"mk8s-upgrade", b"SPDY/3.1")
@@ -200,6 +199,31 @@ async def test_without_a_credential_nothing_is_sent() -> None:
     assert b"authorization" not in side.dialled[0].requests()[0][1]
 
 
+async def test_a_new_credential_is_used_from_the_next_request_on() -> None:
+    side = AgentSide().open()
+    await side.ask(3)
+    [head] = [dict(frame.value) for frame in side.dialled[0].greet() if frame.kind == "HEADERS"]
+    assert head[b"authorization"] == b"Bearer agent"
+    for number, token in enumerate([b"Bearer rotated", b"Bearer agent", b"", b"Bearer rotated"]):
+        side.credentials.token = token
+        await side.ask(5 + 2 * number)
+        [(_, seen)] = side.dialled[0].requests()
+        assert seen.get(b"authorization", b"") == token
+
+
+async def test_a_prefix_of_all_paths() -> None:
+    """An API server behind another proxy, as kubeconfigs of Rancher have it."""
+    for protocol in ("h2", "http/1.1"):
+        side = AgentSide(protocol=protocol, prefix="/k8s/clusters/c1").open()
+        await side.ask(3)
+        if protocol == "h2":
+            [head] = [it for it in side.dialled[0].greet() if it.kind == "HEADERS"]
+            assert dict(head.value)[b":path"] == b"/k8s/clusters/c1/api/v1/pods"
+        else:
+            head_bytes = side.dialled[0].transport.take()
+            assert head_bytes.startswith(b"GET /k8s/clusters/c1/api/v1/pods HTTP/1.1\r\n")
+
+
 # -- HTTP/1.1
 
 
@@ -209,6 +233,10 @@ async def test_an_api_server_without_http2() -> None:
     await side.ask(5)
     assert len(side.dialled) == 2
     for number in range(2):
+        head = side.dialled[number].transport.take()
+        assert head.count(b"authorization: Bearer agent\r\n") == 1
+        assert head.count(b"host: 192.0.2.1:6443\r\n") == 1
+        assert b":authority" not in head
         side.dialled[number].connection.receive(HTTP1_OK)
     assert bodies(side.central.read()) == {3: b"ok", 5: b"ok"}
     assert len(side.apiserver._idle) == 2
@@ -297,8 +325,28 @@ async def test_informational_heads_stop_here() -> None:
     side.dialled[0].greet()
     side.dialled[0].send(headers(1, [(b":status", b"103")]))
     assert [frame for frame in side.central.read() if frame.stream == 3] == []
+    side.dialled[0].send(headers(1, [(b":status", b"199")]))
+    assert [frame for frame in side.central.read() if frame.stream == 3] == []
     side.dialled[0].send(headers(1, [(b":status", b"404")], end=True))
     assert words(side.central.read(), 3)[0] == 404
+
+
+async def test_a_head_without_a_field_is_for_central_to_refuse() -> None:
+    side = AgentSide().open()
+    await side.ask(3)
+    side.dialled[0].greet()
+    side.dialled[0].send(frame_of_head(1, b"\x20", end=True))
+    assert Frame("HEADERS", 3, [], end=True) in side.central.read()
+
+
+async def test_a_head_that_cannot_be_decoded_ends_the_connection() -> None:
+    """Only where the status does not stand in front: then the block is looked at as a whole."""
+    side = AgentSide().open()
+    await side.ask(3)
+    side.dialled[0].greet()
+    side.dialled[0].send(frame_of_head(1, b"\x08\x7f", end=True))
+    assert words(side.central.read(), 3)[0] == 502
+    assert side.dialled[0].transport.closed
 
 
 async def test_an_answer_for_a_client_that_has_gone() -> None:
@@ -349,7 +397,3 @@ def test_a_literal_address_is_written_as_one() -> None:
     side.credentials.host = "2001:db8::1"
     server = ApiServer(side.credentials, side.ticks, side.budget, lambda *_: None)
     assert server._authority == b"[2001:db8::1]:6443"
-    leg = NotingLeg()
-    front = Stream(leg, 1, 0, 0)
-    request = Request(method=b"GET", target=b"/", upgrade=b"")
-    assert (front.peer, request.length) == (None, -1)

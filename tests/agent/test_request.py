@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_agent import request as request_module
-from mk8s_agent.request import RequestRefused, read_request
+from mk8s_agent.request import Request, RequestRefused, read_request, request_line
+from mk8s_agent.wire.hpack_codec import Decoder
 
 Fields = list[tuple[bytes, bytes]]
 WHO = json.dumps({"user": "dev@example.com", "uid": "u1", "groups": ["mk8s:users"]}).encode()
@@ -32,25 +33,55 @@ def without(name: bytes, *more: tuple[bytes, bytes]) -> Fields:
     return [(known, value) for known, value in GET if known != name] + list(more)
 
 
+def read(fields: Fields, end: bool, prefix: bytes = b"") -> Request:
+    return read_request(fields, end, prefix)[0]
+
+
+def written(request: Request) -> Fields:
+    return Decoder(0, 1 << 20).decode(request.block)
+
+
 def test_a_head_is_written_anew() -> None:
-    request = read_request(
+    request, carried = read_request(
         [*GET, (b"accept", b"*/*"), (b"mk8s-audit-id", b"id1"), (b"mk8s-content-length", b"12")],
         False,
     )
-    assert (request.method, request.target) == (b"GET", b"/api/v1/pods?watch=1")
-    assert request.fields == [(b"accept", b"*/*"), *IDENTITY, (b"audit-id", b"id1")]
+    assert written(request) == [
+        *GET[:3],
+        (b"audit-id", b"id1"),
+        (b"content-length", b"12"),
+        (b"accept", b"*/*"),
+        *IDENTITY,
+    ]
     assert (request.length, request.upgrade, request.end) == (12, b"", False)
+    assert (carried.identity, carried.fields) == (WHO, [(b"accept", b"*/*")])
+    assert Decoder(0, 1 << 20).decode(carried.block) == [(b"accept", b"*/*"), *IDENTITY]
+
+
+def test_a_head_for_http1() -> None:
+    """The length is left to whoever frames the body."""
+    request = read([*GET, (b"accept", b"*/*"), (b"mk8s-content-length", b"012")], False, b"/c1")
+    expected = [(b"accept", b"*/*"), *IDENTITY]
+    assert request_line(request) == (b"GET", b"/c1/api/v1/pods?watch=1", expected)
+    assert written(request)[3] == (b"content-length", b"12")
+
+
+def test_a_scheme_is_not_believed() -> None:
+    for scheme in ([], [(b":scheme", b"http")]):
+        assert written(read([*without(b":scheme"), *scheme], True))[1] == (b":scheme", b"https")
 
 
 def test_a_request_without_a_body() -> None:
-    request = read_request([*GET, (b"mk8s-content-length", b"0")], True)
+    request = read([*GET, (b"mk8s-content-length", b"0")], True)
     assert (request.length, request.end) == (0, True)
-    assert read_request(GET, True).length == -1
+    assert read(GET, True).length == -1
 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"SPDY/3.1"])
 def test_an_upgrade(protocol: bytes) -> None:
-    assert read_request([*GET, (b"mk8s-upgrade", protocol)], False).upgrade == protocol
+    request = read([*GET, (b"mk8s-upgrade", protocol)], False)
+    assert request.upgrade == protocol
+    assert b"upgrade" not in dict(written(request))
 
 
 FORGED = {
@@ -136,10 +167,13 @@ names = st.one_of(
 @given(st.lists(st.tuples(names, st.binary(max_size=30)), max_size=8), st.booleans())
 def test_whatever_is_forwarded_is_one_safe_head(more: Fields, end: bool) -> None:
     try:
-        request = read_request([*GET, *more], end)
+        request = read([*GET, *more], end)
     except RequestRefused:
         return
-    assert [field for field in request.fields if field[0].startswith(b"impersonate")] == IDENTITY
-    lines = b"".join(name + b": " + value + b"\r\n" for name, value in request.fields)
-    assert lines.count(b"\n") == len(request.fields)
+    fields = written(request)
+    assert fields[:3] == GET[:3]
+    assert [field for field in fields if field[0].startswith(b"impersonate")] == IDENTITY
+    assert [name for name, _ in fields[3:] if name.startswith((b":", b"mk8s-"))] == []
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
+    assert lines.count(b"\n") == len(fields)
     assert b"authorization:" not in lines

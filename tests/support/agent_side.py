@@ -28,10 +28,11 @@ HEAD: Fields = [
 class Credentials:
     """Who the agent is."""
 
-    host, port, path_prefix, tls_server_name = "192.0.2.1", 6443, "", ""
+    host, port, tls_server_name = "192.0.2.1", 6443, ""
     ca_pem, client_certificate, insecure_skip_tls_verify, generation = b"", None, True, 0
 
-    def __init__(self) -> None:
+    def __init__(self, path_prefix: str = "") -> None:
+        self.path_prefix = path_prefix
         self.token: bytes | None = b"Bearer agent"
         self.rejections = 0
 
@@ -63,10 +64,10 @@ class Dialled:
 
 
 class AgentSide:
-    def __init__(self, *, protocol: str = "h2") -> None:
+    def __init__(self, *, protocol: str = "h2", prefix: str = "") -> None:
         self.ticks = HandTicks()
         self.budget = BufferBudget()
-        self.credentials: Any = Credentials()
+        self.credentials: Any = Credentials(prefix)
         self.apiserver = ApiServer(self.credentials, self.ticks, self.budget, answer)
         self.protocol = protocol
         self.dialled: list[Dialled] = []
