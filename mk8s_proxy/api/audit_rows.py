@@ -10,6 +10,7 @@ from typing import Protocol
 from aiohttp import web
 
 from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.identifier import AuditId
 
 API_GROUP = "mk8s.io"
 """The group under which our own resources appear in rows."""
@@ -31,7 +32,7 @@ class Journal(Protocol):
 class Actor(Protocol):
     """The part of a call that goes into its row."""
 
-    request_id: str
+    request_id: AuditId
     source: str
     user_agent: str
     actor: str

@@ -16,6 +16,7 @@ from mk8s_proxy.api.audit_rows import AuditRow
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
 from mk8s_proxy.api.schemas import Model
+from mk8s_proxy.audit.identifier import AuditId
 from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.db import users
 from mk8s_proxy.db.errors import NotFound
@@ -55,7 +56,7 @@ class Call:
     """One request on its way through the API."""
 
     context: ApiContext
-    request_id: str
+    request_id: AuditId
     source: str
     """The client's address."""
     user_agent: str

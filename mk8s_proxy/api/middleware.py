@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import CALL, SOURCE_HEADER, Call, respond, translate_failure
 from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.audit.identifier import AuditId
 
 logger = logging.getLogger("mk8s_proxy.api")
 
@@ -26,7 +27,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Guard:
     """The one middleware of the application."""
 
-    def __init__(self, context: ApiContext, new_id: Callable[[], str]) -> None:
+    def __init__(self, context: ApiContext, new_id: Callable[[], AuditId]) -> None:
         self._context = context
         self._new_id = new_id
 

@@ -25,6 +25,7 @@ Durability: a committed row survives the death of the process at once (it is in 
 the death of the machine after the next `Journal.sync()`, which a background thread calls. When a
 sync fails, no request is admitted until one succeeds again.
 
-`event` makes the rows and is pure; `journal` owns the file. The shipper that copies rows into the
-database only reads what is here.
+`event` is what a request fills; `plain_rows` says what its rows are, and `rows` makes the same ones
+from remembered pieces, because every request pays for two. All that is pure; `journal` owns the
+file. The shipper that copies rows into the database only reads what is here.
 """

@@ -1,41 +1,11 @@
-"""Audit rows: `AuditEntry`, which a request fills as it goes, and its two `audit.k8s.io/v1` Events.
+"""`AuditEntry`: what is known of one request, filled as it goes; its rows are made from it.
 
-Entries are made and filled by the corridor and the management API; rows are encoded for
-`mk8s_proxy.audit.journal`. Pure. Field names are those of the audit API
-(apiserver/pkg/apis/audit/v1/types.go), so that tools for the API server's log read this one too.
+Made and filled by the corridor and the management API; read by `mk8s_proxy.audit.rows`. Pure.
 """
 
-import json
-import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
 
-import orjson
-
-from mk8s_proxy.audit.identifier import new_audit_id
-from mk8s_proxy.audit.redaction import redact_uri
-
-__all__ = [
-    "AuditEntry",
-    "ImpersonatedUser",
-    "encode_intent",
-    "encode_outcome",
-    "new_audit_id",
-    "redact_uri",
-]
-
-MAX_TEXT: Final = 512
-"""Characters of a name, an address, a user agent or an id before it is cut."""
-MAX_REASON: Final = 2048
-"""Characters of a reason."""
-MAX_URI: Final = 8192
-"""Characters of a request URI: `kubectl exec` puts its command there."""
-MAX_GROUPS: Final = 64
-"""Groups of a user that are written down."""
-
-_FIRST_FAILURE: Final = 400
+from mk8s_proxy.audit.identifier import AuditId
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +20,29 @@ class ImpersonatedUser:
 
 @dataclass(slots=True)
 class AuditEntry:
-    """What is known of one request; strings may be hostile, the row is not.
+    """What is known of one request; strings may be hostile, its rows are not.
 
     Only `audit_id` and `received` are needed: an entry that nobody filled in is a refusal.
+    What a request's head tells comes first, because arguments by position take half the time.
     """
 
-    audit_id: str
+    audit_id: AuditId
     received: float
     """When the head was complete: seconds since the epoch."""
+    method: str = ""
+    request_uri: str = ""
+    """Path and query as sent; secrets are removed when the row is made."""
+    source_ip: str = ""
+    user_agent: str = ""
+    client_audit_id: str = ""
+    """The Audit-ID the client sent: untrusted."""
     user: str = ""
     uid: str = ""
     groups: tuple[str, ...] = ()
     token_id: str = ""
     """The `jti` of the access token."""
     cluster: str = ""
-    method: str = ""
     verb: str = ""
-    request_uri: str = ""
-    """Path and query as sent; secrets are removed when the row is made."""
     api_group: str = ""
     api_version: str = ""
     namespace: str = ""
@@ -75,8 +50,6 @@ class AuditEntry:
     """Empty for requests that are not about a resource."""
     subresource: str = ""
     name: str = ""
-    source_ip: str = ""
-    user_agent: str = ""
     decision: str = "forbid"
     """allow or forbid."""
     reason: str = ""
@@ -90,178 +63,8 @@ class AuditEntry:
     duration: float = 0.0
     """Seconds from `received` to the end of the response."""
     upstream_audit_id: str = ""
-    client_audit_id: str = ""
-    """The Audit-ID the client sent: untrusted."""
-    impersonated: "ImpersonatedUser | None" = None
-    """As whom the user was allowed to act, if so asked."""
+    """The Audit-ID the API server answered with."""
     parent_audit_id: str = ""
-    """Of the request that central carries out by this one; empty for a client's own."""
-
-
-def encode_intent(entry: AuditEntry, now: float) -> bytes:
-    """The RequestReceived row: one line of ASCII with its line feed.
-
-    Args:
-        entry: of a request that is about to be sent to a cluster.
-        now: seconds since the epoch.
-    """
-    return _encode(_row(entry, "RequestReceived", now))
-
-
-def encode_outcome(entry: AuditEntry, now: float) -> bytes:
-    """The ResponseComplete row: one line of ASCII with its line feed.
-
-    Built anew from the entry: what was learnt since the intent, even that it had to be refused
-    after all, stands in it; and a watch of an hour does not hold a row in memory.
-
-    Args:
-        entry: of a request that ended, or that was refused.
-        now: seconds since the epoch.
-    """
-    row = _row(entry, "ResponseComplete", now)
-    status: dict[str, Any] = {"metadata": {}, "code": entry.code}
-    if entry.code >= _FIRST_FAILURE:
-        status["status"] = "Failure"
-    row["responseStatus"] = status
-    notes = row["annotations"]
-    notes["mk8s.io/bytes-in"] = str(entry.bytes_in)
-    notes["mk8s.io/bytes-out"] = str(entry.bytes_out)
-    notes["mk8s.io/duration-ms"] = "%.3f" % (entry.duration * 1000)
-    if entry.refusal:
-        notes["mk8s.io/refusal"] = entry.refusal
-    return _encode(row)
-
-
-def _row(entry: AuditEntry, stage: str, now: float) -> dict[str, Any]:
-    """What both rows of a request share."""
-    cut: list[str] = []
-    row: dict[str, Any] = {
-        "kind": "Event",
-        "apiVersion": "audit.k8s.io/v1",
-        "level": "Metadata",
-        "auditID": entry.audit_id,
-        "stage": stage,
-        "requestURI": redact_uri(_fit(entry.request_uri, "requestURI", cut, MAX_URI)),
-        "verb": _fit(entry.verb, "verb", cut),
-        "user": _user(entry.user, entry.uid, entry.groups, cut),
-        "sourceIPs": [_fit(entry.source_ip, "sourceIPs", cut)],
-        "userAgent": _fit(entry.user_agent, "userAgent", cut),
-        "requestReceivedTimestamp": _timestamp(entry.received),
-        "stageTimestamp": _timestamp(now),
-    }
-    if (other := entry.impersonated) is not None:
-        row["impersonatedUser"] = _user(other.user, other.uid, other.groups, cut)
-        row["impersonatedUser"]["extra"] = {
-            key: [_fit(value, "extra", cut) for value in values]
-            for key, values in other.extra.items()
-        }
-    if entry.resource:
-        row["objectRef"] = _object_ref(entry, cut)
-    row["annotations"] = _annotations(entry, cut)
-    return row
-
-
-def _user(name: str, uid: str, groups: tuple[str, ...], cut: list[str]) -> dict[str, Any]:
-    user: dict[str, Any] = {"username": _fit(name, "user", cut)}
-    if uid:
-        user["uid"] = _fit(uid, "uid", cut)
-    if groups:
-        if len(groups) > MAX_GROUPS:
-            groups = groups[:MAX_GROUPS]
-            cut.append("groups")
-        user["groups"] = [_fit(group, "groups", cut) for group in groups]
-    return user
-
-
-def _object_ref(entry: AuditEntry, cut: list[str]) -> dict[str, str]:
-    ref = {"resource": _fit(entry.resource, "resource", cut)}
-    if entry.namespace:
-        ref["namespace"] = _fit(entry.namespace, "namespace", cut)
-    if entry.name:
-        ref["name"] = _fit(entry.name, "name", cut)
-    if entry.api_group:
-        ref["apiGroup"] = _fit(entry.api_group, "apiGroup", cut)
-    if entry.api_version:
-        ref["apiVersion"] = _fit(entry.api_version, "apiVersion", cut)
-    if entry.subresource:
-        ref["subresource"] = _fit(entry.subresource, "subresource", cut)
-    return ref
-
-
-def _annotations(entry: AuditEntry, cut: list[str]) -> dict[str, str]:
-    notes = {"authorization.k8s.io/decision": entry.decision}
-    if entry.reason:
-        notes["authorization.k8s.io/reason"] = _fit(entry.reason, "reason", cut, MAX_REASON)
-    if entry.cluster:
-        notes["mk8s.io/cluster"] = _fit(entry.cluster, "cluster", cut)
-    if entry.method:
-        notes["mk8s.io/method"] = _fit(entry.method, "method", cut)
-    if entry.token_id:
-        notes["mk8s.io/token-id"] = _fit(entry.token_id, "tokenID", cut)
-    if entry.client_audit_id:
-        notes["mk8s.io/client-audit-id"] = _fit(entry.client_audit_id, "clientAuditID", cut)
-    if entry.parent_audit_id:
-        notes["mk8s.io/parent-audit-id"] = entry.parent_audit_id
-    if entry.upstream_audit_id:
-        notes["mk8s.io/upstream-audit-id"] = _fit(entry.upstream_audit_id, "upstreamAuditID", cut)
-    if cut:
-        notes["mk8s.io/truncated"] = ",".join(dict.fromkeys(cut))
-    return notes
-
-
-def _fit(text: str, name: str, cut: list[str], limit: int = MAX_TEXT) -> str:
-    if len(text) <= limit:
-        return text
-    cut.append(name)
-    return text[:limit]
-
-
-class _SecondCache:
-    """RFC 3339 timestamps with microseconds; the text of a second is made once."""
-
-    __slots__ = ("_second", "_text")
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def format(self, moment: float) -> str:
-        """`moment` (seconds since the epoch) in UTC, as metav1.MicroTime writes it."""
-        microseconds = int(moment * 1_000_000)
-        second, fraction = divmod(microseconds, 1_000_000)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{fraction:06d}Z"
-
-
-_timestamp: Final[Callable[[float], str]] = _SecondCache().format
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-
-def _encode(row: dict[str, Any]) -> bytes:
-    """One line of printable ASCII: nothing a stranger sent can end it or turn a terminal around."""
-    try:
-        line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-    except orjson.JSONEncodeError:  # a lone surrogate
-        return _encode_ascii(row)
-    # orjson escapes what is below U+0020 and leaves DEL and everything over U+007F as it is.
-    if line.isascii() and b"\x7f" not in line:
-        return line
-    return _encode_ascii(row)
-
-
-def _encode_ascii(row: dict[str, Any]) -> bytes:
-    text = json.dumps(_without_surrogates(row), ensure_ascii=True, separators=(",", ":"))
-    return text.replace("\x7f", "\\u007f").encode("ascii") + b"\n"
-
-
-def _without_surrogates(value: Any) -> Any:
-    """`value` with U+FFFD for what no decoder of UTF-8 would accept; keys are ours."""
-    if isinstance(value, str):
-        return _LONE_SURROGATE.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {key: _without_surrogates(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    return value
+    """The `audit_id` of the client's request, if central made this one to carry it out."""
+    impersonated: ImpersonatedUser | None = None
+    """As whom the user was allowed to act, if so asked."""

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from mk8s_proxy.audit.event import AuditEntry, encode_intent, encode_outcome
+from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal_file import JournalFile, JournalUnsafeError
+from mk8s_proxy.audit.rows import encode_intent, encode_outcome
 
 __all__ = ["AuditEntry", "Journal", "JournalUnsafeError"]
 

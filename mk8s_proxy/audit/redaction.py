@@ -1,6 +1,6 @@
 """Secrets out of request URIs before they are written down.
 
-Called by `mk8s_proxy.audit.event` for every row; pure. Central never reads a credential from a URL,
+Called by the makers of rows; pure. Central never reads a credential from a URL,
 but people and tools put them there, and a log is the wrong place for them.
 """
 

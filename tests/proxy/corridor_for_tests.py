@@ -13,7 +13,8 @@ from mk8s_agent.wire import headers as internal
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.audit.event import AuditEntry, encode_outcome
+from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.rows import encode_outcome
 from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.authz.policy import PolicySource, parse_rbac
 from mk8s_proxy.authz.snapshot import PolicySnapshot
