@@ -1,27 +1,31 @@
 """A client's HTTP/1.1 connection: upgrades (exec, attach, port-forward) and simple clients.
 
-One request at a time; what is pipelined behind it waits. The head is checked byte by byte before
-the parser sees it, so that nothing depends on a parser's leniency.
+One request at a time; what is pipelined behind it waits. Heads and chunks are read by
+`http1_reader`.
 """
 
 import time
 from http import HTTPStatus
 from typing import Final
 
-import httptools
-
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_leg import Http1Leg, PausableTransport
 from mk8s_agent.wire.limits import KIB, BufferBudget
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.connections.http1_reader import BadChunk, ChunkedBody, Request, read_request
 from mk8s_proxy.connections.http2 import UNREADABLE, Doorway, interrupted
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.header_refusal import HeaderRefusal
-from mk8s_proxy.http1_head import check_http1_head
-from mk8s_proxy.request_headers import RequestHead, read_http1_head
+from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.status import status_error
 
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode("ascii")
+    for status in HTTPStatus
+}
+_BLANK: Final = b"\r\n"
+"""Joined to the last line, the end of a head."""
 _HEAD_END: Final = b"\r\n\r\n"
 _HEAD_BYTES: Final = 192 * KIB
 """A longer head is not even looked at; smaller excesses are answered with 431."""
@@ -60,19 +64,11 @@ class ClientHttp1(Http1Leg):
         self._reading_heads = False
         self._last = False
         """The connection is being closed: what still arrives is nobody's request."""
-        self._new_parser()
+        self._body_left = 0
+        self._chunks: ChunkedBody | None = None
 
     def __repr__(self) -> str:
         return f"<ClientHttp1 {self._source_ip} {'upgraded' if self._switched else ''}>"
-
-    def _new_parser(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
-        self._target = b""
-        self._fields: Fields = []
-        self._body_left = 0
-        self._body_chunked = False
-        self._body_done = False
-        self._asked_to_keep = True
 
     # -- bytes in
 
@@ -122,45 +118,22 @@ class ClientHttp1(Http1Leg):
 
     def _read_head(self, raw: bytes) -> None:
         try:
-            check_http1_head(raw)
-            self._feed_head(raw)
-            method = self._parser.get_method()
-            head = read_http1_head(method, self._target, self._fields)
+            request = read_request(raw)
         except HeaderRefusal as refusal:
             line = raw.partition(b"\r\n")[0].split(b" ")
             seen = UNREADABLE._replace(method=line[0][:32], target=b"".join(line[1:2])[:4096])
             self._refuse_head(seen, refusal)
             return
-        self._keep_alive = self._asked_to_keep and not self._draining
-        self._begin(head)
+        self._keep_alive = request.keep_alive and not self._draining
+        self._begin(request)
 
-    def _feed_head(self, raw: bytes) -> None:
-        try:
-            self._parser.feed_data(raw)
-        except httptools.HttpParserUpgrade:
-            pass  # the head is complete; the corridor decides about the upgrade
-        except httptools.HttpParserError as error:
-            raise HeaderRefusal("BAD_HEADER") from error
-
-    def on_url(self, url: bytes) -> None:
-        """httptools: a part of the request target."""
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: one header field."""
-        self._fields.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """httptools: the head is complete; a moment later the parser has forgotten what it said."""
-        self._asked_to_keep = self._parser.should_keep_alive()
-
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, request: Request) -> None:
         """A request: its stream is joined to a tunnel's by the corridor."""
+        head = request.head
         stream = self.stream = Stream(self, 1, 0, 0)
-        chunked = any(name == b"transfer-encoding" for name, _ in self._fields)
-        self._body_chunked = chunked
+        self._chunks = ChunkedBody(self._pass_chunk) if request.chunked else None
         self._body_left = max(head.content_length, 0)
-        if not chunked and not self._body_left and not head.upgrade:
+        if not request.chunked and not self._body_left and not head.upgrade:
             stream.remote_closed = True
         entry = self._make_entry(head, self._source_ip, time.time())
         exchange = stream.exchange = Exchange(stream, head, entry)
@@ -176,8 +149,8 @@ class ClientHttp1(Http1Leg):
     # -- bodies in
 
     def _read_body(self, data: bytes) -> None:
-        if self._body_chunked:
-            self._read_chunks(data)
+        if self._chunks is not None:
+            self._read_chunks(self._chunks, data)
             return
         taken = data[: self._body_left]
         self._body_left -= len(taken)
@@ -186,28 +159,21 @@ class ClientHttp1(Http1Leg):
         self._pass_on(taken, end=not self._body_left)
         self._after_body()
 
-    def _read_chunks(self, data: bytes) -> None:
+    def _read_chunks(self, chunks: ChunkedBody, data: bytes) -> None:
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
+            chunks.feed(data)
+        except BadChunk:
             self._break_off()
             return
-        if self._body_done:
+        if chunks.more:
+            self._keep_alive = False
+        if chunks.done:
+            self._chunks = None
             self._pass_on(b"", end=True)
             self._after_body()
 
-    def on_body(self, data: bytes) -> None:
-        """httptools: a piece of a chunked body, without its framing."""
+    def _pass_chunk(self, data: bytes) -> None:
         self._pass_on(data, end=False)
-
-    def on_message_complete(self) -> None:
-        """httptools: the last chunk came (or the head of a request without a body)."""
-        self._body_done = self._body_chunked
-
-    def on_message_begin(self) -> None:
-        """httptools: a message begins; behind a chunked body that is pipelining, not supported."""
-        if self._body_done:
-            self._keep_alive = False
 
     def _after_body(self) -> None:
         stream = self.stream
@@ -230,19 +196,18 @@ class ClientHttp1(Http1Leg):
             return
         code = int(fields[0][1])
         bodiless = end or code in (204, 304) or exchange.head.method == b"HEAD"
-        has_length = any(name == b"content-length" for name, _ in fields)
+        has_length = b"content-length" in [name for name, _ in fields]
         self._chunked = not bodiless and not has_length
-        lines = [_status_line(code)]
-        for name, value in fields[1:]:
-            lines += (name, b": ", value, b"\r\n")
+        lines = _head_lines(code, fields)
         if self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
+            lines.append(b"transfer-encoding: chunked")
         elif end and not has_length and code not in (204, 304):
-            lines.append(b"content-length: 0\r\n")
+            lines.append(b"content-length: 0")
         if not self._keep_alive or not stream.remote_closed:
             self._keep_alive = False
-            lines.append(b"connection: close\r\n")
-        self._put(b"".join(lines) + b"\r\n")
+            lines.append(b"connection: close")
+        lines.append(_BLANK)
+        self._put(b"\r\n".join(lines))
         if end:
             stream.local_closed = True
             self._message_sent(stream)
@@ -251,11 +216,10 @@ class ClientHttp1(Http1Leg):
         """101: from here on both directions are bytes of the other protocol."""
         self._switched = True
         self._chunked = False
-        lines = [_status_line(101), b"Connection: Upgrade\r\n"]
-        lines += (b"Upgrade: ", exchange.head.upgrade, b"\r\n")
-        for name, value in fields[1:]:
-            lines += (name, b": ", value, b"\r\n")
-        self._put(b"".join(lines) + b"\r\n")
+        lines = _head_lines(101, fields)
+        lines[1:1] = (b"Connection: Upgrade", b"Upgrade: " + exchange.head.upgrade)
+        lines.append(_BLANK)
+        self._put(b"\r\n".join(lines))
         early, self._early = self._early, b""
         self._read_again()
         if early:
@@ -303,7 +267,6 @@ class ClientHttp1(Http1Leg):
         """Request and answer are complete: the next request may come."""
         keep = self._keep_alive
         self._end(stream)
-        self._new_parser()
         self._chunked = False
         if not keep:
             self._close()
@@ -381,9 +344,8 @@ class ClientHttp1(Http1Leg):
             self._break_off()
 
 
-def _status_line(code: int) -> bytes:
-    try:
-        reason = HTTPStatus(code).phrase
-    except ValueError:
-        reason = ""
-    return b"HTTP/1.1 %d %s\r\n" % (code, reason.encode("ascii"))
+def _head_lines(code: int, fields: Fields) -> list[bytes]:
+    """Status line and header lines of an answer; `fields` begins with the status."""
+    lines = list(map(b": ".join, fields))
+    lines[0] = _STATUS_LINES.get(code) or b"HTTP/1.1 %d " % code
+    return lines

@@ -215,6 +215,18 @@ def test_a_request_behind_a_body_waits_for_its_turn(central: Central) -> None:
     assert dict(agent.requests()[0].value)[b":path"] == PODS + b"/second"
 
 
+def test_request_smuggling_behind_a_chunked_body(central: Central) -> None:
+    """What comes in one piece with the last chunk is nobody's request."""
+    agent, person = central.agent(), central.http1()
+    first = request(PATH, b"Transfer-Encoding: chunked", method=b"POST")
+    person.send(first + b"2\r\nok\r\n0\r\n\r\n" + request(PATH + b"/smuggled"))
+    assert bodies(agent.requests()) == {3: b"ok"}
+    agent.send(headers(3, OK, end=True))
+    assert b"connection: close\r\n" in person.read()
+    assert person.transport.closed
+    assert agent.requests() == []
+
+
 def test_a_thousand_pipelined_refusals_are_no_recursion(central: Central) -> None:
     person = central.http1()
     answer = person.send(request(token=b"") * 1000)
@@ -296,7 +308,7 @@ def test_any_bytes_are_refused_or_waited_for(
 
 def test_a_parser_that_disagrees_refuses(central: Central, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both readers must take a head: ours and llhttp."""
-    monkeypatch.setattr("mk8s_proxy.connections.http1.check_http1_head", lambda raw: None)
+    monkeypatch.setattr("mk8s_proxy.connections.http1_reader.check_http1_head", lambda raw: None)
     person = central.http1()
     assert person.send(b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
