@@ -33,7 +33,7 @@ from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo
 from mk8s_proxy.request_target import TargetRefusal
 from mk8s_proxy.route import Route, Router
-from mk8s_proxy.stages import farewell, make_stage
+from mk8s_proxy.stages import begin_deletion, decided_as, farewell, make_stage
 from mk8s_proxy.status import (
     StatusError,
     forbidden,
@@ -123,11 +123,14 @@ class Corridor:
         describe(exchange.entry, info)
         identity = self._authenticate(exchange, route)
         self._check_head(head, info)
-        identity = self._authorize(exchange, identity, info)
-        self._stage(exchange, identity, address)
+        identity = self._authorize(exchange, identity, decided_as(exchange, info))
+        if not begin_deletion(exchange, self, self._journal.intent):
+            self._stage(exchange, identity, address)
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
         """Who asks, and of which cluster: host, prefix and token must agree."""
+        if exchange.whole is not None:
+            return self._authenticate_part(exchange, exchange.whole)
         entry = exchange.entry
         entry.cluster = route.cluster
         if not exchange.head.authorization:
@@ -144,6 +147,15 @@ class Corridor:
             )
         identity.require_cluster(cluster)
         entry.cluster = cluster
+        return identity
+
+    def _authenticate_part(self, exchange: Exchange, whole: Exchange) -> Identity:
+        """Who asked for the whole asks for its parts, as long as that would still be admitted."""
+        identity = exchange.identity = whole.identity
+        assert identity is not None
+        self._authenticator.recheck(identity.original or identity)
+        if why := self._why_ended(whole):
+            raise forbidden(why)
         return identity
 
     def _check_head(self, head: RequestHead, info: RequestInfo) -> None:

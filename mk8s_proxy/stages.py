@@ -5,12 +5,13 @@ from typing import Final
 
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.filtering.collection_deletion import begin_deletion, decided_as
 from mk8s_proxy.filtering.continue_token import TokenSeal
 from mk8s_proxy.filtering.filter_stage import FilterStage, farewell
 from mk8s_proxy.reviews.stage import make_review_stage
 from mk8s_proxy.stage import BodyStage, Refuse
 
-__all__ = ["farewell", "make_stage"]
+__all__ = ["begin_deletion", "decided_as", "farewell", "make_stage"]
 
 _SEAL: Final = TokenSeal(os.urandom(32))
 """Of this process: on another replica, or after a restart, a page token has expired, and clients

@@ -24,10 +24,10 @@ The rules of the language:
   `*/*` every subresource, but `nodes/proxy` and `serviceaccounts/token`, which give away a node
   and a credential, are granted only when they are spelled out.
 - `verbs: ["*"]` is every verb and every word, but not impersonation.
-- A list or watch of which rules grant only some namespaces or names, or deny some, is allowed in
-  part: the decision says what may be seen. It is refused where nothing of it can be visible, and
-  so is a deletecollection of a part. Only the requested verb counts: `list` for a list, `watch`
-  for a watch.
+- A list, watch or deletecollection of which rules grant only some namespaces or names, or deny
+  some, is allowed in part: the decision says which objects. It is refused where nothing of it can
+  be visible. Only the requested verb counts: `list` for a list, `watch` for a watch; but whoever
+  may delete only a part must be allowed to list as well, since that is how the part is found.
 - A namespace is an object of itself: `list` on namespaces in the namespace shop shows shop. A right
   on other things in a namespace does not show the namespace.
 - Other requests than these carry a name, or rules with `names` do not grant them: they do not let

@@ -12,8 +12,8 @@ from mk8s_proxy.authz.visibility import NAMESPACES, CollectionVisibility
 _MANY_INDEXES: Final = 64
 """More indexes than this are merged into one, which takes milliseconds, once."""
 
-_ONE_BY_ONE: Final = "allows it only for a part of these objects: delete them one by one, by name"
-"""The API server deletes a collection by itself, so it cannot be limited on the way there."""
+_A_PART: Final = "allows it only for a part of these objects, and to find those you must list them"
+"""The API server deletes a collection as a whole: of a part, central deletes each object."""
 
 _HINT_RULES: Final = 256
 """Rules looked at for a hint in a refusal."""
@@ -100,7 +100,9 @@ class Access:
             return self._decide_otherwise(wanted)
         rule = rule or visibility.first
         if wanted.verb == "deletecollection":
-            return Decision(False, f"{rule.label}, {_ONE_BY_ONE}")
+            listing = self.decide(replace(wanted, verb="list"))
+            if not listing.allowed:
+                return Decision(False, f"{rule.label}, {_A_PART}: {listing.reason}")
         what = f"but for what {limit.label}, denies" if limit else "for the objects it covers"
         return Decision(True, f"allowed by {rule.label}, {what}", rule.label, visibility)
 

@@ -1,6 +1,7 @@
 """The compiled policy agrees with the plainest reading of the language, on any policy."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -94,7 +95,7 @@ def objects_of(wanted: Attributes) -> list[tuple[str, str]]:
 
 
 def check_collection(
-    source: PolicySource, cluster: str, wanted: Attributes, found: Decision
+    source: PolicySource, cluster: str, wanted: Attributes, found: Decision, *, listable: bool
 ) -> bool:
     """A collection: whole where every object is visible, in part where some may be, or refused."""
     named = rules_of(source, "u", cluster)
@@ -107,7 +108,7 @@ def check_collection(
     elif found.allowed:
         whole = [one for one in objects if one[0] == wanted.namespace or wanted.namespace]
         assert visible >= set(whole if scope_of(*kind(wanted)) is Scope.UNKNOWN else objects)
-    elif wanted.verb != "deletecollection":
+    elif wanted.verb != "deletecollection" or listable:
         assert not visible or any(denies_all(rule, wanted) for rule in rules)
     assert found.reason
     assert found.rule in {label for label, rule in named if rule.deny != found.allowed} | {
@@ -131,7 +132,8 @@ def denies_all(rule: RuleSpec, wanted: Attributes) -> bool:
 def check(source: PolicySource, snapshot: PolicySnapshot, cluster: str, wanted: Attributes) -> bool:
     found = snapshot.decide("u", (), cluster, wanted)
     if is_collection(wanted):
-        return check_collection(source, cluster, wanted, found)
+        listing = snapshot.decide("u", (), cluster, replace(wanted, verb="list"))
+        return check_collection(source, cluster, wanted, found, listable=listing.allowed)
     allowed, labels = decide(source, "u", cluster, wanted)
     assert (found.allowed, found.rule in labels) == (allowed, True), (wanted, found, labels)
     assert found.reason

@@ -126,14 +126,25 @@ def test_an_object_of_a_namespaced_list_that_names_no_namespace_belongs_to_the_l
     assert seen(decide([rule(names=["web"])], "list", "", "pods", "", "shop"), "/web") == {"/web"}
 
 
-def test_a_deletion_of_a_part_is_refused_with_the_reason() -> None:
+def test_a_deletion_of_a_part_shows_its_part() -> None:
     for rules in ([rule(verbs=["*"], names=["web"])],
                   [rule(verbs=["*"]), rule(verbs=["deletecollection"], deny=True,
                                            names=["db"])]):  # fmt: skip
         decision = decide(rules, "deletecollection", "", "pods", "", "shop")
-        assert not decision.allowed
-        assert "role r, rule 1, allows it only for a part of these objects" in decision.reason
-    assert decide([rule(verbs=["*"])], "deletecollection", "", "pods", "", "shop").allowed
+        assert seen(decision, "shop/web", "shop/db", "bank/web") == {"shop/web"}
+    whole = decide([rule(verbs=["deletecollection"])], "deletecollection", "", "pods", "", "shop")
+    assert whole.allowed
+    assert not whole.filtered
+
+
+def test_a_deletion_of_a_part_needs_the_list_and_says_so() -> None:
+    rules = [rule(verbs=["deletecollection"], names=["web"])]
+    decision = decide(rules, "deletecollection", "", "pods", "", "shop")
+    assert not decision.allowed
+    assert decision.reason == (
+        "role r, rule 1, allows it only for a part of these objects, and to find those you must "
+        "list them: no role allows it (roles: r)"
+    )
 
 
 def test_the_reason_names_the_rule_and_its_limit() -> None:

@@ -141,14 +141,6 @@ def test_a_head_tells_nothing_of_the_size(passage: Passage) -> None:
     assert b"content-length" not in dict(client.fields)
 
 
-def test_a_deletion_of_everything_is_refused_and_says_why(passage: Passage) -> None:
-    client = passage.send("dev", "DELETE", PODS)
-    assert client.code == 403
-    assert "only for a part of these objects" in client.document["message"]
-    assert not passage.cluster.heads
-    assert passage.exchange.entry.decision == "forbid"
-
-
 def test_a_websocket_is_no_way_around_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     passage = Passage(RBAC)
     asked(passage, f"{PODS}?watch=1")
