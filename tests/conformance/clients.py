@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from tests.conformance import helm_client, javascript, k9s_client, kubectl_client
+from tests.conformance import golang, helm_client, javascript, k9s_client, kubectl_client
 from tests.conformance.client import Client
 from tests.conformance.driver_client import DriverClient
 from tests.conformance.http_client import HttpClient
@@ -20,6 +20,7 @@ def all_clients() -> tuple[list[Client], list[str]]:
         *kubectl_client.found(),
         *(python_library(library, driver) for library, driver in LIBRARIES.items()),
         javascript.client(),
+        golang.client(),
         helm_client.client(),
         k9s_client.client(),
         HttpClient(),

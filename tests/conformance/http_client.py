@@ -171,6 +171,41 @@ def protobuf(h: HttpSession) -> None:
     h("GET", "/openapi/v2", openapi, show=sizes)
 
 
+CREATED = bytes.fromhex(
+    "a46a61706956657273696f6e627631646b696e6469436f6e6669674d6170686d65746164617461a1"
+    "646e616d6567636f6e636973656464617461a163736b7964626c7565"
+)
+"""A ConfigMap called `concise` with the sky blue, in CBOR (RFC 8949)."""
+APPLIED = bytes.fromhex(
+    "a36a61706956657273696f6e627631646b696e6469436f6e6669674d61706464617461a163736b796467726579"
+)
+"""What makes its sky grey."""
+
+
+@operation("cbor")
+def cbor(h: HttpSession) -> None:
+    named = f"{h.here}/configmaps/concise"
+    h("POST", f"{h.here}/configmaps", {"Content-Type": "application/cbor"}, CREATED, show=sizes)
+    apply = {"Content-Type": "application/apply-patch+cbor"}
+    h("PATCH", f"{named}?fieldManager=hand", apply, APPLIED, show=sizes)
+    h("GET", named, {"Accept": "application/cbor"}, show=sizes)
+    h("GET", named, {"Accept": "application/cbor, application/json;q=0.9"}, show=sizes)
+    h("DELETE", named, noted=False)
+
+
+@operation("token-review")
+def token_review(h: HttpSession) -> None:
+    for version in ("v1", "v1beta1"):
+        target = f"/apis/authentication.k8s.io/{version}/tokenreviews"
+        head = {"kind": "TokenReview", "apiVersion": f"authentication.k8s.io/{version}"}
+        for spec in ({"token": "not.a.token"}, {"token": ""}, {}):
+            body = json.dumps({**head, "spec": spec})
+            h("POST", target, {"Content-Type": "application/json"}, body)
+        body = f"kind: TokenReview\napiVersion: {head['apiVersion']}\nspec: {{token: opaque}}\n"
+        yaml = {"Content-Type": "application/yaml", "Accept": "application/yaml"}
+        h("POST", target, yaml, body)
+
+
 @operation("gzip")
 def compressed(h: HttpSession) -> None:
     large = json.dumps(manifests.config_map("large", {"text": "abcdefgh" * 50_000}))

@@ -5,6 +5,7 @@ import json
 from tests.conformance import manifests
 from tests.conformance.kubectl_pods import copy_both_ways, forward, interactive
 from tests.conformance.kubectl_session import KubectlSession, operation, sorted_lines
+from tests.conformance.outcome import Unavailable
 
 EXEC = ("exec", "web")
 
@@ -57,11 +58,16 @@ def exec_tty(k: KubectlSession) -> None:
 
 @operation("new-cp")
 def copy(k: KubectlSession) -> None:
+    if "not found" in k.quiet(*EXEC, "--", "tar", "--help").stderr:
+        raise Unavailable("the pods of the built-in API server have no tar")
     copy_both_ways(k, 1 << 18)
 
 
 @operation("new-port-forward")
 def port_forward(k: KubectlSession) -> None:
+    raw = f"/api/v1/namespaces/{k.namespace}/pods/web/portforward?ports=8080"
+    if "could not find the requested resource" in k.quiet("get", "--raw", raw).stderr:
+        raise Unavailable("the built-in API server has no port-forward")
     forward(k, "pod/web")
 
 
@@ -83,4 +89,8 @@ def whoami(k: KubectlSession) -> None:
         k("auth", "whoami")
         k("auth", "whoami", "-o", "json")
     k("auth", "can-i", "delete", "nodes")
+
+
+@operation("new-can-i-list")
+def can_i_list(k: KubectlSession) -> None:
     k("auth", "can-i", "--list", show=sorted_lines)

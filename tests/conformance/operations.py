@@ -31,6 +31,7 @@ REAL = (
         {
             "create": "create",
             "protobuf": "protobuf bodies (typed client-go)",
+            "cbor": "CBOR bodies, or the way back to JSON",
             "apply-client": "client-side apply",
             "apply-server": "server-side apply and its conflicts",
             "patch": "strategic, merge and JSON patch",
@@ -73,7 +74,9 @@ REAL = (
             "can-i": "auth can-i",
             "can-i-list": "auth can-i --list",
             "whoami": "auth whoami",
-            "impersonation": "--as: the cluster's own rules",
+            "impersonation": "--as where a role allows it, with group and uid",
+            "impersonation-refused": "--as where nothing allows it",
+            "token-review": "TokenReview",
             "api-resources": "api-resources, api-versions, version",
             "explain": "explain",
             "proxy": "kubectl proxy",
@@ -118,14 +121,16 @@ NEWER = Chapter(
         "new-cp": "cp over WebSocket v5, both ways",
         "new-port-forward": "port-forward over WebSocket",
         "new-write": "create, apply both ways, patch, delete",
-        "new-whoami": "auth whoami, can-i, can-i --list",
+        "new-whoami": "auth whoami, can-i",
+        "new-can-i-list": "auth can-i --list",
     },
 )
 """Run against the API server in memory: what the real one of the machine may be too old for."""
 CHAPTERS = (*REAL, NEWER)
 NEEDS_NODE = frozenset(
-    {"watch", "rollout", "proxy", "events", "get-json", "by-path", "by-host", "by-token",
-     "static-token", *next(chapter.rows for chapter in REAL if chapter.title == "Pods")}
+    {"watch", "rollout", "proxy", "events", "get-json", "impersonation", "by-path", "by-host",
+     "by-token", "static-token",
+     *next(chapter.rows for chapter in REAL if chapter.title == "Pods")}
 )  # fmt: skip
 """Rows that need a pod that runs."""
 ALONE = frozenset({"custom-resource", "aggregated", "api-resources", "proxy"})

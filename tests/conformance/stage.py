@@ -32,8 +32,20 @@ from tests.support.world import WEB, World
 DOMAIN = "clusters.mk8s.test"
 PERSON = "admin@example.com"
 GROUP = "mk8s:users"
+HELPER = "helper@example.com"
+"""As whom PERSON may act, by a role of mk8s."""
 REAL = "prod"
 NEWER = "newer"
+POLICY = f"""
+roles:
+  - name: everything
+    clusters: [{{name: "*", namespaces: ["*"], verbs: ["*"], resources: ["*", "*/*"]}}]
+  - name: acting
+    clusters: [{{name: "*", impersonate: {{users: [{HELPER}]}}}}]
+users:
+  - {{email: {PERSON}, roles: [admin, acting]}}
+  - {{email: {HELPER}, roles: [everything]}}
+"""
 
 
 class ConformanceWorld(World):
@@ -42,6 +54,10 @@ class ConformanceWorld(World):
     def central_environment(self, **extra: str) -> dict[str, str]:
         """As the world's, and the domain."""
         return super().central_environment(MK8S_DOMAIN=DOMAIN, **extra)
+
+    def policy(self) -> str:
+        """One person for everything, and somebody to act as."""
+        return POLICY
 
 
 class Stage:

@@ -147,10 +147,14 @@ class World:
         }
         return private_environment(home, **(settings | self.settings | extra))
 
+    def policy(self) -> str:
+        """The RBAC file that central begins with."""
+        return RBAC
+
     def initialise(self) -> None:
         """`mk8s-central init`: keys, CA, the administrator, roles and users."""
         rbac = self.folder / "rbac.yaml"
-        rbac.write_text(RBAC)
+        rbac.write_text(self.policy())
         command = [*CENTRAL, "init", "-f", rbac, "--admin", "admin@example.com"]
         password = PASSWORDS["admin@example.com"]
         environment = self.central_environment()

@@ -1,7 +1,7 @@
 // The official JavaScript client (npm @kubernetes/client-node) as a driver; see driver_client.py.
 // Arguments: kubeconfig, namespace. NODE_MODULES_AT is the folder that the package is installed in.
 import { createRequire } from 'node:module';
-import { PassThrough, Readable, Writable } from 'node:stream';
+import { PassThrough, Writable } from 'node:stream';
 import { createServer, connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
@@ -68,7 +68,9 @@ class Collected extends Writable {
 
 async function execute(n, step, command, typed = null) {
   const [out, errors] = [new Collected(), new Collected()];
-  const input = typed === null ? null : Readable.from([typed]);
+  // Its end would close the whole WebSocket where the protocol is older than v5.
+  const input = typed === null ? null : new PassThrough();
+  input?.write(typed);
   const status = await within(30, step, new Promise((resolve, fail) => {
     new k8s.Exec(kc())
       .exec(namespace, 'web', 'web', command, out, errors, input, false, resolve)
