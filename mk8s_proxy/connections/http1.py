@@ -77,14 +77,21 @@ class ClientHttp1(Http1Leg):
         if self._switched:
             self._pass_on(data, end=False)
         elif self.stream is None:
-            if not self._early:
-                self._quiet_seconds = 0.0  # the time for this head begins
-            self._early += data
-            self._read_heads()
+            self._read_start(data)
         elif self.stream.remote_closed or self.stream.exchange.head.upgrade:
             self._hold(data)
         else:
             self._read_body(data)
+
+    def _read_start(self, data: bytes) -> None:
+        """Takes what comes while no request is in progress: nearly always one whole head."""
+        if not self._early:
+            self._quiet_seconds = 0.0  # the time for this head begins
+            if data.find(_HEAD_END) == len(data) - 4 >= 0 and not self._ended():
+                self._read_head(data)
+                return
+        self._early += data
+        self._read_heads()
 
     def _hold(self, data: bytes) -> None:
         self._early += data
@@ -266,13 +273,15 @@ class ClientHttp1(Http1Leg):
     def _complete(self, stream: Stream) -> None:
         """Request and answer are complete: the next request may come."""
         keep = self._keep_alive
+        part(stream)  # they would wait for the garbage collector, holding each other
         self._end(stream)
         self._chunked = False
         if not keep:
             self._close()
             return
         self._read_again()
-        self._read_heads()
+        if self._early:
+            self._read_heads()
 
     def _ended(self) -> bool:
         return self.closed or self._last
@@ -284,7 +293,8 @@ class ClientHttp1(Http1Leg):
 
     def _end(self, stream: Stream) -> None:
         self.stream = None
-        self._drop_pending(stream)
+        if stream.pending is not None:
+            self._drop_pending(stream)
         exchange, stream.exchange = stream.exchange, None
         if exchange is not None:
             self._corridor.finish(exchange)

@@ -14,6 +14,7 @@ from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.hpack_codec import HpackError
+from mk8s_agent.wire.http1_leg import Http1Leg
 from mk8s_agent.wire.http2_client import Http2Client
 from mk8s_agent.wire.limits import TUNNEL, BufferBudget
 from mk8s_agent.wire.outbound import Transport
@@ -131,7 +132,9 @@ class TunnelSession(Http2Client):
         kept = relayed_fields(head, proxied=proxied, prefix=exchange.prefix)
         exchange.entry.code = status
         exchange.entry.upstream_audit_id = head.audit_id.decode("ascii", "replace")
-        front.connection.relay_head(front, hpack_codec.block(kept), end, kept)
+        connection = front.connection
+        block = b"" if isinstance(connection, Http1Leg) else hpack_codec.block(kept)
+        connection.relay_head(front, block, end, kept)
 
     def _give_up(self, stream: Stream, error: StatusError) -> None:
         """Ends a stream here and tells its client why."""

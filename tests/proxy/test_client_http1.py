@@ -73,6 +73,19 @@ def test_keep_alive(central: Central) -> None:
     assert not person.transport.gone
 
 
+def test_a_request_that_is_over_holds_no_other_half(central: Central) -> None:
+    """Two streams that hold each other are freed late, by the garbage collector."""
+    agent, person = central.agent(), central.http1()
+    person.ask()
+    stream = person.connection.stream
+    assert stream is not None
+    back = stream.peer
+    assert back is not None
+    reply(agent, b"x", length=True)
+    assert stream.peer is None
+    assert back.peer is None
+
+
 @pytest.mark.parametrize("status", [b"204", b"304"])
 def test_answers_without_a_body(central: Central, status: bytes) -> None:
     agent, person = central.agent(), central.http1()
