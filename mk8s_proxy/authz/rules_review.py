@@ -6,13 +6,17 @@ and names that both sides may mean, and asks `access_review` about each, so the 
 `kubectl auth can-i` would. The words `logs`, `exec`, `portforward` and `proxy` become subresources,
 globs the names that the cluster's rule spells out.
 
+Where mk8s allows a verb on everything there is (the built-in role `admin` does), what the cluster
+says about it stands as it is, `*` included.
+
 What has no words in Kubernetes is left out and sets `incomplete`: a glob where the cluster's rule
 has `*`, or a denial of a part of what a rule for all resources or names would give (of a `*` the
 resources of Kubernetes itself are listed then). One word may say more than is meant, and then sets
-it too: to Kubernetes `*` is also every subresource, and every cluster-scoped resource.
+it too: to Kubernetes `*` is also every subresource, and every cluster-scoped resource, and the verb
+`*` is also impersonation.
 
 Verbs that mk8s leaves to the cluster (use, bind, ...) stay; the verb `*` becomes the verbs of
-requests, since to Kubernetes it would also be impersonation.
+requests where it does not stand.
 """
 
 import itertools
@@ -23,9 +27,9 @@ from typing import Final
 from mk8s_proxy.authz.access import DISCOVERY_PATHS, DISCOVERY_PREFIXES, SELF_REVIEWS, Access
 from mk8s_proxy.authz.access_review import ANY, CORE_ONLY, meet, review, touches
 from mk8s_proxy.authz.attributes import Attributes
-from mk8s_proxy.authz.compile import WORD_OF, CompiledRule
+from mk8s_proxy.authz.compile import ONLY_SPELLED_OUT, WORD_OF, CompiledRule
 from mk8s_proxy.authz.globs import compile_globs
-from mk8s_proxy.authz.grammar import HTTP_METHODS
+from mk8s_proxy.authz.grammar import HTTP_METHODS, WORDS
 from mk8s_proxy.authz.scopes import known_resources
 from mk8s_proxy.authz.visibility import NAMESPACES
 
@@ -36,6 +40,10 @@ _BUDGET: Final = 250_000
 _STEPS_OF_A_QUESTION: Final = 50
 _OPEN_URLS: Final = (*sorted(DISCOVERY_PATHS), *(f"{prefix}*" for prefix in DISCOVERY_PREFIXES))
 _OPEN_RESOURCES: Final = tuple(f"{resource}.{group}" for group, resource in sorted(SELF_REVIEWS))
+
+_EVERY_KIND: Final = ((ANY, ANY, ""), (ANY, ANY, ANY), *sorted(ONLY_SPELLED_OUT))
+"""Whoever may do something with these may do it with every resource and subresource."""
+_IMPERSONATED: Final = {"users", "groups", "serviceaccounts", "userextras", "uids"}
 
 Texts = tuple[str, ...]
 Kind = tuple[str, str, str]
@@ -83,6 +91,8 @@ class Narrowing:
             if rule.covers_namespace(namespace) or rule.covers_namespace("")
         )
         self._named = tuple(rule for rule in self._grants if rule.spec.names)
+        self._unlimited = _unlimited_verbs(access)
+        self._unlimited_methods = _unlimited_methods(access)
         self.incomplete = False
 
     def _afford(self, steps: int) -> bool:
@@ -95,23 +105,27 @@ class Narrowing:
 
     def resources(self, rule: ResourceRule) -> list[ResourceRule]:
         """What of a cluster's rule mk8s allows too."""
-        foreign = tuple(v for v in rule.verbs if v not in (*_VERBS, ANY, "impersonate"))
-        kept = [ResourceRule(foreign, rule.api_groups, rule.resources, rule.names)]
-        self.incomplete |= "impersonate" in rule.verbs
         verbs = tuple(v for v in _VERBS if v in rule.verbs or ANY in rule.verbs)
+        if ANY in rule.verbs and self._unlimited.issuperset(_VERBS):
+            self.incomplete |= _may_impersonate(rule)
+            return [replace(rule, verbs=(ANY,))]
+        self.incomplete |= "impersonate" in rule.verbs
+        left = tuple(v for v in verbs if v not in self._unlimited)
+        kept = tuple(v for v in (*rule.verbs, *verbs) if v not in (*left, ANY, "impersonate"))
         names = () if ANY in rule.names else rule.names
         found: dict[tuple[str, Texts, Texts], list[str]] = {}
-        for kind, by_names in self._found(rule, verbs, names):
+        for kind, by_names in self._found(rule, left, names) if left else ():
             text = f"{kind[1]}/{kind[2]}" if kind[2] else kind[1]
             for some, allowed in by_names.items():
                 found.setdefault((kind[0], tuple(allowed), some), []).append(text)
-        return [*(kept if foreign else ()), *_joined(found)]
+        whole = replace(rule, verbs=tuple(dict.fromkeys(kept)))
+        return [*([whole] if kept else ()), *_joined(found)]
 
     def _found(
         self, rule: ResourceRule, verbs: Texts, names: Texts
     ) -> Iterator[tuple[Kind, dict[Texts, list[str]]]]:
         """What is allowed, by kind and names."""
-        for kind in dict.fromkeys(self._kinds(rule)):
+        for kind in dict.fromkeys(self._kinds(rule, verbs)):
             if not self._afford(1):
                 return
             allowed = self._verbs(kind, verbs, names)
@@ -193,8 +207,9 @@ class Narrowing:
 
     # -- which resources
 
-    def _kinds(self, rule: ResourceRule) -> Iterator[Kind]:
-        """What the cluster's rule and those of mk8s may both mean."""
+    def _kinds(self, rule: ResourceRule, verbs: Texts) -> Iterator[Kind]:
+        """What the cluster's rule and those of mk8s may both mean, by these verbs."""
+        grants = [own for own in self._grants if self._afford(1) and _says(own, verbs)]
         for group, text in itertools.product(rule.api_groups, rule.resources):
             resource, _, subresource = text.partition("/")
             if ANY not in (group, resource):
@@ -202,7 +217,7 @@ class Narrowing:
                 continue
             for pattern in _OPEN_RESOURCES:
                 yield from self._common((group, resource, subresource), pattern)
-            patterns = (one for own in self._grants for one in own.spec.resources)
+            patterns = (one for own in grants for one in own.spec.resources)
             for pattern in itertools.takewhile(lambda _: self._afford(4), patterns):
                 yield from self._common((group, resource, subresource), pattern)
 
@@ -242,6 +257,8 @@ class Narrowing:
     def paths(self, rule: PathRule) -> list[PathRule]:
         """What of a cluster's rule about nonResourceURLs mk8s allows too."""
         verbs = tuple(v for v in _METHODS if v in rule.verbs or ANY in rule.verbs)
+        if verbs and self._unlimited_methods.issuperset(verbs):
+            return [rule]
         own = (url for one in self._path_rules() for url in one.spec.non_resource_urls)
         pairs = ((theirs, mine) for mine in (*_OPEN_URLS, *own) for theirs in rule.urls)
         met = (meet(*pair) for pair in itertools.takewhile(lambda _: self._afford(1), pairs))
@@ -255,6 +272,53 @@ class Narrowing:
 
     def _path_rules(self) -> Iterable[CompiledRule]:
         return (rule for one in self._access.sets for rule in one.allow.path_rules)
+
+
+def _says(rule: CompiledRule, verbs: Texts) -> bool:
+    """Whether a rule has one of the verbs, perhaps by a word."""
+    said = rule.spec.verbs
+    by_word = {verb for word in said for verb in WORDS.get(word, ())}
+    return ANY in said or not by_word.union(said).isdisjoint(verbs)
+
+
+def _unlimited_verbs(access: Access) -> frozenset[str]:
+    """The verbs that are allowed for every object there is."""
+    if any(rule.spec.resources for one in access.sets for rule in one.deny.rules):
+        return frozenset()
+    wide = [
+        rule
+        for one in access.sets
+        for rule in one.allow.rules
+        if rule.covers_namespace(ANY) and rule.covers_name(ANY)
+    ]
+    return frozenset(
+        verb
+        for verb in _VERBS
+        if all(any(rule.permits(Attributes(verb, *kind)) for rule in wide) for kind in _EVERY_KIND)
+    )
+
+
+def _unlimited_methods(access: Access) -> frozenset[str]:
+    """The methods that are allowed on every path."""
+    if any(one.deny.path_rules for one in access.sets):
+        return frozenset()
+    return frozenset(
+        verb
+        for verb in _METHODS
+        for one in access.sets
+        for rule in one.allow.path_rules
+        if rule.matches_path(Attributes(verb, path=ANY, is_resource_request=False))
+        and ANY in rule.spec.non_resource_urls
+    )
+
+
+def _may_impersonate(rule: ResourceRule) -> bool:
+    """Whether the verb `*` of a cluster's rule is also impersonation, which is never listed."""
+    resources = {text.partition("/")[0] for text in rule.resources}
+    groups = {"", "authentication.k8s.io", ANY}
+    return not groups.isdisjoint(rule.api_groups) and not resources.isdisjoint(
+        _IMPERSONATED | {ANY}
+    )
 
 
 def _streams(theirs: Kind, name: str) -> Iterator[Kind]:

@@ -15,8 +15,8 @@ from mk8s_proxy.reviews.documents import DocumentError
 from mk8s_proxy.reviews.protobuf import Message
 
 INCOMPLETE: Final = (
-    "mk8s: not every rule of mk8s can be written in Kubernetes's words, and * does not stand for "
-    "subresources: ask with kubectl auth can-i VERB RESOURCE"
+    "mk8s: not every rule of mk8s can be written in Kubernetes's words, and * may stand for less "
+    "than to Kubernetes (no subresources, no impersonation): ask kubectl auth can-i VERB RESOURCE"
 )
 
 

@@ -79,6 +79,57 @@ def test_stars_on_both_sides_stay_and_say_that_they_mean_less() -> None:
     assert on("pods/exec pods/attach pods/portforward", "get create") in kept
 
 
+EVERY_RESOURCE = ["*", "*/*", "nodes/proxy", "serviceaccounts/token"]
+
+
+def test_whoever_may_do_everything_gets_the_clusters_own_rules() -> None:
+    admin = limited("*", resources=EVERY_RESOURCE)
+    assert narrowed(ADMIN, admin) == ([ADMIN], False), "the verb is impersonation, too"
+    for rule in (
+        on("*", "*", groups="apps batch"),
+        on("pods pods/log", "*"),
+        on("*", "get bind", groups="*"),
+        on("secrets", "get", "web"),
+        on("*/status", "patch", groups="apps"),
+    ):
+        assert narrowed(rule, admin) == ([rule], True)
+    assert narrowed(on("users", "*"), admin) == ([on("users", "*")], False)
+    assert narrowed(on("users", "get impersonate"), admin) == ([on("users", "get")], False)
+
+
+def test_whoever_may_see_everything_gets_that_of_the_clusters_rules() -> None:
+    viewer = limited("*", resources=EVERY_RESOURCE, verbs=["get", "list", "watch"])
+    assert narrowed(ADMIN, viewer) == ([on("*", "get list watch", groups="*")], True)
+    assert narrowed(on("*", "watch delete get"), viewer) == ([on("*", "watch get")], True)
+    also = limited("shop", resources=["pods"], verbs=["delete"])
+    assert narrowed(ADMIN, viewer, also) == (
+        [on("*", "get list watch", groups="*"), on("pods", "delete", groups="*")],
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "role",
+    [
+        [limited("*", "")],
+        [limited("*", resources=["*", "*/*"])],
+        [limited("*", resources=["*", "nodes/proxy", "serviceaccounts/token"])],
+        [limited("team-*", "", resources=EVERY_RESOURCE)],
+        [limited("*", resources=EVERY_RESOURCE, names=["web-*"])],
+        [limited("*", resources=EVERY_RESOURCE),
+         limited("x", resources=["secrets"], verbs=["get"], deny=True)],
+    ],
+)  # fmt: skip
+def test_attack_less_than_everything_is_not_called_everything(role: list[dict[str, Any]]) -> None:
+    kept, _ = narrowed(ADMIN, *role)
+    assert ADMIN not in kept
+
+
+def test_everything_may_come_from_several_rules() -> None:
+    parts = [limited("*", resources=[one]) for one in EVERY_RESOURCE]
+    assert narrowed(ADMIN, *parts)[0] == [ADMIN]
+
+
 def test_words_become_subresources() -> None:
     role = limited("*", verbs=["logs", "exec"], resources=["pods"])
     assert narrowed(on("pods/log pods/exec pods/proxy", "*"), role) == (
@@ -267,6 +318,16 @@ def test_paths() -> None:
     assert not work.incomplete
 
 
+def test_whoever_may_ask_for_every_path_gets_the_clusters_own_rules() -> None:
+    every = {"nonResourceURLs": ["*"], "verbs": ["*"]}
+    rule = PathRule(("*",), ("*", "/metrics"))
+    assert narrowing(every).paths(rule) == [rule]
+    reading = {"nonResourceURLs": ["*"], "verbs": ["get"]}
+    assert narrowing(reading).paths(PathRule(("get",), ("*",))) == [PathRule(("get",), ("*",))]
+    assert rule not in narrowing(reading).paths(rule)
+    assert narrowing(every).paths(PathRule(("options",), ("*",))) == []
+
+
 def test_denied_paths() -> None:
     every = {"nonResourceURLs": ["*"], "verbs": ["*"]}
     deny = {"deny": True, "nonResourceURLs": ["/logs/a"], "verbs": ["get"]}
@@ -352,3 +413,37 @@ def test_what_is_left_is_what_both_allow(
             assert both, wanted
         elif both:
             assert work.incomplete or any(allows(rule, wanted) for rule in left), wanted
+
+
+wide_rules = st.builds(
+    RuleSpec,
+    verbs=st.sampled_from([("*",), ("get",), ("get", "list", "logs"), ("delete", "create")]),
+    namespaces=st.sampled_from([("*",), ("*",), ("shop",), ("", "shop")]),
+    resources=st.sampled_from(
+        [tuple(EVERY_RESOURCE), tuple(EVERY_RESOURCE), ("*", "*/*"), ("*",), ("pods", "pods/log")]
+    ),
+)
+
+
+@settings(max_examples=3 * settings().max_examples)
+@given(
+    st.lists(wide_rules, min_size=1, max_size=3),
+    st.lists(cluster_rules, min_size=1, max_size=3),
+    st.lists(questions, min_size=1, max_size=20),
+)
+def test_what_calls_itself_complete_permits_exactly_what_both_permit(
+    written: list[RuleSpec], cluster: list[ResourceRule], asked: list[Attributes]
+) -> None:
+    access = made(written).access_of("u", (), "dev-1")
+    work = Narrowing(access, "shop")
+    left = [kept for rule in cluster for kept in work.resources(rule)]
+    for wanted in asked:
+        if is_cluster_scoped("*", wanted.resource) is not is_cluster_scoped(
+            wanted.api_group, wanted.resource
+        ):
+            continue  # `apps/nodes`: no such thing
+        both = any(allows(rule, wanted) for rule in cluster) and review(access, wanted).allowed
+        listed = any(allows(rule, wanted) for rule in left)
+        assert listed is both or work.incomplete, wanted
+        unlimited = any(rule.verbs == ("*",) for rule in left)
+        assert not unlimited or listed is both, wanted
