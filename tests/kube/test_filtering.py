@@ -236,9 +236,3 @@ def test_a_table_without_objects_is_filtered_and_stays_without(
 def test_errors_of_the_api_server_pass_as_they_are(ask: Callable[..., Any]) -> None:
     status = ask("/api/v1/configmaps?labelSelector=!!", code=400)
     assert status["kind"] == "Status"
-
-
-def test_a_deletion_of_everything_is_refused(scene: Scene, world: World) -> None:
-    token = token_of(scene.people["team"], world, "prod")
-    answer = send(world, f"/api/v1/namespaces/{scene.seen}/secrets", token=token, method="DELETE")
-    assert answer.code == 403

@@ -50,13 +50,14 @@ def send(
     token: str = "",
     method: str = "GET",
     headers: dict[str, str] | None = None,
+    body: bytes | None = None,
 ) -> Answer:
     """One HTTP/1.1 request with exactly this target."""
     tls = ssl.create_default_context(cadata=authority_of(world.people["admin"]))
     connection = http.client.HTTPSConnection("localhost", world.port, context=tls, timeout=30)
     try:
         credential = {"Authorization": f"Bearer {token}"} if token else {}
-        connection.request(method, target, headers=credential | (headers or {}))
+        connection.request(method, target, body, credential | (headers or {}))
         response = connection.getresponse()
         named = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, named, response.read())
