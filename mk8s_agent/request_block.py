@@ -45,10 +45,12 @@ class RequestReader:
 
     Args:
         prefix: of all paths of the API server.
+        most_kept: bytes that a generation of what is remembered may hold.
     """
 
-    def __init__(self, prefix: bytes = b"") -> None:
+    def __init__(self, prefix: bytes = b"", most_kept: int = _KEPT_BYTES) -> None:
         self._prefix = prefix
+        self._most_kept = most_kept
         # Two generations: what was not asked for while one filled up is forgotten with the next.
         self._kept: dict[bytes, bytes] = {}
         self._kept_before: dict[bytes, bytes] = {}
@@ -102,6 +104,6 @@ class RequestReader:
     def _keep(self, key: bytes, block: bytes) -> None:
         self._kept[key] = block
         self._kept_bytes += len(key) + len(block) + _ENTRY_BYTES
-        if self._kept_bytes > _KEPT_BYTES:
+        if self._kept_bytes > self._most_kept:
             self._kept_before, self._kept = self._kept, {}
             self._kept_bytes = 0

@@ -28,6 +28,7 @@ All other streams: one request each
     The head holds method, path as the client sent it, the headers that are forwarded, and lines
     that begin with ``mk8s-`` (``headers.py``), which a client cannot send: on whose behalf
     (``mk8s-identity``, JSON), the audit id, the protocol of an upgrade, the length of the body.
+    Identity and client's headers come last: they repeat, and an agent knows them by their bytes.
     Bodies are DATA frames, passed on as they come. The answer's header block is the API server's
     own, byte for byte. An error of the agent itself is a head with ``mk8s-error``.
 

@@ -198,9 +198,9 @@ def test_the_widest_head_that_is_recognised_is_within_the_limit_of_a_tunnel() ->
     assert reader.recognise(block, False) == general(block, False)
 
 
-def test_what_is_kept_is_bounded_and_what_is_used_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_KEPT_BYTES", 10_000)
-    reader = knowing(composed())
+def test_what_is_kept_is_bounded_and_what_is_used_stays() -> None:
+    reader = RequestReader(most_kept=10_000)
+    learned(reader, composed(), False)
     for number in range(500):
         learned(reader, composed(tail=IDENTITY + literal(b"x", b"%d" % number)), False)
         assert reader.recognise(composed(), False) is not None

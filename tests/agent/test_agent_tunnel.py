@@ -4,8 +4,8 @@ import pytest
 
 from mk8s_agent.tunnel import error_head
 from mk8s_agent.wire.frames import ErrorCode
-from mk8s_agent.wire.hpack_codec import Decoder
-from tests.support.agent_side import HEAD, AgentSide
+from mk8s_agent.wire.hpack_codec import Decoder, block
+from tests.support.agent_side import HEAD, WHO, AgentSide
 from tests.support.memory import (
     CANCEL,
     INTERNAL_ERROR,
@@ -23,6 +23,7 @@ from tests.support.memory import (
     kinds,
     rst_stream,
 )
+from tests.support.memory import head as frame_of_head
 
 OK = [(b":status", b"200"), (b"content-type", b"application/json")]
 
@@ -82,6 +83,44 @@ async def test_a_request_is_made_as_the_user() -> None:
     assert side.tunnel.requests == 0
 
 
+def composed(*, method: bytes = b"\x82") -> bytes:
+    """A head as central composes it: what repeats comes last."""
+    audit_id = b"0199f0a1-7c3e-7abc-8def-000000000001"
+    first = [(b":path", b"/api/v1/pods"), (b"mk8s-audit-id", audit_id)]
+    return method + b"\x87" + block([*first, (b"mk8s-identity", WHO), (b"accept", b"*/*")])
+
+
+async def test_the_second_head_of_a_kind_means_the_same_as_the_first() -> None:
+    side = await served()
+    for number in (5, 7):
+        side.central.send(frame_of_head(number, composed(), end=True))
+    (one, first), (two, second) = side.dialled[0].requests()
+    assert (one, two) == (3, 5)
+    assert first == second
+    assert second[b"impersonate-user"] == b"dev@example.com"
+    assert second[b"authorization"] == b"Bearer agent"
+
+
+async def test_a_head_that_is_known_opens_no_stream_where_none_may_be_opened() -> None:
+    side = await served()
+    side.central.send(frame_of_head(5, composed(method=b"\x83")))
+    side.dialled[0].requests()
+    side.central.send(frame_of_head(5, composed(), end=True))  # trailers of the same stream
+    assert side.dialled[0].peer.read() == [Frame("DATA", 3, b"", end=True)]
+    side.tunnel.drain()
+    refused = side.central.send(frame_of_head(7, composed(), end=True))
+    assert refused[-1] == Frame("RST_STREAM", 7, REFUSED_STREAM)
+    assert side.dialled[0].requests() == []
+
+
+async def test_a_head_that_is_known_does_not_stand_in_for_the_control_stream() -> None:
+    side = AgentSide()
+    for _ in range(2):
+        side.apiserver.reader.read(Decoder(0, 8192).decode(composed()), True)
+    side.central.greet()
+    assert goaway_code(side.central.send(frame_of_head(1, composed(), end=True))) == PROTOCOL_ERROR
+
+
 async def test_a_refused_request_never_leaves() -> None:
     side = await served()
     seen = await side.ask(5, (b"impersonate-group", b"system:masters"))
@@ -101,6 +140,44 @@ async def test_401_of_the_api_server_is_the_agent_s_own_trouble() -> None:
     assert (code, "token" in words) == (502, True)
     assert side.credentials.rejections == 1
     assert side.dialled[0].connection.streams == {}
+
+
+@pytest.mark.parametrize(
+    "spelling", [b"\x08\x03401", b"\x48\x03401", b"\x18\x82\x68\x01", b"\x20\x08\x03401"]
+)
+async def test_401_in_every_spelling(spelling: bytes) -> None:
+    """Go writes statuses Huffman coded, nginx as they are."""
+    assert Decoder(0, 8192).decode(spelling) == [(b":status", b"401")]
+    side = await served()
+    await side.ask(5)
+    side.dialled[0].send(frame_of_head(3, spelling, end=True))
+    assert told(side.central.read(), 5)[0] == 502
+    assert side.credentials.rejections == 1
+
+
+async def test_401_for_a_client_that_has_gone() -> None:
+    side = await served()
+    await side.ask(5)
+    stream = side.tunnel.streams[5]
+    stream.peer = None
+    side.tunnel.relay_head(stream, b"", True, [(b":status", b"401")])
+    assert told(side.central.read(), 5)[0] == 502
+
+
+@pytest.mark.parametrize(
+    ("status", "spelling"),
+    [(b"200", b"\x88"), (b"404", b"\x8d"), (b"201", b"\x08\x82\x10\x03"), (b"403", b"\x48\x03403")],
+)
+async def test_an_ordinary_answer_is_relayed_byte_for_byte(status: bytes, spelling: bytes) -> None:
+    side = await served()
+    await side.ask(5)
+    answer = spelling + block([(b"content-type", b"application/json")])
+    side.dialled[0].send(frame_of_head(3, answer))
+    assert answer in side.transport.written
+    side.dialled[0].send(data(3, b"{}"), frame_of_head(3, b"\x00\x01x\x01y", end=True))
+    seen = [frame for frame in side.central.read() if frame.stream == 5]
+    assert seen[0].value == [(b":status", status), (b"content-type", b"application/json")]
+    assert (bodies(seen), ended(seen)) == ({5: b"{}"}, {5})
 
 
 @pytest.mark.parametrize(

@@ -145,15 +145,13 @@ def test_a_length_without_a_body_is_no_way_to_a_second_request() -> None:
         read_request([*GET, (b"mk8s-content-length", b"5")], True)
 
 
-def test_identities_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    known: dict[bytes, object] = {}
-    monkeypatch.setattr(request_module, "_impersonations", known)
-    monkeypatch.setattr(request_module, "_IDENTITIES", 3)
+def test_identities_are_remembered_within_bounds() -> None:
     first = request_module.impersonate(WHO)
     assert request_module.impersonate(WHO) is first
-    for number in range(10):
+    for number in range(request_module._IDENTITIES + 10):
         request_module.impersonate(WHO.replace(b"u1", b"u%d" % number))
-        assert len(known) <= 3
+    assert len(request_module._impersonations) <= request_module._IDENTITIES
+    assert request_module.impersonate(WHO) == first
 
 
 names = st.one_of(
