@@ -44,6 +44,9 @@ _SETTING = struct.Struct(">HI")
 _U32 = struct.Struct(">I")
 _GOAWAY = struct.Struct(">II")
 
+pack_header = _HEADER.pack
+"""The nine bytes of (length >> 8, length & 255, kind, flags, stream id)."""
+
 unpack_header = _HEADER.unpack_from
 """(length >> 8, length & 255, kind, flags, stream id with the reserved bit) at an offset."""
 

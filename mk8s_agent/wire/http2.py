@@ -10,18 +10,23 @@ Everything a hostile peer could do in excess has a limit in `Limits`; exceeding 
 protocol, costs the peer its connection and nobody else anything.
 """
 
-from collections.abc import Callable
-
 from mk8s_agent.wire.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
     FRAME_HEADER_BYTES,
+    GOAWAY,
+    HEADERS,
     MAX_STREAM_ID,
     PADDED,
+    PING,
     PREFACE,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
     SETTINGS,
+    WINDOW_UPDATE,
     WITH_PRIORITY,
     ErrorCode,
     RemoteProtocolError,
@@ -36,8 +41,8 @@ from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import LONGEST_BODY, Bytes, Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
-_COPY_BELOW = 512
-"""A copy of so few bytes costs less than a view that keeps the whole read alive."""
+_COPY_BELOW = 4096
+"""A copy of so few bytes costs less than a view, which would keep the whole read alive, too."""
 
 
 class Http2Connection(ConnectionControl):
@@ -56,7 +61,7 @@ class Http2Connection(ConnectionControl):
         super().__init__(transport, ticks, limits, buffers)
         self._decoder = Decoder(limits.table_size, limits.header_list)
         self._receive_window = limits.connection_window
-        self._connection_credit = 0
+        self._least_window = limits.connection_window >> 1
         self._tail = b""
         self._preface_missing = False
         # the DATA frame that is still arriving
@@ -67,11 +72,6 @@ class Http2Connection(ConnectionControl):
         self._block_stream = 0
         self._block_end = False
         self._block: list[bytes] = []
-        self._handlers: tuple[Callable[[int, int, bytes], None], ...] = (
-            self._on_padded_data, self._on_headers, self._on_priority, self._on_rst_stream,
-            self._on_settings, self._on_push_promise, self._on_ping, self._on_goaway,
-            self._on_window_update, self._on_continuation,
-        )  # fmt: skip
 
     # -- bytes in
 
@@ -81,51 +81,73 @@ class Http2Connection(ConnectionControl):
             return
         self._heard = True
         try:
-            self._receive(data)
+            position = 0
+            if self._data_left:
+                position = self._continue_data(data)
+            elif self._tail:
+                data = self._tail + data
+                self._tail = b""
+            if self._preface_missing:
+                position = self._check_preface(data)
+            position = self._read_frames(data, position)
+            if position < len(data) and not self.closed:
+                self._tail = data[position:]
         except RemoteProtocolError as error:
             self.fail(error.code, str(error))
         except HpackError as error:
             self.fail(ErrorCode.COMPRESSION_ERROR, str(error))
 
-    def _receive(self, data: bytes) -> None:
-        position = 0
-        if self._data_left:
-            position = self._continue_data(data)
-        elif self._tail:
-            data = self._tail + data
-            self._tail = b""
-        if self._preface_missing:
-            position = self._check_preface(data)
-        size = len(data)
-        while (
-            size - position >= FRAME_HEADER_BYTES and not self._preface_missing and not self.closed
-        ):
-            end = self._frame(data, position, size)
-            if end < 0:
-                break
+    def _read_frames(self, data: bytes, position: int) -> int:
+        """Takes the frames from `position` on; returns where an incomplete one starts."""
+        size = len(data) if not self._preface_missing else 0
+        max_frame = self.limits.max_frame
+        while size - position >= FRAME_HEADER_BYTES and not self.closed:
+            high, low, kind, flags, stream_id = unpack_header(data, position)
+            stream_id &= MAX_STREAM_ID
+            length: int = high << 8 | low
+            start = position + FRAME_HEADER_BYTES
+            end = start + length
+            if self._block_stream or length > max_frame or not self._settings_seen:
+                self._check_frame(kind, length, stream_id)
+            if kind == DATA and not flags & PADDED:
+                self._count_data(stream_id, length, flags)
+                if end > size:
+                    self._begin_data(data, start, end, stream_id, flags)
+                    return size
+                small = length < _COPY_BELOW
+                payload: Bytes = data[start:end] if small else memoryview(data)[start:end]
+                self._deliver(stream_id, payload, length, flags & END_STREAM != 0)
+            elif end > size:
+                return position
+            elif kind == HEADERS:
+                self._on_headers(stream_id, flags, data[start:end])
+            else:
+                self._take_frame(kind, stream_id, flags, data[start:end])
             position = end
-        if position < size and not self.closed:
-            self._tail = data[position:]
+        return position
 
-    def _frame(self, data: bytes, position: int, size: int) -> int:
-        """Takes one frame; returns where the next one starts, or -1 while it is incomplete."""
-        high, low, kind, flags, stream_id = unpack_header(data, position)
-        stream_id &= MAX_STREAM_ID
-        length: int = high << 8 | low
-        start = position + FRAME_HEADER_BYTES
-        if self._block_stream or length > self.limits.max_frame or not self._settings_seen:
-            self._check_frame(kind, length, stream_id)
-        if kind == DATA and not flags & PADDED:
-            self._on_data(stream_id, length, flags)
-            return self._cut_through(data, start, length, stream_id, flags & END_STREAM != 0)
-        end = start + length
-        if end > size:
-            return -1
-        if kind < len(self._handlers):
-            self._handlers[kind](stream_id, flags, data[start:end])
+    def _take_frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
+        """Takes a frame that is neither HEADERS nor unpadded DATA."""
+        if kind == WINDOW_UPDATE:
+            self._on_window_update(stream_id, payload)
+        elif kind == RST_STREAM:
+            self._on_rst_stream(stream_id, payload)
+        elif kind == PING:
+            self._on_ping(stream_id, flags, payload)
+        elif kind == SETTINGS:
+            self._on_settings(stream_id, flags, payload)
+        elif kind == DATA:
+            self._on_padded_data(stream_id, flags, payload)
+        elif kind == CONTINUATION:
+            self._on_continuation(stream_id, flags, payload)
+        elif kind == PRIORITY:
+            self._on_priority(stream_id, payload)
+        elif kind == GOAWAY:
+            self._on_goaway(stream_id, payload)
+        elif kind == PUSH_PROMISE:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE was not enabled")
         else:
             self._spend()  # unknown kinds are ignored (RFC 9113, 5.5), but not for ever
-        return end
 
     def _check_frame(self, kind: int, length: int, stream_id: int) -> None:
         if length > self.limits.max_frame:
@@ -134,22 +156,6 @@ class Http2Connection(ConnectionControl):
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
         if not self._settings_seen and kind != SETTINGS:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-
-    def _cut_through(self, data: bytes, start: int, length: int, stream_id: int, end: bool) -> int:
-        """Hands on what has arrived of a DATA frame; returns where the next frame starts."""
-        stop = start + length
-        if stop <= len(data):
-            small = length < _COPY_BELOW
-            payload: Bytes = data[start:stop] if small else memoryview(data)[start:stop]
-            self._deliver(stream_id, payload, length, end)
-            return stop
-        available = len(data) - start
-        self._data_left = length - available
-        self._data_stream = stream_id
-        self._data_end = end
-        if available:
-            self._deliver(stream_id, memoryview(data)[start:], available, False)
-        return len(data)
 
     def _check_preface(self, data: bytes) -> int:
         if not PREFACE.startswith(data[: len(PREFACE)]):
@@ -161,32 +167,34 @@ class Http2Connection(ConnectionControl):
 
     # -- DATA
 
-    def _on_data(self, stream_id: int, length: int, flags: int) -> None:
+    def _count_data(self, stream_id: int, length: int, flags: int) -> None:
         """Accounts for a whole DATA frame when its header is read."""
-        if stream_id == 0:
-            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "DATA on stream 0")
         if length == 0 and not flags & END_STREAM:
             self._spend()
-        self._receive_window -= length
-        if self._receive_window < 0:
+        window = self._receive_window = self._receive_window - length
+        if window < 0:
             raise RemoteProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "connection window exceeded")
-        self._connection_credit += length
-        if self._connection_credit >= self.limits.connection_window >> 1:
-            self._put(window_update(0, self._connection_credit))
-            self._receive_window += self._connection_credit
-            self._connection_credit = 0
+        if window <= self._least_window:  # half of it is used up: give all back
+            self._put(window_update(0, self.limits.connection_window - window))
+            self._receive_window = self.limits.connection_window
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._check_not_idle(stream_id)
-            if stream_id not in self._reset_here:
-                raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "DATA on a closed stream")
-            self._spend()
+            self._count_stray(stream_id)
             return
         if stream.remote_closed:
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
-        stream.receive_window -= length
-        if stream.receive_window < 0:
+        window = stream.receive_window = stream.receive_window - length
+        if window < 0:
             raise RemoteProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "stream window exceeded")
+
+    def _count_stray(self, stream_id: int) -> None:
+        """DATA of a stream that is not open: fine only where this end has just reset it."""
+        if stream_id == 0:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "DATA on stream 0")
+        self._check_not_idle(stream_id)
+        if stream_id not in self._reset_here:
+            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "DATA on a closed stream")
+        self._spend()
 
     def _deliver(self, stream_id: int, data: Bytes, size: int, end: bool) -> None:
         """Hands body bytes to the peer of their stream."""
@@ -215,6 +223,15 @@ class Http2Connection(ConnectionControl):
         self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
         return False
 
+    def _begin_data(self, data: bytes, start: int, end: int, stream_id: int, flags: int) -> None:
+        """Hands on the first part of a DATA frame that is still arriving."""
+        available = len(data) - start
+        self._data_left = end - len(data)
+        self._data_stream = stream_id
+        self._data_end = flags & END_STREAM != 0
+        if available:
+            self._deliver(stream_id, memoryview(data)[start:], available, False)
+
     def _continue_data(self, data: bytes) -> int:
         """The next part of a DATA frame whose header came before; returns where it ends."""
         size = min(len(data), self._data_left)
@@ -225,7 +242,7 @@ class Http2Connection(ConnectionControl):
         return size
 
     def _on_padded_data(self, stream_id: int, flags: int, payload: bytes) -> None:
-        self._on_data(stream_id, len(payload), flags)
+        self._count_data(stream_id, len(payload), flags)
         data = strip_padding(payload, flags & ~WITH_PRIORITY)
         if not data and not flags & END_STREAM:
             self._spend()

@@ -39,6 +39,11 @@ _PEER_MAX_FRAME = 256 * 1024
 _STRAYS = 4096
 """Streams reset by this end that are remembered, since the peer may not know yet."""
 
+_ROUND_TRIPS = 8
+"""The least of so many measured ones counts: a busy process makes each single one longer."""
+_FIRST_PINGS = 4
+"""So many are measured at once in the beginning, where windows may grow."""
+
 _DEFAULT_TABLE = 4096
 _EMPTY_TABLE = b"\x20"
 """Owed to a peer whose table is smaller than the default (RFC 7541, 4.2); ours is never used."""
@@ -65,6 +70,7 @@ class ConnectionControl(Outbound):
         self._reset_budget = limits.resets
         self._ping_sent = 0.0
         self._ping_payload = b""
+        self._round_trips: tuple[float, ...] = ()
         self._seconds = 0.0
         self._heard = False
         self._silent_seconds = 0.0
@@ -72,7 +78,7 @@ class ConnectionControl(Outbound):
 
     # -- control frames
 
-    def _on_priority(self, stream_id: int, _flags: int, payload: bytes) -> None:
+    def _on_priority(self, stream_id: int, payload: bytes) -> None:
         if stream_id == 0:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(payload) != 5:
@@ -84,7 +90,7 @@ class ConnectionControl(Outbound):
         if int.from_bytes(payload[:4], "big") & MAX_STREAM_ID == stream_id:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
 
-    def _on_rst_stream(self, stream_id: int, _flags: int, payload: bytes) -> None:
+    def _on_rst_stream(self, stream_id: int, payload: bytes) -> None:
         code = read_u32(payload)
         if stream_id == 0:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on stream 0")
@@ -131,9 +137,6 @@ class ConnectionControl(Outbound):
             for stream in self.streams.values():
                 self._widen(stream, change)
 
-    def _on_push_promise(self, _stream_id: int, _flags: int, _payload: bytes) -> None:
-        raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE was not enabled")
-
     def _on_ping(self, stream_id: int, flags: int, payload: bytes) -> None:
         if stream_id:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
@@ -147,11 +150,18 @@ class ConnectionControl(Outbound):
 
     def _on_pong(self, payload: bytes) -> None:
         """Measures the round trip; an answer to a PING that was never sent says nothing."""
-        if payload == self._ping_payload:
-            self._ping_payload = b""
-            self.round_trip = time.monotonic() - self._ping_sent
+        if payload != self._ping_payload:
+            return
+        self._ping_payload = b""
+        self._round_trips = (
+            *self._round_trips[1 - _ROUND_TRIPS :],
+            time.monotonic() - self._ping_sent,
+        )
+        self.round_trip = min(self._round_trips)
+        if self.limits.widest_window and len(self._round_trips) < _FIRST_PINGS:
+            self.ping()
 
-    def _on_goaway(self, stream_id: int, _flags: int, payload: bytes) -> None:
+    def _on_goaway(self, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
@@ -161,7 +171,7 @@ class ConnectionControl(Outbound):
         self.on_goaway(int.from_bytes(payload[:4], "big") & MAX_STREAM_ID)
         self.close_when_idle()
 
-    def _on_window_update(self, stream_id: int, _flags: int, payload: bytes) -> None:
+    def _on_window_update(self, stream_id: int, payload: bytes) -> None:
         increment = read_u32(payload) & MAX_WINDOW
         self._spend()
         if stream_id == 0:
@@ -216,15 +226,11 @@ class ConnectionControl(Outbound):
 
     # -- endings
 
-    def _finish_sending(self, stream: Stream) -> None:
-        stream.local_closed = True
-        if stream.remote_closed:
-            self._drop(stream)
-
     def _drop(self, stream: Stream) -> None:
         """Forgets a stream whose both directions are closed."""
         if self.streams.pop(stream.stream_id, None) is not None:
-            self._drop_pending(stream)
+            if stream.pending is not None:
+                self._drop_pending(stream)
             self.on_stream_closed(stream)
             if self.draining:
                 self.close_when_idle()

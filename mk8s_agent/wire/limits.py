@@ -14,6 +14,9 @@ HIGH_WATER: Final = 128 * KIB
 """Bytes that may wait in a socket's write buffer. More adds latency to small responses that
 share the connection and buys no throughput."""
 
+EARLY: Final = 64 * KIB
+"""So much output does not wait for the end of the tick: the next hop can begin with it."""
+
 QUANTUM: Final = 64 * KIB
 """Bytes that one waiting stream may send before the next one has its turn."""
 

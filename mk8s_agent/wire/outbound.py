@@ -5,6 +5,7 @@ as the slices in which it arrived, behind new nine-byte headers, and neighbours 
 grow into one frame.
 """
 
+import logging
 import time
 from collections import deque
 from typing import Protocol
@@ -16,15 +17,26 @@ from mk8s_agent.wire.frames import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
+    FRAME_HEADER_BYTES,
     HEADERS,
     ErrorCode,
     frame,
-    frame_header,
+    pack_header,
     window_update,
 )
-from mk8s_agent.wire.limits import FAR_SECONDS, HIGH_WATER, QUANTUM, SMALL, BufferBudget, Limits
+from mk8s_agent.wire.limits import (
+    EARLY,
+    FAR_SECONDS,
+    HIGH_WATER,
+    QUANTUM,
+    SMALL,
+    BufferBudget,
+    Limits,
+)
 from mk8s_agent.wire.stream import STAGED, Bytes, Stream, forget_pending, keep_pending
 from mk8s_agent.wire.ticks import Ticks
+
+log = logging.getLogger(__name__)
 
 
 class Transport(Protocol):
@@ -83,15 +95,27 @@ class Outbound:
         out = self._out
         if not out or self.closed:
             return
+        self._write_out()
+        if self._waiting and not self._blocked:
+            self._pump()
+
+    def _write_out(self) -> None:
+        """Hands all that is queued to the socket."""
+        out = self._out
         self._out = []
         self._out_bytes = 0
         self._open_stream = 0
         self._blocked = self.transport.write(b"".join(out))
-        if self._blocked:
-            return
-        self._progress = True  # not before: answers to PINGs leave although nobody reads
-        if self._waiting:
-            self._pump()
+        if not self._blocked:
+            self._progress = True  # not before: answers to PINGs leave although nobody reads
+
+    def _write_early(self) -> None:
+        """As `flush`, but in the turn of the connection that the bytes came from."""
+        try:
+            self._write_out()
+        except Exception:  # costs this connection, not the other one
+            log.exception("connection.crashed peer=%r", self)
+            self.transport.abort()
 
     def writable(self) -> None:
         """The socket's buffer has drained; called by the transport."""
@@ -118,19 +142,22 @@ class Outbound:
         if self._block_prefix:
             block, self._block_prefix = self._block_prefix + block, b""
         size = len(block)
-        most = self._peer_max_frame
-        closing = END_STREAM if end else 0
-        if size <= most:
-            flags = END_HEADERS | closing
-            self._put(frame_header(size, HEADERS, flags, stream.stream_id) + block)
+        if size <= self._peer_max_frame:
+            flags = END_HEADERS | END_STREAM if end else END_HEADERS
+            self._put(pack_header(size >> 8, size & 255, HEADERS, flags, stream.stream_id) + block)
         else:
-            self._put(frame(HEADERS, closing, stream.stream_id, block[:most]))
-            for start in range(most, size, most):
-                flags = END_HEADERS if start + most >= size else 0
-                part = block[start : start + most]
-                self._put(frame(CONTINUATION, flags, stream.stream_id, part))
+            self._put_in_frames(stream.stream_id, block, END_STREAM if end else 0)
         if end:
-            self._finish_sending(stream)
+            stream.local_closed = True
+            if stream.remote_closed:
+                self._drop(stream)
+
+    def _put_in_frames(self, stream_id: int, block: bytes, closing: int) -> None:
+        most = self._peer_max_frame
+        self._put(frame(HEADERS, closing, stream_id, block[:most]))
+        for start in range(most, len(block), most):
+            flags = END_HEADERS if start + most >= len(block) else 0
+            self._put(frame(CONTINUATION, flags, stream_id, block[start : start + most]))
 
     # -- bodies
 
@@ -145,8 +172,8 @@ class Outbound:
             and not self._blocked
         ):
             self._emit(stream, data, size, end)
-            if self._out_bytes > HIGH_WATER:
-                self._blocked = True
+            if self._out_bytes >= EARLY:
+                self._write_early()
             return
         self._queue(stream, data, size, end)
 
@@ -218,50 +245,46 @@ class Outbound:
         self._send_window -= size
         stream.sent += size
         self._control_budget += 1 + (size >> 10)
-        closing = END_STREAM if end else 0
-        if self._open_stream == stream.stream_id and (
-            self._open_size + size <= self._peer_max_frame
-        ):
-            self._grow(stream, data, size, closing)
-        elif size <= self._peer_max_frame:
-            self._start_frame(stream, data, size, closing)
+        if size <= self._peer_max_frame:
+            self._add_frame(stream.stream_id, data, size, END_STREAM if end else 0)
         else:
-            self._emit_in_frames(stream, memoryview(data), size, closing)
-        peer = stream.peer
-        if peer is not None and size:
-            peer.connection.grant(peer, size)
-        if end:
-            self._finish_sending(stream)
-
-    def _start_frame(self, stream: Stream, data: Bytes, size: int, closing: int) -> None:
-        out = self._out
-        self._open_stream = stream.stream_id
-        self._open_index = len(out)
-        self._open_size = size
-        out.append(frame_header(size, DATA, closing, stream.stream_id))
-        if size:
-            out.append(data)
-        self._out_bytes += size + 9
+            self._add_frames(stream.stream_id, memoryview(data), size, END_STREAM if end else 0)
         if not self._marked:
             self._mark()
+        if size and stream.peer is not None:
+            stream.peer.connection.grant(stream.peer, size)
+        if end:
+            stream.local_closed = True
+            if stream.remote_closed:
+                self._drop(stream)
 
-    def _grow(self, stream: Stream, data: Bytes, size: int, closing: int) -> None:
-        self._open_size += size
-        header = frame_header(self._open_size, DATA, closing, stream.stream_id)
-        self._out[self._open_index] = header
+    def _add_frame(self, stream_id: int, data: Bytes, size: int, closing: int) -> None:
+        """One frame of DATA, or some more in the stream's frame that came just before."""
+        out = self._out
+        whole = self._open_size + size
+        if self._open_stream == stream_id and whole <= self._peer_max_frame:
+            out[self._open_index] = pack_header(whole >> 8, whole & 255, DATA, closing, stream_id)
+        else:
+            whole = size
+            self._open_stream = stream_id
+            self._open_index = len(out)
+            self._out_bytes += FRAME_HEADER_BYTES
+            out.append(pack_header(size >> 8, size & 255, DATA, closing, stream_id))
+        self._open_size = whole
         if size:
-            self._out.append(data)
-        self._out_bytes += size
+            self._out_bytes += size
+            out.append(data)
 
-    def _emit_in_frames(self, stream: Stream, view: memoryview, size: int, closing: int) -> None:
+    def _add_frames(self, stream_id: int, view: memoryview, size: int, closing: int) -> None:
         most = self._peer_max_frame
         last = (size - 1) // most * most
-        header = frame_header(most, DATA, 0, stream.stream_id)
+        header = pack_header(most >> 8, most & 255, DATA, 0, stream_id)
+        self._open_stream = 0
         for start in range(0, last, most):
             self._out.append(header)
             self._out.append(view[start : start + most])
-        self._out_bytes += last + 9 * (last // most)
-        self._start_frame(stream, view[last:], size - last, closing)
+        self._out_bytes += last + FRAME_HEADER_BYTES * (last // most)
+        self._add_frame(stream_id, view[last:], size - last, closing)
 
     def _drop_pending(self, stream: Stream) -> None:
         forget_pending(stream, self._buffers)
@@ -294,7 +317,7 @@ class Outbound:
 
     # -- the receiving half implements these
 
-    def _finish_sending(self, stream: Stream) -> None:
+    def _drop(self, stream: Stream) -> None:
         raise AssertionError
 
     def end_both(self, stream: Stream, code: int) -> None:

@@ -1,6 +1,6 @@
 """Sockets for the sans-io connections: TLS by MemoryBIO, or plain for a private Unix socket.
 
-One receive buffer is shared by all connections of the process: what arrives is decrypted and
+The receive buffers are shared by all connections of the process: what arrives is decrypted and
 handled before the loop reads again. TLS is done here and not by the loop, because uvloop's own TLS
 transport collapses on bulk uploads after an upgrade.
 """
@@ -12,15 +12,17 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from mk8s_agent.wire.limits import HIGH_WATER
+from mk8s_agent.wire.limits import HIGH_WATER, KIB
 
 log = logging.getLogger(__name__)
 
-_BUFFER: Final = memoryview(bytearray(256 * 1024))
-_RECORD: Final = 16 * 1024  # one read of an SSLObject returns at most one record
+_BUFFER: Final = memoryview(bytearray(320 * KIB))
+"""Ciphertext. A stream's whole window with all that TLS and HTTP/2 add to it comes in one read."""
+_RECORD: Final = 16 * KIB  # one read of an SSLObject returns at most one record
+_PLAIN: Final = memoryview(bytearray(len(_BUFFER) + _RECORD))
+"""What one read of the socket decrypts to, and the record that was begun before it."""
 _LINGER: Final = 2.0  # seconds a closed socket waits for the peer to read and close, too
 _STALLED: Final = 30.0  # seconds it waits for a peer that does not read what was written
-_JOIN_ABOVE: Final = 4096  # more ciphertext than this waits: decrypt it all before handing it on
 
 
 class Connection(Protocol):
@@ -262,39 +264,36 @@ class TlsTransport(SocketTransport):
         self._decrypt()
 
     def _decrypt(self) -> None:
-        assert self._tls is not None
-        incoming, pending, read = self._incoming, self._tls.pending, self._tls.read
+        """Hands on all that can be decrypted, as one piece."""
+        size, over = 0, False
         try:
-            while (incoming.pending or pending()) and not self.closing:
-                data = read(_RECORD)
-                if not data:
-                    self.clean_end = True
-                    self.close()
-                    return
-                if incoming.pending > _JOIN_ABOVE:
-                    data = self._decrypt_all(data)
-                self._received(data)
-        except ssl.SSLWantReadError:
-            pass
+            size, over = self._decrypt_records()
         except ssl.SSLError as error:
             self.failure = str(error)
             self.abort()
+        if size:
+            self._received(bytes(_PLAIN[:size]))
+        if over:
+            self.clean_end = True
+            self.close()
         if self._outgoing.pending:
             self._flush()
 
-    def _decrypt_all(self, first: bytes) -> bytes:
-        """Joins all records that wait: fewer, larger pieces for the frame reader."""
+    def _decrypt_records(self) -> tuple[int, bool]:
+        """How many bytes were put into the shared buffer; whether the peer said that it ends."""
         assert self._tls is not None
-        pieces = [first]
+        incoming = self._incoming
+        read: Any = self._tls.read  # with a buffer it returns a number, which typeshed denies
+        size = 0
         try:
-            while self._incoming.pending or self._tls.pending():
-                piece = self._tls.read(_RECORD)
-                if not piece:
-                    break
-                pieces.append(piece)
+            while incoming.pending:
+                got: int = read(_RECORD, _PLAIN[size:])
+                if not got:
+                    return size, True
+                size += got
         except ssl.SSLWantReadError:
             pass
-        return b"".join(pieces)
+        return size, False
 
     def _flush(self) -> None:
         data = self._outgoing.read()

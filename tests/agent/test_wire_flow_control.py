@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent.wire import hpack_codec, outbound
+from mk8s_agent.wire import hpack_codec, http2_control, outbound
 from mk8s_agent.wire.http2_server import Http2Server
-from mk8s_agent.wire.limits import FRONT, HIGH_WATER, KIB, QUANTUM, SMALL, TUNNEL, Limits
+from mk8s_agent.wire.limits import EARLY, FRONT, HIGH_WATER, KIB, QUANTUM, SMALL, TUNNEL, Limits
 from mk8s_agent.wire.stream import Stream, join, own, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.waiting import WaitingRoom
@@ -201,6 +201,36 @@ def test_windows_grow_with_the_distance_and_only_where_they_are_what_limits(
     assert peer.send(data(1, bytes(1500))) == [Frame("WINDOW_UPDATE", 1, 1500)]
 
 
+def test_the_least_of_the_last_round_trips_is_the_distance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(http2_control.time, "monotonic", lambda: now[0])
+    server, peer = serve(TUNNEL)
+
+    def measure(seconds: float) -> float:
+        server.ping()
+        asked = peer.read()[-1]
+        now[0] += seconds
+        peer.send(ping(asked.value, ack=True))
+        return server.round_trip
+
+    assert measure(0.5) == 0.5  # a busy process; the distance is much less
+    assert measure(0.25) == 0.25
+    assert [measure(0.5) for _ in range(7)] == [0.25] * 7
+    assert measure(0.5) == 0.5  # the network has changed
+
+
+def test_a_tunnel_is_measured_several_times_at_once_in_the_beginning() -> None:
+    server, peer = serve(TUNNEL)
+    server.ping()
+    [asked] = peer.read()
+    for _ in range(3):
+        [asked] = peer.send(ping(asked.value, ack=True))
+        assert asked.kind == "PING"
+    assert peer.send(ping(asked.value, ack=True)) == []
+
+
 def test_the_distance_of_a_tunnel_is_measured_again() -> None:
     server, peer = serve(TUNNEL)
     server.second(10.0)
@@ -282,17 +312,43 @@ def test_a_small_first_answer_goes_before_bulk() -> None:
 def test_a_full_socket_is_waited_for() -> None:
     server, peer = answering(1)
     peer.send(settings({4: 1 << 24}), window_update(0, 1 << 24))
-    send(server, 1, bytes(HIGH_WATER + 1))
-    send(server, 1, b"next tick")  # more than HIGH_WATER in one tick
-    assert server.budget.used == 9
     server.socket.full = True
+    send(server, 1, bytes(HIGH_WATER + 1))
+    send(server, 1, b"later")
     assert len(bodies(peer.read())[1]) == HIGH_WATER + 1
-    assert server.budget.used == 9
+    assert server.budget.used == 5
     server.writable()
-    assert bodies(peer.read()) == {1: b"next tick"}
+    assert bodies(peer.read()) == {1: b"later"}
     server.socket.full = False
     server.writable()
     peer.read()
+
+
+def test_much_output_does_not_wait_for_the_end_of_the_tick() -> None:
+    server, peer = answering(1)
+    peer.send(settings({4: 1 << 24}), window_update(0, 1 << 24))
+    send(server, 1, bytes(EARLY - 100))
+    assert server.socket.take() == b""
+    send(server, 1, bytes(100))
+    early = server.socket.take()
+    assert len(early) > EARLY
+    send(server, 1, b"not in the frames that have left", end=True)
+    assert ended(peer.read()) == {1}
+
+
+def test_a_socket_that_fails_early_costs_its_own_connection(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, peer = answering(1)
+    peer.send(settings({4: 1 << 24}), window_update(0, 1 << 24))
+
+    def broken(wire: bytes) -> bool:
+        raise RuntimeError("the handle is closed")
+
+    monkeypatch.setattr(server.socket, "write", broken)
+    send(server, 1, bytes(EARLY))  # the sender, another connection, hears nothing of it
+    assert server.socket.aborted
+    assert "connection.crashed" in caplog.text
 
 
 def test_bytes_of_a_stream_that_has_gone_do_not_leave() -> None:

@@ -463,7 +463,7 @@ def test_the_base_classes_leave_their_roles_open() -> None:
         Http2Server(transport, ticks, Limits(), budget).on_request(stream, [], True)
     outbound = Outbound(transport, ticks, Limits(), budget)
     with pytest.raises(AssertionError):
-        outbound._finish_sending(stream)
+        outbound._drop(stream)
     with pytest.raises(AssertionError):
         outbound.end_both(stream, CANCEL)
     bare.on_goaway(0)
