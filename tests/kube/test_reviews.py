@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -219,6 +220,37 @@ def test_a_malformed_review_gets_the_clusters_own_refusal(world: World, tenant: 
     path = "/k8s/prod/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     answer = send(world, path, token=token, method="POST", headers={"Content-Length": "0"})
     assert answer.code in (400, 422)
+
+
+def review_token(world: World, token: str, about: str, version: str) -> Any:
+    """The status of a TokenReview, as kr8s and others send it."""
+    head = {"kind": "TokenReview", "apiVersion": f"authentication.k8s.io/{version}"}
+    path = f"/k8s/prod/apis/authentication.k8s.io/{version}/tokenreviews"
+    body = json.dumps({**head, "spec": {"token": about}}).encode()
+    content = {"Content-Type": "application/json"}
+    answer = send(world, path, token=token, method="POST", headers=content, body=body)
+    assert answer.code == 201, answer.body
+    review = json.loads(answer.body)
+    assert review["spec"]["token"] == about
+    return review["status"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_a_token_of_mk8s_is_reviewed_by_mk8s(
+    world: World, developer: Person, viewer: Person, version: str
+) -> None:
+    """The cluster knows no such token: without mk8s's word the answer would be no."""
+    own, other = token_of(developer, world, "prod"), token_of(viewer, world, "prod")
+    status = review_token(world, own, own, version)
+    assert status["authenticated"] is True
+    assert status["user"]["username"] == "dev@example.com"
+    assert status["user"]["groups"] == ["mk8s:users", "system:authenticated"]
+    status = review_token(world, own, other, version)
+    assert not status["authenticated"]
+    assert "mk8s" in status["error"]
+    status = review_token(world, own, "not.a.token", version)
+    assert not status.get("authenticated")
+    assert "mk8s" not in json.dumps(status)
 
 
 def test_whoami_needs_a_newer_cluster(kubectl: Kubectl, binary: Path) -> None:
