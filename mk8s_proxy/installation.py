@@ -63,12 +63,14 @@ async def install(settings: Settings, admin: AdminChoice, rbac: Path | None, say
     await database.start()
     try:
         await roles.ensure_admin_role(database)
-        if rbac is not None:
-            await rbac_file.apply_file(database, rbac, dry_run=True)
+        document = await rbac_file.load_file(database, rbac) if rbac else None
+        if document is not None:  # nothing is made before the file is known to be good
+            await rbac_file.apply_document(database, document, dry_run=True)
         pin = await _ensure_keys(database, settings, say)
         await _ensure_admin(database, admin, say)
-        if rbac is not None:
-            for line in rbac_file.summary(await rbac_file.apply_file(database, rbac)):
+        if rbac is not None and document is not None:
+            changes = await rbac_file.apply_document(database, document)
+            for line in rbac_file.summary(changes):
                 say(f"{rbac.name}: {line}")
         return pin
     finally:

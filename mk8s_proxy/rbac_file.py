@@ -16,17 +16,27 @@ class RbacFileError(Exception):
     """The file cannot be used; the message is one line: "file:line: place: what to do"."""
 
 
-async def apply_file(database: Database, path: Path, *, dry_run: bool = False) -> list[Change]:
-    """Bring a file into the database: all of it, or nothing.
+async def load_file(database: Database, path: Path) -> RbacDocument:
+    """Read and check a file whose users may have the roles of the database, too.
+
+    Raises:
+        RbacFileError: the file is unreadable or has a mistake.
+        StoreError: the database does not answer.
+    """
+    stored = [role.name for role in await role_store.list_roles(database)]
+    return read_rbac(path, known_roles=stored)
+
+
+async def apply_document(
+    database: Database, document: RbacDocument, *, dry_run: bool = False
+) -> list[Change]:
+    """Bring what a file says into the database: all of it, or nothing.
 
     Users that it creates have no password; an admin sets one.
 
     Raises:
-        RbacFileError: the file is unreadable or has a mistake.
         StoreError: it contradicts what is stored (a built-in role, the last admin).
     """
-    stored = [role.name for role in await role_store.list_roles(database)]
-    document = read_rbac(path, known_roles=stored)
     wanted_roles = [WantedRole(role.name, role.document()) for role in document.roles]
     wanted_users = [WantedUser(user.email, user.roles, user.name) for user in document.users]
     return await apply_rbac(database, wanted_roles, wanted_users, dry_run=dry_run)

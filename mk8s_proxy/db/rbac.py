@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.errors import Conflict
+from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Role, User, UserRole
 from mk8s_proxy.db.roles import ADMIN_ROLE
-from mk8s_proxy.db.users import give_roles, names_of_roles, normal_email, refuse_without_admin
+from mk8s_proxy.db.users import normal_email, refuse_without_admin
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,90 +65,118 @@ async def apply_rbac(
         NotFound: a user is to have a role that neither the file nor the database has.
     """
     async with database.transaction() as session:
-        changes = await _compare(session, roles, users)
+        changes = _compare(await _read(session), roles, users)
         if dry_run or all(change.action == "unchanged" for change in changes):
             return changes
         await raise_policy_version(session)
         # What was read before the lock may be old by now.
         session.expire_all()
-        changes = await _compare(session, roles, users)
-        had_admin = await _has_admin(session)
-        for role in roles:
-            await _put_role(session, role)
-        await session.flush()
-        for user in users:
-            await _put_user(session, user)
+        stored = await _read(session)
+        changes = _compare(stored, roles, users)
+        had_admin = any(ADMIN_ROLE in names for names in stored.roles_of.values())
+        await _put_roles(session, stored, roles)
+        await _put_users(session, stored, users)
         if had_admin:
             await refuse_without_admin(session)
         return changes
 
 
-async def _compare(
-    session: AsyncSession, roles: Sequence[WantedRole], users: Sequence[WantedUser]
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """All roles and users as of one moment: a file may name thousands, a query for each is slow."""
+
+    roles: dict[str, Role]
+    users: dict[str, User]
+    """By email."""
+    roles_of: dict[str, set[str]]
+    """Role names by user id."""
+
+
+async def _read(session: AsyncSession) -> _Stored:
+    roles = {role.name: role for role in await session.scalars(select(Role))}
+    users = {user.email: user for user in await session.scalars(select(User))}
+    names = {role.id: role.name for role in roles.values()}
+    roles_of: dict[str, set[str]] = {user.id: set() for user in users.values()}
+    for user_id, role_id in await session.execute(
+        select(col(UserRole.user_id), col(UserRole.role_id))
+    ):
+        roles_of[user_id].add(names[role_id])
+    return _Stored(roles, users, roles_of)
+
+
+def _compare(
+    stored: _Stored, roles: Sequence[WantedRole], users: Sequence[WantedUser]
 ) -> list[Change]:
     return [
-        *[await _compare_role(session, role) for role in roles],
-        *[await _compare_user(session, user) for user in users],
+        *[_compare_role(stored, role) for role in roles],
+        *[_compare_user(stored, user) for user in users],
     ]
 
 
-async def _compare_role(session: AsyncSession, wanted: WantedRole) -> Change:
-    stored = await _role(session, wanted.name)
-    if stored is None:
+def _compare_role(stored: _Stored, wanted: WantedRole) -> Change:
+    role = stored.roles.get(wanted.name)
+    if role is None:
         return Change("role", wanted.name, "created")
-    if stored.built_in:
+    if role.built_in:
         raise Conflict(f'the role "{wanted.name}" is built in and cannot be changed')
-    same = stored.rules == wanted.rules
-    detail = "" if same else f"{len(stored.rules)} rule(s) before, {len(wanted.rules)} now"
+    same = role.rules == wanted.rules
+    detail = "" if same else f"{len(role.rules)} rule(s) before, {len(wanted.rules)} now"
     return Change("role", wanted.name, "unchanged" if same else "changed", detail)
 
 
-async def _compare_user(session: AsyncSession, wanted: WantedUser) -> Change:
+def _compare_user(stored: _Stored, wanted: WantedUser) -> Change:
     email = normal_email(wanted.email)
-    stored = await _user(session, email)
+    user = stored.users.get(email)
     now = sorted(set(wanted.roles))
-    if stored is None:
+    if user is None:
         return Change("user", email, "created", f"roles: {_listed(now)}")
-    before = await names_of_roles(session, stored.id)
+    before = sorted(stored.roles_of[user.id])
     details = []
     if before != now:
         details.append(f"roles: {_listed(before)} -> {_listed(now)}")
-    if wanted.name and wanted.name != stored.name:
+    if wanted.name and wanted.name != user.name:
         details.append(f"name: {wanted.name}")
     return Change("user", email, "changed" if details else "unchanged", "; ".join(details))
 
 
-async def _put_role(session: AsyncSession, wanted: WantedRole) -> None:
-    stored = await _role(session, wanted.name)
-    if stored is None:
-        session.add(Role(name=wanted.name, rules=wanted.rules))
-    elif stored.rules != wanted.rules:
-        stored.rules = wanted.rules
+async def _put_roles(session: AsyncSession, stored: _Stored, wanted: Sequence[WantedRole]) -> None:
+    for one in wanted:
+        role = stored.roles.get(one.name)
+        if role is None:
+            role = stored.roles[one.name] = Role(name=one.name, rules=one.rules)
+            session.add(role)
+        elif role.rules != one.rules:
+            role.rules = one.rules
+    await session.flush()
 
 
-async def _put_user(session: AsyncSession, wanted: WantedUser) -> None:
-    email = normal_email(wanted.email)
-    stored = await _user(session, email)
-    if stored is None:
-        stored = User(email=email)
-        session.add(stored)
-        await session.flush()
-    stored.name = wanted.name or stored.name
-    await session.execute(delete(UserRole).where(col(UserRole.user_id) == stored.id))
-    await give_roles(session, stored.id, wanted.roles)
+async def _put_users(session: AsyncSession, stored: _Stored, wanted: Sequence[WantedUser]) -> None:
+    changed: list[tuple[User, set[str]]] = []
+    for one in wanted:
+        email = normal_email(one.email)
+        user = stored.users.get(email)
+        if user is None:
+            user = stored.users[email] = User(email=email)
+            session.add(user)
+        user.name = one.name or user.name
+        changed.append((user, set(one.roles)))
+    await session.flush()
+    for user, names in changed:
+        await _give(session, stored, user, names)
+    await session.flush()
 
 
-async def _has_admin(session: AsyncSession) -> bool:
-    holder = select(col(UserRole.user_id)).join(Role, col(Role.id) == col(UserRole.role_id))
-    return await session.scalar(holder.where(col(Role.name) == ADMIN_ROLE)) is not None
-
-
-async def _role(session: AsyncSession, name: str) -> Role | None:
-    return await session.scalar(select(Role).where(col(Role.name) == name))
-
-
-async def _user(session: AsyncSession, email: str) -> User | None:
-    return await session.scalar(select(User).where(col(User.email) == email))
+async def _give(session: AsyncSession, stored: _Stored, user: User, names: set[str]) -> None:
+    """Make these the roles of a user; of a new one, without asking the database."""
+    before = stored.roles_of.get(user.id, set())
+    lost = [stored.roles[name].id for name in before - names]
+    if lost:
+        mine = col(UserRole.user_id) == user.id
+        await session.execute(delete(UserRole).where(mine, col(UserRole.role_id).in_(lost)))
+    for name in sorted(names - before):
+        if name not in stored.roles:
+            raise NotFound("role", name)
+        session.add(UserRole(user_id=user.id, role_id=stored.roles[name].id))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -197,7 +197,7 @@ def test_unsuitable_passwords_are_refused_before_anything_is_made(
     [
         (RBAC.replace("logs", "lugs"), ':7: roles[0].clusters[0].verbs[2]: unknown verb "lugs"'),
         (RBAC.replace('"developer"]', '"tester"]'), ":11: users[0].roles[0]: there is no role"),
-        ("roles: [", ":1:9: "),
+        ("roles: [", ":2:1: did not find expected node content"),
         ("users:\n  - roles: []\n", ":2: users[0].email: must be a string"),
         ("rules: []", ":1: rules: unknown key"),
     ],
