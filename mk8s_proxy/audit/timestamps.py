@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
+_SECONDS: Final = 64
+"""Seconds whose text is remembered: a request may begin in one and end in another."""
 _MICROSECONDS: Final = 1_000_000
 _THREE_DIGITS: Final = [f"{number:03d}" for number in range(1000)]
 """Looking a number up takes a third of formatting it."""
 
 
 class Timestamps:
-    """Makes timestamps; the text of a second is made once. One belongs to one event loop."""
+    """Makes timestamps; the second of the last one is at hand. One belongs to one event loop."""
 
     __slots__ = ("_start", "_text")
 
@@ -25,9 +28,14 @@ class Timestamps:
         if not 0 <= fraction < _MICROSECONDS:
             second, fraction = divmod(microseconds, _MICROSECONDS)
             self._start = second * _MICROSECONDS
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self._text = _text_of(second)
         high, low = divmod(fraction, 1000)
         return f"{self._text}{_THREE_DIGITS[high]}{_THREE_DIGITS[low]}Z"
+
+
+@lru_cache(_SECONDS)
+def _text_of(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
 
 
 timestamp: Final[Callable[[float], str]] = Timestamps().format
