@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS: Final = 10.0
 _SYNC_SECONDS: Final = 1.0
 _REFRESH_SECONDS: Final = 3600.0
+_PAGE_TOKENS: Final = b"mk8s page tokens of filtered lists"
 
 
 class CommittedJournal:
@@ -136,7 +137,12 @@ class Central:
             management=self.management.forward,
             ticks=self.ticks,
         )
+        self._share_seal()
         self._doorway = Doorway(self.corridor, new_entry, self.settings.limits)
+
+    def _share_seal(self) -> None:
+        """Page tokens of one replica are good on all others, and after a restart."""
+        self.corridor.seal.replace(self.keys.derive(_PAGE_TOKENS))
 
     async def _start_management(self) -> None:
         context = ApiContext(
@@ -276,6 +282,7 @@ class Central:
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
             await self._load_keys()
+            self._share_seal()
             self.listener.contexts = await self._contexts()
 
     # -- stop

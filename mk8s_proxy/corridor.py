@@ -33,7 +33,7 @@ from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo
 from mk8s_proxy.request_target import TargetRefusal
 from mk8s_proxy.route import Route, Router
-from mk8s_proxy.stages import begin_deletion, decided_as, farewell, make_stage
+from mk8s_proxy.stages import TokenSeal, begin_deletion, decided_as, farewell, make_stage
 from mk8s_proxy.status import (
     StatusError,
     forbidden,
@@ -89,6 +89,8 @@ class Corridor:
         self._management = management
         self._ticks = ticks
         self._staged: list[tuple[Exchange, TunnelSession, Stream, bytes]] = []
+        self.seal = TokenSeal()
+        """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.long_running = LongRunning(self._why_ended)
         ticks.before_flush.append(self.commit)
 
@@ -229,7 +231,7 @@ class Corridor:
             raise service_unavailable(
                 f'no agent of cluster "{exchange.entry.cluster}" is connected', retry_after=1
             )
-        stage = make_stage(exchange, self._policies.current, self.refuse)
+        stage = make_stage(exchange, self._policies.current, self.refuse, self.seal)
         block = request_block(exchange, identity, address.path_block)
         self._journal.intent(exchange.entry)
         # from here on nothing raises: a body could follow into a stream that is never opened

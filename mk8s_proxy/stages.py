@@ -1,8 +1,5 @@
 """Which answers need a stage, and which one. Called by the corridor for each admitted request."""
 
-import os
-from typing import Final
-
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.filtering.collection_deletion import begin_deletion, decided_as
@@ -11,20 +8,19 @@ from mk8s_proxy.filtering.filter_stage import FilterStage, farewell
 from mk8s_proxy.reviews.stage import make_review_stage
 from mk8s_proxy.stage import BodyStage, Refuse
 
-__all__ = ["begin_deletion", "decided_as", "farewell", "make_stage"]
-
-_SEAL: Final = TokenSeal(os.urandom(32))
-"""Of this process: on another replica, or after a restart, a page token has expired, and clients
-begin their list anew, as they do when the API server's own tokens expire."""
+__all__ = ["TokenSeal", "begin_deletion", "decided_as", "farewell", "make_stage"]
 
 
-def make_stage(exchange: Exchange, policy: PolicySnapshot, refuse: Refuse) -> BodyStage | None:
+def make_stage(
+    exchange: Exchange, policy: PolicySnapshot, refuse: Refuse, seal: TokenSeal
+) -> BodyStage | None:
     """The stage for an exchange; None for nearly all of them.
 
     Args:
         exchange: admitted; its head may be replaced here, before it goes to the cluster.
         policy: the snapshot that admitted it.
         refuse: the corridor's way to answer with a Status.
+        seal: for the page tokens of filtered lists.
 
     Raises:
         StatusError: no stage can answer it.
@@ -33,5 +29,5 @@ def make_stage(exchange: Exchange, policy: PolicySnapshot, refuse: Refuse) -> Bo
         return review
     decision = exchange.decision
     if decision is not None and decision.visibility is not None:
-        return FilterStage(exchange, refuse, visibility=decision.visibility, seal=_SEAL)
+        return FilterStage(exchange, refuse, visibility=decision.visibility, seal=seal)
     return None

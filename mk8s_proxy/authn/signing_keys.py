@@ -11,8 +11,9 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mk8s_proxy.db.keys import KeyRecord
 
@@ -60,6 +61,12 @@ class SigningKey:
             raise TypeError(f"signing key {kid}: must be an RSA private key")
         return cls(kid, key, retired)
 
+    def derive(self, purpose: bytes) -> bytes:
+        """Make 32 secret bytes of the private key (HKDF, RFC 5869), others for each purpose."""
+        exponent = self.private_key.private_numbers().d
+        secret = exponent.to_bytes(self.private_key.key_size // 8, "big")
+        return HKDF(hashes.SHA256(), 32, salt=None, info=purpose).derive(secret)
+
     def private_pem(self) -> str:
         """Return the key as unencrypted PKCS #8 PEM, for the database."""
         return self.private_key.private_bytes(
@@ -93,6 +100,7 @@ class SigningKeys:
     def __init__(self, keys: Iterable[SigningKey] = ()) -> None:
         self.generation = 0
         """Grows when a key is gone or new; verified-token caches compare it."""
+        self._usable: list[SigningKey] = []
         self._signing: SigningKey | None = None
         self._public: dict[str, rsa.RSAPublicKey] = {}
         self.replace(keys)
@@ -101,6 +109,7 @@ class SigningKeys:
         """Take the keys that may verify, oldest first."""
         usable = list(keys)
         signing = [key for key in usable if not key.retired]
+        self._usable = usable
         self._signing = signing[-1] if signing else None
         public = {key.kid: key.private_key.public_key() for key in usable}
         if public != self._public:
@@ -117,6 +126,14 @@ class SigningKeys:
         if self._signing is None:
             raise LookupError("no signing key: run mk8s-central init")
         return self._signing.kid, self._signing.private_key
+
+    def derive(self, purpose: bytes) -> list[bytes]:
+        """Make a secret of each key, of the one that signs first: what all replicas share.
+
+        It lives as long as the key verifies, so whatever is made with it must be short-lived, too.
+        """
+        signing_first = sorted(self._usable, key=lambda key: key is not self._signing)
+        return [key.derive(purpose) for key in signing_first]
 
     def public(self, kid: str) -> rsa.RSAPublicKey | None:
         """Return the public key called `kid`, None when unknown or retired."""

@@ -87,3 +87,18 @@ def test_generation_counts_changes_only() -> None:
     assert keys.generation == before
     keys.replace([])
     assert keys.generation == before + 1
+
+
+def test_all_who_hold_the_keys_derive_the_same_secrets() -> None:
+    other = SigningKey.generate()
+    retired = SigningKey.from_pem(other.kid, other.private_pem(), retired=True)
+    here, there = (
+        SigningKeys([SigningKey.from_pem(KEY.kid, KEY.private_pem()), retired]) for _ in range(2)
+    )
+    secrets = here.derive(b"purpose")
+    assert secrets == there.derive(b"purpose") == [KEY.derive(b"purpose"), other.derive(b"purpose")]
+    assert len({len(secret) for secret in secrets}) == 1
+    assert len(secrets[0]) == 32
+    assert set(secrets).isdisjoint(here.derive(b"another purpose"))
+    assert SigningKeys([retired, other, KEY]).derive(b"x")[0] == KEY.derive(b"x")
+    assert SigningKeys().derive(b"x") == []

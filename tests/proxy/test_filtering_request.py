@@ -108,3 +108,23 @@ def test_a_page_token_that_was_not_given_for_this_list_has_expired(token: bytes)
         SEAL.unseal(token, b"mine")
     with pytest.raises(TokenExpired):
         filtered_target(b"/api/v1/pods?continue=" + token.replace(b"=", b"%3D"), SEAL, b"mine")
+
+
+def test_a_page_token_lives_as_long_as_its_key() -> None:
+    seal = TokenSeal(b"1" * 32)
+    first = seal.seal("first", b"mine").encode()
+    seal.replace([b"2" * 32, b"1" * 32])
+    second = seal.seal("second", b"mine").encode()
+    assert seal.unseal(first, b"mine") == b"first"
+    seal.replace([b"3" * 32, b"2" * 32])
+    assert seal.unseal(second, b"mine") == b"second"
+    with pytest.raises(TokenExpired):
+        seal.unseal(first, b"mine")
+
+
+def test_without_a_shared_key_a_seal_is_its_own() -> None:
+    mine, other = TokenSeal(), TokenSeal()
+    token = mine.seal("t", b"").encode()
+    assert mine.unseal(token, b"") == b"t"
+    with pytest.raises(TokenExpired):
+        other.unseal(token, b"")
