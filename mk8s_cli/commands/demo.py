@@ -36,7 +36,7 @@ CLUSTER = "demo"
 ADMIN, USER = "admin@example.com", "dev@example.com"
 NO_KEYRING = {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
 """The demo's login is a 0600 file in its directory: the keyring of this machine is left alone."""
-NEEDED = ("sqlmodel", "aiosqlite", "httptools", "jsonpatch")
+NEEDED = ("sqlmodel", "aiosqlite", "httptools", "jsonpatch", "trustme")
 RBAC = """\
 roles:
   - name: demo-developer

@@ -4,13 +4,11 @@ It is a guest, not the house: good enough for stock kubectl, clearly labelled (v
 `v1.33.0-mk8s-demo`, annotation `mk8s.io/demo`), without controllers and without any access policy
 of its own: whoever has its one bearer token may do everything. A request passes, top to bottom:
 
-- `server`: TLS with a throwaway certificate, start and stop.
-- `app`: bearer token, impersonation headers, path to handler, errors to `Status`.
-- `discovery`: what is served, and its OpenAPI documents.
-- `reads`, `writes`: get, list, watch, create, update, patch, apply, delete of whatever `catalogue`
-  knows, over the versioned `store`; `tables`, `patches`, `apply` and `protobuf` are
-  their tools, `defaults` is what the API server (and here also a controller) fills in.
-- `subresources`: logs, scale, who am I, may I; `remote_command`: exec over `spdy` and WebSocket.
+- `server`: TLS with a throwaway certificate, bearer token, impersonation, path to handler.
+- `discovery`: what is served, and its OpenAPI documents, from the `catalogue` of kinds.
+- `reads`, `writes`: every verb on whatever the catalogue knows, over the versioned `store`, which
+  has `defaults` filled in; `call` parses, `protobuf` decodes, `patches` change, `views` show.
+- `pods`: logs, and exec by a small `shell`, over `spdy` and WebSocket.
 
 What is data is in `data/`: kinds and schemas of a real API server, samples, defaults, columns.
 Nothing else of mk8s imports it: `mk8s demo` starts `python -m mk8s_cli.demo_api`, and tests use

@@ -17,23 +17,19 @@ from mk8s_cli.private_files import write_private
 async def serve(port: int, directory: Path) -> None:
     """Serves until a signal."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running_demo_api(port=port) as server:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / "kubeconfig"
         write_private(path, server.kubeconfig().encode())
-        click.echo(server.url)
-        click.echo(f"in-memory Kubernetes API for demos; kubeconfig: {path}")
+        click.echo(f"{server.url}\nin-memory Kubernetes API for demos; kubeconfig: {path}")
         await stop.wait()
 
 
 @click.command()
 @click.option("--port", default=0, help="Port on loopback; 0 takes a free one.")
-@click.option(
-    "--data-dir", type=click.Path(path_type=Path), required=True, help="For the kubeconfig."
-)
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True)
 def main(port: int, data_dir: Path) -> None:
     """Serve an in-memory Kubernetes API for demos and tests."""
     try:

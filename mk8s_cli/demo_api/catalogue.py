@@ -7,13 +7,14 @@ OpenAPI, made by `tests/demo/make_documents.py`.
 import functools
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-Document = dict[str, Any]
+from mk8s_cli.demo_api.objects import Document
+
 DATA = Path(__file__).with_name("data")
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 GVKS = "x-kubernetes-group-version-kind"
@@ -64,83 +65,71 @@ class Kind:
     """Group, version and kind."""
     api_version: str
     """The `apiVersion` of its objects."""
+    path: str
+    """Of its group and version: "apis/apps/v1"."""
     resource: str
     """The name in messages and the key of the store: "deployments.apps"."""
-    namespaced: bool
     entry: Document
     """Its APIResource of classic discovery."""
     schema: Document
-    subresources: dict[str, Document]
-    """APIResources by name."""
     columns: list[Document] | None
     """additionalPrinterColumns of a custom resource, None for a built-in one."""
+    subresources: dict[str, Document] = field(default_factory=dict)
+    """APIResources by name."""
 
 
 class Catalogue:
     """All served kinds."""
 
     def __init__(self) -> None:
-        self.groups: dict[str, dict[str, dict[str, Kind]]] = {}
-        """Kinds by group ("" is the core), version and plural name."""
-        self.definitions: dict[str, Document] = dict(built_in()["definitions"])
+        self.kinds: dict[tuple[str, str, str], Kind] = {}
+        """By group ("" is the core), version and plural name."""
         for served in built_in()["resources"]:
             for entry in served["resources"]:
-                gvk = {"group": served["group"], "version": served["version"]}
-                gvk["kind"] = entry["kind"]
-                self._add(gvk, entry, self.definitions.get(definition_of(**gvk), {}))
+                self.add(served["group"], served["version"], entry)
 
-    def _add(
-        self, gvk: dict[str, str], entry: Document, schema: Document, columns: Any = None
+    def add(
+        self, group: str, version: str, entry: Document, schema: Any = None, columns: Any = None
     ) -> None:
-        group, version = gvk["group"], gvk["version"]
+        """Serves an APIResource: a kind, or a subresource of one that is there already."""
         plural, _, subresource = entry["name"].partition("/")
-        kinds = self.groups.setdefault(group, {}).setdefault(version, {})
         if subresource:
-            kinds[plural].subresources[subresource] = entry
+            self.kinds[group, version, plural].subresources[subresource] = entry
             return
+        gvk = {"group": group, "version": version, "kind": entry["kind"]}
+        schema = schema or built_in()["definitions"].get(definition_of(**gvk), {})
         api_version = f"{group}/{version}" if group else version
+        path = f"apis/{api_version}" if group else f"api/{version}"
         resource = f"{plural}.{group}" if group else plural
-        namespaced = entry["namespaced"]
-        kinds[plural] = Kind(gvk, api_version, resource, namespaced, entry, schema, {}, columns)
+        kind = Kind(gvk, api_version, path, resource, entry, schema, columns)
+        self.kinds[group, version, plural] = kind
 
-    def kinds(self) -> list[Kind]:
-        """Every served kind."""
-        versions = [version for group in self.groups.values() for version in group.values()]
-        return [kind for version in versions for kind in version.values()]
+    def served(self) -> dict[str, list[Kind]]:
+        """The kinds by the path of their group and version."""
+        found: dict[str, list[Kind]] = {}
+        for kind in self.kinds.values():
+            found.setdefault(kind.path, []).append(kind)
+        return found
 
-    def find(self, group: str, version: str, plural: str) -> Kind | None:
-        """The kind at a path."""
-        return self.groups.get(group, {}).get(version, {}).get(plural)
+    def schemas(self) -> Document:
+        """The OpenAPI definitions of all kinds and of what they are made of."""
+        custom = [kind for kind in self.kinds.values() if kind.columns is not None]
+        own = {".".join(kind.gvk.values()): {**kind.schema, GVKS: [kind.gvk]} for kind in custom}
+        return {**built_in()["definitions"], **own}
 
-    def add_custom(self, definition: Document) -> None:
-        """Serves a CustomResourceDefinition; again after a change of it."""
-        self.remove_custom(definition)
-        spec = definition["spec"]
+    def define(self, definition: Document, *, served: bool) -> None:
+        """Serves what a CustomResourceDefinition defines, or serves it no more."""
+        spec, gone = definition["spec"], definition["metadata"]["name"]
+        self.kinds = {key: kind for key, kind in self.kinds.items() if kind.resource != gone}
         names, group = spec["names"], spec["group"]
         entry = {key: names[key] for key in ("kind", "shortNames", "categories") if key in names}
         entry |= {"singularName": names["singular"], "namespaced": spec["scope"] == "Namespaced"}
-        for version in spec["versions"]:
-            if not version.get("served", True):
-                continue
-            own = {**entry, "name": names["plural"], "verbs": ALL_VERBS}
-            gvk = {"group": group, "version": version["name"], "kind": names["kind"]}
-            schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
-            schema = {"type": "object", **schema, GVKS: [gvk]}
-            self.definitions[".".join(gvk.values())] = schema
-            columns = version.get("additionalPrinterColumns") or []
-            self._add(gvk, own, schema, columns)
-            for name in version.get("subresources") or {}:
-                own = {**entry, "name": f"{names['plural']}/{name}", "verbs": ["get", "patch"]}
-                self._add(gvk, own, {})
-
-    def remove_custom(self, definition: Document) -> None:
-        """Stops serving a CustomResourceDefinition."""
-        spec = definition["spec"]
-        versions = self.groups.get(spec["group"], {})
-        for version in list(versions):
-            versions[version].pop(spec["names"]["plural"], None)
-            self.definitions.pop(f"{spec['group']}.{version}.{spec['names']['kind']}", None)
-            if not versions[version]:
-                del versions[version]
-        if not versions:
-            self.groups.pop(spec["group"], None)
+        for version in spec["versions"] if served else ():
+            if version.get("served", True):
+                schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+                own = {**entry, "name": names["plural"], "verbs": ALL_VERBS}
+                columns = version.get("additionalPrinterColumns") or []
+                self.add(group, version["name"], own, {"type": "object", **schema}, columns)
+                for name in version.get("subresources") or {}:
+                    own = {**entry, "name": f"{names['plural']}/{name}", "verbs": ["get", "patch"]}
+                    self.add(group, version["name"], own)

@@ -1,70 +1,80 @@
 """Discovery (classic, aggregated) and OpenAPI (v2, v3) of the catalogue; called by `app`.
 
-The aggregated form is KEP-3352's. OpenAPI has only the paths that kubectl looks at.
+The aggregated form is KEP-3352's. OpenAPI has only the paths that kubectl looks at, and in its
+protobuf form is a constant without custom resources: only kubectl before 1.27 reads that for more
+than the built-in kinds.
 """
 
 import base64
 import json
 import re
+from collections.abc import Iterable
 
-from mk8s_cli.demo_api.catalogue import Catalogue, Document, Kind, built_in, data
+from aiohttp import web
 
-AGGREGATED = re.compile(r"application/json;(?=.*as=APIGroupDiscoveryList).*v=(v2|v2beta1)(?:;|$)")
+from mk8s_cli.demo_api.catalogue import GVKS, Catalogue, Kind, built_in, data
+from mk8s_cli.demo_api.objects import Document
+
+AGGREGATED = re.compile(r"(?=[^,]*;as=APIGroupDiscoveryList)[^,]*;v=(v2|v2beta1)\b")
+AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
+OPENAPI_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""Asked for with an "@" before v1.0, which no media type may have; kube-apiserver answers this."""
 PARAMETERS = ("dryRun", "fieldManager")
 """What the server understands in a PATCH; without fieldValidation kubectl validates by itself."""
 
 
-def document(catalogue: Catalogue, parts: list[str]) -> Document | None:
-    """The classic document at a path, None if there is none."""
-    match parts:
-        case [""]:
-            return {"paths": ["/api", "/apis", "/healthz", "/openapi/v2", "/openapi/v3"]}
-        case ["version"]:
-            return dict(data("defaults")["version"])
-        case ["api"]:
-            return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
-        case ["apis"]:
-            found = [_group(catalogue, name) for name in catalogue.groups if name]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
-        case ["apis", name] if name in catalogue.groups:
-            return {"kind": "APIGroup", "apiVersion": "v1", **_group(catalogue, name)}
-        case ["api", version]:
-            return _resources(catalogue.groups[""].get(version, {}))
-        case ["apis", name, version] if name:
-            return _resources(catalogue.groups.get(name, {}).get(version, {}))
-    return None
+def answer(catalogue: Catalogue, path: str, accept: str) -> web.Response | None:
+    """The document at a path in the form that the client accepts, None if there is none."""
+    if path == "openapi/v2" and "proto-openapi.spec.v2" in accept:
+        body = base64.b64decode(built_in()["openapi_v2_protobuf"])
+        return web.Response(body=body, content_type=OPENAPI_PROTOBUF)
+    if path in {"api", "apis"} and (wanted := AGGREGATED.search(accept)):
+        text = json.dumps(_aggregated(catalogue, path, wanted[1]))
+        return web.Response(text=text, headers={"Content-Type": AGGREGATED_TYPE.format(wanted[1])})
+    below = path.removeprefix("openapi/")
+    found = _classic(catalogue).get(path) if below == path else openapi(catalogue, below)
+    return None if found is None else web.json_response(found)
 
 
-def _group(catalogue: Catalogue, name: str) -> Document:
-    found = [{"groupVersion": f"{name}/{it}", "version": it} for it in catalogue.groups[name]]
-    return {"name": name, "versions": found, "preferredVersion": found[0]}
+def _classic(catalogue: Catalogue) -> dict[str, Document]:
+    """The documents of classic discovery by path."""
+    found = {"version": data("defaults")["version"]}
+    found["api"] = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+    groups: dict[str, Document] = {}
+    for path, kinds in catalogue.served().items():
+        name, version, group_version = (
+            kinds[0].gvk["group"],
+            path.rpartition("/")[2],
+            kinds[0].api_version,
+        )
+        entries = [entry for kind in kinds for entry in (kind.entry, *kind.subresources.values())]
+        head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version}
+        found[path] = {**head, "resources": entries}
+        if name:
+            shown = {"groupVersion": group_version, "version": version}
+            group = groups.setdefault(
+                name, {"name": name, "versions": [], "preferredVersion": shown}
+            )
+            group["versions"].append(shown)
+            found[f"apis/{name}"] = {"kind": "APIGroup", "apiVersion": "v1", **group}
+    found["apis"] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": [*groups.values()]}
+    return found
 
 
-def _resources(kinds: dict[str, Kind]) -> Document | None:
-    found: list[Document] = []
-    for kind in kinds.values():
-        found += [kind.entry, *kind.subresources.values()]
-        head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": kind.api_version}
-    return {**head, "resources": found} if found else None
+def _aggregated(catalogue: Catalogue, prefix: str, form: str) -> Document:
+    groups: dict[str, list[Document]] = {}
+    for path, kinds in catalogue.served().items():
+        if path.startswith(f"{prefix}/"):
+            resources = [_resource(kind) for kind in kinds]
+            version = {"version": kinds[0].gvk["version"], "freshness": "Current"}
+            versions = groups.setdefault(kinds[0].gvk["group"], [])
+            versions.append({**version, "resources": resources})
+    items = [{"metadata": {"name": name}, "versions": groups[name]} for name in groups]
+    head = {"kind": "APIGroupDiscoveryList", "apiVersion": f"apidiscovery.k8s.io/{form}"}
+    return {**head, "metadata": {}, "items": items}
 
 
-def aggregated(catalogue: Catalogue, prefix: str, accept: str) -> tuple[str, Document] | None:
-    """The media type and the document of /api and /apis for clients that accept this form."""
-    wanted = next(filter(None, map(AGGREGATED.search, accept.split(","))), None)
-    if wanted is None:
-        return None
-    items = []
-    for name in [""] if prefix == "api" else [name for name in catalogue.groups if name]:
-        versions = [
-            {"version": version, "freshness": "Current", "resources": [*map(_aggregated, kinds)]}
-            for version, kinds in ((it, one.values()) for it, one in catalogue.groups[name].items())
-        ]
-        items.append({"metadata": {"name": name} if name else {}, "versions": versions})
-    head = {"kind": "APIGroupDiscoveryList", "apiVersion": f"apidiscovery.k8s.io/{wanted[1]}"}
-    return wanted.string.strip(), {**head, "metadata": {}, "items": items}
-
-
-def _aggregated(kind: Kind) -> Document:
+def _resource(kind: Kind) -> Document:
     subresources = []
     for name, entry in kind.subresources.items():
         response = {key: entry.get(key, value) for key, value in kind.gvk.items()}
@@ -73,51 +83,39 @@ def _aggregated(kind: Kind) -> Document:
     return {
         "resource": kind.entry["name"],
         "responseKind": kind.gvk,
-        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "scope": "Namespaced" if kind.entry["namespaced"] else "Cluster",
         "singularResource": kind.entry["singularName"],
         **{key: kind.entry.get(key, []) for key in ("verbs", "shortNames", "categories")},
         "subresources": subresources,
     }
 
 
-def openapi(catalogue: Catalogue, parts: list[str], *, as_protobuf: bool) -> bytes | None:
-    """The OpenAPI document at a path below /openapi, None if there is none.
-
-    As protobuf it is a constant, without custom resources: only kubectl before 1.27 reads it for
-    more than the built-in kinds.
-    """
-    kinds = {_path(one): one for one in catalogue.kinds()}
-    head = {"info": {"title": "Kubernetes (mk8s demo)", "version": "v1.33.0-mk8s-demo"}}
-    match parts:
-        case ["v2"] if as_protobuf:
-            return base64.b64decode(built_in()["openapi_v2_protobuf"])
-        case ["v2"]:
-            paths = _paths(catalogue.kinds(), {"type": "string"})
-            found = {"swagger": "2.0", **head, "paths": paths}
-            return json.dumps({**found, "definitions": catalogue.definitions}).encode()
-        case ["v3"]:
-            urls = {path: {"serverRelativeURL": f"/openapi/v3/{path}"} for path in kinds}
-            return json.dumps({"paths": urls}).encode()
-        case ["v3", *path] if one := kinds.get("/".join(path)):
-            served = list(catalogue.groups[one.gvk["group"]][one.gvk["version"]].values())
-            found = {"openapi": "3.0.0", **head}
-            found["paths"] = _paths(served, {"schema": {"type": "string"}})
-            text = json.dumps({**found, "components": {"schemas": catalogue.definitions}})
-            return text.replace('"#/definitions/', '"#/components/schemas/').encode()
-    return None
+def openapi(catalogue: Catalogue, path: str) -> Document | None:
+    """The OpenAPI document at a path below /openapi, None if there is none."""
+    version, _, below = path.partition("/")
+    head = {"title": "Kubernetes (mk8s demo)", "version": data("defaults")["version"]["gitVersion"]}
+    served = catalogue.served()
+    if path == "v2":
+        paths = _paths(catalogue.kinds.values(), {"type": "string"})
+        found = {"swagger": "2.0", "info": head, "paths": paths}
+        return {**found, "definitions": catalogue.schemas()}
+    if path == "v3":
+        return {"paths": {at: {"serverRelativeURL": f"/openapi/v3/{at}"} for at in served}}
+    if version != "v3" or below not in served:
+        return None
+    text = json.dumps({"schemas": catalogue.schemas()})
+    components = json.loads(text.replace('"#/definitions/', '"#/components/schemas/'))
+    paths = _paths(served[below], {"schema": {"type": "string"}})
+    return {"openapi": "3.0.0", "info": head, "paths": paths, "components": components}
 
 
-def _path(kind: Kind) -> str:
-    return f"apis/{kind.api_version}" if kind.gvk["group"] else f"api/{kind.api_version}"
-
-
-def _paths(kinds: list[Kind], parameter: Document) -> Document:
+def _paths(kinds: Iterable[Kind], parameter: Document) -> Document:
     """One PATCH per kind: kubectl looks there for the parameters that the server understands."""
     parameters = [{"name": name, "in": "query", **parameter} for name in PARAMETERS]
     common = {"responses": {"200": {"description": "OK"}}, "parameters": parameters}
     found = {}
     for kind in kinds:
-        inner = "/namespaces/{namespace}" if kind.namespaced else ""
-        patch = {**common, "x-kubernetes-group-version-kind": kind.gvk}
-        found[f"/{_path(kind)}{inner}/{kind.entry['name']}/{{name}}"] = {"patch": patch}
+        inner = "/namespaces/{namespace}" if kind.entry["namespaced"] else ""
+        path = f"/{kind.path}{inner}/{kind.entry['name']}/{{name}}"
+        found[path] = {"patch": {**common, GVKS: kind.gvk}}
     return found

@@ -6,44 +6,40 @@ are always JSON.
 """
 
 import base64
+import io
 import json
 import struct
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from mk8s_cli.demo_api.catalogue import Document, built_in, definition_of
-from mk8s_cli.demo_api.errors import ApiError
+from mk8s_cli.demo_api.catalogue import built_in, definition_of
+from mk8s_cli.demo_api.objects import ApiError, Document
 
 MAGIC = b"k8s\x00"
-UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, OverflowError, struct.error)
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, struct.error)
 """What reading a message raises that is cut or of another shape."""
 
 
 def fields(raw: bytes) -> Iterator[tuple[int, Any]]:
-    """Field numbers with int or bytes values of a message; raises ValueError when it is cut."""
-    at = 0
-    while at < len(raw):
-        tag, at = _read_varint(raw, at)
-        number, wire_type = tag >> 3, tag & 7
+    """Field numbers with int or bytes values of a message; raises IndexError when it is cut."""
+    stream = io.BytesIO(raw)
+    while stream.tell() < len(raw):
+        number, wire_type = divmod(_varint(stream), 8)
         if wire_type == 0:
-            value, at = _read_varint(raw, at)
+            value = _varint(stream)
             yield number, value - (1 << 64) if value >> 63 else value
-            continue
-        length, at = _read_varint(raw, at) if wire_type == 2 else ({1: 8, 5: 4}[wire_type], at)
-        if at + length > len(raw):
-            raise ValueError("cut message")
-        yield number, raw[at : at + length]
-        at += length
+        else:
+            length = _varint(stream) if wire_type == 2 else {1: 8, 5: 4}[wire_type]
+            yield number, stream.read(length)
 
 
-def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for place, byte in enumerate(raw[at : at + 10]):
-        value |= (byte & 127) << 7 * place
-        if byte < 128:
-            return value, at + place + 1
-    raise ValueError("cut varint")
+def _varint(stream: io.BytesIO) -> int:
+    value = shift = 0
+    while (byte := stream.read(1)[0]) > 127:
+        value |= (byte & 127) << shift
+        shift += 7
+    return value | byte << shift
 
 
 def decode(body: bytes) -> Document:

@@ -1,4 +1,4 @@
-"""Starts and stops the demo API on TLS with a throwaway certificate.
+"""The demo API as a server: TLS, credential, impersonation, path to handler, errors to Status.
 
 Used by `__main__` (and through it by `mk8s demo`) and by the tests of every part:
 
@@ -8,99 +8,169 @@ Used by `__main__` (and through it by `mk8s demo`) and by the tests of every par
 
 import base64
 import contextlib
-import datetime
-import ipaddress
+import hmac
+import re
 import secrets
 import ssl
-import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import unquote
 
-import yaml
+import trustme
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from mk8s_cli.demo_api.app import STATE, create_app
-from mk8s_cli.demo_api.state import ApiState
+from mk8s_cli.demo_api import discovery, pods, reads, writes
+from mk8s_cli.demo_api.call import USER, Call
+from mk8s_cli.demo_api.objects import ApiError, Document
+from mk8s_cli.demo_api.store import Store
 
-CERTIFICATE_DAYS = 30
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+ADMIN = {"username": "mk8s-demo-admin", "groups": ["system:masters", "system:authenticated"]}
+MAX_BODY_BYTES = 3 << 20
+"""kube-apiserver's own limit."""
 SHUTDOWN_SECONDS = 0.2
+RESOURCE_PATH = re.compile(
+    r"/(?:api|apis/([^/]+))/([^/]+)"
+    r"(?:/namespaces/([^/]+)(?=/(?!(?:status|finalize)$)))?"
+    r"/([^/]+)(?:/([^/]+)(?:/([^/]+))?)?"
+)
+"""Group, version, namespace, plural, name, subresource."""
+COLLECTION = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+OBJECT = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+"""The verbs of methods; subresources may also be created."""
+HANDLERS: dict[str, Handler] = {
+    "get": reads.get,
+    "list": reads.collection,
+    "create": writes.create,
+    "update": writes.update,
+    "patch": writes.update,
+    "delete": writes.delete,
+    "deletecollection": writes.delete,
+    "scale": writes.scale,
+    "log": pods.log,
+    "exec": pods.execute,
+    "attach": pods.execute,
+}
+"""By subresource, where it has its own, or verb."""
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+clusters: [{{name: demo-api, cluster: {{server: "{url}", certificate-authority-data: "{ca}"}}}}]
+users: [{{name: demo-api, user: {{token: "{token}"}}}}]
+contexts: [{{name: demo-api, context: {{cluster: demo-api, user: demo-api}}}}]
+current-context: demo-api
+"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DemoApi:
-    """A running demo API: its URL, the certificate to trust (its own issuer), the bearer token
-    that it demands, its objects and the requests it has seen.
-    """
+    """A running demo API: the CA of its certificate, the bearer token that it demands, its URL."""
 
-    url: str
-    ca_pem: str
-    token: str
-    state: ApiState
+    ca_pem: bytes
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    url: str = ""
+    store: Store = field(default_factory=Store)
+    seen: deque[web.Request] = field(default_factory=lambda: deque(maxlen=1000))
+    """Authenticated requests, for the assertions of tests."""
 
-    def kubeconfig(self, context: str = "demo-api") -> str:
+    def kubeconfig(self) -> str:
         """A kubeconfig (YAML) with one context."""
-        authority = base64.b64encode(self.ca_pem.encode()).decode()
-        cluster = {"server": self.url, "certificate-authority-data": authority}
-        document: dict[str, Any] = {"apiVersion": "v1", "kind": "Config"}
-        document["clusters"] = [{"name": context, "cluster": cluster}]
-        document["users"] = [{"name": context, "user": {"token": self.token}}]
-        linked = {"cluster": context, "user": context}
-        document["contexts"] = [{"name": context, "context": linked}]
-        document["current-context"] = context
-        return yaml.safe_dump(document, sort_keys=False)
+        authority = base64.b64encode(self.ca_pem).decode()
+        return KUBECONFIG.format(url=self.url, ca=authority, token=self.token)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """The answer to a request; refusals as Status objects."""
+        try:
+            return await self._answer(request)
+        except ApiError as error:
+            refused = error
+        except web.HTTPRequestEntityTooLarge:
+            refused = ApiError(413, "the request body is too large", "RequestEntityTooLarge")
+        except (TypeError, AttributeError, KeyError) as error:
+            # Objects are not checked against their schemas: a part of another type ends here.
+            refused = ApiError(400, f"the object has not the form of its kind: {error!r}")
+        return web.json_response(refused.status, status=refused.code)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.path.rstrip("/")
+        if path in {"/healthz", "/livez", "/readyz"}:
+            return web.Response(text="ok")
+        given = request.headers.get("Authorization", "").encode(errors="replace")
+        if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+            raise ApiError(401, "Unauthorized")
+        request[USER] = _user(request)
+        self.seen.append(request)
+        if call := self._call(request, path):
+            return await _handler(call)(call)
+        accept = request.headers.get("Accept", "")
+        found = discovery.answer(self.store.catalogue, path.strip("/"), accept)
+        if found is None or request.method != "GET":
+            raise ApiError(404, "the server could not find the requested resource")
+        return found
+
+    def _call(self, request: web.Request, path: str) -> Call | None:
+        """The call of a resource path; None for what is not served."""
+        if (found := RESOURCE_PATH.fullmatch(path)) is None:
+            return None
+        group, version, namespace, plural, name, subresource = found.groups("")
+        kind = self.store.catalogue.kinds.get((group, version, plural))
+        if kind is None or subresource not in {"", *kind.subresources}:
+            return None
+        if bool(namespace) != kind.entry["namespaced"] and (namespace or name):
+            return None  # only whole collections are also served across namespaces
+        return Call(self.store, request, kind, namespace, name, subresource)
 
 
-def throwaway_certificate() -> tuple[str, str]:
-    """A self-signed certificate for loopback and its key, both PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mk8s demo API (throwaway)")])
-    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
-    end = start + datetime.timedelta(days=CERTIFICATE_DAYS)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, end)
-    builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), address])
-    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
-    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return certificate.public_bytes(Encoding.PEM).decode(), key_pem.decode()
+def _user(request: web.Request) -> Document:
+    """Who is asking, after impersonation; raises 400 for half of one."""
+    headers = request.headers
+    user, uid = headers.get("Impersonate-User", ""), headers.get("Impersonate-Uid", "")
+    groups, extra = headers.getall("Impersonate-Group", []), dict[str, list[str]]()
+    for name, value in headers.items():
+        if name.lower().startswith("impersonate-extra-"):
+            extra.setdefault(unquote(name.lower()[18:]), []).append(value)
+    if not user and (groups or uid or extra):
+        raise ApiError(400, "groups, uid or extra without an Impersonate-User")
+    groups = list(dict.fromkeys([*groups, "system:authenticated"]))
+    found = {"username": user, "uid": uid, "groups": groups, "extra": extra}
+    return {key: value for key, value in found.items() if value} if user else ADMIN
 
 
-def tls_context(certificate: str, key: str) -> ssl.SSLContext:
-    """A server context for http/1.1 only: the ssl module wants files, which go at once."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    with tempfile.NamedTemporaryFile() as file:  # 0600
-        file.write((certificate + key).encode())
-        file.flush()
-        context.load_cert_chain(file.name)
-    return context
+def _handler(call: Call) -> Handler:
+    """The handler of a call; raises 405 for a verb that discovery does not name."""
+    verbs = OBJECT if call.name else COLLECTION
+    verb = (COLLECTION | verbs if call.subresource else verbs).get(call.request.method, "")
+    if verb not in call.kind.subresources.get(call.subresource, call.kind.entry)["verbs"]:
+        raise ApiError(405, "the server does not allow this method on the requested resource")
+    return HANDLERS.get(call.subresource) or HANDLERS[verb]
 
 
 @contextlib.asynccontextmanager
 async def running_demo_api(*, port: int = 0, log_seconds: float = 1.0) -> AsyncIterator[DemoApi]:
     """A demo API on a loopback port (0: any free one), stopped at the end.
 
+    `log_seconds` is the pace of followed logs.
+
     Raises:
         OSError: the port is in use.
     """
-    token = secrets.token_urlsafe(32)
-    certificate, key = throwaway_certificate()
-    app = create_app(bearer_token=token, log_seconds=log_seconds)
+    authority, tls = (
+        trustme.CA(organization_name="mk8s demo"),
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+    )
+    tls.set_alpn_protocols(["http/1.1"])
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(tls)
+    api, app = DemoApi(authority.cert_pem.bytes()), web.Application(client_max_size=MAX_BODY_BYTES)
+    app[pods.LOG_SECONDS] = log_seconds
+    app.router.add_route("*", "/{path:.*}", api.serve)
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handler_cancellation=True
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls_context(certificate, key))
-        await site.start()
-        bound = runner.addresses[0][1]
-        yield DemoApi(f"https://127.0.0.1:{bound}", certificate, token, app[STATE])
+        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+        api.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        yield api
     finally:
         await runner.cleanup()

@@ -1,15 +1,17 @@
 """The small echo shell that `kubectl exec` finds in every pod; run by `remote_command`.
 
-Commands: see HELP. Nothing of it touches the machine it runs on.
+Nothing of it touches the machine it runs on.
 """
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 PROMPT = b"demo:/# "
-HELP = "the shell of the mk8s demo: echo env cat true false exit sh help\n"
+COMMANDS = "echo env cat true false exit sh"
+ERASE, CTRL_C, CTRL_D = {b"\x7f", b"\b"}, b"\x03", b"\x04"
+CHUNK_BYTES = 1 << 16
 
 
 class Exit(Exception):
@@ -23,44 +25,47 @@ class Shell:
     send: Callable[[str, bytes], Awaitable[None]]
     environment: dict[str, str]
     tty: bool
-    _input: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
-
-    def feed(self, raw: bytes) -> None:
-        """Bytes of stdin; b"" is its end."""
-        self._input.put_nowait(raw)
+    stdin: asyncio.StreamReader = field(default_factory=asyncio.StreamReader)
 
     async def run(self, command: list[str]) -> int:
         """Runs a command line; returns its exit code."""
         try:
-            return await self._run(command)
+            return await self._run(*command)
         except Exit as end:
             return int(end.args[0])
 
-    async def _run(self, command: list[str]) -> int:
-        name, arguments = command[0].rpartition("/")[2], command[1:]
-        if name == "exit":
-            code = "".join(arguments[:1]) or "0"
-            raise Exit(int(code) & 255 if code.isdecimal() else 2)
-        if name in {"sh", "bash"}:
-            is_script = arguments[:1] == ["-c"]
-            return await (self._script(" ".join(arguments[1:2])) if is_script else self._sh())
-        if name == "cat":
-            return await self._cat()
-        words = [self.environment.get(it[1:], "") if it[:1] == "$" else it for it in arguments]
-        variables = "".join(f"{key}={value}\n" for key, value in self.environment.items())
-        outputs = {"echo": " ".join(words) + "\n", "env": variables, "help": HELP}
-        if name not in {*outputs, "true", "false"}:
-            await self._say("stderr", f"sh: {name}: not found (try: help)\n")
-            return 127
-        await self._say("stdout", outputs.get(name, ""))
-        return int(name == "false")
+    async def _run(self, command: str, *arguments: str) -> int:
+        match command.rpartition("/")[2], *arguments:
+            case ["true" | "false" as name, *_]:
+                return int(name == "false")
+            case ["exit", *codes]:
+                text = "".join(codes[:1]) or "0"
+                raise Exit(int(text) & 255 if text.isdecimal() else 2)
+            case ["sh" | "bash", "-c", script, *_]:
+                return await self._script(script)
+            case ["sh" | "bash", *_]:
+                code = 0
+                while (line := await self._line(PROMPT)) is not None:
+                    code = await self._script(line) if line.strip() else code
+                return code
+            case ["cat", *_]:
+                return await self._cat()
+            case ["echo", *words]:
+                known = self.environment
+                words = [known.get(it[1:], "") if it[:1] == "$" else it for it in words]
+                return await self._say("stdout", " ".join(words) + "\n")
+            case ["env", *_]:
+                lines = (f"{key}={value}\n" for key, value in self.environment.items())
+                return await self._say("stdout", "".join(lines))
+        await self._say("stderr", f"sh: {command}: not found; there are {COMMANDS}\n")
+        return 127
 
-    async def _say(self, stream: str, text: str) -> None:
+    async def _say(self, stream: str, text: str) -> int:
         """Text for stdout or stderr; a terminal has only one output, and its own line ends."""
         if self.tty:
             stream, text = "stdout", text.replace("\n", "\r\n")
-        if text:
-            await self.send(stream, text.encode())
+        await self.send(stream, text.encode())
+        return 0
 
     async def _script(self, text: str) -> int:
         code = 0
@@ -71,51 +76,32 @@ class Shell:
                 await self._say("stderr", f"sh: {error}\n")
                 words, code = [], 2
             if words:
-                code = await self._run(words)
-        return code
-
-    async def _sh(self) -> int:
-        """An interactive shell, or one that reads a script from stdin."""
-        code = 0
-        async for line in self._lines(PROMPT):
-            code = await self._script(line) if line.strip() else code
+                code = await self._run(*words)
         return code
 
     async def _cat(self) -> int:
-        if self.tty:
-            async for line in self._lines(b""):
-                await self._say("stdout", line + "\n")
-        while not self.tty and (chunk := await self._read()):
+        while self.tty and (line := await self._line(b"")) is not None:
+            await self._say("stdout", line + "\n")
+        while not self.tty and (chunk := await self.stdin.read(CHUNK_BYTES)):
             await self.send("stdout", chunk)
         return 0
 
-    async def _read(self) -> bytes:
-        raw = await self._input.get()
-        if not raw:
-            self.feed(b"")  # the end stays the end
-        return raw
-
-    async def _lines(self, prompt: bytes) -> AsyncIterator[str]:
-        """The lines of stdin; a terminal shows what is typed: erase, Ctrl-C, Ctrl-D."""
-        line, echo = b"", prompt
-        await self._echo(echo)
-        while chunk := await self._read():
-            for key in (chunk[at : at + 1] for at in range(len(chunk))):
-                if key == b"\x04" and self.tty and not line:
-                    await self._echo(b"\r\n")
-                    return
-                if key in b"\r\n":
-                    await self._echo(b"\r\n")
-                    yield line.decode(errors="replace")
-                    line, echo = b"", prompt
-                elif self.tty and key in b"\x03\x7f\x08":
-                    echo = b"^C\r\n" + prompt if key == b"\x03" else b"\b \b" if line else b""
-                    line = b"" if key == b"\x03" else line[:-1]
-                else:
-                    line, echo = line + key, key
-                await self._echo(echo)
-        yield line.decode(errors="replace")
-
-    async def _echo(self, raw: bytes) -> None:
-        if self.tty and raw:
-            await self.send("stdout", raw)
+    async def _line(self, prompt: bytes) -> str | None:
+        """A line of stdin, None at the end; a terminal shows what is typed and knows Ctrl-C."""
+        line, shown = b"", prompt
+        while True:
+            if self.tty and shown:
+                await self.send("stdout", shown)
+            key = await self.stdin.read(1)
+            if key in {b"", b"\r", b"\n"} or (self.tty and key == CTRL_D and not line):
+                break
+            if self.tty and key in ERASE:
+                line, shown = line[:-1], b"\b \b" if line else b""
+            elif self.tty and key == CTRL_C:
+                line, shown = b"", b"^C\r\n" + prompt
+            else:
+                line, shown = line + key, key
+        if self.tty:
+            await self.send("stdout", b"\r\n")
+        ended = key in {b"", CTRL_D} and not line
+        return None if ended else line.decode(errors="replace")

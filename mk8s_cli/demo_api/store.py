@@ -1,4 +1,4 @@
-"""Versioned objects in memory with a bounded history for watches; used by `reads` and `writes`.
+"""Everything that the demo API holds: kinds, versioned objects, a bounded history for watches.
 
 Stored objects are never changed in place: every write stores a new dict, so whoever holds an
 object may read it without a copy, and must copy before changing.
@@ -7,24 +7,19 @@ object may read it without a copy, and must copy before changing.
 import asyncio
 import contextlib
 import copy
-import itertools
 import uuid
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
-from mk8s_cli.demo_api.errors import ApiError
+from mk8s_cli.demo_api.catalogue import DEFINITIONS, Catalogue, data
+from mk8s_cli.demo_api.defaults import complete
+from mk8s_cli.demo_api.objects import FIXED, ApiError, Document, now
 
-Document = dict[str, Any]
 Key = tuple[str, str]
 """Namespace ("" when cluster-scoped) and name."""
 HISTORY = 2000
 """Events kept; a watch from before them is 410 Gone."""
 MODIFIED = "the object has been modified; please apply your changes to the latest version"
-FIXED = ("uid", "creationTimestamp", "generation", "resourceVersion")
-"""Metadata that no client changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +33,6 @@ class Event:
     before: Document | None
 
 
-def now() -> str:
-    """The time in the form of metav1.Time."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def key_of(item: Document) -> Key:
     """The key of an object within its resource."""
     meta = item["metadata"]
@@ -50,17 +40,18 @@ def key_of(item: Document) -> Key:
 
 
 class Store:
-    """Objects by resource ("deployments.apps") and key.
+    """Objects by resource ("deployments.apps") and key, the sample objects at first."""
 
-    `complete(resource, item)` fills in what the server sets, in place, before each write.
-    """
-
-    def __init__(self, complete: Callable[[str, Document], None]) -> None:
+    def __init__(self) -> None:
+        self.catalogue = Catalogue()
         self.objects: dict[str, dict[Key, Document]] = {}
         self.history: deque[Event] = deque(maxlen=HISTORY)
         self.version = 100
-        self._complete = complete
         self._change = asyncio.Event()
+        kinds = self.catalogue.kinds.values()
+        resources = {(kind.api_version, kind.gvk["kind"]): kind.resource for kind in kinds}
+        for item in data("samples")["items"]:
+            self.create(resources[item["apiVersion"], item["kind"]], item)
 
     def find(self, resource: str, key: Key) -> Document | None:
         """The object, if there is one."""
@@ -86,7 +77,7 @@ class Store:
             raise ApiError(409, message, "AlreadyExists", name=name, kind=resource)
         item = copy.deepcopy(item)
         item["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
-        self._complete(resource, item)
+        complete(resource, item)
         return item if dry_run else self._record("ADDED", resource, item, None)
 
     def update(self, resource: str, item: Document, *, dry_run: bool = False) -> Document:
@@ -98,15 +89,19 @@ class Store:
             raise ApiError(409, message, name=old["name"], kind=resource)
         item["metadata"].update({name: old[name] for name in FIXED})
         item["metadata"]["generation"] += item.get("spec") != before.get("spec")
-        self._complete(resource, item)
-        if item == before or dry_run:
-            return item
-        return self._record("MODIFIED", resource, item, before)
+        complete(resource, item)
+        unchanged = dry_run or item == before
+        return item if unchanged else self._record("MODIFIED", resource, item, before)
 
-    def delete(self, resource: str, key: Key) -> Document:
-        """Removes an object; raises 404."""
+    def delete(self, resource: str, key: Key) -> None:
+        """Removes an object and what is in it, if it is a namespace or defines a kind."""
         before = self.get(resource, key)
-        return self._record("DELETED", resource, copy.deepcopy(before), before)
+        self._record("DELETED", resource, copy.deepcopy(before), before)
+        name = key[1]  # of a definition: the resource that it defines
+        resources = {"namespaces": [*self.objects], DEFINITIONS: [name]}.get(resource, [])
+        for other in resources:
+            for item in self.select(other, name if resource == "namespaces" else ""):
+                self.delete(other, key_of(item))
 
     def _record(
         self, kind: str, resource: str, item: Document, before: Document | None
@@ -114,10 +109,11 @@ class Store:
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
         objects = self.objects.setdefault(resource, {})
+        objects[key_of(item)] = item
         if kind == "DELETED":
             del objects[key_of(item)]
-        else:
-            objects[key_of(item)] = item
+        if resource == DEFINITIONS:
+            self.catalogue.define(item, served=kind != "DELETED")
         self.history.append(Event(self.version, kind, resource, item, before))
         self._change.set()  # wakes who waits; the next ones wait for the next change
         self._change = asyncio.Event()
@@ -125,12 +121,11 @@ class Store:
 
     def events_after(self, version: int) -> list[Event]:
         """The changes since a version; raises 410 when the history no longer has them all."""
-        skipped = len(self.history) - (self.version - version)  # each version is one event
-        if skipped < 0 and len(self.history) == self.history.maxlen:
-            oldest = self.history[0].version
+        is_full = len(self.history) == self.history.maxlen
+        if is_full and version < (oldest := self.history[0].version) - 1:
             message = f"The resourceVersion for the provided watch is too old (oldest: {oldest})"
             raise ApiError(410, message, "Expired")
-        return list(itertools.islice(self.history, max(0, skipped), None))
+        return [event for event in self.history if event.version > version]
 
     async def changed(self, version: int, timeout: float) -> None:
         """Returns when something is newer than `version`, or after the timeout."""

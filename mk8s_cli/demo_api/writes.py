@@ -1,43 +1,26 @@
-"""create, update, patch, apply and delete of any served resource; called by `app`."""
+"""create, update, patch, apply, scale, review and delete of any resource; called by `server`."""
 
-import json
 import uuid
 from typing import Any
 
-import yaml
 from aiohttp import web
 
-from mk8s_cli.demo_api import protobuf
-from mk8s_cli.demo_api.apply import apply, track
-from mk8s_cli.demo_api.catalogue import Document
-from mk8s_cli.demo_api.errors import STATUS, ApiError
-from mk8s_cli.demo_api.patches import json_patch, merge_patch, strategic_patch
-from mk8s_cli.demo_api.reads import answer, many, one, selected
-from mk8s_cli.demo_api.state import Call
+from mk8s_cli.demo_api.call import USER, Call
+from mk8s_cli.demo_api.catalogue import data
+from mk8s_cli.demo_api.objects import STATUS, ApiError, Document, dig
+from mk8s_cli.demo_api.patches import apply, json_patch, merge_patch, strategic_patch, track
+from mk8s_cli.demo_api.reads import selected
+from mk8s_cli.demo_api.store import key_of
+from mk8s_cli.demo_api.views import view
 
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-APPLY, PROTOBUF = "application/apply-patch+yaml", "application/vnd.kubernetes.protobuf"
-
-
-async def read_body(call: Call) -> Any:
-    """The body's object, from JSON, YAML or protobuf; None without a body; raises 400 and 415."""
-    body, media = await call.request.read(), call.request.content_type
-    if not body:
-        return None
-    if media == PROTOBUF:
-        return protobuf.decode(body)
-    if not (media.endswith(("json", "yaml")) or media == "application/octet-stream"):
-        raise ApiError(415, f"the body of the request was in an unknown format: {media}")
-    try:
-        return yaml.safe_load(body) if media.endswith("yaml") else json.loads(body)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ApiError(400, f"the body cannot be read: {error}") from error
+APPLY = "application/apply-patch+yaml"
 
 
 def placed(call: Call, item: Any) -> Document:
     """An object of the request's kind, with the namespace and name of the path; raises 400."""
-    wanted = {"apiVersion": call.kind.api_version, "kind": call.kind.entry["kind"]}
+    wanted = {"apiVersion": call.kind.api_version, "kind": call.kind.gvk["kind"]}
     if not isinstance(item, dict) or any(item.get(key) != wanted[key] for key in wanted):
         raise ApiError(400, f"the body is no object that this path takes: {wanted}")
     meta = {**(item.get("metadata") or {})}
@@ -47,66 +30,77 @@ def placed(call: Call, item: Any) -> Document:
     return {**item, "metadata": meta}
 
 
-def manager_of(call: Call, operation: str = "Update") -> Document:
+def manager_of(call: Call) -> Document:
     """Who writes, for managedFields: the query's fieldManager or the User-Agent's program."""
     agent = call.request.headers.get("User-Agent", "unknown").partition("/")[0]
     name = call.request.query.get("fieldManager") or agent
+    operation = "Apply" if call.request.content_type == APPLY else "Update"
     found = {"manager": name, "operation": operation, "apiVersion": call.kind.api_version}
     return found | ({"subresource": call.subresource} if call.subresource else {})
 
 
-def insert(call: Call, item: Document) -> Document:
-    """Stores a new object."""
+def insert(call: Call, item: Document, config: Document | None = None) -> web.Response:
+    """Stores a new object; `config` is what was applied, if it was."""
     meta, kind = item["metadata"], call.kind
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = meta["generateName"] + uuid.uuid4().hex[:5]
     if not meta.get("name"):
         problem = "Required value: name or generateName is required"
-        message = f'{kind.entry["kind"]} "" is invalid: metadata.name: {problem}'
+        message = f'{kind.gvk["kind"]} "" is invalid: metadata.name: {problem}'
         raise ApiError(422, message, "Invalid")
     if meta.get("resourceVersion"):
         raise ApiError(400, "resourceVersion should not be set on objects to be created")
-    if kind.namespaced:
-        call.api.store.get("namespaces", ("", call.namespace))
+    if kind.entry["namespaced"]:
+        call.store.get("namespaces", ("", call.namespace))
     if "status" in kind.subresources:
         item = {key: value for key, value in item.items() if key != "status"}
-    return call.api.write(call.api.store.create, kind.resource, item, dry_run=call.dry_run)
+    item = track(None, item, manager_of(call), config)
+    stored = call.store.create(kind.resource, item, dry_run=call.dry_run)
+    return web.json_response(view(call, stored), status=201)
 
 
-def replace(call: Call, before: Document, item: Document) -> Document:
+def replace(
+    call: Call, before: Document, item: Document, config: Document | None = None
+) -> Document:
     """Stores the new state of an object; each subresource writes only its own part."""
-    meta = {**before["metadata"], "resourceVersion": item["metadata"].get("resourceVersion")}
     if call.subresource == "status":
+        version = item["metadata"].get("resourceVersion")
+        meta = {**before["metadata"], "resourceVersion": version}
         item = {**before, "metadata": meta, "status": item.get("status", {})}
     elif "status" in call.kind.subresources and "status" in before:
         item = {**item, "status": before["status"]}
-    api, resource = call.api, call.kind.resource
-    return api.write(api.store.update, resource, item, dry_run=call.dry_run)
+    item = track(before, item, manager_of(call), config)
+    return call.store.update(call.kind.resource, item, dry_run=call.dry_run)
 
 
 async def create(call: Call) -> web.StreamResponse:
     """POST on a collection."""
-    item = placed(call, await read_body(call))
-    item = insert(call, track(None, item, manager_of(call)))
-    return answer(one(call, item), 201)
+    if call.kind.gvk["group"].startswith("auth"):
+        return await _review(call)
+    return insert(call, placed(call, await call.body()))
 
 
 async def update(call: Call) -> web.StreamResponse:
-    """PUT on an object."""
-    before, item = call.current(), placed(call, await read_body(call))
-    item = track(before, item, manager_of(call))
-    return answer(one(call, replace(call, before, item)))
-
-
-async def patch(call: Call) -> web.StreamResponse:
-    """PATCH on an object, in one of the four patch types."""
-    body = await read_body(call)
+    """PUT of an object, or PATCH in one of the four patch types."""
+    body = await call.body()
     if call.request.content_type == APPLY:
         return _server_side_apply(call, placed(call, body))
     before = call.current()
-    after = placed(call, patched(call, before, body))
-    after = track(before, after, manager_of(call))
-    return answer(one(call, replace(call, before, after)))
+    after = patched(call, before, body) if call.request.method == "PATCH" else body
+    return web.json_response(view(call, replace(call, before, placed(call, after))))
+
+
+def _server_side_apply(call: Call, config: Document) -> web.Response:
+    if not call.request.query.get("fieldManager"):
+        problem = "Required value: is required for apply patch"
+        raise ApiError(400, f"PatchOptions.fieldManager: {problem}")
+    if config["metadata"].get("managedFields"):
+        raise ApiError(400, "metadata.managedFields must be nil")
+    live = call.store.find(call.kind.resource, (call.namespace, call.name))
+    if live is None:
+        return insert(call, config, config)
+    after = apply(live, config, manager_of(call), force=call.flag("force"))
+    return web.json_response(view(call, replace(call, live, after, config)))
 
 
 def patched(call: Call, item: Document, body: Any) -> Document:
@@ -124,34 +118,53 @@ def patched(call: Call, item: Document, body: Any) -> Document:
     raise ApiError(415, f"the body of the request was in an unknown format - {known}")
 
 
-def _server_side_apply(call: Call, config: Document) -> web.Response:
-    if not call.request.query.get("fieldManager"):
-        problem = "Required value: is required for apply patch"
-        raise ApiError(400, f"PatchOptions.fieldManager: {problem}")
-    if config["metadata"].get("managedFields"):
-        raise ApiError(400, "metadata.managedFields must be nil")
-    live = call.api.store.find(call.kind.resource, (call.namespace, call.name))
-    after = apply(live, config, manager_of(call, "Apply"), force=call.flag("force"))
-    if live is None:
-        return answer(one(call, insert(call, after)), 201)
-    return answer(one(call, replace(call, live, after)))
-
-
 async def delete(call: Call) -> web.StreamResponse:
-    """DELETE of an object, at once: finalizers and owner references hold or take nothing."""
-    options = await read_body(call) or {}
-    item = call.current()
-    if not (call.dry_run or options.get("dryRun")):
-        call.api.remove(call.kind.resource, item)
-    details = {"name": call.name, "kind": call.kind.entry["name"], "uid": item["metadata"]["uid"]}
-    return answer({**STATUS, "status": "Success", "details": details})
+    """DELETE of an object, or of all that the selectors match, at once.
 
-
-async def delete_collection(call: Call) -> web.StreamResponse:
-    """DELETE of all that the selectors match."""
-    options = await read_body(call) or {}
-    found = selected(call)
+    Finalizers hold nothing, owner references take nothing along.
+    """
+    found = [call.current()] if call.name else selected(call)
+    options = await call.body() or {}
     if not (call.dry_run or options.get("dryRun")):
         for item in found:
-            call.api.remove(call.kind.resource, item)
-    return answer(many(call, found))
+            call.store.delete(call.kind.resource, key_of(item))
+    if not call.name:
+        return web.json_response(view(call, found))
+    uid = found[0]["metadata"]["uid"]
+    details = {"name": call.name, "kind": call.kind.entry["name"], "uid": uid}
+    return web.json_response({**STATUS, "status": "Success", "details": details})
+
+
+async def scale(call: Call) -> web.StreamResponse:
+    """GET, PUT or PATCH of .../scale."""
+    item = call.current()
+    if call.request.method != "GET":
+        body = await call.body()
+        if call.request.method == "PATCH":
+            body = patched(call, _scale_of(item), body)
+        meta = {**item["metadata"], "resourceVersion": dig(body, "metadata.resourceVersion")}
+        spec = {**item["spec"], "replicas": dig(body, "spec.replicas", 0)}
+        item = replace(call, item, {**item, "metadata": meta, "spec": spec})
+    return web.json_response(_scale_of(item))
+
+
+def _scale_of(item: Document) -> Document:
+    labels = dig(item, "spec.selector.matchLabels", {})
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    names = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    return {
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": {name: item["metadata"][name] for name in names},
+        "spec": {"replicas": dig(item, "spec.replicas", 1)},
+        "status": {"replicas": dig(item, "status.replicas", 0), "selector": selector},
+    }
+
+
+async def _review(call: Call) -> web.Response:
+    """The kinds of authentication.k8s.io and authorization.k8s.io: asked by POST, stored never."""
+    kind, known = call.kind.gvk["kind"], data("defaults")["reviews"]
+    status = known.get(kind, {"userInfo": call.request[USER]})
+    head = {"kind": kind, "apiVersion": call.kind.api_version, "metadata": {}}
+    found = {**head, "spec": dig(await call.body(), "spec", {}), "status": status}
+    return web.json_response(found, status=201)

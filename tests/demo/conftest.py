@@ -81,7 +81,7 @@ async def demo() -> AsyncIterator[Client]:
     """A fresh demo API and its client."""
     async with running_demo_api(log_seconds=0.01) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=server.ca_pem)
+        context.load_verify_locations(cadata=server.ca_pem.decode())
         connector = aiohttp.TCPConnector(ssl=context)
         bearer = {"Authorization": f"Bearer {server.token}"}
         async with aiohttp.ClientSession(connector=connector, headers=bearer) as session:

@@ -200,14 +200,13 @@ def _extensions(place: str, source: dict[str, Any]) -> bytes:
 def swagger(served: list[dict[str, Any]], kept: Definitions) -> dict[str, Any]:
     """The document that is kept as protobuf, as the demo API would give it out as JSON."""
     catalogue = object.__new__(Catalogue)
-    catalogue.groups, catalogue.definitions = {}, kept
+    catalogue.kinds = {}
     for item in served:
         for entry in item["resources"]:
-            gvk = {"group": item["group"], "version": item["version"], "kind": entry["kind"]}
-            catalogue._add(gvk, entry, {})
-    found = discovery.openapi(catalogue, ["v2"], as_protobuf=False)
+            catalogue.add(item["group"], item["version"], entry, {"type": "object"})
+    found = discovery.openapi(catalogue, "v2")
     assert found is not None
-    return dict(json.loads(found))
+    return {**found, "definitions": kept}
 
 
 def main(kubernetes: Path, api: Path, apimachinery: Path) -> None:

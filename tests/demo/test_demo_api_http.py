@@ -7,7 +7,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mk8s_cli.demo_api.remote_command import CHANNELS, CLOSE
+from mk8s_cli.demo_api.call import USER
+from mk8s_cli.demo_api.pods import CHANNELS, CLOSE
 from tests.demo.conftest import Client
 
 STDIN, STDOUT, ERROR = CHANNELS["stdin"], CHANNELS["stdout"], CHANNELS["error"]
@@ -61,7 +62,7 @@ async def test_impersonation_is_seen_and_answered(demo: Client) -> None:
         "groups": ["mk8s:users", "system:authenticated"],
         "extra": {"mk8s.io/cluster": ["prod"]},
     }
-    assert demo.server.state.seen[-1].user.name == "dev@example.com"
+    assert demo.server.seen[-1][USER]["username"] == "dev@example.com"
     assert (await demo("POST", path, review, code=201))["status"]["userInfo"][
         "username"
     ] == "mk8s-demo-admin"
@@ -121,7 +122,7 @@ async def test_watch_of_tables_names_the_columns_once(demo: Client) -> None:
 
 
 async def test_a_version_older_than_the_history_is_gone(demo: Client) -> None:
-    store = demo.server.state.store
+    store = demo.server.store
     store.history = type(store.history)(store.history, maxlen=3)
     events = await watched(demo, f"{MAPS}?watch=1&resourceVersion=101", 1)
     assert (events[0]["type"], events[0]["object"]["code"]) == ("ERROR", 410)

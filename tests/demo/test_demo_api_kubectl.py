@@ -191,9 +191,7 @@ def test_exec_runs_the_shell(kubectl: Kubectl, pod: str, websocket: str, served:
         "exec", "-i", pod, "-n", "shop", "--", "sh", stdin="echo $HOME\nexit 4\n", code=4
     )
     assert script.stdout == "/root\n"
-    used = {
-        seen.headers.get("Upgrade", "") for seen in served.state.seen if "/exec?" in seen.target
-    }
+    used = {seen.headers.get("Upgrade", "") for seen in served.seen if "/exec?" in seen.path_qs}
     assert (
         "websocket" if websocket == "true" and version_of(kubectl.binary) >= (1, 29) else "SPDY/3.1"
     ) in used

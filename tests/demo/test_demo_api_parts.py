@@ -10,15 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_cli.demo_api import spdy
-from mk8s_cli.demo_api.apply import apply, from_fields, to_fields, track
 from mk8s_cli.demo_api.catalogue import Catalogue
-from mk8s_cli.demo_api.errors import ApiError
-from mk8s_cli.demo_api.patches import json_patch, merge_patch, strategic_patch
+from mk8s_cli.demo_api.objects import ApiError
+from mk8s_cli.demo_api.patches import (
+    apply,
+    from_fields,
+    json_patch,
+    merge_patch,
+    strategic_patch,
+    to_fields,
+    track,
+)
 from mk8s_cli.demo_api.protobuf import MAGIC, decode
 from mk8s_cli.demo_api.reads import selector
 from mk8s_cli.demo_api.shell import Shell
 from mk8s_cli.demo_api.store import Store
-from mk8s_cli.demo_api.tables import age
+from mk8s_cli.demo_api.views import age
 
 Document = dict[str, Any]
 
@@ -30,8 +37,7 @@ def pod(*containers: Document) -> Document:
 
 class TestStrategicPatch:
     def patched(self, item: Document, patch: Document) -> Document:
-        kind = Catalogue().find("", "v1", "pods")
-        assert kind is not None
+        kind = Catalogue().kinds["", "v1", "pods"]
         return strategic_patch(item, patch, kind.schema)
 
     def test_lists_merge_by_their_keys(self) -> None:
@@ -108,7 +114,8 @@ class TestServerSideApply:
     def apply(
         self, live: Document | None, config: Document, who: str, *, force: bool = False
     ) -> Document:
-        return apply(live, config, manager(who), force=force)
+        merged = apply(live, config, manager(who), force=force) if live else config
+        return track(live, merged, manager(who), config)
 
     def test_a_manager_removes_what_it_no_longer_wants(self) -> None:
         live = self.apply(None, settings(a="1", b="2"), "one")
@@ -127,7 +134,7 @@ class TestServerSideApply:
         live = self.apply(None, settings(a="1"), "one")
         with pytest.raises(ApiError, match="Apply failed with 1 conflict") as raised:
             self.apply(live, settings(a="2"), "two")
-        (cause,) = raised.value.details["causes"]
+        (cause,) = raised.value.status["details"]["causes"]
         assert cause["message"] == 'conflict with "one" using v1'
         assert cause["field"] == ".data.a"
         forced = self.apply(live, settings(a="2"), "two", force=True)
@@ -286,17 +293,25 @@ class SpdyClient:
         return self.control(spdy.SYN_STREAM, head + self.headers(**headers))
 
 
+class Stdin(list[bytes]):
+    """What a shell would read."""
+
+    feed_data = list.append
+
+    def feed_eof(self) -> None:
+        self.append(b"")
+
+
 class TestSpdy:
-    def connection(self) -> tuple[spdy.SpdyConnection, list[bytes], list[bytes]]:
+    def connection(self) -> tuple[spdy.SpdyConnection, list[bytes], Stdin]:
         written: list[bytes] = []
-        stdin: list[bytes] = []
-        return spdy.SpdyConnection(written.append, stdin.append), written, stdin
+        stdin = Stdin()
+        return spdy.SpdyConnection(written.append, stdin, {"stdin", "stdout"}), written, stdin
 
     async def test_frames_in_any_pieces(self) -> None:
         client = SpdyClient()
         ping = client.control(spdy.PING, struct.pack(">I", 1))
         raw = client.open(1, StreamType="Error") + client.open(3, streamtype="stdin") + ping
-        raw += client.control(spdy.HEADERS, struct.pack(">I", 3) + client.headers(a="b"))
         raw += client.open(5, streamtype="stdout")
         raw += struct.pack(">IB", 1, 0) + (2).to_bytes(3, "big") + b"no"
         raw += struct.pack(">IB", 3, spdy.FIN) + (2).to_bytes(3, "big") + b"hi"
@@ -304,9 +319,10 @@ class TestSpdy:
         for pieces in ([raw], [bytes([byte]) for byte in raw]):
             connection, written, stdin = self.connection()
             assert [connection.feed_data(piece)[0] for piece in pieces] == [False] * len(pieces)
-            assert connection.streams == {"error": 1, "stdin": 3, "stdout": 5}
+            assert connection.streams == {"error": 1, "stdout": 5}
             assert stdin == [b"hi", b""]
             assert written[2] == ping
+            assert connection.opened.is_set()
             assert not connection.closed.is_set()
             connection.feed_data(client.control(spdy.GOAWAY, struct.pack(">II", 3, 0)))
             assert connection.closed.is_set()
@@ -324,7 +340,7 @@ class TestSpdy:
     @pytest.mark.parametrize(
         "raw",
         [
-            b"\x00\x00\x00\x01\x00\xff\xff\xff" + bytes(1 << 20),  # a frame of 16 MiB
+            b"\x80\x03\x00\x01\x00\x00\x00\x02" + bytes(2),  # no room for a stream id
             b"\x80\x02\x00\x01\x00\x00\x00\x04\x00\x00\x00\x01",  # SPDY/2
             b"\x80\x03\x00\x01\x00\x00\x00\x0c" + bytes(12),  # a header block that is none
         ],
@@ -348,8 +364,8 @@ class Recorded:
     def __init__(self, *stdin: bytes, tty: bool = False) -> None:
         self.shown = {"stdout": b"", "stderr": b""}
         self.shell = Shell(self.send, {"WHO": "me", "HOSTNAME": "pod"}, tty)
-        for raw in (*stdin, b""):
-            self.shell.feed(raw)
+        self.shell.stdin.feed_data(b"".join(stdin))
+        self.shell.stdin.feed_eof()
 
     async def send(self, stream: str, raw: bytes) -> None:
         self.shown[stream] += raw
@@ -387,12 +403,12 @@ async def test_the_terminal_edits_lines() -> None:
 
 
 async def test_a_store_wakes_who_waits() -> None:
-    store = Store(lambda _resource, _item: None)
+    store = Store()
     await store.changed(store.version, 0.0)
     assert store.events_after(store.version) == []
     store.create("things", {"metadata": {"name": "x"}})
     await store.changed(store.version - 1, 3600.0)
-    assert [event.kind for event in store.events_after(100)] == ["ADDED"]
+    assert [event.kind for event in store.events_after(store.version - 1)] == ["ADDED"]
 
 
 AGES = {5: "5s", 130: "2m", 240: "4m", 1200: "20m", 4 * 3600: "4h", 3 * 86400: "3d"}

@@ -1,7 +1,7 @@
-"""Table and PartialObjectMetadata forms of objects, as printed by `kubectl get`.
+"""The forms in which clients get objects: as they are, only their metadata, or as a Table.
 
-Used by `reads`. The columns are in `data/columns.yaml`, by resource: name ("!" first: only in
-`-o wide`) and a template, where "{dotted.path!x:default}" is a value, by way of a conversion.
+The columns are in `data/columns.yaml`, by resource: name ("!" first: only in `-o wide`) and a
+template, where "{dotted.path!x:default}" is a value, by way of a conversion.
 """
 
 import re
@@ -10,20 +10,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from mk8s_cli.demo_api.catalogue import Document, Kind, data
+from mk8s_cli.demo_api.call import Call
+from mk8s_cli.demo_api.catalogue import Kind, data
+from mk8s_cli.demo_api.objects import Document, dig
 
 META_VERSION = "meta.k8s.io/v1"
+PARTIAL = {"kind": "PartialObjectMetadata", "apiVersion": META_VERSION}
 ROLE = "node-role.kubernetes.io/"
-
-
-def dig(item: Any, path: str, default: Any = None) -> Any:
-    """A value by dotted path; through a list, the values of all its items."""
-    for name in path.split("."):
-        if isinstance(item, list):
-            item = [entry[name] for entry in item if name in entry]
-        else:
-            item = item.get(name) if isinstance(item, dict) else None
-    return default if item is None else item
 
 
 def age(moment: str | None) -> str:
@@ -43,11 +36,10 @@ CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "n": lambda values: str(len(values or ())),
     "p": lambda ports: [f"{port['port']}/{port.get('protocol', 'TCP')}" for port in ports or ()],
     "r": lambda labels: [key.removeprefix(ROLE) for key in labels or () if key.startswith(ROLE)],
-    "s": lambda numbers: str(sum(numbers or ())),
-    "t": lambda flags: str(sum(map(bool, flags or ()))),
+    "s": lambda numbers: str(sum(map(int, numbers or ()))),
     "u": lambda flag: ",SchedulingDisabled" if flag else "",
 }
-"""age, lower case, number of, ports, roles, sum, number of the true ones, unschedulable."""
+"""age, lower case, number of, ports, roles, sum (of the true ones, if they are flags), cordoned."""
 
 
 class _Cell(string.Formatter):
@@ -81,25 +73,42 @@ def _columns(kind: Kind) -> dict[str, str]:
     return found
 
 
-def partial(item: Document) -> Document:
-    """PartialObjectMetadata of an object."""
-    head = {"kind": "PartialObjectMetadata", "apiVersion": META_VERSION}
-    return {**head, "metadata": item["metadata"]}
+def view(call: Call, found: Document | list[Document], *, headers: bool = True) -> Document:
+    """An object, or a list of objects, in the form that the client wants; raises 406.
+
+    `headers`: with a Table's column definitions. Lists are never cut: `limit` is a wish.
+    """
+    form, kind, meta = call.form(), call.kind, {"resourceVersion": str(call.store.version)}
+    items = found if isinstance(found, list) else [found]
+    if form == "Table":
+        table = _table(kind, items, call.request.query.get("includeObject", "Metadata"))
+        return table | {"metadata": meta} | ({} if headers else {"columnDefinitions": []})
+    own = {"kind": kind.gvk["kind"], "apiVersion": kind.api_version}
+    head = PARTIAL if form else own
+    shown = [{**({"metadata": item["metadata"]} if form else item), **head} for item in items]
+    if not isinstance(found, list):
+        return shown[0]
+    return {**head, "kind": head["kind"] + "List", "metadata": meta, "items": shown}
 
 
-def table(kind: Kind, items: list[Document], *, include: str, headers: bool = True) -> Document:
-    """A Table of objects; `include` is the query parameter includeObject."""
-    columns = _columns(kind)
-    definitions = []
-    for name in columns:
-        form = {"type": "string", "format": "name" if name == "Name" else "", "description": ""}
-        own = {"name": name.removeprefix("!"), "priority": int(name.startswith("!"))}
-        definitions.append({**own, **form})
-    rows = []
+def _table(kind: Kind, items: list[Document], include: str) -> Document:
+    """A Table; `include` is the query parameter includeObject."""
+    columns, rows = _columns(kind), []
+    definitions = [
+        {
+            "name": name.removeprefix("!"),
+            "type": "string",
+            "format": "name" if name == "Name" else "",
+            "description": "",
+            "priority": int(name.startswith("!")),
+        }
+        for name in columns
+    ]
     for item in items:
         row: Document = {"cells": [_Cell().format(columns[name], item) for name in columns]}
         if include != "None":
-            row["object"] = item if include == "Object" else partial(item)
+            whole = include == "Object"
+            row["object"] = item if whole else {**PARTIAL, "metadata": item["metadata"]}
         rows.append(row)
-    head = {"kind": "Table", "apiVersion": META_VERSION, "metadata": {}}
-    return {**head, "columnDefinitions": definitions if headers else [], "rows": rows}
+    head = {"kind": "Table", "apiVersion": META_VERSION}
+    return {**head, "columnDefinitions": definitions, "rows": rows}
