@@ -22,7 +22,7 @@ from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.http2_client import Http2Client
 from mk8s_agent.wire.limits import API_SERVER, BufferBudget
 from mk8s_agent.wire.outbound import Transport
-from mk8s_agent.wire.stream import Stream, join
+from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
 from mk8s_agent.wire.waiting import WaitingRoom
@@ -148,10 +148,7 @@ class ApiServer:
         block = self._authority_block + request.block
         if credential:
             block += self._credential_block
-        stream = connection.stage()
-        stream.end_queued = request.end
-        join(front, stream)
-        connection.open_staged(stream, block)
+        connection.open_joined(front, block, request.end)
 
     def _send_http1(self, connection: Http1Upstream, front: Stream, request: Request) -> None:
         try:

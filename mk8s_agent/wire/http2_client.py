@@ -20,7 +20,7 @@ from mk8s_agent.wire.frames import (
 from mk8s_agent.wire.http2 import Http2Connection
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.outbound import Transport
-from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Stream, part
+from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Stream, join, part
 from mk8s_agent.wire.ticks import Ticks
 
 _LAST_STREAM = MAX_STREAM_ID - 2_000
@@ -95,6 +95,16 @@ class Http2Client(Http2Connection):
             self._wait(stream)
             if not self._blocked:
                 self._pump()
+
+    def open_joined(self, front: Stream, block: bytes, end: bool) -> None:
+        """Opens a stream as the other half of `front`, where nothing has to wait for its head."""
+        stream_id = self._next_stream
+        self._next_stream = stream_id + 2
+        stream = Stream(self, stream_id, self._initial_window, self.limits.stream_window)
+        stream.length_left = AWAITING_HEAD
+        self.streams[stream_id] = stream
+        join(front, stream)
+        self.send_headers(stream, block, end)
 
     def discard_staged(self, stream: Stream) -> None:
         """Forgets a staged stream whose head will not be sent."""
