@@ -17,6 +17,12 @@ MAXIMUM_ANSWER: Final = 4 * 1024 * 1024
 """Bytes of deleted objects that an answer shows; of more it says only that they are deleted."""
 
 
+MAXIMUM_WAITING: Final = 100_000
+"""Objects that may wait for their deletion: a server need not keep to the size of a page."""
+_LONGEST: Final = 1024
+"""Characters of a name or uid."""
+
+
 class Doomed(NamedTuple):
     """An object to be deleted."""
 
@@ -76,6 +82,8 @@ class DoomedObjects(ObjectJudge):
             raise Unfilterable("an object of another namespace than the one that was asked for")
         if not isinstance(uid, str) or not uid:
             raise Unfilterable("an object without a uid: it cannot be told from a new one")
+        if len(self.waiting) >= MAXIMUM_WAITING or max(len(name), len(uid)) > _LONGEST:
+            raise Unfilterable("more objects at once, or longer names, than can be remembered")
         self.waiting.append(Doomed(name, uid))
         self._key = "rows" if within else "items"
         self._size += len(shown) + 1

@@ -14,6 +14,7 @@ from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.filtering import collection_deletion, doomed
 from mk8s_proxy.filtering.collection_deletion import WORKERS, begin_deletion
 from mk8s_proxy.filtering.doomed import MAXIMUM_ANSWER
+from mk8s_proxy.filtering.json_values import Unfilterable
 from mk8s_proxy.status import StatusError
 from tests.support.front_door import Agent, Answer, Central, Http2Person, policy
 from tests.support.memory import Fields, data, headers, rst_stream
@@ -676,13 +677,23 @@ def test_attack_a_fault_of_central_deletes_nothing(
     assert not scene.server.deleted
 
 
-def test_attack_objects_without_end_are_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attack_objects_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doomed, "MAXIMUM_ANSWER", 1000)
+    monkeypatch.setattr(doomed, "MAXIMUM_WAITING", 100)
     found = doomed.DoomedObjects(lambda _, name: True, "", strip_rows=False)
     for number in range(100):
         raw = b'{"metadata":{"name":"n","uid":"u"},"x":%d}' % number
         assert found.item(raw) == b""
     assert found._shown == []
+    with pytest.raises(Unfilterable):
+        found.item(b'{"metadata":{"name":"n","uid":"u"}}')
     assert len(found.waiting) == 100
+
+
+@pytest.mark.parametrize("key", ["name", "uid"])
+def test_attack_names_without_end_are_not_kept(key: str) -> None:
+    found = doomed.DoomedObjects(lambda *_: True, "", strip_rows=False)
+    metadata = {"name": "n", "uid": "u"} | {key: "x" * 5000}
+    with pytest.raises(Unfilterable):
+        found.item(json.dumps({"metadata": metadata}).encode())
+    assert not found.waiting
