@@ -165,7 +165,7 @@ class Settings:
             self._fill("public_url", f"https://localhost:{parse_address(self.listen)[1]}")
         self._fill("public_url", self.public_url.rstrip("/"))
         if not self.database_url:
-            self._fill("database_url", f"sqlite+aiosqlite:///{self.data_dir / 'central.db'}")
+            self._fill("database_url", f"sqlite:///{self.data_dir / 'central.db'}")
 
     @property
     def journal_path(self) -> Path:

@@ -110,7 +110,7 @@ def _print(facts: Document) -> None:
 def _cluster_lines(cluster: Document) -> list[tuple[str, str]]:
     lines = [("cluster", f"{cluster['name']} (context {cluster['context'] or 'not written yet'})")]
     agent = cluster["status"] or "unknown"
-    for name, key in (("tunnels", "agents"), ("version", "agent_version"), ("seen", "last_seen")):
+    for name, key in (("agents", "agents"), ("version", "agent_version"), ("seen", "last_seen")):
         value = cluster.get(key)
         agent += f", {name} {moment(str(value))}" if value not in {None, ""} else ""
     lines.append(("agent", agent))

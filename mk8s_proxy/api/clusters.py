@@ -96,8 +96,9 @@ async def _join_token(call: Call, cluster: ClusterRecord) -> schemas.JoinToken:
         join_expires_at=expires_at,
         ca_pin=pin,
         central_url=url,
-        command=(
-            f"mk8s-agent --central {url} --cluster {cluster.name} --token {token} --ca-pin {pin}"
+        command=(  # the token is no argument: those are shown to everybody on the machine
+            f"AGENT_TOKEN={token} mk8s-agent --central {url} --cluster {cluster.name} "
+            f"--ca-pin {pin}"
         ),
     )
 

@@ -27,7 +27,7 @@ class TunnelStatus(Protocol):
 
     @property
     def agents(self) -> int:
-        """Tunnels that are up."""
+        """Agents that hold a tunnel."""
 
     @property
     def agent_version(self) -> str:

@@ -199,7 +199,7 @@ class Cluster(Model):
         Literal["connected", "disconnected", "pending"],
         Field(description="pending: no agent has ever joined"),
     ]
-    agents: Annotated[int, Field(description="tunnels that are up")]
+    agents: Annotated[int, Field(description="agents that hold a tunnel")]
     agent_version: str
     kubernetes_version: str
     last_seen: datetime | None

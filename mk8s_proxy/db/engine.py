@@ -59,8 +59,9 @@ def parse_database_url(url: str) -> URL:
 
 
 def shown_url(url: str) -> str:
-    """A database URL without its password, for people. Raises :class:`DatabaseUnavailable`."""
+    """A URL without password and driver, for people. Raises :class:`DatabaseUnavailable`."""
     parsed = parse_database_url(url)
+    parsed = parsed.set(drivername=parsed.get_backend_name())
     return parsed.difference_update_query(["password"]).render_as_string(hide_password=True)
 
 

@@ -111,7 +111,7 @@ class TunnelControl:
             return
         if session.closed:
             return
-        session.cluster = record.name
+        session.cluster, session.instance = record.name, register.instance
         session.registered = True
         tunnel_id = f"{record.name}-{register.instance}"[:128]
         session.control.send(Registered(tunnel_id, HEARTBEAT_SECONDS, time.time()))

@@ -25,8 +25,8 @@ class ClusterTunnels:
 
     @property
     def agents(self) -> int:
-        """Tunnels that are up."""
-        return len(self.sessions)
+        """Agents that hold a tunnel; each may hold several."""
+        return len({session.instance for session in self.sessions})
 
 
 class TunnelRegistry:

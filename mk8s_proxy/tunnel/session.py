@@ -73,6 +73,8 @@ class TunnelSession(Http2Client):
         self.cluster_id = cluster_id
         self.cluster = ""
         """The cluster's name, once the agent has registered."""
+        self.instance = ""
+        """The agent's process, the same on all its tunnels, once it has registered."""
         self.registered = False
         self.conversation: Conversation | None = None
         """What answers on the control stream."""

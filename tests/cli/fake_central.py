@@ -147,7 +147,7 @@ class FakeCentral:
                 "join_expires_at": "2026-01-02T03:04:05Z",
                 "ca_pin": "sha256:00",
                 "central_url": self.url,
-                "command": "mk8s-agent --token join-1",
+                "command": "AGENT_TOKEN=join-1 mk8s-agent",
             }
         return (204, None) if method == "DELETE" else (200, body)
 

@@ -39,7 +39,7 @@ def write(path: Path, document: object) -> str:
 
 def test_add_cluster_prints_what_the_agent_needs(run: Run, central: FakeCentral) -> None:
     out = run("admin", "clusters", "add", "new", "--label", "env=prod", "--label", "a=").out
-    for fact in ("join-1", "sha256:00", central.url, "mk8s-agent --token join-1"):
+    for fact in ("join-1", "sha256:00", central.url, "AGENT_TOKEN=join-1 mk8s-agent"):
         assert fact in out
     body = {"name": "new", "labels": {"env": "prod", "a": ""}}
     assert central.body("POST", "/clusters") == body

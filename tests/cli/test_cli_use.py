@@ -287,7 +287,7 @@ def test_status_tells_everything(run: Run, central: FakeCentral) -> None:
     ]
     out = run("status").out
     for fact in ("dev@example.com (administrator)", "developer", "s left", "prod (context prod)",
-                 "connected, tunnels 2, version 0.1.0", "v1.32.4", "deny", "/metrics"):  # fmt: skip
+                 "connected, agents 2, version 0.1.0", "v1.32.4", "deny", "/metrics"):  # fmt: skip
         assert fact in out
     told = json.loads(run("status", "-o", "json").out)
     assert told["cluster"]["permissions"] == central.permissions

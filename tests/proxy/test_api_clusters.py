@@ -97,7 +97,7 @@ async def test_registering_prints_the_command_for_the_agent(central: Central) ->
     assert created["ca_pin"] == pin
     assert created["central_url"] == PUBLIC_URL
     assert created["command"] == (
-        f"mk8s-agent --central {PUBLIC_URL} --cluster dev-1 --token {token} --ca-pin {pin}"
+        f"AGENT_TOKEN={token} mk8s-agent --central {PUBLIC_URL} --cluster dev-1 --ca-pin {pin}"
     )
     expires_at = datetime.datetime.fromisoformat(created["join_expires_at"])
     assert expires_at.timestamp() == NOW + 900

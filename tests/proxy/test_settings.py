@@ -35,7 +35,7 @@ def test_every_value_has_a_default(tmp_path: Path) -> None:
 
     assert settings.listen == "0.0.0.0:8443"
     assert settings.public_url == "https://localhost:8443"
-    assert settings.database_url == f"sqlite+aiosqlite:///{tmp_path}/central.db"
+    assert settings.database_url == f"sqlite:///{tmp_path}/central.db"
     assert settings.journal_path == tmp_path / "audit" / "journal.jsonl"
     assert settings.tokens.access_seconds == 900
     assert settings.is_sqlite

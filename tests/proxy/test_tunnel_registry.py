@@ -28,7 +28,13 @@ def test_the_tunnel_with_the_fewest_requests_is_picked(central: Central) -> None
     assert len(first.session.streams) == 2
     person.ask()
     assert len(second.session.streams) == 2
+
+
+def test_agents_are_counted_not_their_tunnels(central: Central) -> None:
+    for instance in ("a1", "a1", "a2"):
+        central.agent(instance=instance)
     assert central.registry.status("id-prod").agents == 2
+    assert len(central.registry.all_sessions()) == 3
 
 
 def test_a_draining_or_full_tunnel_is_not_picked(central: Central) -> None:

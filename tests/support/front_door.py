@@ -154,7 +154,7 @@ class Central:
         self.deadlines = Deadlines()
         self.doorway = Doorway(self.corridor, new_entry, self.deadlines)
 
-    def agent(self, cluster: str = "prod") -> Agent:
+    def agent(self, cluster: str = "prod", *, instance: str = "a1") -> Agent:
         """A registered tunnel of `cluster`."""
         transport = MemoryTransport()
         events = TunnelEvents(self.corridor.refuse, self.drained.append, self._closed)
@@ -164,7 +164,7 @@ class Central:
         peer = Peer(session, transport, self.ticks, server=True)
         peer.send(settings({1: 0, 3: 20_000, 4: 256 << 10}))
         peer.send(headers(1, [(b":status", b"200")]))
-        session.cluster, session.registered = cluster, True
+        session.cluster, session.instance, session.registered = cluster, instance, True
         self.registry.add(session, "1.0", "v1.31.0")
         return Agent(session, transport, peer)
 
