@@ -25,11 +25,15 @@ const kc = () => {
   return config;
 };
 const core = () => kc().makeApiClient(k8s.CoreV1Api);
+// The API server orders managers by time, in whole seconds: which of two comes first is chance.
+const order = ({ manager, operation, fieldsV1 }) => JSON.stringify([manager, operation, fieldsV1]);
 const sorted = (value) =>
-  JSON.stringify(value, (_, v) =>
-    v && typeof v === 'object' && !Array.isArray(v)
+  JSON.stringify(value, (key, v) => {
+    if (key === 'managedFields') return [...v].sort((a, b) => (order(a) < order(b) ? -1 : 1));
+    return v && typeof v === 'object' && !Array.isArray(v)
       ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : v, 1);
+      : v;
+  }, 1);
 
 class Notes {
   outcomes = [];

@@ -206,7 +206,7 @@ func (g concise) Enabled(key features.Feature) bool {
 	return key == features.ClientsAllowCBOR || key == features.ClientsPreferCBOR || g.Gates.Enabled(key)
 }
 
-// cbor sends CBOR first, and JSON where the API server answers 415.
+// cbor sends CBOR first, and JSON after the API server has answered 415.
 func cbor(n *notes) error {
 	usual := features.FeatureGates()
 	features.ReplaceFeatureGates(concise{usual})
@@ -219,6 +219,10 @@ func cbor(n *notes) error {
 	body := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
 		"metadata": map[string]any{"name": "concise"}, "data": map[string]any{"sky": "blue"}}}
 	created, err := api.Create(ctx, body, meta.CreateOptions{})
+	if apierrors.IsUnsupportedMediaType(err) {
+		_ = n.call("create in CBOR", nil, err)
+		created, err = api.Create(ctx, body, meta.CreateOptions{})
+	}
 	if err := n.call("create", created, err); err != nil {
 		return err
 	}
