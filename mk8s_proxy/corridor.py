@@ -201,7 +201,10 @@ class Corridor:
     def _decide(
         self, exchange: Exchange, identity: Identity, info: RequestInfo
     ) -> tuple[Attributes, Decision]:
-        """The first denied of all questions that a request asks, or the last allowed one."""
+        """The first denied of all questions that a request asks, or the last allowed one.
+
+        But one that allows a part only stands, whatever else is allowed as a whole.
+        """
         head, cluster = exchange.head, exchange.entry.cluster
         policy = self._policies.current
         asked = decision_key(
@@ -214,7 +217,8 @@ class Corridor:
                 info, upgrade=bool(head.upgrade), content_type=head.content_type
             ):
                 decision = policy.decide(identity.user, identity.groups, cluster, attributes)
-                known = (attributes, decision)
+                if known is None or known[1].visibility is None or not decision.allowed:
+                    known = (attributes, decision)
                 if not decision.allowed:
                     break
             assert known is not None

@@ -154,6 +154,27 @@ def test_a_websocket_is_no_way_around_the_filter(monkeypatch: pytest.MonkeyPatch
         )
 
 
+def test_attack_a_watch_that_is_upgraded_is_not_whole_because_something_else_is(
+    tmp_path: Path,
+) -> None:
+    """An upgrade needs `create` as well, and that is allowed for all of it."""
+    some = TEAM | {"names": ["web-*"], "verbs": ["watch"]}
+    roles = [{"name": "team", "clusters": [some, TEAM | {"verbs": ["create"]}]}]
+    central = Central(tmp_path, rbac=RBAC | {"roles": roles})
+    agent = central.agent()
+    handshake = (
+        b"Connection: Upgrade",
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    pods = b"/k8s/prod/api/v1/namespaces/shop/pods?watch=1"
+    refused = central.http1().ask(pods, *handshake)
+    assert refused.startswith(b"HTTP/1.1 403 ")
+    assert b"watch over plain HTTP" in refused
+    assert not agent.requests()
+
+
 # -- watches ---------------------------------------------------------------------------------------
 
 
