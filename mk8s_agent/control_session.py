@@ -75,6 +75,10 @@ class ControlSession:
         """Central's name for this tunnel; "" until it has accepted it."""
         self.skew = 0.0
         """How far this machine's clock is ahead of central's, in seconds."""
+        self.instance = ""
+        """Which process of central has accepted it; "" where central does not tell."""
+        self.instances = 0
+        """How many processes central consists of; 0 where it does not tell."""
         self._send = send
         self._events = events
         self._facts = facts
@@ -152,6 +156,7 @@ class ControlSession:
             return
         now = self._monotonic()
         self.tunnel_id = message.tunnel_id
+        self.instance, self.instances = message.instance, message.instances
         self._heartbeat_seconds = message.heartbeat_seconds
         self._next_heartbeat = now + message.heartbeat_seconds
         self._deadline = now + (MISSED_HEARTBEATS + 1) * message.heartbeat_seconds

@@ -43,6 +43,16 @@ class OpenTunnel:
         self._plane = plane
         self._make_control = make_control
 
+    @property
+    def instance(self) -> str:
+        """Which process of central is at the other end."""
+        return self.session.instance if self.session is not None else ""
+
+    @property
+    def instances(self) -> int:
+        """How many processes central consists of."""
+        return self.session.instances if self.session is not None else 0
+
     def build(self, transport: TlsTransport) -> AgentTunnel:
         """The connection, once TLS is up."""
         plane = self._plane

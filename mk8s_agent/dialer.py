@@ -5,6 +5,10 @@ Made by ``mk8s_agent.main``, which hands it ``connect``; it knows nothing of wha
 again within a second for as long as it takes, since a refused connection costs nobody anything and
 people wait for it; central that is there and says no is asked less and less often. Waits are drawn
 at random below a ceiling that doubles, so a thousand agents do not come back at once.
+
+Central may be several processes behind one address, each of which serves only through tunnels of
+its own; which one answers a dial is not ours to choose. So a tunnel to a process that is reached
+by another one already is replaced by another try, less and less often, until all are reached.
 """
 
 import asyncio
@@ -24,6 +28,10 @@ ABSENT_PAUSE: Final = 0.8
 """Longest pause while central is out of reach."""
 REFUSED_PAUSE: Final = 30.0
 """Longest pause while central refuses, or is not trusted."""
+MOST_TUNNELS: Final = 64
+"""Held at most, however many processes central says that it is."""
+_LEFT: Final = -1
+"""Instead of a generation: we have drained the tunnel."""
 STEADY_SECONDS: Final = 10.0
 """A tunnel that lived so long was a success; a shorter one counts as a refusal."""
 
@@ -41,6 +49,16 @@ class TunnelHandle(Protocol):
     """Done when the tunnel is gone, with the reason; never with an exception."""
     draining: asyncio.Future[None]
     """Done when central has asked for a replacement; the tunnel goes on until `closed`."""
+
+    @property
+    def instance(self) -> str:
+        """Which process of central is at the other end; "" when it did not tell."""
+        ...
+
+    @property
+    def instances(self) -> int:
+        """How many processes central consists of; 0 when it did not tell."""
+        ...
 
     def drain(self) -> None:
         """Send GOAWAY: take no new stream, end when those that are open have ended."""
@@ -86,7 +104,7 @@ def is_absence(error: BaseException) -> bool:
 
 
 class Dialer:
-    """Keeps ``tunnels`` tunnels open until `drain`.
+    """Keeps ``tunnels`` tunnels open until `drain`, and one to each process of central.
 
     Args:
         connect: opens one tunnel and returns when central has accepted it. Called anew for each, so
@@ -108,7 +126,11 @@ class Dialer:
         self._tunnels = tunnels
         self._draw = draw
         self._monotonic = monotonic
-        self._live: set[TunnelHandle] = set()
+        self._live: dict[TunnelHandle, int] = {}
+        """Open tunnels, oldest first, with the generation of the identity that dialled each."""
+        self._generation = 0
+        self._places: set[int] = set()
+        self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
         self._replace = asyncio.Event()
         self._last_reason = ""
@@ -116,18 +138,18 @@ class Dialer:
     @property
     def connected(self) -> int:
         """Tunnels that take new requests."""
-        return sum(not (it.closed.done() or it.draining.done()) for it in self._live)
+        return len(self._serving())
 
     async def run(self) -> None:
         """Keep the tunnels open; returns after `drain`, when the last one has ended."""
-        async with asyncio.TaskGroup() as group:
-            for place in range(self._tunnels):
-                group.create_task(self._keep(), name=f"tunnel {place}")
+        async with asyncio.TaskGroup() as self._group:
+            self._fill()
         while self._live:
             await asyncio.wait([handle.closed for handle in self._live])
 
     def replace(self) -> None:
         """Open each tunnel anew, then drain the old one: the identity has changed."""
+        self._generation += 1
         self._replace.set()
         self._replace = asyncio.Event()
 
@@ -152,25 +174,70 @@ class Dialer:
             handle.close()
         return len(left)
 
-    async def _keep(self) -> None:
-        backoff = Backoff(self._draw)
-        old: TunnelHandle | None = None
-        while not self._stopping.is_set():
-            handle = await self._dial(backoff)
-            opened = self._monotonic()
-            if old is not None and handle is not None:
-                if not old.closed.done():
-                    old.drain()
-                old = None
-            if handle is None:
+    # -- how many, and to whom
+
+    @property
+    def _wanted(self) -> int:
+        told = max((handle.instances for handle in self._live), default=0)
+        return max(self._tunnels, min(told, MOST_TUNNELS))
+
+    def _fill(self) -> None:
+        """Begin to keep the places that are not kept yet."""
+        assert self._group is not None
+        for place in range(self._wanted):
+            if place not in self._places:
+                self._places.add(place)
+                self._group.create_task(self._keep(place), name=f"tunnel {place}")
+
+    def _serving(self) -> list[TunnelHandle]:
+        open_now = (it for it, generation in self._live.items() if generation != _LEFT)
+        return [it for it in open_now if not (it.closed.done() or it.draining.done())]
+
+    def _spare(self, handle: TunnelHandle) -> bool:
+        """Whether an older tunnel reaches the same process, while some process is not reached."""
+        serving = self._serving()
+        oldest = next((it for it in serving if it.instance == handle.instance), handle)
+        return oldest is not handle and len({it.instance for it in serving}) < handle.instances
+
+    def _outdated(self, handle: TunnelHandle) -> bool:
+        """Whether it has to be replaced, whomever the next one reaches."""
+        return handle.draining.done() or self._live.get(handle) != self._generation
+
+    def _choose(self, old: TunnelHandle | None, fresh: TunnelHandle) -> TunnelHandle:
+        """Which of the two stays; the other one is drained."""
+        if old is None or old.closed.done():
+            return fresh
+        known = {it.instance for it in self._serving() if it is not fresh}
+        stays = fresh if self._outdated(old) or fresh.instance not in known else old
+        self._leave(old if stays is fresh else fresh)
+        return stays
+
+    def _leave(self, handle: TunnelHandle) -> None:
+        if handle in self._live:
+            self._live[handle] = _LEFT
+        handle.drain()
+
+    # -- one place
+
+    async def _keep(self, place: int) -> None:
+        backoff, search = Backoff(self._draw), Backoff(self._draw)
+        held: TunnelHandle | None = None
+        while not self._stopping.is_set() and (held is not None or place < self._wanted):
+            fresh = await self._dial(backoff)
+            if fresh is None:
                 continue
-            old = await self._serve(handle)
+            held, opened = self._choose(held, fresh), self._monotonic()
+            held = await self._serve(held, search)
+            if held is not None and not self._outdated(held):
+                continue  # it waited for its next try already
             if self._monotonic() - opened >= STEADY_SECONDS:
                 backoff.reset()
             else:
                 await self._rest(backoff.pause(None))
+        self._places.discard(place)
 
     async def _dial(self, backoff: Backoff) -> TunnelHandle | None:
+        generation = self._generation
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 handle = await self._connect()
@@ -179,19 +246,21 @@ class Dialer:
             await self._rest(backoff.pause(error))
             return None
         self._last_reason = ""
-        self._live.add(handle)
-        handle.closed.add_done_callback(lambda _: self._live.discard(handle))
+        self._live[handle] = generation
+        handle.closed.add_done_callback(lambda _: self._live.pop(handle, None))
         if self._stopping.is_set():
             handle.close()
+        else:
+            self._fill()
         log.info("tunnel.opened tunnels=%d", self.connected)
         return handle
 
-    async def _serve(self, handle: TunnelHandle) -> TunnelHandle | None:
-        """Wait until the place needs another tunnel; give the one to drain then, if any."""
+    async def _serve(self, handle: TunnelHandle, search: Backoff) -> TunnelHandle | None:
+        """Wait until the place needs another tunnel; give the one to replace then, if any."""
         waits = [asyncio.ensure_future(it.wait()) for it in (self._replace, self._stopping)]
         events: set[asyncio.Future[Any]] = {handle.closed, handle.draining, *waits}
         try:
-            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+            await self._until_needed(handle, events, search)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -200,8 +269,22 @@ class Dialer:
             return None
         if self._stopping.is_set():
             return None
-        log.info("tunnel.replacing by=%s", "central" if handle.draining.done() else "agent")
+        if self._outdated(handle):
+            log.info("tunnel.replacing by=%s", "central" if handle.draining.done() else "agent")
         return handle
+
+    async def _until_needed(
+        self, handle: TunnelHandle, events: set[asyncio.Future[Any]], search: Backoff
+    ) -> None:
+        """Return when something happened, or when it is time for another try at a process."""
+        while self._live.get(handle) == self._generation:
+            spare = self._spare(handle)
+            if not spare:
+                search.reset()
+            pause = search.pause(None) if spare else None
+            done, _ = await asyncio.wait(events, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            if done or self._spare(handle):
+                return
 
     async def _rest(self, seconds: float) -> None:
         try:

@@ -64,6 +64,10 @@ class Registered:
     """How often the agent is to send a heartbeat."""
     clock: float = 0.0
     """Central's time, in seconds since the epoch; 0 when it does not tell."""
+    instance: str = ""
+    """Random name of the process of central that holds this end; "" when it does not tell."""
+    instances: int = 0
+    """How many such processes there are behind the address; an agent dials until it reaches all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,7 +187,13 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
     ),
     "registered": (
         Registered,
-        {"tunnel_id": _text, "heartbeat_seconds": _heartbeat_seconds, "clock": _clock},
+        {
+            "tunnel_id": _text,
+            "heartbeat_seconds": _heartbeat_seconds,
+            "clock": _clock,
+            "instance": _text,
+            "instances": _count,
+        },
     ),
     "heartbeat": (Heartbeat, {"clock": _clock, "streams": _count}),
     "heartbeat_ack": (HeartbeatAck, {"clock": _clock}),
@@ -192,7 +202,12 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
     "refused": (Refused, {"message": _text}),
     "drain": (Drain, {}),
 }
-_OPTIONAL: Final = {("registered", "clock"), ("heartbeat_ack", "clock")}
+_OPTIONAL: Final = {
+    ("registered", "clock"),
+    ("registered", "instance"),
+    ("registered", "instances"),
+    ("heartbeat_ack", "clock"),
+}
 _KINDS: Final = {message: kind for kind, (message, _) in _MESSAGES.items()}
 
 

@@ -67,9 +67,10 @@ def test_register(tunnel: Tunnel) -> None:
     tunnel.session.start()
     assert tunnel.sent == [control.Register("1.0", "a1", "v1.31.0", CAPABILITIES, START)]
     assert tunnel.session.tunnel_id == ""
-    tunnel.session.receive(control.Registered("t1", 10.0))
+    tunnel.session.receive(control.Registered("t1", 10.0, 0.0, "w1", 2))
     assert tunnel.events == ["registered"]
     assert tunnel.session.tunnel_id == "t1"
+    assert (tunnel.session.instance, tunnel.session.instances) == ("w1", 2)
 
 
 def test_heartbeats_when_they_are_due(tunnel: Tunnel, clock: Clock) -> None:

@@ -50,6 +50,9 @@ def collector() -> Iterator[None]:
 class Handle:
     """An open tunnel whose control stream the test holds."""
 
+    instance = ""
+    instances = 0
+
     def __init__(self, make_control: MakeControl, identity: AgentIdentity) -> None:
         loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[str] = loop.create_future()

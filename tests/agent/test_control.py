@@ -13,7 +13,7 @@ PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 REGISTER = control.Register("1.2.3", "agent-7", "v1.31.2", ("renew",), 1_700_000_000.5)
 MESSAGES = (
     REGISTER,
-    control.Registered("t-1", 10.0, 1_700_000_000.25),
+    control.Registered("t-1", 10.0, 1_700_000_000.25, "w-1", 2),
     control.Heartbeat(1_700_000_001.0, 12),
     control.HeartbeatAck(1_700_000_001.5),
     control.Renew(PEM),
@@ -57,7 +57,7 @@ def test_several_messages_in_one_read_and_a_rest() -> None:
 
 def test_central_may_keep_its_clock_to_itself() -> None:
     data = frame({"type": "registered", "tunnel_id": "t", "heartbeat_seconds": 5})
-    assert decode(data) == [control.Registered("t", 5.0, 0.0)]
+    assert decode(data) == [control.Registered("t", 5.0, 0.0, "", 0)]
     assert decode(frame({"type": "heartbeat_ack"})) == [control.HeartbeatAck(0.0)]
 
 

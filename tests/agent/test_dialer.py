@@ -15,8 +15,10 @@ from tests.agent.pki_for_tests import Clock
 class Handle:
     """A tunnel that ends when the test says so, or when it is drained without requests."""
 
-    def __init__(self, *, busy: bool = False) -> None:
+    def __init__(self, *, busy: bool = False, instance: str = "", instances: int = 0) -> None:
         loop = asyncio.get_running_loop()
+        self.instance = instance
+        self.instances = instances
         self.closed: asyncio.Future[str] = loop.create_future()
         self.draining: asyncio.Future[None] = loop.create_future()
         self.busy = busy
@@ -43,6 +45,9 @@ class Central:
         self.error: Exception | None = None
         self.tries = 0
         self.busy = False
+        self.answering = [""]
+        """Which process answers each dial, in order; the last one goes on."""
+        self.instances = 0
         self.news = asyncio.Condition()
 
     async def connect(self) -> Handle:
@@ -51,7 +56,8 @@ class Central:
             self.news.notify_all()
             if self.error is not None:
                 raise self.error
-            handle = Handle(busy=self.busy)
+            instance = self.answering[min(len(self.handles), len(self.answering) - 1)]
+            handle = Handle(busy=self.busy, instance=instance, instances=self.instances)
             self.handles.append(handle)
         return handle
 
@@ -213,6 +219,126 @@ async def test_drain_before_any_tunnel(central: Central) -> None:
     async with running(Dialer(central.connect, 2)):
         await central.until(tries=1)
     assert central.handles == []
+
+
+def open_to(central: Central) -> list[str]:
+    """The processes at the other ends of the tunnels that are neither closed nor drained."""
+    left = (it for it in central.handles if not (it.closed.done() or it.drained))
+    return sorted(it.instance for it in left)
+
+
+async def test_every_process_of_central_is_reached(central: Central) -> None:
+    central.answering, central.instances = ["a", "a", "a", "b"], 2
+    dialer = Dialer(central.connect, 2, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=4)
+        assert open_to(central) == ["a", "b"]
+        assert not central.handles[0].drained  # the first one stays: its requests go on
+        assert dialer.connected == 2
+    assert central.tries == 4  # all are reached: nobody looked any further
+
+
+async def test_two_tunnels_to_the_only_process_are_both_kept(central: Central) -> None:
+    central.answering, central.instances = ["a"], 1
+    dialer = Dialer(central.connect, 2, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=2)
+        assert open_to(central) == ["a", "a"]
+    assert central.tries == 2
+
+
+async def test_more_processes_than_tunnels_get_more_tunnels(central: Central) -> None:
+    central.answering, central.instances = ["a", "b", "c", "d"], 4
+    dialer = Dialer(central.connect, 2, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=4)
+        assert open_to(central) == ["a", "b", "c", "d"]
+    assert central.tries == 4
+
+
+async def test_a_boast_of_a_million_processes_gets_a_bounded_number_of_tunnels(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialer_module, "MOST_TUNNELS", 3)
+    central.answering, central.instances = ["a", "b", "c", "d"], 1_000_000
+    dialer = Dialer(central.connect, 1, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=3)
+        assert dialer.connected == 3
+    assert central.tries == 3
+
+
+async def test_places_beyond_the_wish_end_with_the_processes(central: Central) -> None:
+    central.answering, central.instances = ["a", "b", "c"], 3
+    dialer = Dialer(central.connect, 1, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=3)
+        central.answering, central.instances = ["x"], 1
+        for handle in central.handles[:3]:
+            handle.end("central restarts")
+        await central.until(handles=4)
+        assert dialer.connected == 1
+    assert central.tries == 4
+
+
+async def test_a_process_that_died_is_looked_for_until_it_is_back(central: Central) -> None:
+    central.answering, central.instances = ["a", "b", "a", "a", "a", "b2"], 2
+    dialer = Dialer(central.connect, 2, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=2)
+        central.handles[1].end("killed")
+        await central.until(handles=6)
+        assert open_to(central) == ["a", "b2"]
+    assert central.tries == 6
+
+
+async def test_the_search_is_slower_and_slower(central: Central) -> None:
+    ceilings: list[float] = []
+
+    def draw(_: float, high: float) -> float:
+        ceilings.append(high)
+        return 0.0
+
+    central.answering, central.instances = ["a"], 2
+    async with running(Dialer(central.connect, 2, draw=draw)):
+        await central.until(handles=14)
+    assert ceilings[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert max(ceilings) == 30.0
+
+
+async def test_replacing_while_searching_drains_the_old_identity(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialer_module, "STEADY_SECONDS", 0.0)  # no pause before the replacement
+    central.answering, central.instances = ["a"], 2
+    central.busy = True
+    dialer = Dialer(central.connect, 2, draw=lambda _low, _high: 600.0)
+    async with running(dialer):
+        await central.until(handles=2)
+        dialer.replace()
+        await central.until(handles=4)
+        assert [it.drained for it in central.handles] == [True, True, False, False]
+        for handle in central.handles:
+            handle.busy = False
+            handle.end("done")
+
+
+async def test_an_identity_that_changes_during_a_dial_is_used_by_the_next(central: Central) -> None:
+    gate = asyncio.Event()
+
+    async def slow() -> Handle:
+        handle = await central.connect()
+        await gate.wait()
+        return handle
+
+    dialer = Dialer(slow, 1, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=1)
+        dialer.replace()
+        gate.set()
+        await central.until(handles=2)
+        assert central.handles[0].drained
+        assert not central.handles[1].drained
 
 
 def highest(_: float, high: float) -> float:
