@@ -82,6 +82,12 @@ class Kubeconfig:
         """Set the namespace of a context."""
         self._put("contexts", context, {"namespace": namespace})
 
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """The names of all contexts, ours or not, in their order."""
+        found = (name for document in self.documents for name, _ in document.entries("contexts"))
+        return tuple(dict.fromkeys(found))
+
     def has_context(self, name: str) -> bool:
         """Whether there is a context of this name, ours or not."""
         return self._find("contexts", name) is not None

@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 
-from mk8s_cli import trust
+from mk8s_cli import kubeconfig_files, trust
 from mk8s_cli.api import Central, text
 from mk8s_cli.commands.demo_programs import Programs, environment, mk8s_command, module, run
 from mk8s_cli.errors import CliError, Unreachable
@@ -77,6 +77,8 @@ def demo(context: str, port: int, data_dir: Path | None) -> None:
     if missing:
         wanted = f"the Python module{'s' * (len(missing) > 1)} {', '.join(missing)}"
         raise CliError(f"'demo' needs {wanted}; run: pip install 'mk8s[demo]'")
+    if context:
+        _check_context(context)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _directory(data_dir) as directory, Programs(directory) as programs:
@@ -89,6 +91,13 @@ def demo(context: str, port: int, data_dir: Path | None) -> None:
         click.echo(f"\nthe demo has ended{kept}")
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _check_context(name: str) -> None:
+    known = kubeconfig_files.read().contexts
+    if name not in known:
+        listed = ", ".join(known) or "(none)"
+        raise CliError(f'the kubeconfig has no context "{name}"; the contexts are: {listed}')
 
 
 @contextmanager

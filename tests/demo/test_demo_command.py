@@ -116,6 +116,20 @@ def test_a_port_in_use_is_refused(environment: dict[str, str]) -> None:
     assert f"port {port} cannot be used" in done.stderr
 
 
+def test_a_context_that_is_not_there_is_told_before_anything_starts(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "mk8s_cli", "demo", "--context", "typo"]
+    done = run(command, environment, code=1)
+    assert done.stderr == 'mk8s: the kubeconfig has no context "typo"; the contexts are: (none)\n'
+    contexts = [{"name": name, "context": {}} for name in ("kind", "prod")]
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps({"kind": "Config", "apiVersion": "v1", "contexts": contexts}))
+    done = run(command, environment | {"KUBECONFIG": str(path)}, code=1)
+    assert done.stderr.endswith("the contexts are: kind, prod\n")
+    assert done.stdout == ""
+
+
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     result = CliRunner().invoke(demo_module.demo)
