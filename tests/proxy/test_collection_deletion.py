@@ -360,6 +360,33 @@ def test_custom_resources_outside_namespaces(tmp_path: Path) -> None:
     assert scene.server.deleted == ["a"]
 
 
+def test_a_token_that_names_its_cluster_needs_no_address(scene: Scene) -> None:
+    number = scene.person.ask(SHOP.encode(), method=b"DELETE", token=b"dev.prod")
+    scene.server.serve()
+    assert scene.names(scene.person.answer(number)) == ["web-1", "web-2"]
+    paths = {row["requestURI"].partition("?")[0] for row in scene.central.outcomes()}
+    assert paths == {"/api/v1", SHOP, f"{SHOP}/web-1", f"{SHOP}/web-2"}
+
+
+def test_acting_as_somebody_else_holds_for_every_part(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "db-1", "web-1")
+    boss = {"name": "boss", "clusters": [{"name": "prod", "impersonate": {"users": ["dev@*"]}}]}
+    rules = rbac(*WEB)
+    rules["roles"].append(boss)
+    rules["users"].append({"email": "boss@example.com", "roles": ["boss"]})
+    scene.central.policies.current = policy(rules)
+    path = b"/k8s/prod" + SHOP.encode()
+    acting = (b"impersonate-user", b"dev@example.com")
+    number = scene.person.ask(path, acting, method=b"DELETE", token=b"boss")
+    scene.server.serve()
+    assert scene.names(scene.person.answer(number)) == ["web-1"]
+    for _, _, head in scene.server.asked:
+        assert json.loads(head[internal.IDENTITY])["user"] == "dev@example.com"
+    rows = scene.central.outcomes()
+    assert {row["user"]["username"] for row in rows} == {"boss@example.com"}
+    assert {row["impersonatedUser"]["username"] for row in rows} == {"dev@example.com"}
+
+
 def test_who_may_delete_all_of_it_is_not_divided(tmp_path: Path) -> None:
     scene = Scene(tmp_path, "a", rules=[RULE | {"verbs": ["*"]}])
     scene.ask()
