@@ -110,13 +110,14 @@ class Http2Connection(ConnectionControl):
             if self._block_stream or length > max_frame or not self._settings_seen:
                 self._check_frame(kind, length, stream_id)
             if kind == DATA and not flags & PADDED:
-                self._count_data(stream_id, length, flags)
+                stream = self._count_data(stream_id, length, flags)
                 if end > size:
-                    self._begin_data(data, start, end, stream_id, flags)
+                    self._begin_data(stream, stream_id, data, start, end, flags)
                     return size
-                small = length < _COPY_BELOW
-                payload: Bytes = data[start:end] if small else memoryview(data)[start:end]
-                self._deliver(stream_id, payload, length, flags & END_STREAM != 0)
+                if stream is not None:
+                    small = length < _COPY_BELOW
+                    part: Bytes = data[start:end] if small else memoryview(data)[start:end]
+                    self._deliver(stream, part, length, flags & END_STREAM != 0)
             elif end > size:
                 return position
             elif kind == HEADERS:
@@ -167,8 +168,8 @@ class Http2Connection(ConnectionControl):
 
     # -- DATA
 
-    def _count_data(self, stream_id: int, length: int, flags: int) -> None:
-        """Accounts for a whole DATA frame when its header is read."""
+    def _count_data(self, stream_id: int, length: int, flags: int) -> Stream | None:
+        """Accounts for a whole DATA frame when its header is read; the stream that it is for."""
         if length == 0 and not flags & END_STREAM:
             self._spend()
         window = self._receive_window = self._receive_window - length
@@ -180,12 +181,13 @@ class Http2Connection(ConnectionControl):
         stream = self.streams.get(stream_id)
         if stream is None:
             self._count_stray(stream_id)
-            return
+            return None
         if stream.remote_closed:
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
         window = stream.receive_window = stream.receive_window - length
         if window < 0:
             raise RemoteProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "stream window exceeded")
+        return stream
 
     def _count_stray(self, stream_id: int) -> None:
         """DATA of a stream that is not open: fine only where this end has just reset it."""
@@ -196,11 +198,8 @@ class Http2Connection(ConnectionControl):
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "DATA on a closed stream")
         self._spend()
 
-    def _deliver(self, stream_id: int, data: Bytes, size: int, end: bool) -> None:
+    def _deliver(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
         """Hands body bytes to the peer of their stream."""
-        stream = self.streams.get(stream_id)
-        if stream is None:
-            return
         stream.received += size
         if stream.length_left >= 0 and not self._keeps_promise(stream, size, end):
             return
@@ -223,33 +222,35 @@ class Http2Connection(ConnectionControl):
         self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
         return False
 
-    def _begin_data(self, data: bytes, start: int, end: int, stream_id: int, flags: int) -> None:
+    def _begin_data(
+        self, stream: Stream | None, stream_id: int, data: bytes, start: int, end: int, flags: int
+    ) -> None:
         """Hands on the first part of a DATA frame that is still arriving."""
         available = len(data) - start
         self._data_left = end - len(data)
         self._data_stream = stream_id
         self._data_end = flags & END_STREAM != 0
-        if available:
-            self._deliver(stream_id, memoryview(data)[start:], available, False)
+        if available and stream is not None:
+            self._deliver(stream, memoryview(data)[start:], available, False)
 
     def _continue_data(self, data: bytes) -> int:
         """The next part of a DATA frame whose header came before; returns where it ends."""
         size = min(len(data), self._data_left)
         self._data_left -= size
-        part_of_frame: Bytes = data if size == len(data) else memoryview(data)[:size]
-        end = self._data_end and not self._data_left
-        self._deliver(self._data_stream, part_of_frame, size, end)
+        stream = self.streams.get(self._data_stream)
+        if stream is not None:
+            part: Bytes = data if size == len(data) else memoryview(data)[:size]
+            self._deliver(stream, part, size, self._data_end and not self._data_left)
         return size
 
     def _on_padded_data(self, stream_id: int, flags: int, payload: bytes) -> None:
-        self._count_data(stream_id, len(payload), flags)
+        stream = self._count_data(stream_id, len(payload), flags)
         data = strip_padding(payload, flags & ~WITH_PRIORITY)
         if not data and not flags & END_STREAM:
             self._spend()
-        stream = self.streams.get(stream_id)
         if stream is not None:
             self.grant(stream, len(payload) - len(data))
-        self._deliver(stream_id, data, len(data), flags & END_STREAM != 0)
+            self._deliver(stream, data, len(data), flags & END_STREAM != 0)
 
     # -- header blocks
 

@@ -124,7 +124,7 @@ class Http2Client(Http2Connection):
         if not stream.head_passed:
             self._on_head(stream, block, end)
         elif end:
-            self._deliver(stream_id, b"", 0, True)
+            self._deliver(stream, b"", 0, True)
         else:
             self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)  # a second head
 

@@ -80,7 +80,7 @@ class Http2Server(Http2Connection):
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
         if not end:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
-        self._deliver(stream.stream_id, b"", 0, True)
+        self._deliver(stream, b"", 0, True)
 
     def on_request(self, stream: Stream, fields: Fields, end: bool) -> None:
         """A new stream with its request head; `end` when it has no body."""

@@ -245,10 +245,7 @@ class Outbound:
         self._send_window -= size
         stream.sent += size
         self._control_budget += 1 + (size >> 10)
-        if size <= self._peer_max_frame:
-            self._add_frame(stream.stream_id, data, size, END_STREAM if end else 0)
-        else:
-            self._add_frames(stream.stream_id, memoryview(data), size, END_STREAM if end else 0)
+        self._add_frame(stream.stream_id, data, size, END_STREAM if end else 0)
         if not self._marked:
             self._mark()
         if size and stream.peer is not None:
@@ -264,27 +261,30 @@ class Outbound:
         whole = self._open_size + size
         if self._open_stream == stream_id and whole <= self._peer_max_frame:
             out[self._open_index] = pack_header(whole >> 8, whole & 255, DATA, closing, stream_id)
+            self._out_bytes += size
         else:
+            if size > self._peer_max_frame:
+                data = self._add_full_frames(stream_id, memoryview(data), size)
+                size = len(data)
             whole = size
             self._open_stream = stream_id
             self._open_index = len(out)
-            self._out_bytes += FRAME_HEADER_BYTES
+            self._out_bytes += size + FRAME_HEADER_BYTES
             out.append(pack_header(size >> 8, size & 255, DATA, closing, stream_id))
         self._open_size = whole
         if size:
-            self._out_bytes += size
             out.append(data)
 
-    def _add_frames(self, stream_id: int, view: memoryview, size: int, closing: int) -> None:
+    def _add_full_frames(self, stream_id: int, view: memoryview, size: int) -> memoryview:
+        """As many of the largest frames as there are; returns what goes into the last one."""
         most = self._peer_max_frame
         last = (size - 1) // most * most
         header = pack_header(most >> 8, most & 255, DATA, 0, stream_id)
-        self._open_stream = 0
         for start in range(0, last, most):
             self._out.append(header)
             self._out.append(view[start : start + most])
         self._out_bytes += last + FRAME_HEADER_BYTES * (last // most)
-        self._add_frame(stream_id, view[last:], size - last, closing)
+        return view[last:]
 
     def _drop_pending(self, stream: Stream) -> None:
         forget_pending(stream, self._buffers)
