@@ -24,8 +24,11 @@ _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode("ascii")
     for status in HTTPStatus
 }
-_BLANK: Final = b"\r\n"
-"""Joined to the last line, the end of a head."""
+_LENGTH: Final = b"\r\ncontent-length: "
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+_EMPTY: Final = b"content-length: 0\r\n"
+_LAST: Final = b"connection: close\r\n"
+_LINE_END: Final = b"\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
 _HEAD_BYTES: Final = 192 * KIB
 """A longer head is not even looked at; smaller excesses are answered with 431."""
@@ -203,18 +206,17 @@ class ClientHttp1(Http1Leg):
             return
         code = int(fields[0][1])
         bodiless = end or code in (204, 304) or exchange.head.method == b"HEAD"
-        has_length = b"content-length" in [name for name, _ in fields]
-        self._chunked = not bodiless and not has_length
         lines = _head_lines(code, fields)
+        has_length = _LENGTH in lines
+        self._chunked = not bodiless and not has_length
         if self._chunked:
-            lines.append(b"transfer-encoding: chunked")
+            lines += _CHUNKED
         elif end and not has_length and code not in (204, 304):
-            lines.append(b"content-length: 0")
+            lines += _EMPTY
         if not self._keep_alive or not stream.remote_closed:
             self._keep_alive = False
-            lines.append(b"connection: close")
-        lines.append(_BLANK)
-        self._put(b"\r\n".join(lines))
+            lines += _LAST
+        self._put(lines + _LINE_END)
         if end:
             stream.local_closed = True
             self._message_sent(stream)
@@ -223,10 +225,8 @@ class ClientHttp1(Http1Leg):
         """101: from here on both directions are bytes of the other protocol."""
         self._switched = True
         self._chunked = False
-        lines = _head_lines(101, fields)
-        lines[1:1] = (b"Connection: Upgrade", b"Upgrade: " + exchange.head.upgrade)
-        lines.append(_BLANK)
-        self._put(b"\r\n".join(lines))
+        upgrade = [(b"Connection", b"Upgrade"), (b"Upgrade", exchange.head.upgrade)]
+        self._put(_head_lines(101, [*fields[:1], *upgrade, *fields[1:]]) + _LINE_END)
         early, self._early = self._early, b""
         self._read_again()
         if early:
@@ -354,8 +354,12 @@ class ClientHttp1(Http1Leg):
             self._break_off()
 
 
-def _head_lines(code: int, fields: Fields) -> list[bytes]:
-    """Status line and header lines of an answer; `fields` begins with the status."""
+def _head_lines(code: int, fields: Fields) -> bytes:
+    """Status line and header lines of an answer; `fields` begins with the status.
+
+    No name and no value holds a line end: `response_headers` lets none through.
+    """
     lines = list(map(b": ".join, fields))
     lines[0] = _STATUS_LINES.get(code) or b"HTTP/1.1 %d " % code
-    return lines
+    lines.append(b"")
+    return b"\r\n".join(lines)
