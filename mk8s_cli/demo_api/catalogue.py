@@ -18,6 +18,8 @@ from mk8s_cli.demo_api.objects import Document
 DATA = Path(__file__).with_name("data")
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 GVKS = "x-kubernetes-group-version-kind"
+OWN_VERBS = ["get", "patch", "update"]
+"""Of subresources."""
 ALL_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 
@@ -131,5 +133,5 @@ class Catalogue:
                 columns = version.get("additionalPrinterColumns") or []
                 self.add(group, version["name"], own, {"type": "object", **schema}, columns)
                 for name in version.get("subresources") or {}:
-                    own = {**entry, "name": f"{names['plural']}/{name}", "verbs": ["get", "patch"]}
+                    own = {**entry, "name": f"{names['plural']}/{name}", "verbs": OWN_VERBS}
                     self.add(group, version["name"], own)

@@ -1,4 +1,4 @@
-"""Discovery (classic, aggregated) and OpenAPI (v2, v3) of the catalogue; called by `app`.
+"""Discovery (classic, aggregated) and OpenAPI (v2, v3) of the catalogue; called by `server`.
 
 The aggregated form is KEP-3352's. OpenAPI has only the paths that kubectl looks at, and in its
 protobuf form is a constant without custom resources: only kubectl before 1.27 reads that for more
@@ -42,21 +42,15 @@ def _classic(catalogue: Catalogue) -> dict[str, Document]:
     found["api"] = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
     groups: dict[str, Document] = {}
     for path, kinds in catalogue.served().items():
-        name, version, group_version = (
-            kinds[0].gvk["group"],
-            path.rpartition("/")[2],
-            kinds[0].api_version,
-        )
+        name, version = kinds[0].gvk["group"], kinds[0].gvk["version"]
+        this = {"groupVersion": kinds[0].api_version, "version": version}
         entries = [entry for kind in kinds for entry in (kind.entry, *kind.subresources.values())]
-        head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version}
-        found[path] = {**head, "resources": entries}
+        head = {"kind": "APIResourceList", "apiVersion": "v1"}
+        found[path] = {**head, "groupVersion": this["groupVersion"], "resources": entries}
         if name:
-            shown = {"groupVersion": group_version, "version": version}
-            group = groups.setdefault(
-                name, {"name": name, "versions": [], "preferredVersion": shown}
-            )
-            group["versions"].append(shown)
-            found[f"apis/{name}"] = {"kind": "APIGroup", "apiVersion": "v1", **group}
+            group = {"name": name, "versions": [], "preferredVersion": this}
+            groups.setdefault(name, group)["versions"].append(this)
+            found[f"apis/{name}"] = {"kind": "APIGroup", "apiVersion": "v1", **groups[name]}
     found["apis"] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": [*groups.values()]}
     return found
 

@@ -72,9 +72,8 @@ async def execute(call: Call) -> web.StreamResponse:
     _check_container(call)
     is_attach = call.subresource == "attach"
     command = ["sh"] if is_attach else call.request.query.getall("command", [])
-    serve = {"websocket": _serve_websocket, "spdy/3.1": _serve_spdy}.get(
-        call.request.headers.get("Upgrade", "").lower()
-    )
+    upgrade = call.request.headers.get("Upgrade", "").lower()
+    serve = {"websocket": _serve_websocket, "spdy/3.1": _serve_spdy}.get(upgrade)
     if not command:
         raise ApiError(400, "you must specify at least one command for the container")
     if serve is None:

@@ -65,7 +65,7 @@ current-context: demo-api
 
 @dataclass(slots=True)
 class DemoApi:
-    """A running demo API: the CA of its certificate, the bearer token that it demands, its URL."""
+    """A running demo API: the CA of its certificate, the bearer token that it wants, its URL."""
 
     ca_pem: bytes
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
@@ -155,13 +155,12 @@ async def running_demo_api(*, port: int = 0, log_seconds: float = 1.0) -> AsyncI
     Raises:
         OSError: the port is in use.
     """
-    authority, tls = (
-        trustme.CA(organization_name="mk8s demo"),
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
-    )
+    authority = trustme.CA(organization_name="mk8s demo")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.set_alpn_protocols(["http/1.1"])
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(tls)
-    api, app = DemoApi(authority.cert_pem.bytes()), web.Application(client_max_size=MAX_BODY_BYTES)
+    api = DemoApi(authority.cert_pem.bytes())
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[pods.LOG_SECONDS] = log_seconds
     app.router.add_route("*", "/{path:.*}", api.serve)
     runner = web.AppRunner(
