@@ -47,7 +47,7 @@ class AuditIds:
             self._begin(milliseconds)
         else:
             self._low += 1
-        return f"{self._prefix}{self._low:012x}"
+        return self._prefix + format(self._low, "012x")
 
     def forget(self) -> None:
         """Start a new random counter at once; a forked worker must not repeat its parent's ids."""

@@ -84,9 +84,10 @@ def _ending(entry: AuditEntry) -> str:
     """What only an outcome says."""
     refusal = _note("mk8s.io/refusal", entry.refusal) if entry.refusal else ""
     failure = ',"status":"Failure"' if entry.code >= FIRST_FAILURE else ""
+    milliseconds = "%.3f" % (entry.duration * 1000)
     return (
         f',"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
-        f'"mk8s.io/duration-ms":"{entry.duration * 1000:.3f}"{refusal}}},'
+        f'"mk8s.io/duration-ms":"{milliseconds}"{refusal}}},'
         f'"responseStatus":{{"metadata":{{}},"code":{entry.code}{failure}}}}}\n'
     )
 

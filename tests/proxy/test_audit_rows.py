@@ -293,8 +293,13 @@ def test_whatever_changes_is_seen(
 @pytest.mark.parametrize("name", [*TEXT_FIELDS, "groups", "impersonated"])
 def test_only_odd_rows_take_the_long_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain: list[AuditEntry] = []
-    for function in ("encode_intent", "encode_outcome"):
-        monkeypatch.setattr(plain_rows, function, lambda entry, now: plain.append(entry))
+
+    def noting(entry: AuditEntry, now: float) -> bytes:
+        plain.append(entry)
+        return b""
+
+    monkeypatch.setattr(plain_rows, "encode_intent", noting)
+    monkeypatch.setattr(plain_rows, "encode_outcome", noting)
     entry = deployment_scale()
     encode_intent(entry, RECEIVED)
     encode_outcome(entry, RECEIVED)
