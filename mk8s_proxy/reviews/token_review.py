@@ -9,6 +9,7 @@ business: its review passes as it came, both ways.
 """
 
 from mk8s_agent.wire.stream import Bytes, Stream
+from mk8s_proxy.authn.access_token import AUDIENCE
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.reviews.documents import TOKEN_REVIEW, DocumentError, read, read_answer
 from mk8s_proxy.reviews.held_answer import HeldAnswer
@@ -81,7 +82,7 @@ class TokenReviewStage(HeldAnswer):
         assert identity is not None
         callers = self._ours.is_callers(token)
         self._token = token
-        self._status = token_status(review, identity, callers=callers)
+        self._status = token_status(review, identity, AUDIENCE, callers=callers)
 
     def holds(self, status: bytes) -> bool:
         """What the cluster says of a token that it knows passes."""

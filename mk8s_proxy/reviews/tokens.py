@@ -15,9 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from mk8s_proxy.authn.access_token import AUDIENCE
 from mk8s_proxy.authn.identity import Identity
-from mk8s_proxy.authn.refresh import PREFIX
 from mk8s_proxy.reviews.documents import DocumentError
 from mk8s_proxy.reviews.protobuf import Message
 
@@ -25,13 +23,16 @@ PLACEHOLDER: Final = "kept-by-mk8s"
 """What a cluster gets to see instead of a token of mk8s."""
 
 NOT_THE_CALLERS: Final = "mk8s: only the token that the request itself was sent with is reviewed"
-OTHER_AUDIENCE: Final = f"mk8s: the token is for the audience {AUDIENCE} only"
+OTHER_AUDIENCE: Final = "mk8s: the token was not made for any of these audiences"
 
 _AUTHENTICATED: Final = "system:authenticated"
 """The group that the agent adds for everybody (`mk8s_agent.impersonation`)."""
 
 _SEGMENT: Final = re.compile(rb"eyJ[A-Za-z0-9_-]+")
 """A part of a JWT: base64url of what begins as a JSON object."""
+
+_OPAQUE: Final = re.compile(rb"mk8s_[a-z]{2}_")
+"""How refresh tokens and join tokens begin."""
 
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
@@ -53,7 +54,7 @@ class OwnTokens:
 
     def are_in(self, text: bytes) -> bool:
         """Whether a token of this central is in there, in whatever surroundings."""
-        if self._callers in text or PREFIX.encode() in text:
+        if self._callers in text or _OPAQUE.search(text):
             return True
         return not self._issuers.isdisjoint(_issuers(text))
 
@@ -91,12 +92,13 @@ def with_token(review: Message, token: str) -> Message:
     return {**review, "spec": {**(review.get("spec") or {}), "token": token}}
 
 
-def token_status(review: Message, identity: Identity, *, callers: bool) -> Message:
+def token_status(review: Message, identity: Identity, audience: str, *, callers: bool) -> Message:
     """What a TokenReview about a token of mk8s says.
 
     Args:
         review: the question.
         identity: as whom the caller acts.
+        audience: for whom access tokens are made.
         callers: whether the token is the one of this request, so that it is valid here and now.
 
     Raises:
@@ -107,12 +109,12 @@ def token_status(review: Message, identity: Identity, *, callers: bool) -> Messa
         raise DocumentError("audiences is no list")
     if not callers:
         return {"authenticated": False, "user": {}, "error": NOT_THE_CALLERS}
-    if audiences and AUDIENCE not in audiences:
+    if audiences and audience not in audiences:
         return {"authenticated": False, "user": {}, "error": OTHER_AUDIENCE}
     who = identity.original or identity
     groups = [*who.groups, _AUTHENTICATED]
     user = {"username": who.user, "uid": who.uid, "groups": groups}
     status: Message = {"authenticated": True, "user": user}
     if audiences:
-        status["audiences"] = [AUDIENCE]
+        status["audiences"] = [audience]
     return status

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mk8s_proxy.authn import join_token, refresh
+from mk8s_proxy.authn.access_token import AUDIENCE
 from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.reviews.documents import DocumentError
 from mk8s_proxy.reviews.tokens import (
@@ -55,7 +57,8 @@ def test_the_callers_own_token_is_that_very_one() -> None:
         f"x.{THEIRS}.y",
         THEIRS.rpartition(".")[0],
         f"{FOREIGN} {THEIRS}",
-        "mk8s_rt_" + "x" * 43,
+        refresh.PREFIX + "x" * 43,
+        join_token.PREFIX + "x" * 43,
     ],
 )
 def test_attack_token_of_mk8s_in_any_surroundings(text: str) -> None:
@@ -119,7 +122,7 @@ def review(**spec: Any) -> dict[str, Any]:
 
 
 def test_the_callers_token_is_the_user_whom_the_cluster_sees() -> None:
-    assert token_status(review(), ME, callers=True) == {
+    assert token_status(review(), ME, AUDIENCE, callers=True) == {
         "authenticated": True,
         "user": {
             "username": "me@example.com",
@@ -131,27 +134,27 @@ def test_the_callers_token_is_the_user_whom_the_cluster_sees() -> None:
 
 def test_attack_acting_as_somebody_does_not_lend_them_the_token() -> None:
     acting = Identity("root@example.com", "", ("mk8s:users",), 1e12, "", "t", 1, original=ME)
-    status = token_status(review(), acting, callers=True)
+    status = token_status(review(), acting, AUDIENCE, callers=True)
     assert status["user"]["username"] == "me@example.com"
 
 
 def test_attack_stolen_token_is_not_tried_out_here() -> None:
-    status = token_status(review(), ME, callers=False)
+    status = token_status(review(), ME, AUDIENCE, callers=False)
     assert status == {"authenticated": False, "user": {}, "error": NOT_THE_CALLERS}
 
 
 def test_attack_service_takes_the_token_for_its_own_audience() -> None:
-    status = token_status(review(audiences=["billing"]), ME, callers=True)
+    status = token_status(review(audiences=["billing"]), ME, AUDIENCE, callers=True)
     assert status == {"authenticated": False, "user": {}, "error": OTHER_AUDIENCE}
 
 
 def test_the_audience_of_mk8s_is_confirmed() -> None:
-    status = token_status(review(audiences=["billing", "mk8s"]), ME, callers=True)
+    status = token_status(review(audiences=["billing", "mk8s"]), ME, AUDIENCE, callers=True)
     assert status["authenticated"] is True
     assert status["audiences"] == ["mk8s"]
-    assert "audiences" not in token_status(review(audiences=[]), ME, callers=True)
+    assert "audiences" not in token_status(review(audiences=[]), ME, AUDIENCE, callers=True)
 
 
 def test_audiences_that_are_no_list() -> None:
     with pytest.raises(DocumentError, match="audiences"):
-        token_status(review(audiences="mk8s"), ME, callers=True)
+        token_status(review(audiences="mk8s"), ME, AUDIENCE, callers=True)
