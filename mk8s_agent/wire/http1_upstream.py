@@ -53,10 +53,11 @@ class Http1Upstream(Http1Leg):
         self._switched = False
         self._method = b""
         self._feeding = False
+        self._parser = httptools.HttpResponseParser(self)
+        """For all answers in turn: behind a whole one it expects the next."""
         self._reset_exchange()
 
     def _reset_exchange(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._fields: Fields = []
         self._head_bytes = 0
         self._head_done = False
@@ -91,10 +92,8 @@ class Http1Upstream(Http1Leg):
         self._method = method
         self._upgrade = upgrade
         self._chunked = not end and length < 0 and not upgrade
-        lines = [method, b" ", target, b" HTTP/1.1\r\n"]
-        for name, value in fields:
-            lines += (name, b": ", value, b"\r\n")
-        self._put(b"".join(lines) + self._framing(length))
+        lines = [b"%b %b HTTP/1.1" % (method, target), *map(b": ".join, fields), b""]
+        self._put(b"\r\n".join(lines) + self._framing(length))
         if end and not upgrade:
             stream.local_closed = True
 

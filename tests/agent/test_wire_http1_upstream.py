@@ -142,6 +142,29 @@ def test_answers_however_they_are_cut(step: int) -> None:
     assert (scene.leg.body, scene.leg.ended, len(scene.idle)) == (b"onetwo!", True, 1)
 
 
+ANSWERS = {
+    b"hello": OK,
+    b"": b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"6;x\r\nchunks\r\n0\r\nX-B: trailer\r\n\r\n",
+    b"late": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 No\r\nContent-Length: 4\r\n\r\nlate",
+}
+
+
+@given(st.lists(st.sampled_from(sorted(ANSWERS)), max_size=6), st.integers(1, 60))
+def test_one_answer_leaves_nothing_for_the_next(expected: list[bytes], step: int) -> None:
+    """One parser reads all answers of a connection."""
+    scene = Scene()
+    for number, body in enumerate(expected, start=1):
+        scene.ask()
+        wire = ANSWERS[body]
+        for start in range(0, len(wire), step):
+            scene.send(wire[start : start + step])
+        assert (scene.leg.body, scene.leg.ended) == (body, True)
+        assert b"x-b" not in dict(scene.head)
+        assert len(scene.idle) == number
+
+
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
 def test_answers_without_a_body(status: bytes) -> None:
     scene = Scene()
