@@ -27,6 +27,10 @@ Start reading here. A request of kubectl walks down one corridor and passes each
 7. Streams that stay open are looked at again when their token ends or the policy changes
    (``long_running``).
 
+What a person may do only in part is not refused: lists and watches are shortened while they pass
+(``filtering``), and a deletecollection becomes a list and deletions by name, which central sends
+through this same corridor (``filtering.collection_deletion``).
+
 Beside the corridor stands the management API (``api``), an aiohttp application on a private Unix
 socket: one more upstream of the same listener (``management``).
 

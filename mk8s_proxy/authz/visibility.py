@@ -87,6 +87,8 @@ class CollectionVisibility:
 
     def __eq__(self, other: object) -> bool:
         """Whether both show the same objects, as far as the wording of the rules tells."""
+        if other is self:
+            return True
         return isinstance(other, CollectionVisibility) and self._meaning() == other._meaning()
 
     def __hash__(self) -> int:

@@ -160,7 +160,7 @@ def test_two_policies_that_show_the_same_are_equal() -> None:
     one, same, other = (
         decide(rules, *ALL).visibility for rules in ([rule()], [rule()], [rule(names=["a"])])
     )
-    assert one == same != other
+    assert one == one == same != other
     assert len({one, same, other}) == 2
     assert one != decide([rule(verbs=["*"])], "watch", "", "pods").visibility
     assert repr(one) == "<CollectionVisibility of pods by role r, rule 1>"
