@@ -26,6 +26,8 @@ What it refuses, whatever central says
     * A request without exactly one user, without the marker group ``mk8s:users``, or with any name
       that begins with ``system:`` but ``system:authenticated`` (``impersonation.py``). So central
       cannot become ``system:masters`` or one of your ServiceAccounts.
+      Identity and headers that passed are known again by their bytes, so most requests are not
+      checked field by field (``request_block.py``); what is not byte for byte the same is.
     * A request when it has no credential of its own: it would run as ``system:anonymous``.
       A missing token, and a 401 from the API server, stop the service (``credentials.py``).
     * Following redirects, dialling any address but the API server's, and passing raw bytes before
