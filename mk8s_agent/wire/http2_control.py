@@ -101,8 +101,8 @@ class ConnectionControl(Outbound):
             return
         answered = stream.remote_closed and self._is_ours(stream_id)
         stream.local_closed = stream.remote_closed = True
-        self._drop(stream)
         peer = part(stream)
+        self._drop(stream)
         # after a complete answer a reset only says "send me no more": the peer goes on reading it
         if peer is not None and not (answered and code == ErrorCode.NO_ERROR):
             peer.connection.reset(peer, code)
@@ -232,6 +232,7 @@ class ConnectionControl(Outbound):
             if stream.pending is not None:
                 self._drop_pending(stream)
             self.on_stream_closed(stream)
+            stream.peer = None  # two halves that know each other would wait for the collector
             if self.draining:
                 self.close_when_idle()
 

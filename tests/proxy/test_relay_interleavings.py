@@ -5,11 +5,13 @@ cut short never looks complete, and in the end nothing is left behind.
 """
 
 import collections
+import gc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mk8s_agent.wire.stream import Stream
 from tests.support.relay import Relay, canary
 
 
@@ -49,6 +51,10 @@ def check_nothing_is_left(relay: Relay) -> None:
     relay.central.journal.close()
 
 
+def count_streams() -> int:
+    return sum(isinstance(it, Stream) for it in gc.get_objects())
+
+
 @given(st.integers(0, 1 << 32), st.integers(20, 400))
 def test_any_interleaving(tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int) -> None:
     relay = Relay(tmp_path_factory.mktemp("relay"), seed)
@@ -57,6 +63,23 @@ def test_any_interleaving(tmp_path_factory: pytest.TempPathFactory, seed: int, s
     relay.finish()
     check(relay)
     check_nothing_is_left(relay)
+
+
+def test_what_a_request_leaves_needs_no_collector(tmp_path_factory: pytest.TempPathFactory) -> None:
+    relay = Relay(tmp_path_factory.mktemp("relay"), 4)
+    relay.open_request(300, 300)
+    relay.finish()
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_streams()
+        for _ in range(3):
+            relay.open_request(300, 300)
+            relay.open_request(0, 40_000)
+            relay.finish()
+        assert count_streams() == before
+    finally:
+        gc.enable()
 
 
 def test_many_large_bodies_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
