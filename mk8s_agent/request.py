@@ -54,15 +54,17 @@ class Carried:
     identity: bytes
     fields: Fields
     """The client's headers as they came."""
+    fields_block: bytes
+    """The same, encoded."""
     block: bytes
     """What becomes of both for the API server."""
 
 
-_impersonations: dict[bytes, tuple[tuple[bytes, bytes], ...]] = {}
+_impersonations: dict[bytes, bytes] = {}
 
 
-def impersonate(identity: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """The Impersonate headers of an identity, kept for the next request of the same user.
+def impersonate(identity: bytes) -> bytes:
+    """The Impersonate headers of an identity, encoded; kept for the next head of the same user.
 
     Raises:
         RequestRefused: the identity is not one to act as.
@@ -70,7 +72,7 @@ def impersonate(identity: bytes) -> tuple[tuple[bytes, bytes], ...]:
     known = _impersonations.get(identity)
     if known is None:
         try:
-            known = impersonation_headers(identity)
+            known = hpack_codec.block(impersonation_headers(identity))
         except ImpersonationRefused as error:
             raise RequestRefused(str(error)) from error
         if len(_impersonations) >= _IDENTITIES:
@@ -106,8 +108,9 @@ def read_request(received: Fields, end: bool, prefix: bytes = b"") -> tuple[Requ
     if any(_CONTROL.search(value) for _, value in received):
         raise RequestRefused("a header value with control characters")
     identity = known.get(headers.IDENTITY, b"")
-    block = hpack_codec.block(plain) + hpack_codec.block(impersonate(identity))
-    carried = Carried(identity, plain, block)
+    impersonated = impersonate(identity)
+    plain_block = hpack_codec.block(plain)
+    carried = Carried(identity, plain, plain_block, plain_block + impersonated)
     return _complete(known, carried, end, prefix), carried
 
 

@@ -89,7 +89,7 @@ class RequestReader:
         second_part = [(headers.IDENTITY, carried.identity), *carried.fields]
         if fields[-len(second_part) :] != second_part:
             return
-        key = b"".join([hpack_codec.literal(name, value) for name, value in second_part])
+        key = hpack_codec.literal(*second_part[0]) + carried.fields_block
         if len(key) <= _LONGEST_KEPT and key not in self._kept:
             self._keep(key, carried.block)
 
