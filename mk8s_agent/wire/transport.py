@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 _BUFFER: Final = memoryview(bytearray(320 * KIB))
 """Ciphertext. A stream's whole window with all that TLS and HTTP/2 add to it comes in one read."""
 _RECORD: Final = 16 * KIB  # one read of an SSLObject returns at most one record
+_LONGEST_RECORD: Final = 18 * KIB  # as it arrives (RFC 5246, 6.2.3; RFC 8446 allows less)
+_RECORD_HEAD: Final = 5  # type, version and length (RFC 8446, 5.1)
 _PLAIN: Final = memoryview(bytearray(len(_BUFFER) + _RECORD))
 """What one read of the socket decrypts to, and the record that was begun before it."""
 _LINGER: Final = 2.0  # seconds a closed socket waits for the peer to read and close, too
@@ -199,6 +201,9 @@ class TlsTransport(SocketTransport):
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
         self._shaken = False
+        # the TLS record that is still arriving: the start of its header, or what it lacks
+        self._record_head = b""
+        self._record_left = 0
 
     def _peer_closed(self) -> None:
         """Without close_notify anybody on the way could have cut the stream short."""
@@ -234,10 +239,11 @@ class TlsTransport(SocketTransport):
         """Ciphertext arrived in the shared buffer."""
         if self.closing:
             return
-        self._incoming.write(_BUFFER[:nbytes])
         if self._shaken:
-            self._decrypt()
-        elif self._received_hello(bytes(_BUFFER[:nbytes])):
+            self._decrypt(_BUFFER[:nbytes])
+            return
+        self._incoming.write(_BUFFER[:nbytes])
+        if self._received_hello(bytes(_BUFFER[:nbytes])):
             self._handshake()
 
     def _received_hello(self, data: bytes) -> bool:
@@ -261,13 +267,13 @@ class TlsTransport(SocketTransport):
             self._deadline.cancel()
         self._flush()
         self._start()
-        self._decrypt()
+        self._decrypt(memoryview(self._incoming.read()))  # what came behind the handshake
 
-    def _decrypt(self) -> None:
-        """Hands on all that can be decrypted, as one piece."""
+    def _decrypt(self, data: memoryview) -> None:
+        """Hands on what `data` holds in whole records, as one piece."""
         size, over = 0, False
         try:
-            size, over = self._decrypt_records()
+            size, over = self._decrypt_records(data)
         except ssl.SSLError as error:
             self.failure = str(error)
             self.abort()
@@ -279,21 +285,46 @@ class TlsTransport(SocketTransport):
         if self._outgoing.pending:
             self._flush()
 
-    def _decrypt_records(self) -> tuple[int, bool]:
-        """How many bytes were put into the shared buffer; whether the peer said that it ends."""
+    def _decrypt_records(self, data: memoryview) -> tuple[int, bool]:
+        """How many bytes were put into the shared buffer; whether the peer said that it ends.
+
+        OpenSSL is given one record at a time: a MemoryBIO keeps the size that it once needed.
+        """
         assert self._tls is not None
-        incoming = self._incoming
+        write = self._incoming.write
         read: Any = self._tls.read  # with a buffer it returns a number, which typeshed denies
-        size = 0
-        try:
-            while incoming.pending:
+        position, size = 0, 0
+        while position < len(data):
+            stop = self._end_of_record(data, position)
+            write(data[position:stop])
+            position = stop
+            if self._record_left or self._record_head:
+                break
+            try:
                 got: int = read(_RECORD, _PLAIN[size:])
-                if not got:
-                    return size, True
-                size += got
-        except ssl.SSLWantReadError:
-            pass
+            except ssl.SSLWantReadError:  # a message of TLS itself
+                continue
+            if not got:
+                return size, True
+            size += got
         return size, False
+
+    def _end_of_record(self, data: memoryview, position: int) -> int:
+        """Where the record that `position` is in ends, or what has arrived of it."""
+        if not self._record_left:
+            known = len(self._record_head)
+            head = self._record_head + bytes(data[position : position + _RECORD_HEAD - known])
+            if len(head) < _RECORD_HEAD:
+                self._record_head = head
+                return len(data)
+            self._record_head = b""
+            length = head[3] << 8 | head[4]
+            if length > _LONGEST_RECORD:
+                raise ssl.SSLError("a TLS record that is too long")
+            self._record_left = length + _RECORD_HEAD - known
+        stop = min(position + self._record_left, len(data))
+        self._record_left -= stop - position
+        return stop
 
     def _flush(self) -> None:
         data = self._outgoing.read()

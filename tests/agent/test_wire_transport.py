@@ -1,7 +1,9 @@
 """Sockets and TLS over loopback, with an authority made for the test."""
 
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import logging
 import socket
 import ssl
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mk8s_agent.wire import tls
 from mk8s_agent.wire import transport as module
@@ -431,3 +435,136 @@ def test_a_transport_without_tls_has_neither_protocol_nor_certificate() -> None:
     assert transport.peer_certificate() == b""
     assert transport._received_hello(b"") is False
     transport._hello()
+
+
+# -- records
+
+
+class NotingSocket:
+    """A loop's transport: what is written to it, and whether it was aborted."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        pass
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def write(self, wire: bytes) -> None:
+        self.written += wire
+
+    def take(self) -> bytes:
+        taken, self.written = self.written, b""
+        return taken
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.aborted = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class RecordTest:
+    """A TLS client of ours without a loop, and the server's end of its TLS."""
+
+    def __init__(self, version: ssl.TLSVersion) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.maximum_version = version
+        context.num_tickets = 2
+        LEAF.configure_cert(context)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.server = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        CA.configure_trust(trusting)
+        self.made: list[Noting] = []
+        self.client = module.TlsClientTransport(self._make, trusting, "localhost")
+        self.socket: Any = NotingSocket()
+        self.client.connection_made(self.socket)
+
+    def _make(self, transport: Any) -> Any:
+        self.made.append(Noting(transport))
+        return self.made[-1]
+
+    def shake_hands(self) -> None:
+        """Until the server is done; what it sent last is still on its way."""
+        for _ in range(2):
+            self.incoming.write(self.socket.take())
+            try:
+                self.server.do_handshake()
+            except ssl.SSLWantReadError:
+                self.give(self.outgoing.read())
+            else:
+                return
+
+    def give(self, wire: bytes) -> None:
+        """One read of the loop."""
+        if wire:
+            self.client.get_buffer(-1)[: len(wire)] = wire
+            self.client.buffer_updated(len(wire))
+
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@given(
+    st.lists(st.binary(min_size=1, max_size=40_000), max_size=4),
+    st.lists(st.integers(1, 30_000), min_size=1),
+)
+async def test_records_may_arrive_in_any_pieces(
+    version: ssl.TLSVersion, bodies: list[bytes], cuts: list[int]
+) -> None:
+    test = RecordTest(version)
+    test.shake_hands()
+    for body in bodies:
+        test.server.write(body)
+    with contextlib.suppress(ssl.SSLError):
+        test.server.unwrap()
+    wire = test.outgoing.read()
+    for size in itertools.cycle(cuts):
+        test.give(wire[:size])
+        wire = wire[size:]
+        if not wire:
+            break
+    assert test.made[0].received == b"".join(bodies)
+    assert test.client.clean_end
+    assert not test.client.failure
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+async def test_the_header_of_a_record_may_arrive_in_two_pieces(cut: int) -> None:
+    test = RecordTest(ssl.TLSVersion.TLSv1_3)
+    test.shake_hands()
+    test.give(test.outgoing.read())
+    test.server.write(b"first")
+    test.server.write(b"second")
+    wire = test.outgoing.read()
+    middle = len(wire) // 2 + cut
+    test.give(wire[:cut])
+    test.give(wire[cut:middle])
+    test.give(wire[middle:])
+    assert test.made[0].received == b"firstsecond"
+
+
+async def test_a_record_longer_than_any_is_not_waited_for() -> None:
+    test = RecordTest(ssl.TLSVersion.TLSv1_3)
+    test.shake_hands()
+    test.give(test.outgoing.read())
+    test.give(b"\x17\x03\x03\xff\xff")
+    assert test.socket.aborted
+    assert "too long" in test.client.failure
+
+
+async def test_a_forged_record_ends_the_connection() -> None:
+    test = RecordTest(ssl.TLSVersion.TLSv1_3)
+    test.shake_hands()
+    test.give(test.outgoing.read())
+    test.give(b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert test.socket.aborted
+    assert test.made[0].received == b""
