@@ -1,8 +1,8 @@
 """CPU of one request in central and in the agent: run `python -m tests.bench.bench_exchange`.
 
-Everything of the data plane is real but for sockets and TLS: a client's HTTP/2 connection, the
-corridor with RS256 tokens of 200 users and a policy of 200 rules, the journal on a disk, a tunnel,
-the agent, its connection to an API server. The two far ends are bytes made beforehand. Prints
+Everything of the data plane is real but for sockets and TLS: HTTP/2 connections of four clients,
+the corridor with RS256 tokens and a policy of 200 rules, the journal on a disk, a tunnel, the
+agent, its connection to an API server. The two far ends are bytes made beforehand. Prints
 microseconds for a request, the least of many rounds of 32 requests in flight; `--profile central`
 or `--profile agent` prints where the calls go instead.
 """
@@ -42,6 +42,8 @@ from tests.support.memory import (
 
 ISSUER = "https://central.example.com"
 USERS = 200
+PATHS = 200
+CLIENTS = 4
 IN_FLIGHT = 32
 BODY = b"x" * 2048
 
@@ -64,10 +66,43 @@ def rbac() -> dict[str, Any]:
             {"name": f"role-{n}", "clusters": [rule | {"namespaces": [f"team-{n}"]}]}
             for n in range(USERS)
         ],
-        "users": [
-            {"email": f"user-{n}@example.com", "roles": [f"role-{n}"]} for n in range(USERS)
-        ],
+        "users": [{"email": f"user-{n}@example.com", "roles": [f"role-{n}"]} for n in range(USERS)],
     }
+
+
+class Client:
+    """One connection to central, and what its owner sends: literals once, then references."""
+
+    def __init__(self, central: Central, number: int, token: str) -> None:
+        self.wire = MemoryTransport()
+        self.connection = ClientHttp2(
+            self.wire,
+            central.ticks,
+            FRONT,
+            central.budget,
+            doorway=central.doorway,
+            source_ip="192.0.2.7",
+        )
+        self._encoder = hpack.Encoder()
+        self._number = number
+        self._token = token
+        self._position = 0
+
+    def request(self) -> bytes:
+        """A GET as client-go sends it."""
+        self._position += 1
+        path = b"/k8s/prod/api/v1/namespaces/team-%d/configmaps/settings-%d"
+        fields: Fields = [
+            (b":authority", b"central.example.com"),
+            (b":method", b"GET"),
+            (b":path", path % (self._number, self._position % PATHS)),
+            (b":scheme", b"https"),
+            (b"accept", b"application/json, */*"),
+            (b"user-agent", b"kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0"),
+            (b"authorization", b"Bearer " + self._token.encode()),
+            (b"accept-encoding", b"gzip"),
+        ]
+        return head(2 * self._position - 1, bytes(self._encoder.encode(fields)), end=True)
 
 
 class Sides:
@@ -94,14 +129,12 @@ class Bench:
         self.sides = Sides(profiled)
         self.central = Central(folder, rbac=rbac())
         self.agent_ticks = HandTicks()
-        self.encoder = hpack.Encoder()
         self.answers = hpack.Encoder()
         self.answers.header_table_size = 0
         self.answers.encode([])  # the update of the table's size is the agent's to strip
         self.tokens = self._users()
         self._connect()
-        self.position = 0
-        self.next_front = self.next_back = 1
+        self.next_back = 1
 
     def _users(self) -> list[str]:
         keys = SigningKeys([SigningKey.generate()])
@@ -124,15 +157,7 @@ class Bench:
 
     def _connect(self) -> None:
         central = self.central
-        self.front_wire = MemoryTransport()
-        self.front = ClientHttp2(
-            self.front_wire,
-            central.ticks,
-            FRONT,
-            central.budget,
-            doorway=central.doorway,
-            source_ip="192.0.2.7",
-        )
+        self.clients = [Client(central, n, self.tokens[n]) for n in range(CLIENTS)]
         credentials: Any = Credentials()
         budget = BufferBudget()
         self.apiserver = ApiServer(credentials, self.agent_ticks, budget, answer)
@@ -156,7 +181,8 @@ class Bench:
         central.registry.add(self.session, "1.0", "v1.31.0")
         wide = {3: 250, 4: 1 << 20}
         room = window_update(0, 1 << 24)
-        self.front.receive(PREFACE + settings(wide) + SETTINGS_ACK + room)
+        for client in self.clients:
+            client.connection.receive(PREFACE + settings(wide) + SETTINGS_ACK + room)
         self.back.receive(settings(wide) + SETTINGS_ACK + room)
         for _ in range(5):
             self.turn()
@@ -170,24 +196,6 @@ class Bench:
         if piece := self.far.take():
             self.sides.run("central", self.session.receive, piece)
         self.sides.run("central", self.central.ticks.turn)
-
-    def request(self) -> bytes:
-        """As client-go sends it: literals first, then references to the dynamic table."""
-        n = self.position % USERS
-        self.position += 1
-        fields: Fields = [
-            (b":authority", b"central.example.com"),
-            (b":method", b"GET"),
-            (b":path", b"/k8s/prod/api/v1/namespaces/team-%d/configmaps/settings-%d" % (n, n)),
-            (b":scheme", b"https"),
-            (b"accept", b"application/json, */*"),
-            (b"user-agent", b"kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0"),
-            (b"authorization", b"Bearer " + self.tokens[n].encode()),
-            (b"accept-encoding", b"gzip"),
-        ]
-        block = self.encoder.encode(fields)
-        stream, self.next_front = self.next_front, self.next_front + 2
-        return head(stream, bytes(block), end=True)
 
     def response(self) -> bytes:
         """As kube-apiserver answers through net/http2: Huffman coded, no table."""
@@ -207,19 +215,21 @@ class Bench:
 
     def round(self) -> None:
         """32 requests in flight, all answered."""
-        requests = b"".join([self.request() for _ in range(IN_FLIGHT)])
-        self.sides.run("central", self.front.receive, requests)
+        for client in self.clients:
+            requests = b"".join([client.request() for _ in range(IN_FLIGHT // CLIENTS)])
+            self.sides.run("central", client.connection.receive, requests)
         self.turn()
         self.back_wire.take()
         answers = b"".join([self.response() for _ in range(IN_FLIGHT)])
-        grant = window_update(0, IN_FLIGHT * len(BODY))
         self.sides.run("agent", self.back.receive, answers)
         self.sides.run("agent", self.agent_ticks.turn)
         for _ in range(3):
             self.turn()
-        written = self.front_wire.take()
-        assert written.count(BODY) == IN_FLIGHT, "an answer is missing"
-        self.sides.run("central", self.front.receive, grant)
+        for client in self.clients:
+            written = client.wire.take()
+            assert written.count(BODY) == IN_FLIGHT // CLIENTS, "an answer is missing"
+            grant = window_update(0, len(written))
+            self.sides.run("central", client.connection.receive, grant)
 
 
 def measure(bench: Bench, rounds: int) -> dict[str, float]:
