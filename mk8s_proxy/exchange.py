@@ -67,14 +67,14 @@ class Exchange:
 
 def new_entry(head: RequestHead, source_ip: str, received: float) -> AuditEntry:
     """The audit entry of a request whose head has just been read."""
-    return AuditEntry(
+    return AuditEntry(  # by position, which is the faster half
         new_audit_id(),
         received,
-        method=head.method.decode("ascii", "replace"),
-        request_uri=head.target.decode("ascii", "replace"),
-        source_ip=source_ip,
-        user_agent=head.user_agent.decode("utf-8", "replace"),
-        client_audit_id=head.client_audit_id.decode("ascii", "replace"),
+        head.method.decode("ascii", "replace"),
+        head.target.decode("ascii", "replace"),
+        source_ip,
+        head.user_agent.decode("utf-8", "replace"),
+        head.client_audit_id.decode("ascii", "replace"),
     )
 
 

@@ -1,0 +1,55 @@
+"""What a target means, read once."""
+
+import pytest
+
+from mk8s_proxy import addresses
+from mk8s_proxy.addresses import Address, Addresses
+from mk8s_proxy.request_target import TargetRefusal
+from mk8s_proxy.route import Router
+
+HOST = b"central.example.com"
+PODS = b"/api/v1/namespaces/shop/pods"
+
+
+def find(known: Addresses, target: bytes, host: bytes = HOST, method: bytes = b"GET") -> Address:
+    return known.find(host, method, target)
+
+
+def test_cluster_target_and_info() -> None:
+    address = find(Addresses(Router()), b"/k8s/prod" + PODS + b"?limit=5")
+    assert (address.route.cluster, address.route.prefix) == ("prod", b"/k8s/prod")
+    assert address.target.raw == PODS + b"?limit=5"
+    assert (address.info.verb, address.info.namespace) == ("list", "shop")
+    assert address.path_block.endswith(PODS + b"?limit=5")
+
+
+def test_a_target_is_read_once() -> None:
+    known = Addresses(Router())
+    assert find(known, PODS) is find(known, PODS)
+
+
+def test_attack_the_same_target_under_another_host_or_method() -> None:
+    known = Addresses(Router("k8s.example.com"))
+    plain = find(known, PODS)
+    assert find(known, PODS, b"prod.k8s.example.com").route.cluster == "prod"
+    assert find(known, PODS, b"test.k8s.example.com").route.cluster == "test"
+    assert plain.route.cluster == ""
+    assert find(known, PODS, method=b"DELETE").info.verb == "deletecollection"
+    assert plain.info.verb == "list"
+
+
+def test_attack_a_refused_target_asked_again() -> None:
+    known = Addresses(Router())
+    for _ in range(3):
+        with pytest.raises(TargetRefusal):
+            find(known, b"/api/v1/namespaces/shop%2f..%2fkube-system/pods")
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_KEPT", 5)
+    known = Addresses(Router())
+    for number in range(20):
+        find(known, PODS + b"/p%d" % number)
+        assert len(known._known) <= 5
+    find(known, PODS + b"?labelSelector=" + b"x" * 600)
+    assert all(len(target) <= 512 for _, _, target in known._known)
