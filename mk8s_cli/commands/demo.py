@@ -42,7 +42,7 @@ roles:
   - name: demo-developer
     clusters:
       - {name: demo, namespaces: ["*"], verbs: [get, list, watch, logs], resources: ["*"]}
-      - {name: demo, namespaces: [shop, default], verbs: ["*"], resources: ["*"]}
+      - {name: demo, namespaces: [shop, default], verbs: ["*"], resources: ["*", "*/scale"]}
       - {name: demo, namespaces: ["*"], verbs: ["*"], resources: [secrets], deny: true}
 users:
   - {email: dev@example.com, roles: [demo-developer]}

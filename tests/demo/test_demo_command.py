@@ -57,6 +57,7 @@ def test_it_works(
     def type_commands() -> Iterator[None]:
         assert kubectl("get", "pods").stdout.count("Running") == 3
         assert kubectl("exec", "deployment/web", "--", "echo", "hi").stdout == "hi\n"
+        assert "scaled" in kubectl("scale", "deployment/web", "--replicas=2").stdout
         refused = kubectl("get", "secrets", code=1).stderr
         assert 'cannot list resource "secrets"' in refused
         yield
