@@ -1,14 +1,11 @@
 """The composition root of central: builds every part, joins them, runs until told to stop.
 
-Nothing else constructs its collaborators. `serve` is called by `main`; tests call `Central`
-directly.
+Nothing else constructs its collaborators. `process` runs it; tests call `Central` directly.
 """
 
 import asyncio
 import contextlib
-import gc
 import logging
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
@@ -42,10 +39,12 @@ from mk8s_proxy.management import Management
 from mk8s_proxy.route import Router
 from mk8s_proxy.server_identity import ensure_own_certificate, ensure_server_certificate
 from mk8s_proxy.settings import Settings, parse_address
-from mk8s_proxy.snapshots import PolicyFeed
+from mk8s_proxy.siblings import Siblings
+from mk8s_proxy.snapshots import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
+from mk8s_proxy.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +64,12 @@ class CommittedJournal:
 
 
 class Central:
-    """A running central: `start`, then `stop`."""
+    """A running central, or one worker of it: `start`, then `stop`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
         self.settings = settings
+        self.worker = worker or Worker()
+        self.siblings = Siblings(self.worker.folder, self.worker.number, self.worker.count)
         self.database = Database(settings.database_url)
         self.policies = PolicyFeed(self.database, settings.policy)
         self.tunnels = TunnelRegistry()
@@ -106,6 +107,7 @@ class Central:
         )
         self._build_corridor()
         self.policies.on_change(self._policy_changed)
+        self._hear_siblings()
         await self._start_management()
         await self._start_listener()
         await self._start_health()
@@ -123,6 +125,18 @@ class Central:
         self._users.replace(feed.rows.epochs)
         self.tunnels.keep_only(frozenset(feed.rows.clusters))
         self.corridor.long_running.recheck_all()
+
+    def _hear_siblings(self) -> None:
+        self.siblings.on("revoked", self.authenticator.revoke)
+        self.siblings.on("policy", self.policies.hurry)
+        self.siblings.on("hello", self._tell_revoked)
+        self.siblings.start()
+        self.siblings.tell("hello")
+
+    def _tell_revoked(self) -> None:
+        """A worker has just begun: nothing in the database says which tokens were ended."""
+        for token_id, expires in self.authenticator.revoked.items():
+            self.siblings.tell("revoked", token_id, expires)
 
     def _build_corridor(self) -> None:
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mk8s-api-"))
@@ -150,10 +164,11 @@ class Central:
             database=self.database,
             keys=self.keys,
             authenticator=self.authenticator,
-            policy_feed=self.policies,
+            policy_feed=AnnouncedFeed(self.policies, self.siblings),
             authorities=self.authorities,
             journal=CommittedJournal(self.journal, self.corridor.commit),
             tunnels=self.tunnels,
+            siblings=self.siblings,
         )
         runner = await self._run(create_application(context))
         await web.UnixSite(runner, str(self._socket)).start()
@@ -187,6 +202,7 @@ class Central:
             Makers(self._make_http2, self._make_http1, self._make_tunnel),
             max_connections=limits.connections,
             handshake_seconds=limits.handshake_seconds,
+            shared=not self.worker.alone,
         )
         self.port = await self.listener.listen(*parse_address(self.settings.listen))
         if self.settings.tunnel_listen:
@@ -248,6 +264,8 @@ class Central:
             self.settings.agent.certificate_seconds,
             self.tunnels,
             self.corridor.tunnel_refused,
+            self.worker.instance,
+            self.worker.count,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:
@@ -301,6 +319,7 @@ class Central:
             self.management.close()
         for runner in self._runners:
             await runner.cleanup()
+        self.siblings.close()
         await asyncio.sleep(0)
         if hasattr(self, "journal"):
             self.journal.close()
@@ -325,41 +344,3 @@ async def _guard(name: str, work: Coroutine[Any, Any, None]) -> None:
         await work
     except Exception:
         log.exception("task.failed", extra={"task": name})
-
-
-def serve(settings: Settings) -> int:
-    """Runs central until SIGTERM or SIGINT. Returns the exit code.
-
-    Raises:
-        Whatever `Central.start` raises: the caller turns it into one line.
-    """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(settings))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop where it is installed, else the standard loop."""
-    try:
-        import uvloop  # noqa: PLC0415  optional: absent on some platforms
-    except ImportError:
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-async def _serve(settings: Settings) -> int:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    central = Central(settings)
-    try:
-        await central.start()
-        gc.freeze()  # what start-up made lives as long as the process
-        gc.set_threshold(20_000, 50, 100)
-        log.info("central.ready", extra={"port": central.port, "public_url": settings.public_url})
-        await stopped.wait()
-        log.info("central.draining")
-    finally:
-        await central.stop()
-    return 0

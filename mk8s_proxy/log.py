@@ -88,19 +88,37 @@ class TextFormatter(logging.Formatter):
         return " ".join([head, *(f"{name}={_word(value)}" for name, value in entry.items())])
 
 
-def configure(level: str, form: str, stream: TextIO | None = None) -> None:
+class WorkerField(logging.Filter):
+    """Says in each record which worker it comes from."""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the field."""
+        record.__dict__.setdefault("worker", self._worker)
+        return True
+
+
+def configure(
+    level: str, form: str, stream: TextIO | None = None, *, worker: int | None = None
+) -> None:
     """Send the log of this process to ``stream`` (standard error); a second call replaces it.
 
     Args:
         level: debug, info, warning or error.
         form: "json" or "text".
         stream: where to, standard error by default.
+        worker: which of several processes this is.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.set_name(_HANDLER_NAME)
     handler.setFormatter(TextFormatter() if form == "text" else JsonFormatter())
     # On the handler, not on a logger: loggers do not filter what their children send up.
     handler.addFilter(RedactionFilter())
+    if worker is not None:
+        handler.addFilter(WorkerField(worker))
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if kept.get_name() != _HANDLER_NAME]
     root.addHandler(handler)

@@ -5,6 +5,7 @@ ends here as one line per problem and exit code 1; anything else is a bug and ke
 """
 
 import asyncio
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -21,8 +22,16 @@ from mk8s_proxy.installation import AdminChoice, InstallationError, install
 from mk8s_proxy.rbac_file import RbacFileError
 from mk8s_proxy.settings import Settings, SettingsError
 from mk8s_proxy.settings_file import CONFIG_VARIABLE, load_settings
+from mk8s_proxy.worker import WorkersFailed
 
-REFUSALS = (SettingsError, StoreError, CaError, RbacFileError, InstallationError)
+REFUSALS = (
+    SettingsError,
+    StoreError,
+    CaError,
+    RbacFileError,
+    InstallationError,
+    WorkersFailed,
+)
 """What an operator can cause and mend; each message is made of lines that say how."""
 
 
@@ -99,18 +108,25 @@ def init(config: Path | None, rbac: Path | None, admin: str | None, password_std
 
 @main.command()
 @config_option
-def serve(config: Path | None) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that share the port, instead of the setting of that name.",
+)
+def serve(config: Path | None, workers: int | None) -> None:
     """Serve clients and agents until SIGTERM.
 
-    Example: mk8s-central serve --config /etc/mk8s/central.yaml
+    Example: mk8s-central serve --config /etc/mk8s/central.yaml --workers 4
     """
     settings = load_settings(config, os.environ)
+    if workers is not None:
+        settings = dataclasses.replace(settings, workers=workers)
     log.configure(settings.log.level, settings.log.format)
     require_schema(settings)
     # Here, since the other commands need no listener and start faster without it.
-    from mk8s_proxy import app
+    from mk8s_proxy import supervisor
 
-    sys.exit(app.serve(settings))
+    sys.exit(supervisor.serve(settings))
 
 
 @main.command()

@@ -139,7 +139,10 @@ class Settings:
     database_url: str = field(default="", repr=False)
     """sqlite:///FILE or postgresql://...; by default central.db in ``data_dir``."""
     admin_listen: str = "127.0.0.1:8081"
-    """Health and metrics; keep it on a loopback or otherwise protected address. "" is off."""
+    """Health and metrics; keep it on a loopback or otherwise protected address. "" is off.
+    Of several workers, each takes the next port."""
+    workers: int = setting(1, least=1, most=64)
+    """Processes that share the port; more than one for more than one processor."""
     tls: TlsSettings = field(default_factory=TlsSettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)
     join: JoinSettings = field(default_factory=JoinSettings)
@@ -207,6 +210,11 @@ def parse_address(text: str) -> tuple[str, int]:
     if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError(f'"{text}" is not an address like 127.0.0.1:8443')
     return host, int(port)
+
+
+def shown_address(host: str, port: int) -> str:
+    """The text that `parse_address` splits into these two."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _problems(settings: Settings) -> list[str]:

@@ -7,6 +7,7 @@ leaves the last good snapshot in force until its lease ends; from then on every 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -17,6 +18,7 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.policy import PolicyRows, load_policy, policy_version
 from mk8s_proxy.settings import PolicySettings
+from mk8s_proxy.siblings import Siblings
 
 LARGE_POLICY_RULES = 200
 """Compiling more rules than this takes over a millisecond, so it happens in a thread."""
@@ -48,6 +50,7 @@ class PolicyFeed:
         self._checked = float("-inf")
         self._failing = False
         self._lock = asyncio.Lock()
+        self._hurry = asyncio.Event()
         self._listeners: list[Callable[[PolicyFeed], None]] = []
 
     def __repr__(self) -> str:
@@ -108,8 +111,15 @@ class PolicyFeed:
         """Poll until cancelled."""
         while True:
             spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 -- no secret
-            await asyncio.sleep(self._settings.poll_seconds * spread)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.poll_seconds * spread):
+                    await self._hurry.wait()
+            self._hurry.clear()
             await self.refresh()
+
+    def hurry(self) -> None:
+        """Let :meth:`run` look now: another process says that it changed something."""
+        self._hurry.set()
 
     async def _update(self) -> None:
         # The lease counts from before the question: the answer may be old when it arrives.
@@ -131,6 +141,24 @@ class PolicyFeed:
             self._failing = True
             lease = self._settings.lease_seconds
             logger.error("policy.stale", extra={"reason": str(error), "lease_seconds": lease})
+
+
+class AnnouncedFeed:
+    """The policy feed as the management API uses it: a change that it made, others look at, too."""
+
+    def __init__(self, feed: PolicyFeed, siblings: Siblings) -> None:
+        self._feed = feed
+        self._siblings = siblings
+
+    @property
+    def current(self) -> PolicySnapshot:
+        """The snapshot in force."""
+        return self._feed.current
+
+    async def refresh(self) -> None:
+        """Load what the database holds now."""
+        self._siblings.tell("policy")
+        await self._feed.refresh()
 
 
 async def _compile(rows: PolicyRows) -> PolicySnapshot:

@@ -16,6 +16,7 @@ from mk8s_proxy.authn.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
 from mk8s_proxy.ca import Authorities
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.settings import Settings
+from mk8s_proxy.siblings import Siblings
 
 
 class TunnelStatus(Protocol):
@@ -88,14 +89,25 @@ class ApiContext:
     """Epoch seconds: token lives, audit times."""
     monotonic: Callable[[], float] = time.monotonic
     """Seconds that never jump: delays and durations."""
+    siblings: Siblings = dataclasses.field(default_factory=Siblings)
+    """The other workers of this machine."""
     passwords: PasswordHasher = dataclasses.field(default_factory=PasswordHasher)
     logins: LoginThrottle = dataclasses.field(init=False)
     joins: Throttle = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        self.logins = LoginThrottle(self.monotonic)
-        self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic)
+        self.logins = LoginThrottle(self.monotonic, self._tell_attempt)
+        self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic, self._tell_attempt)
+        self.siblings.on("attempt", self._note_attempt)
 
     def now(self) -> datetime.datetime:
         """Return the clock's time as the database wants it."""
         return datetime.datetime.fromtimestamp(self.clock(), datetime.UTC)
+
+    def _tell_attempt(self, rule: str, event: str, key: str) -> None:
+        self.siblings.tell("attempt", rule, event, key)
+
+    def _note_attempt(self, rule: str, event: str, key: str) -> None:
+        for throttle in (*self.logins.throttles, self.joins):
+            if throttle.name == rule:
+                throttle.note(event, key)

@@ -97,6 +97,7 @@ async def logout(call: Call) -> None:
     with contextlib.suppress(Unauthenticated):
         identity = authenticate(call)
         call.context.authenticator.revoke(identity.token_id, identity.expires)
+        call.context.siblings.tell("revoked", identity.token_id, identity.expires)
         call.actor = identity.user
     try:
         call.actor_id = await refresh.end(

@@ -169,7 +169,8 @@ class TokenAuthenticator:
     def revoke(self, token_id: str, expires: float) -> None:
         """Refuse the token with this jti until its end (epoch seconds), after which it is dead.
 
-        Kept by this process only: other replicas learn of a logout by the user's epoch.
+        Kept by this process only. The API tells the other workers of this machine; on another
+        machine the token goes on until it ends.
         """
         now = self._clock()
         self._revoked = {
@@ -178,6 +179,11 @@ class TokenAuthenticator:
         while len(self._revoked) > REVOKED_SIZE:
             del self._revoked[next(iter(self._revoked))]
         self._generation += 1
+
+    @property
+    def revoked(self) -> dict[str, float]:
+        """Token ids that are refused, with the end of each."""
+        return dict(self._revoked)
 
     def __len__(self) -> int:
         """Return how many verified tokens are remembered."""

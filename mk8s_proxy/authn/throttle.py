@@ -4,7 +4,8 @@ Used by the management API for logins and joins. Nobody is locked out by his nam
 strangers do to an account delays others by a few seconds at most, while the pair of account
 and source, and the source itself, wait up to minutes. An attempt is counted when it is admitted,
 not when it failed, so a thousand sent at once do not all get in; a success takes its count back.
-Memory is bounded, the clock injected (monotonic seconds).
+Memory is bounded, the clock injected (monotonic seconds). Several workers of central count as one:
+what one of them counts it tells, and the others note it.
 """
 
 import dataclasses
@@ -31,6 +32,8 @@ class Throttled(Exception):
 class DelayRule:
     """How fast a delay grows."""
 
+    name: str
+    """What workers call it when they tell each other."""
     free: int
     """Attempts before there is any delay."""
     longest: float
@@ -43,25 +46,41 @@ class DelayRule:
     """Keys remembered; the one longest untouched goes first."""
 
 
-PER_SOURCE = DelayRule(free=30, longest=300.0)
+PER_SOURCE = DelayRule("source", free=30, longest=300.0)
 """An office behind one address may mistype thirty times before it waits."""
 
-PER_PAIR = DelayRule(free=5, longest=300.0)
+PER_PAIR = DelayRule("pair", free=5, longest=300.0)
 """One person mistyping one password."""
 
-PER_ACCOUNT = DelayRule(free=10, longest=5.0)
+PER_ACCOUNT = DelayRule("account", free=10, longest=5.0)
 """Guesses at one account from everywhere: slowed, never locked."""
 
-PER_JOIN_SOURCE = DelayRule(free=10, longest=300.0)
+PER_JOIN_SOURCE = DelayRule("join", free=10, longest=300.0)
 """Join tokens have 256 bits: this saves work, it does not guard them."""
 
 
-class Throttle:
-    """Attempts of many keys under one rule."""
+Tell = Callable[[str, str, str], object]
+"""Takes a rule's name, "count", "refund" or "forget", and a key."""
 
-    def __init__(self, rule: DelayRule, clock: Callable[[], float]) -> None:
+
+def _nobody(_rule: str, _event: str, _key: str) -> None:
+    """There are no other workers."""
+
+
+class Throttle:
+    """Attempts of many keys under one rule.
+
+    Args:
+        rule: how fast a delay grows.
+        clock: monotonic seconds.
+        tell: told each change, for `note` of the other workers.
+    """
+
+    def __init__(self, rule: DelayRule, clock: Callable[[], float], tell: Tell = _nobody) -> None:
+        self.name = rule.name
         self._rule = rule
         self._clock = clock
+        self._tell = tell
         self._attempts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def wait(self, key: str) -> float:
@@ -76,23 +95,34 @@ class Throttle:
 
     def count(self, key: str) -> None:
         """Count an attempt."""
-        attempts, _ = self._recent(key)
-        self._attempts[key] = (attempts + 1, self._clock())
-        self._attempts.move_to_end(key)
-        while len(self._attempts) > self._rule.capacity:
-            self._attempts.popitem(last=False)
+        self.note("count", key)
+        self._tell(self.name, "count", key)
 
     def refund(self, key: str) -> None:
         """Take one attempt back: it succeeded."""
+        self.note("refund", key)
+        self._tell(self.name, "refund", key)
+
+    def forget(self, key: str) -> None:
+        """Take all attempts of the key back."""
+        self.note("forget", key)
+        self._tell(self.name, "forget", key)
+
+    def note(self, event: str, key: str) -> None:
+        """Take a change, of this worker or one that another told."""
         attempts, last = self._recent(key)
-        if attempts > 1:
+        if event == "count":
+            self._keep(key, attempts + 1)
+        elif event == "refund" and attempts > 1:
             self._attempts[key] = (attempts - 1, last)
         else:
             self._attempts.pop(key, None)
 
-    def forget(self, key: str) -> None:
-        """Take all attempts of the key back."""
-        self._attempts.pop(key, None)
+    def _keep(self, key: str, attempts: int) -> None:
+        self._attempts[key] = (attempts, self._clock())
+        self._attempts.move_to_end(key)
+        while len(self._attempts) > self._rule.capacity:
+            self._attempts.popitem(last=False)
 
     def __len__(self) -> int:
         """Return how many keys are remembered."""
@@ -108,10 +138,15 @@ class Throttle:
 class LoginThrottle:
     """The three throttles of a login taken together."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._source = Throttle(PER_SOURCE, clock)
-        self._pair = Throttle(PER_PAIR, clock)
-        self._account = Throttle(PER_ACCOUNT, clock)
+    def __init__(self, clock: Callable[[], float], tell: Tell = _nobody) -> None:
+        self._source = Throttle(PER_SOURCE, clock, tell)
+        self._pair = Throttle(PER_PAIR, clock, tell)
+        self._account = Throttle(PER_ACCOUNT, clock, tell)
+
+    @property
+    def throttles(self) -> tuple[Throttle, ...]:
+        """The three."""
+        return self._source, self._pair, self._account
 
     def admit(self, account: str, source: str) -> None:
         """Count an attempt before its password is looked at.

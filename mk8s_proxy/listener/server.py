@@ -55,6 +55,7 @@ class Listener:
         makers: connections by protocol.
         max_connections: more are closed at once, before any TLS work.
         handshake_seconds: time for the TLS handshake.
+        shared: other processes listen on the same addresses, and the system chooses among them.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Listener:
         *,
         max_connections: int,
         handshake_seconds: float,
+        shared: bool = False,
     ) -> None:
         self.contexts = contexts
         self.makers = makers
         self.max_connections = max_connections
         self.handshake_seconds = handshake_seconds
         self.transports: set[ListenerTransport] = set()
+        self._shared = shared
         self._servers: list[asyncio.Server] = []
 
     async def listen(self, host: str, port: int) -> int:
@@ -81,7 +84,11 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: ListenerTransport(self), host, port, backlog=1024
+                lambda: ListenerTransport(self),
+                host,
+                port,
+                backlog=1024,
+                reuse_port=self._shared or None,
             )
         except OSError as error:
             raise OSError(error.errno, cannot_listen(host, port, error)) from error

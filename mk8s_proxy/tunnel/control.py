@@ -51,6 +51,10 @@ class TunnelServices:
     registry: TunnelRegistry
     on_refused: Callable[[TunnelSession, str], None] = lambda _session, _reason: None
     """Writes the audit row of a tunnel that is not wanted, with the reason."""
+    instance: str = ""
+    """The name of this process of central, by which agents know which ones they reach."""
+    instances: int = 1
+    """How many processes share the address: an agent dials until it reaches all."""
 
 
 class TunnelControl:
@@ -114,7 +118,11 @@ class TunnelControl:
         session.cluster, session.instance = record.name, register.instance
         session.registered = True
         tunnel_id = f"{record.name}-{register.instance}"[:128]
-        session.control.send(Registered(tunnel_id, HEARTBEAT_SECONDS, time.time()))
+        services = self._services
+        accepted = Registered(
+            tunnel_id, HEARTBEAT_SECONDS, time.time(), services.instance, services.instances
+        )
+        session.control.send(accepted)
         version = register.kubernetes_version
         self._services.registry.add(session, register.agent_version, version)
         self._touch()

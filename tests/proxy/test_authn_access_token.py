@@ -405,6 +405,7 @@ def test_revoked_token_is_refused_although_cached(world: World) -> None:
     world.authenticator.revoke(identity.token_id, identity.expires)
     assert world.refusal(token) == "TOKEN_REVOKED"
     assert world.authenticate(other)
+    assert world.authenticator.revoked == {identity.token_id: identity.expires}
 
 
 def test_revocations_do_not_pile_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from mk8s_proxy.authn.throttle import (
     PER_SOURCE,
     DelayRule,
     LoginThrottle,
+    Tell,
     Throttle,
     Throttled,
     source_key,
@@ -30,7 +31,7 @@ def clock() -> Clock:
 
 
 def test_the_delay_doubles_up_to_its_bound(clock: Clock) -> None:
-    throttle = Throttle(DelayRule(free=2, longest=10.0), clock)
+    throttle = Throttle(DelayRule("test", free=2, longest=10.0), clock)
     waits = []
     for _ in range(8):
         waits.append(throttle.wait("key"))
@@ -40,7 +41,7 @@ def test_the_delay_doubles_up_to_its_bound(clock: Clock) -> None:
 
 
 def test_the_delay_passes(clock: Clock) -> None:
-    throttle = Throttle(DelayRule(free=1, longest=10.0), clock)
+    throttle = Throttle(DelayRule("test", free=1, longest=10.0), clock)
     throttle.count("key")
     assert throttle.wait("key") == 1.0
     clock.now += 0.75
@@ -50,13 +51,13 @@ def test_the_delay_passes(clock: Clock) -> None:
 
 
 def test_other_keys_do_not_wait(clock: Clock) -> None:
-    throttle = Throttle(DelayRule(free=1, longest=10.0), clock)
+    throttle = Throttle(DelayRule("test", free=1, longest=10.0), clock)
     throttle.count("key")
     assert throttle.wait("other") == 0.0
 
 
 def test_a_quiet_key_is_forgotten(clock: Clock) -> None:
-    throttle = Throttle(DelayRule(free=1, longest=2000.0, forget=900.0), clock)
+    throttle = Throttle(DelayRule("test", free=1, longest=2000.0, forget=900.0), clock)
     for _ in range(20):
         throttle.count("key")
     clock.now += 899
@@ -68,7 +69,7 @@ def test_a_quiet_key_is_forgotten(clock: Clock) -> None:
 
 
 def test_a_flood_of_names_does_not_grow_memory(clock: Clock) -> None:
-    throttle = Throttle(DelayRule(free=1, longest=10.0, capacity=5), clock)
+    throttle = Throttle(DelayRule("test", free=1, longest=10.0, capacity=5), clock)
     for number in range(50):
         throttle.count(f"name {number}")
     assert len(throttle) == 5
@@ -76,7 +77,7 @@ def test_a_flood_of_names_does_not_grow_memory(clock: Clock) -> None:
 
 
 def test_refunds_end_at_nothing(clock: Clock) -> None:
-    throttle = Throttle(DelayRule(free=1, longest=10.0), clock)
+    throttle = Throttle(DelayRule("test", free=1, longest=10.0), clock)
     throttle.refund("key")
     throttle.count("key")
     throttle.count("key")
@@ -89,7 +90,7 @@ def test_refunds_end_at_nothing(clock: Clock) -> None:
 @given(st.integers(min_value=0, max_value=5000))
 def test_no_count_overflows(count: int) -> None:
     clock = Clock()
-    throttle = Throttle(DelayRule(free=0, longest=300.0), clock)
+    throttle = Throttle(DelayRule("test", free=0, longest=300.0), clock)
     throttle._attempts["key"] = (count, clock.now)
     assert 0 <= throttle.wait("key") <= 300.0
 
@@ -106,6 +107,26 @@ def test_a_thousand_guesses_at_once_are_not_a_thousand_evaluations(clock: Clock)
     throttle = LoginThrottle(clock)
     tries = [admitted(throttle, "dev@example.com", "192.0.2.1") for _ in range(1000)]
     assert sum(tries) == PER_PAIR.free
+
+
+def test_a_thousand_guesses_spread_over_two_workers_are_no_more(clock: Clock) -> None:
+    workers: list[LoginThrottle] = []
+
+    def tell(teller: int) -> Tell:
+        def others(rule: str, event: str, key: str) -> None:
+            for throttle in workers[1 - teller].throttles:
+                if throttle.name == rule:
+                    throttle.note(event, key)
+
+        return others
+
+    workers += [LoginThrottle(clock, tell(0)), LoginThrottle(clock, tell(1))]
+    tries = [admitted(workers[i % 2], "dev@example.com", "192.0.2.1") for i in range(1000)]
+    assert sum(tries) == PER_PAIR.free
+    workers[0].succeeded("dev@example.com", "192.0.2.1")
+    assert admitted(workers[1], "dev@example.com", "192.0.2.1")
+    workers[1].withdrawn("dev@example.com", "192.0.2.1")
+    assert all(len(it) <= 1 for worker in workers for it in worker.throttles)
 
 
 def test_credential_stuffing_from_one_source(clock: Clock) -> None:

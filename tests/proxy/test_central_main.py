@@ -338,17 +338,17 @@ def test_migrate_tells_what_it_did(central: Central) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """Stands for `mk8s_proxy.app`: what was served, in order."""
+    """Stands for `mk8s_proxy.supervisor`: what was served, in order."""
     calls: list[Settings] = []
 
     def serve(settings: Settings) -> int:
         calls.append(settings)
         return 7
 
-    app = types.ModuleType("mk8s_proxy.app")
-    app.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mk8s_proxy.app", app)
-    monkeypatch.setattr("mk8s_proxy.app", app, raising=False)
+    supervisor = types.ModuleType("mk8s_proxy.supervisor")
+    supervisor.serve = serve  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mk8s_proxy.supervisor", supervisor)
+    monkeypatch.setattr("mk8s_proxy.supervisor", supervisor, raising=False)
     monkeypatch.setattr("mk8s_proxy.log.configure", lambda *arguments: None)
     return calls
 
@@ -360,6 +360,16 @@ def test_serve_migrates_the_embedded_database(
 
     assert [settings.data_dir for settings in served] == [data]
     assert "already" in central("migrate").stdout
+
+
+def test_serve_takes_the_workers_of_its_option_before_the_setting(
+    central: Central, served: list[Settings]
+) -> None:
+    central("serve", code=7, WORKERS="2")
+    central("serve", "--workers", "3", code=7, WORKERS="2")
+
+    assert [settings.workers for settings in served] == [2, 3]
+    assert "--workers" in central("serve", "--workers", "0", code=2).stderr
 
 
 def test_serve_on_postgres_wants_migrate_first(

@@ -194,6 +194,24 @@ async def test_the_loop_brings_changes_by_itself(sqlite_database: Database) -> N
     assert allowed(feed)
 
 
+async def test_a_change_that_another_worker_tells_of_is_looked_for_at_once(
+    sqlite_database: Database,
+) -> None:
+    feed = PolicyFeed(sqlite_database, PolicySettings(poll_seconds=30))
+    await feed.start()
+    loop = asyncio.create_task(feed.run())
+    try:
+        await grant(sqlite_database)
+        changed = asyncio.Event()
+        feed.on_change(lambda _: changed.set() if allowed(feed) else None)
+        assert not changed.is_set()
+        feed.hurry()
+        async with asyncio.timeout(10):
+            await changed.wait()
+    finally:
+        loop.cancel()
+
+
 async def test_an_empty_database_is_no_policy(sqlite_database: Database) -> None:
     async with sqlite_database.transaction() as session:
         await session.execute(text("DELETE FROM meta"))

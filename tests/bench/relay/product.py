@@ -77,6 +77,7 @@ class Product:
         *,
         tunnels: int = 2,
         settings: Mapping[str, str] | None = None,
+        probe: str = SMALL_PATHS[0],
     ) -> None:
         self.name = name
         self.services = services
@@ -87,6 +88,8 @@ class Product:
         self.authority = self.folder / "server-ca.pem"
         self.tokens: list[str] = []
         self.tunnels = tunnels
+        self.probe = probe
+        """A Kubernetes path that answers 200 once an agent is there."""
         self._settings = dict(settings or {})
         self.central: Program
         self.agents: dict[str, Program] = {}
@@ -124,7 +127,8 @@ class Product:
 
     def database(self) -> Database:
         """Central's database, to be started by the caller."""
-        return Database(f"sqlite+aiosqlite:///{self.folder / 'central' / 'central.db'}")
+        embedded = f"sqlite+aiosqlite:///{self.folder / 'central' / 'central.db'}"
+        return Database(self._settings.get("MK8S_DATABASE_URL", embedded))
 
     def authorities(self) -> Authorities:
         """This central's own CAs."""
@@ -214,7 +218,7 @@ class Product:
         answer = ""
         while time.monotonic() < deadline:
             try:
-                answer = self._get(f"/k8s/{cluster}{SMALL_PATHS[0]}")
+                answer = self.get(f"/k8s/{cluster}{self.probe}")
             except (OSError, HTTPException) as error:
                 answer = str(error)
             if answer.startswith("200"):
@@ -223,7 +227,8 @@ class Product:
         printed = self.central.output + self.agents[cluster].output
         raise AssertionError(f"no way to {cluster}: {answer}\n{printed}")
 
-    def _get(self, path: str) -> str:
+    def get(self, path: str) -> str:
+        """Status and beginning of the answer to the first user, by a connection of its own."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.authority)
         connection = HTTPSConnection("localhost", self.port, context=context, timeout=5)
