@@ -179,7 +179,11 @@ def aggregated(k: KubectlSession) -> None:
         k.quiet("delete", "-f", "-", stdin=registered)
         raise Unavailable("the API server does not reach the runner's extension API server")
     base = f"/apis/{group}/v1"
-    k("get", "--raw", base)
+    # Available or not, the way there opens a little later.
+    for _ in range(50):
+        if k.quiet("get", "--raw", base).returncode == 0:
+            break
+    k("get", "--raw", base, works=True)
     k("get", "--raw", f"{base}/namespaces/{k.namespace}/echoes")
     k("get", "--raw", f"{base}/absent")
     # Discovery knows of it a little later than the condition says.
