@@ -8,6 +8,7 @@ transport collapses on bulk uploads after an upgrade.
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -44,6 +45,13 @@ MakeConnection = Callable[["SocketTransport"], Connection | None]
 """Called once the socket is ready (after the TLS handshake); None refuses it."""
 
 
+def _keep_queue_short(tcp: Any) -> None:
+    """What the network cannot take yet waits here, where a small answer can still overtake it."""
+    if tcp is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with contextlib.suppress(OSError):  # the peer may have gone already
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, HIGH_WATER)
+
+
 class SocketTransport(asyncio.BufferedProtocol):
     """A plain socket; `TlsTransport` adds encryption."""
 
@@ -65,7 +73,9 @@ class SocketTransport(asyncio.BufferedProtocol):
         self._socket = transport
         self._socket.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)
         peer = transport.get_extra_info("peername")
-        self.peer_address = str(peer[0]) if isinstance(peer, tuple) else ""
+        if isinstance(peer, tuple):
+            self.peer_address = str(peer[0])
+            _keep_queue_short(transport.get_extra_info("socket"))
         self._opened()
 
     def _opened(self) -> None:

@@ -159,6 +159,19 @@ async def test_a_handshake_and_bytes_both_ways(house: House) -> None:
     await client.lost.wait()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="Linux and macOS only")
+async def test_what_the_network_cannot_take_yet_does_not_pile_up_in_the_kernel(
+    house: House,
+) -> None:
+    client = await house.dial()
+    [server] = await house.served()
+    for end in (client, server):
+        tcp = end.transport._socket.get_extra_info("socket")
+        most = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        assert most == module.HIGH_WATER
+    client.transport.abort()
+
+
 async def test_alpn_is_the_server_s_choice_of_what_is_offered(house: House) -> None:
     for http2, protocol in ((True, "h2"), (False, "http/1.1")):
         client = await house.dial(tls.apiserver_context(CA_PEM, http2=http2))
