@@ -1,15 +1,14 @@
 """All measures by name, in the order in which a round takes them."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
-from mk8s_proxy.settings import Settings
-from tests.bench.relay import measures_bulk, measures_memory, tunnels
+from tests.bench.relay import measures_bulk, measures_memory, measures_wan, tunnels
 from tests.bench.relay.cross_check import h2load
 from tests.bench.relay.goals import DIRECT, GO, PRODUCT
 from tests.bench.relay.laboratory import Laboratory
-from tests.bench.relay.launch import FAILURES, Missing
+from tests.bench.relay.launch import FAILURES, Missing, Services
 from tests.bench.relay.measures import (
     SHAPES,
     Sample,
@@ -130,13 +129,28 @@ def _tunnels(laboratory: Laboratory, _number: int) -> None:
 
 
 def _workers(laboratory: Laboratory, number: int) -> None:
-    if "workers" not in {field.name for field in fields(Settings)}:
-        laboratory.results.note("workers: not available: central has no setting of that name yet")
-        return
     for workers in (1, 2):
         with laboratory.fresh(PRODUCT, MK8S_WORKERS=str(workers)) as target:
             sample = small_gets(laboratory.services, target, SHAPES[2], laboratory.options.seconds)
             laboratory.results.add("workers", f"{workers} of product", sample)
+
+
+def _wan(laboratory: Laboratory, number: int) -> None:
+    name = "wan 50 ms"
+    for kind in (PRODUCT, DIRECT) if number % 2 else (DIRECT, PRODUCT):
+        folder = laboratory.services.folder / f"wan-{kind}-{number}"
+        folder.mkdir()
+        services = Services(folder)
+        try:
+            if kind == PRODUCT:
+                sample = measures_wan.product_over_line(laboratory, services)
+            else:
+                sample = measures_wan.plain_copy(services)
+            laboratory.results.add(name, kind, sample)
+        except FAILURES as error:
+            laboratory.results.note(f"{name}: {kind}: {error}")
+        finally:
+            services.close()
 
 
 def _bulk(laboratory: Laboratory, target: Target) -> Sample:
@@ -188,6 +202,7 @@ MEASURES = (
     Measure("slow readers", partial(_fresh, "slow readers", _stalled)),
     Measure("tunnels", _tunnels),
     Measure("workers", _workers),
+    Measure("wan 50 ms", _wan),
 )
 
 

@@ -41,6 +41,7 @@ GOALS = (
     Goal("small GET under bulk, p50", "small under bulk", "p50_us", GO, 1.5, 1.3),
     Goal("KiB per idle watch at central", "idle watches", "kib.central", GO, 0.12, 0.12),
     Goal("KiB per tunnel at central", "tunnels", "kib.central", GO, 1.0, 1.0),
+    Goal("one stream over 50 ms, MB/s", "wan 50 ms", "mb_s", DIRECT, 0.8, 0.8, True),
     Goal("growth with 20 stalled readers", "slow readers", "mib.central", GO, 0.15, 0.15),
     Goal("handshake + first request, central", "handshakes", "cpu_us.central", GO, 0.8, 0.8),
     Goal(

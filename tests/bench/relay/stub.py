@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.bench.relay.certificates import Certificates
 from tests.bench.relay.launch import Services, free_port, needed, wait_for_socket
-from tests.bench.relay.targets import BODY_BYTES, BULK_BYTES, LIST_ITEMS, Target
+from tests.bench.relay.targets import BODY_BYTES, BULK_BYTES, LIST_ITEMS, LONG_BYTES, Target
 
 TOKEN = "stub-token"
 VERSION = {"major": "1", "minor": "30", "gitVersion": "v1.30.0-stub"}
@@ -43,6 +43,7 @@ _SERVER = """
     default_type application/json;
     location = /version {{ return 200 '{version}'; }}
     location = /api/v1/namespaces/default/configmaps/bulk {{ alias {folder}/bulk; }}
+    location = /api/v1/namespaces/default/configmaps/long {{ alias {folder}/long; }}
     location = /api/v1/configmaps {{ alias {folder}/list; }}
     location /api/v1/namespaces/default/configmaps/ {{ return 200 '{body}'; }}
     location /api/v1/namespaces/default/pods {{
@@ -131,6 +132,8 @@ def start_stub(services: Services, certificates: Certificates) -> Stub:
     start_nginx(services, "stub", folder, content, port)
     with (folder / "bulk").open("wb") as bulk:
         bulk.write(b"0123456789abcdef" * (BULK_BYTES // 16))
+    with (folder / "long").open("wb") as long:
+        long.truncate(LONG_BYTES)
     (folder / "list").write_text(large_list())
     services.python("stub streams", "stub_streams", str(folder / "streams.sock"))
     wait_for_socket(folder / "streams.sock")

@@ -15,6 +15,8 @@ _NAMESPACE = "/api/v1/namespaces/default"
 
 SMALL_PATHS = tuple(f"{_NAMESPACE}/configmaps/item-{number:03}" for number in range(PATHS))
 BULK_PATH = f"{_NAMESPACE}/configmaps/bulk"
+LONG_PATH = f"{_NAMESPACE}/configmaps/long"
+LONG_BYTES = 256 << 20
 WATCH_PATH = f"{_NAMESPACE}/pods?watch=true"
 LIST_PATH = "/api/v1/configmaps"
 LIST_ITEMS = 5000
