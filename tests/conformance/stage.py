@@ -84,7 +84,19 @@ class Stage:
 
     def place(self, cluster: str, way: str) -> Place:
         """One place: `way` is direct, path, host, token or static."""
-        return self.places[f"{cluster} {way}"]
+        found = self.places[f"{cluster} {way}"]
+        if way == "static":  # the token of the start may have ended
+            document = yaml.safe_load(found.kubeconfig.read_text())
+            document["users"][0]["user"]["token"] = self._token(cluster)
+            found.kubeconfig.write_text(yaml.safe_dump(document, sort_keys=False))
+        return found
+
+    def _token(self, cluster: str) -> str:
+        """What the exec plugin would hand out."""
+        person = self.world.people["admin"]
+        shown = person.mk8s("get-token", "--cluster", cluster, "--central", self.world.url)
+        token: str = json.loads(shown.stdout)["status"]["token"]
+        return token
 
     def _built_in(self) -> Path:
         """Start the built-in API server; its admin kubeconfig."""
@@ -113,13 +125,11 @@ class Stage:
         port = world.port
         path, root = f"{world.url}/k8s/{cluster}", world.url
         host = f"https://{cluster}.{DOMAIN}:{port}"
-        shown = person.mk8s("get-token", "--cluster", cluster, "--central", world.url)
-        token = json.loads(shown.stdout)["status"]["token"]
         ways: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "path": ({"server": path}, ours["user"]),
             "host": ({"server": host, "proxy-url": proxy}, ours["user"]),
             "token": ({"server": root}, ours["user"]),
-            "static": ({"server": path}, {"token": token}),
+            "static": ({"server": path}, {"token": self._token(cluster)}),
         }
         made = {"direct": self._direct(cluster)}
         for way, (endpoint, user) in ways.items():
