@@ -68,8 +68,9 @@ class AgentTunnel(Http2Server):
 
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A head. No block of a tunnel changes the decoder's state, so it may pass it by."""
-        request = self._apiserver.reader.recognise(block, end)
-        if request is None or self._control is None:
+        opened = self._control is not None
+        request = self._apiserver.reader.recognise(block, end) if opened else None
+        if request is None:
             super().on_block(stream_id, block, end)
             return
         stream = self.accept(stream_id, end)
