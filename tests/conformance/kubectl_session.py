@@ -4,6 +4,7 @@ Every call is noted as an outcome: exit code, both streams and, from the version
 asked for without changing anything else, the requests that were made.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -158,6 +159,17 @@ def last_line(text: str) -> str:
 def nothing(_: str) -> str:
     """Only the exit code counts."""
     return ""
+
+
+def ordered_managers(text: str) -> str:
+    """JSON with managedFields in an order of its own.
+
+    The API server orders them by time, in whole seconds: which of two comes first is chance.
+    """
+    found = json.loads(text or "{}")
+    managers = found.get("metadata", {}).get("managedFields", [])
+    managers.sort(key=lambda entry: (entry["manager"], entry["operation"], str(entry["fieldsV1"])))
+    return json.dumps(found, indent=4)
 
 
 def sorted_lines(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -10,7 +11,13 @@ from cryptography.x509.oid import NameOID
 
 from tests.conformance import manifests
 from tests.conformance.extension_api import registration
-from tests.conformance.kubectl_session import KubectlSession, last_line, nothing, operation
+from tests.conformance.kubectl_session import (
+    KubectlSession,
+    last_line,
+    nothing,
+    operation,
+    ordered_managers,
+)
 from tests.conformance.outcome import Unavailable
 
 SKY = "jsonpath={.data}"
@@ -63,7 +70,7 @@ def apply_server(k: KubectlSession) -> None:
     grey = manifests.COLOURS.replace("blue", "grey")
     k(*words, "--field-manager=somebody", stdin=grey)
     k(*words, "--field-manager=somebody", "--force-conflicts", stdin=grey)
-    k("get", "configmap", "colours", "-o", "json")
+    k("get", "configmap", "colours", "-o", "json", show=ordered_managers)
     k("apply", "view-last-applied", "configmap/colours")
     k.quiet("delete", "configmap", "colours")
 
@@ -99,7 +106,7 @@ def label(k: KubectlSession) -> None:
     k("label", "configmap", "colours", "tone=light", "--overwrite")
     k("annotate", "configmap", "colours", "note=some words")
     k("edit", "configmap", "colours", settings={"KUBE_EDITOR": "sed -i s/blue/grey/"})
-    k("get", "configmap", "colours", "-o", "json")
+    k("get", "configmap", "colours", "-o", "json", show=ordered_managers)
     k.quiet("delete", "configmap", "colours")
 
 
@@ -148,9 +155,9 @@ def large_body(k: KubectlSession) -> None:
 def custom_resource(k: KubectlSession) -> None:
     group = f"{k.namespace}.example.com"
 
-    def call(*words: str, stdin: str = "") -> None:
+    def call(*words: str, stdin: str = "", show: Callable[[str], str] = str) -> None:
         # The other run's group comes and goes in discovery: requests are no part of this row.
-        k(*words, stdin=stdin, facts=False)
+        k(*words, stdin=stdin, facts=False, show=show)
 
     call("create", "-f", "-", stdin=manifests.definition(group))
     call("wait", "--for=condition=Established", f"crd/widgets.{group}")
@@ -163,7 +170,7 @@ def custom_resource(k: KubectlSession) -> None:
     call("get", f"widgets.{group}")
     call("patch", f"widgets.{group}", "first", "--type=merge", "-p", '{"spec":{"size":4}}')
     call("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests.widget(group, 5))
-    call("get", f"widgets.{group}", "first", "-o", "json")
+    call("get", f"widgets.{group}", "first", "-o", "json", show=ordered_managers)
     call("delete", f"widgets.{group}", "first")
     call("delete", "crd", f"widgets.{group}")
 
