@@ -24,7 +24,7 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """What would end a header line of HTTP/1.1, where upgrades go, and begin one of somebody else."""
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 """Only visible ASCII: a space or a line end would end the request line of HTTP/1.1."""
-_IDENTITIES: Final = 4096
+_IDENTITIES: Final = 16384
 _decoder: Final = hpack_codec.Decoder(0, 1 << 24)
 """For what was written here; no head from a tunnel comes near so many bytes."""
 

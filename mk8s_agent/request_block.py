@@ -35,7 +35,8 @@ _SIZES: Final = {size: hpack_codec.integer(size, 7) for size in range(2048)}
 _LONGEST_KEPT: Final = 4 * 1024
 """Of a second part. A field takes three bytes at least and counts 49 at most once it is decoded, so
 whatever is recognised is well within the limit of a tunnel (`wire.limits.TUNNEL`)."""
-_KEPT_BYTES: Final = 2 * 1024 * 1024
+_KEPT_BYTES: Final = 12 * 1024 * 1024
+"""Of a generation: 10,000 people with one kind of client each take about so much."""
 _ENTRY_BYTES: Final = 256
 """What an entry costs beside its bytes; so it bounds their number, too."""
 

@@ -16,9 +16,12 @@ from mk8s_proxy.request_headers import (
     read_http2_head,
 )
 
-_KEPT: Final = 4096
+_KEPT: Final = 16384
+"""As many as tokens are remembered: each has a head of its own."""
 _KEPT_BYTES: Final = 4096
-"""A head above this size is rare, and 4096 of them would be much memory."""
+"""A head above this size is rare."""
+_ALL_BYTES: Final = 24 << 20
+"""Of all heads together, which strangers can fill; those of 10,000 people's kubectl take 15 MiB."""
 
 
 class _Repeated(NamedTuple):
@@ -27,7 +30,17 @@ class _Repeated(NamedTuple):
     """Bytes of target with which the head is just small enough."""
 
 
-_known: dict[tuple[object, ...], _Repeated] = {}
+class _Known(dict[tuple[object, ...], _Repeated]):
+    """What is remembered; all of it is forgotten when it becomes too much."""
+
+    size = 0
+
+    def clear(self) -> None:
+        super().clear()
+        self.size = 0
+
+
+_known = _Known()
 
 
 def read_repeated_head(fields: list[Field], end_stream: bool) -> RequestHead:
@@ -60,8 +73,9 @@ def _read_and_keep(
     head = read_http2_head(fields, end_stream)
     size = head_bytes(fields)
     if size <= _KEPT_BYTES:
-        if len(_known) >= _KEPT:
+        if len(_known) >= _KEPT or _known.size + size > _ALL_BYTES:
             _known.clear()
+        _known.size += size
         room = MAX_HEAD_BYTES - size + len(head.target)
         _known[others] = _Repeated(head._replace(target=b""), room)
     return head

@@ -6,8 +6,8 @@ times and counts. Nothing is kept on an entry: what changed since the intent is 
 and a watch of an hour holds no row in memory.
 
 An entry with text that is long or not ASCII, or with an impersonated user, is odd: `plain_rows`
-makes its rows. So strangers cannot fill the memory: there are at most `_REMEMBERED` pieces of each
-of three kinds, each made of a few short strings.
+makes its rows. So strangers cannot fill the memory: there are at most `_REMEMBERED` pieces of
+two kinds and `_CALLERS` of the third, each made of a few short strings.
 """
 
 from collections.abc import Iterable
@@ -23,6 +23,8 @@ from mk8s_proxy.audit.redaction import redact_uri
 from mk8s_proxy.audit.timestamps import timestamp
 
 _REMEMBERED: Final = 4096
+_CALLERS: Final = 16384
+"""As many as tokens are remembered."""
 _MAX_GROUPS_TEXT: Final = 4096
 """Characters of all groups of a user together."""
 _REFERENCE: Final = ("namespace", "name", "apiGroup", "apiVersion", "subresource")
@@ -122,7 +124,7 @@ def _request(request_uri: str, verb: str, *reference: str) -> tuple[str, str]:
     return uri, f'"objectRef":{{"resource":{_quoted(resource)}{others}}},'
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CALLERS)
 def _caller(
     user: str, uid: str, groups: tuple[str, ...], source_ip: str, user_agent: str, token_id: str
 ) -> tuple[str, str]:

@@ -105,3 +105,11 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     repeated_heads._known.clear()
     read_repeated_head(head(b"/api", (b"x-custom", b"v" * 5000)), True)
     assert not repeated_heads._known
+
+
+def test_heads_of_strangers_fill_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeated_heads, "_ALL_BYTES", 10_000)
+    for number in range(50):
+        read_repeated_head(head(b"/api", (b"x-custom", b"%d" % number * 1000)), True)
+        assert len(repeated_heads._known) <= 9
+    assert repeated_heads._known
