@@ -6,18 +6,18 @@ themselves, since the two streams are joined.
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Protocol
 
+from mk8s_agent.apiserver_dial import ApiServerDial
 from mk8s_agent.credentials import ApiServerCredentials, CredentialsGone
 from mk8s_agent.request import Request, request_line
 from mk8s_agent.request_block import RequestReader
 from mk8s_agent.response_status import passes_unread
 from mk8s_agent.wire import hpack_codec, tls
-from mk8s_agent.wire.dial import DialError, dial_tls
+from mk8s_agent.wire.dial import DialError
 from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.http2_client import Http2Client
 from mk8s_agent.wire.limits import API_SERVER, BufferBudget
@@ -29,11 +29,18 @@ from mk8s_agent.wire.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
 
-_MAX_WAITING: Final = 10_000
-_IDLE_HTTP1: Final = 8
+_MAX_WAITING = 10_000
+_IDLE_HTTP1 = 8
 
 Answer = Callable[[Stream, int, str], None]
 """Answers a stream of the tunnel with an error of the agent's own."""
+
+
+class Dial(Protocol):
+    """How connections to the API server are made (`apiserver_dial.ApiServerDial`)."""
+
+    async def __call__(self, build: Callable[[TlsTransport], Any], *, http2: bool) -> Any:
+        """Connects; `build` makes the connection of the transport."""
 
 
 class ApiServerHttp2(Http2Client):
@@ -75,6 +82,7 @@ class ApiServer:
     Args:
         credentials: who the agent itself is; asked for every request.
         answer: how to answer a request that cannot be forwarded.
+        dial: how to connect, if not by TLS to where `credentials` says.
     """
 
     def __init__(
@@ -83,18 +91,18 @@ class ApiServer:
         ticks: Ticks,
         buffers: BufferBudget,
         answer: Answer,
+        dial: Dial | None = None,
     ) -> None:
         self.ticks = ticks
         self.buffers = buffers
         self.waiting: deque[tuple[Stream, Request]] = deque()
         self._credentials = credentials
         self._answer = answer
+        self._dial: Dial = ApiServerDial(credentials) if dial is None else dial
         self._room = WaitingRoom(buffers)
         self._connections: list[ApiServerHttp2] = []
         self._idle: list[Http1Upstream] = []
         self._dialling = False
-        self._generation = -1
-        self._contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         host = credentials.host
         literal = f"[{host}]" if ":" in host else host
@@ -275,28 +283,3 @@ class ApiServer:
             connection.transport.close()
             return
         self._room.leave(stream, lambda front: self._send_http1(connection, front, request))
-
-    async def _dial(self, build: Callable[[TlsTransport], Any], *, http2: bool) -> Any:
-        credentials = self._credentials
-        contexts = self._current_contexts()
-        return await dial_tls(
-            credentials.host,
-            credentials.port,
-            contexts[0 if http2 else 1],
-            build,
-            server_name=credentials.tls_server_name or credentials.host,
-        )
-
-    def _current_contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-        """TLS contexts, made again when an exec plugin brought another client certificate."""
-        credentials = self._credentials
-        if self._contexts is None or self._generation != credentials.generation:
-            pair = credentials.client_certificate
-            authority = credentials.ca_pem
-            insecure = credentials.insecure_skip_tls_verify
-            self._contexts = (
-                tls.apiserver_context(authority, pair, insecure=insecure),
-                tls.apiserver_context(authority, pair, insecure=insecure, http2=False),
-            )
-            self._generation = credentials.generation
-        return self._contexts

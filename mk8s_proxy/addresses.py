@@ -13,7 +13,7 @@ from mk8s_proxy.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.request_target import RequestTarget, parse_target
 from mk8s_proxy.route import Route, Router
 
-_KEPT: Final = 8192
+_KEPT = 8192
 _KEPT_BYTES: Final = 512
 """Longer targets are not remembered: nearly all are much shorter."""
 

@@ -11,7 +11,7 @@ A door that raises refuses; an unexpected exception is a refusal too.
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
@@ -43,13 +43,12 @@ from mk8s_proxy.status import (
     status_body,
     status_error,
 )
-from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelSession
 from mk8s_proxy.upgrades import may_upgrade
 
 log = logging.getLogger(__name__)
 
-_DECISIONS: Final = 4096
+_DECISIONS = 4096
 
 
 class Policies(Protocol):
@@ -61,6 +60,30 @@ class Policies(Protocol):
 
     def fresh(self, now: float) -> bool:
         """Whether it may still decide, at a time of the monotonic clock."""
+
+
+class Tunnel(Protocol):
+    """A cluster's tunnel as the corridor sees it (`tunnel.session.TunnelSession`)."""
+
+    @property
+    def available(self) -> bool:
+        """Whether a new stream may be opened here."""
+
+    def stage(self) -> Stream:
+        """A stream without an id: its body waits until `open_staged` sends the head."""
+
+    def open_staged(self, stream: Stream, block: bytes) -> None:
+        """Sends the request head of a staged stream."""
+
+    def discard_staged(self, stream: Stream) -> None:
+        """Forgets a staged stream whose head will not be sent."""
+
+
+class Tunnels(Protocol):
+    """The live tunnels (`tunnel.registry.TunnelRegistry`)."""
+
+    def pick(self, cluster: str) -> Tunnel | None:
+        """A tunnel of the cluster, if any is there."""
 
 
 class Corridor:
@@ -77,7 +100,7 @@ class Corridor:
         authenticator: TokenAuthenticator,
         policies: Policies,
         journal: Journal,
-        tunnels: TunnelRegistry,
+        tunnels: Tunnels,
         management: Callable[[Exchange], None],
         ticks: Ticks,
     ) -> None:
@@ -88,7 +111,7 @@ class Corridor:
         self._tunnels = tunnels
         self._management = management
         self._ticks = ticks
-        self._staged: list[tuple[Exchange, TunnelSession, Stream, bytes]] = []
+        self._staged: list[tuple[Exchange, Tunnel, Stream, bytes]] = []
         self.seal = TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.long_running = LongRunning(self._why_ended)
@@ -103,8 +126,8 @@ class Corridor:
         except (TargetRefusal, HeaderRefusal) as refusal:
             error = status_error(refusal.code, refusal.message)
             self._refuse_with(exchange, error, refusal.reason)
-        except Unauthenticated as refusal:
-            self._refuse_with(exchange, status_error(401, refusal.message), refusal.reason)
+        except Unauthenticated as unknown:
+            self._refuse_with(exchange, status_error(401, unknown.message), unknown.reason)
         except StatusError as error:
             self._refuse_with(exchange, error, error.reason)
         except Exception:

@@ -16,11 +16,11 @@ from mk8s_proxy.request_headers import (
     read_http2_head,
 )
 
-_KEPT: Final = 16384
+_KEPT = 16384
 """As many as tokens are remembered: each has a head of its own."""
 _KEPT_BYTES: Final = 4096
 """A head above this size is rare."""
-_ALL_BYTES: Final = 24 << 20
+_ALL_BYTES = 24 << 20
 """Of all heads together, which strangers can fill; those of 10,000 people's kubectl take 15 MiB."""
 
 

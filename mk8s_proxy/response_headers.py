@@ -25,7 +25,7 @@ field is left out, and the rest of the answer is as good as any."""
 _LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
 _CLIMBS: Final = re.compile(rb"(?i)\\|/(?:\.|%2e){1,2}(?:[/?#]|$)")
 """Browsers take a backslash for a slash, and %2e for a dot."""
-_KEPT_NAMES: Final = 4096
+_KEPT_NAMES = 4096
 _NOTED_NAMES: Final = 32
 """Names that get a line in the log, once each; a hostile cluster makes up any number."""
 

@@ -38,7 +38,7 @@ _LONGEST_SHORT: Final = 126
 _SIZES: Final = tuple([bytes((size,)) for size in range(_LONGEST_SHORT + 1)])
 """The length of a short value, as HPACK writes it."""
 
-_KEPT_NAMES: Final = 4096
+_KEPT_NAMES = 4096
 _KEPT_NAME_BYTES: Final = 64
 """Names are as long as their sender likes: only short ones are kept encoded."""
 

@@ -10,6 +10,7 @@ Everything a hostile peer could do in excess has a limit in `Limits`; exceeding 
 protocol, costs the peer its connection and nobody else anything.
 """
 
+from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.frames import (
     CONTINUATION,
     DATA,
@@ -45,6 +46,7 @@ _COPY_BELOW = 4096
 """A copy of so few bytes costs less than a view, which would keep the whole read alive, too."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Http2Connection(ConnectionControl):
     """One HTTP/2 connection, either role.
 
@@ -94,8 +96,8 @@ class Http2Connection(ConnectionControl):
                 self._tail = data[position:]
         except RemoteProtocolError as error:
             self.fail(error.code, str(error))
-        except HpackError as error:
-            self.fail(ErrorCode.COMPRESSION_ERROR, str(error))
+        except HpackError as unreadable:
+            self.fail(ErrorCode.COMPRESSION_ERROR, str(unreadable))
 
     def _read_frames(self, data: bytes, position: int) -> int:
         """Takes the frames from `position` on; returns where an incomplete one starts."""

@@ -3,6 +3,7 @@
 Central is a client towards agents; an agent is one towards its API server.
 """
 
+from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.frames import (
     DEFAULT_WINDOW,
     ENABLE_PUSH,
@@ -33,6 +34,7 @@ _LOST_SECONDS = 25.0
 """After so long without one the connection is taken for dead (Go's clients: 30 + 15 s)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Http2Client(Http2Connection):
     """Opens streams. Subclasses implement `on_response`."""
 

@@ -8,6 +8,7 @@ import logging
 import struct
 import time
 
+from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.frames import (
     ACK,
     HEADER_TABLE_SIZE,
@@ -52,6 +53,7 @@ _KEPT_BUDGETS = 16
 """A peer that was sent much owes many WINDOW_UPDATEs, but not for ever."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionControl(Outbound):
     """Control frames, budgets against floods, and how streams and the connection end."""
 

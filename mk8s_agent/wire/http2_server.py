@@ -3,6 +3,7 @@
 Central is a server towards kubectl; an agent is one towards central, although the agent dialled.
 """
 
+from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.frames import (
     DEFAULT_WINDOW,
     HEADER_TABLE_SIZE,
@@ -23,6 +24,7 @@ from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Http2Server(Http2Connection):
     """Takes requests. Subclasses implement `on_request`."""
 

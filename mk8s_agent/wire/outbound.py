@@ -10,6 +10,7 @@ import time
 from collections import deque
 from typing import Protocol
 
+from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.frames import (
     CONTINUATION,
     DATA,
@@ -52,6 +53,7 @@ class Transport(Protocol):
         """Closes at once."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Outbound:
     """What an HTTP/2 connection sends.
 

@@ -148,13 +148,17 @@ class ClientHttp1(Http1Leg):
         entry = self._make_entry(head, self._source_ip, time.time())
         exchange = stream.exchange = Exchange(stream, head, entry)
         self._corridor.admit(exchange)
-        if self.stream is not stream or stream.remote_closed or head.upgrade:
+        if not self._serves(stream) or stream.remote_closed or head.upgrade:
             return
         if head.expects_continue and not stream.local_closed:
             self._put(b"HTTP/1.1 100 Continue\r\n\r\n")
         body, self._early = self._early, b""
         if body:
             self._read_body(body)
+
+    def _serves(self, stream: Stream) -> bool:
+        """Whether this is still the request in progress: the corridor may have answered it."""
+        return self.stream is stream
 
     # -- bodies in
 

@@ -18,7 +18,7 @@ from mk8s_proxy.header_refusal import HeaderRefusal
 from mk8s_proxy.http1_head import check_http1_head
 from mk8s_proxy.request_headers import RequestHead, is_target, read_http1_head
 
-_KNOWN: Final = 4096
+_KNOWN = 4096
 _KNOWN_BYTES: Final = 2048
 """How many heads are remembered, and the bytes of one behind its request line."""
 _TARGET_BYTES: Final = 16 * 1024

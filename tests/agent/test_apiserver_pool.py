@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from mk8s_agent import apiserver as module
+from mk8s_agent import apiserver_dial
 from mk8s_agent.apiserver import ApiServer
+from mk8s_agent.apiserver_dial import ApiServerDial
 from mk8s_agent.wire.stream import Stream
-from tests.support.agent_side import AgentSide
+from tests.support.agent_side import AgentSide, Credentials
 from tests.support.memory import Frame, bodies, data, ended, goaway, headers, kinds, rst_stream
 from tests.support.memory import head as frame_of_head
 
@@ -373,12 +375,12 @@ async def test_the_end_of_the_agent() -> None:
 
 
 async def test_contexts_follow_the_client_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
-    side = AgentSide()
-    server = side.apiserver
-    first = server._current_contexts()
-    assert server._current_contexts() is first
-    side.credentials.generation += 1
-    second = server._current_contexts()
+    credentials: Any = Credentials()
+    plain = ApiServerDial(credentials)
+    first = plain.contexts()
+    assert plain.contexts() is first
+    credentials.generation += 1
+    second = plain.contexts()
     assert second is not first
     assert all(isinstance(context, ssl.SSLContext) for context in second)
     asked: list[Any] = []
@@ -387,8 +389,8 @@ async def test_contexts_follow_the_client_certificate(monkeypatch: pytest.Monkey
         asked.append((args[:3], options))
         return "connection"
 
-    monkeypatch.setattr(module, "dial_tls", dial)
-    assert await ApiServer._dial(server, print, http2=False) == "connection"
+    monkeypatch.setattr(apiserver_dial, "dial_tls", dial)
+    assert await plain(print, http2=False) == "connection"
     assert asked == [(("192.0.2.1", 6443, second[1]), {"server_name": "192.0.2.1"})]
 
 

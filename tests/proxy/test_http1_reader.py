@@ -43,7 +43,7 @@ def test_a_known_head_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None
     read_request(FIRST)
     other = FIRST.replace(b"/api/v1/pods", b"/api/v1/nodes?watch=1")
     expected = read_anew(other)
-    monkeypatch.setattr(http1_reader, "read_anew", None)
+    monkeypatch.setattr(http1_reader, "check_http1_head", None)
     assert read_request(other) == expected
     assert expected.head.target == b"/api/v1/nodes?watch=1"
 

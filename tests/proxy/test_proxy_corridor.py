@@ -230,13 +230,12 @@ def test_i1_a_journal_that_raises_counts_as_unwritten(
 def test_i1_the_row_is_on_disk_before_the_head_leaves(central: Central) -> None:
     agent, person = central.agent(), central.http2()
     seen: list[int] = []
-    real = agent.session.open_staged
 
-    def open_staged(*args: Any) -> None:
+    def write(_: bytes) -> bool:
         seen.append(len(central.path.read_text().splitlines()))
-        real(*args)
+        return False
 
-    agent.session.open_staged = open_staged  # type: ignore[method-assign]
+    agent.transport.write = write  # type: ignore[method-assign]
     person.ask()
     assert seen == [1]
 
@@ -322,7 +321,7 @@ def test_an_exception_behind_the_doors_leaves_nothing(
     def fail(*_args: object) -> bytes:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("mk8s_proxy.corridor.request_block", fail)
+    monkeypatch.setattr(central.journal, "intent", fail)
     number = person.ask(end=False, method=b"POST")
     person.send(data(number, bytes(1000)))
     assert person.answer(number).code == 500

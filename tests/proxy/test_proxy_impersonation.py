@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mk8s_agent.impersonation import ImpersonationRefused, impersonation_headers
 from mk8s_agent.wire import headers as internal
 from mk8s_agent.wire import hpack_codec
+from mk8s_agent.wire.stream import Stream
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.authz.attributes import Attributes
@@ -47,7 +48,8 @@ def policy(
 def sent(identity: Identity) -> dict[bytes, list[bytes]]:
     """The headers that reach the API server for this identity, built by the agent's own code."""
     fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"c")]
-    exchange = Exchange(None, read_http2_head(fields, True), AuditEntry("i" * 36, 0.0))  # type: ignore[arg-type]
+    front = Stream(None, 1, 0, 0)
+    exchange = Exchange(front, read_http2_head(fields, True), AuditEntry("i" * 36, 0.0))
     block = request_block(exchange, identity, hpack_codec.literal(b":path", b"/"))
     head = dict(hpack_codec.Decoder(0, 65536).decode(block))
     found: dict[bytes, list[bytes]] = {}

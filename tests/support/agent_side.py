@@ -68,7 +68,7 @@ class AgentSide:
         self.ticks = HandTicks()
         self.budget = BufferBudget()
         self.credentials: Any = Credentials(prefix)
-        self.apiserver = ApiServer(self.credentials, self.ticks, self.budget, answer)
+        self.apiserver = ApiServer(self.credentials, self.ticks, self.budget, answer, self._dial)
         self.protocol = protocol
         self.dialled: list[Dialled] = []
         self.unreachable = ""
@@ -76,7 +76,6 @@ class AgentSide:
         """When set, dials wait for it."""
         self.at_once: Callable[[Dialled], None] | None = None
         """Called when a connection is up, before the pool hears of it."""
-        self.apiserver._dial = self._dial  # type: ignore[method-assign]
         self.transport = MemoryTransport()
         self.controls: list[ControlChannel] = []
         self.closed: list[str] = []
