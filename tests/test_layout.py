@@ -191,7 +191,7 @@ DISTRIBUTIONS = {"yaml": "pyyaml"}
 class RunTime(ast.NodeTransformer):
     """Leaves out what only the type checker reads."""
 
-    def visit_If(self, node: ast.If) -> Any:  # noqa: N802  ast's name
+    def visit_If(self, node: ast.If) -> Any:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return node.orelse
         return self.generic_visit(node)
