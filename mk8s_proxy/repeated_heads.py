@@ -30,17 +30,24 @@ class _Repeated(NamedTuple):
     """Bytes of target with which the head is just small enough."""
 
 
-class _Known(dict[tuple[object, ...], _Repeated]):
+class _Known:
     """What is remembered; all of it is forgotten when it becomes too much."""
 
-    size = 0
+    __slots__ = ("heads", "size")
+
+    def __init__(self) -> None:
+        self.heads: dict[tuple[object, ...], _Repeated] = {}
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self.heads)
 
     def clear(self) -> None:
-        super().clear()
+        self.heads.clear()
         self.size = 0
 
 
-_known = _Known()
+_known: Final = _Known()
 
 
 def read_repeated_head(fields: list[Field], end_stream: bool) -> RequestHead:
@@ -58,7 +65,7 @@ def read_repeated_head(fields: list[Field], end_stream: bool) -> RequestHead:
         return read_http2_head(fields, end_stream)
     target = fields[place][1]
     others = (place, end_stream, *fields[:place], *fields[place + 1 :])
-    known = _known.get(others)
+    known = _known.heads.get(others)
     if known is None:
         return _read_and_keep(fields, end_stream, others)
     if len(target) > known.room or not is_target(target):
@@ -77,5 +84,5 @@ def _read_and_keep(
             _known.clear()
         _known.size += size
         room = MAX_HEAD_BYTES - size + len(head.target)
-        _known[others] = _Repeated(head._replace(target=b""), room)
+        _known.heads[others] = _Repeated(head._replace(target=b""), room)
     return head
