@@ -34,6 +34,12 @@ through this same corridor (``filtering.collection_deletion``).
 Beside the corridor stands the management API (``api``), an aiohttp application on a private Unix
 socket: one more upstream of the same listener (``management``).
 
+Central may be several processes on one port (``supervisor``, ``worker``). Each has tunnels, a policy
+and a journal of its own; an agent dials until it reaches all of them. Whatever must be right
+in every process is in the database (refresh and join tokens, users, roles, clusters, keys) or told
+to the others at once (``siblings``: ended access tokens, counted password guesses, "the policy
+changed"). What only adds up is each one's own: limits, the tunnels that ``GET /clusters`` counts.
+
 Trust boundaries. A client is trusted with nothing but its signed token; what two parsers could read
 differently is refused. A cluster and its agent are not trusted with a client's connection, nor
 with another cluster: an agent is whoever its certificate's URI names, whatever it says. The
@@ -47,6 +53,7 @@ a door raises anything         the request is refused; an exception is never a y
 the journal cannot be written  503, nothing is sent
 the policy is too old          503 (the database could not be read for a lease)
 no agent is connected          503 with Retry-After; never another cluster
+a worker dies                  its connections end; another one takes its place
 the agent or cluster is lost   before the answer 502, within it the stream is reset:
                                what was cut short never looks complete
 a peer breaks HTTP/2           its connection ends, nobody else's
