@@ -34,8 +34,8 @@ through this same corridor (``filtering.collection_deletion``).
 Beside the corridor stands the management API (``api``), an aiohttp application on a private Unix
 socket: one more upstream of the same listener (``management``).
 
-Central may be several processes on one port (``supervisor``, ``worker``). Each has tunnels, a policy
-and a journal of its own; an agent dials until it reaches all of them. Whatever must be right
+Central may be several processes on one port (``supervisor``, ``worker``). Each has tunnels, a
+policy and a journal of its own; an agent dials until it reaches all of them. Whatever must be right
 in every process is in the database (refresh and join tokens, users, roles, clusters, keys) or told
 to the others at once (``siblings``: ended access tokens, counted password guesses, "the policy
 changed"). What only adds up is each one's own: limits, the tunnels that ``GET /clusters`` counts.
