@@ -26,6 +26,10 @@ SMALL: Final = 16 * KIB
 FAR_SECONDS: Final = 0.002
 """A shorter round trip needs no wider windows, and they would delay small answers."""
 
+WIDER: Final = 4
+"""How many times wider a window becomes that was what limited its stream: from the first to the
+widest in three steps, of a round trip each."""
+
 BUDGET_SECONDS: Final = 10.0
 """How often the budgets below are refilled."""
 

@@ -31,6 +31,7 @@ from mk8s_agent.wire.limits import (
     HIGH_WATER,
     QUANTUM,
     SMALL,
+    WIDER,
     BufferBudget,
     Limits,
 )
@@ -71,6 +72,8 @@ class Outbound:
         self.closed = False
         self.round_trip = 0.0
         """Seconds to the peer and back, by PING; 0 while unknown."""
+        self._learned = 0
+        """The window that a stream to this peer has needed: the next one need not find it out."""
         self._ticks = ticks
         self._buffers = buffers
         self._out: list[Bytes] = []
@@ -310,11 +313,11 @@ class Outbound:
         now = time.monotonic()
         limited = now - stream.granted_at < 2 * self.round_trip
         stream.granted_at = now
-        wider = min(2 * stream.window, self.limits.widest_window)
+        wider = min(max(WIDER * stream.window, self._learned), self.limits.widest_window)
         if not limited or wider <= stream.window:
             return 0
         extra = wider - stream.window
-        stream.window = wider
+        stream.window = self._learned = wider
         return extra
 
     # -- the receiving half implements these

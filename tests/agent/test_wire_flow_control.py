@@ -185,20 +185,39 @@ def test_windows_grow_with_the_distance_and_only_where_they_are_what_limits(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(outbound.time, "monotonic", lambda: now[0])
-    limits = Limits(stream_window=1000, widest_window=3000)
+    limits = Limits(stream_window=1000, widest_window=10_000)
     server, peer = serve(limits)
     server.round_trip = 0.1
     peer.send(headers(1, GET))
     assert peer.send(data(1, bytes(500))) == [Frame("WINDOW_UPDATE", 1, 500)]  # slowly used
     now[0] += 0.1
-    assert peer.send(data(1, bytes(500))) == [Frame("WINDOW_UPDATE", 1, 1500)]
+    assert peer.send(data(1, bytes(500))) == [Frame("WINDOW_UPDATE", 1, 3500)]  # 4000 in all
     now[0] += 0.1
-    assert peer.send(data(1, bytes(1000))) == [Frame("WINDOW_UPDATE", 1, 2000)]  # the widest
+    assert peer.send(data(1, bytes(2000))) == [Frame("WINDOW_UPDATE", 1, 8000)]  # the widest
     now[0] += 0.1
-    assert peer.send(data(1, bytes(1500))) == [Frame("WINDOW_UPDATE", 1, 1500)]
+    assert peer.send(data(1, bytes(5000))) == [Frame("WINDOW_UPDATE", 1, 5000)]
     server.round_trip = 0.001
     now[0] += 0.001
-    assert peer.send(data(1, bytes(1500))) == [Frame("WINDOW_UPDATE", 1, 1500)]
+    assert peer.send(data(1, bytes(5000))) == [Frame("WINDOW_UPDATE", 1, 5000)]
+
+
+def test_what_one_stream_found_out_the_next_need_not_but_only_if_it_is_limited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(outbound.time, "monotonic", lambda: now[0])
+    server, peer = serve(Limits(stream_window=1000, widest_window=100_000))
+    server.round_trip = 0.1
+    for stream_id in (1, 3, 5):
+        peer.send(headers(stream_id, GET))
+        peer.send(data(stream_id, bytes(500)))
+    now[0] += 0.1
+    assert peer.send(data(1, bytes(500))) == [Frame("WINDOW_UPDATE", 1, 3500)]
+    now[0] += 0.05
+    assert peer.send(data(1, bytes(2000))) == [Frame("WINDOW_UPDATE", 1, 14_000)]  # 16,000 in all
+    assert peer.send(data(3, bytes(500))) == [Frame("WINDOW_UPDATE", 3, 15_500)]  # at once
+    now[0] += 1.0
+    assert peer.send(data(5, bytes(500))) == [Frame("WINDOW_UPDATE", 5, 500)]  # no need
 
 
 def test_the_least_of_the_last_round_trips_is_the_distance(
