@@ -21,8 +21,18 @@ BACKEND = CHECKOUT / "deploy/wheel/backend.py"
 PACKAGES = ("mk8s_agent", "mk8s_proxy", "mk8s_cli")
 BUILT_FROM = (*PACKAGES, "deploy", "pyproject.toml", "README.md", "LICENSE")
 TESTED_WITH = ("tests", "certs", "deploy", "pyproject.toml", "README.md")
-WITHOUT_HOT_MODULES = ("test_api_*", "test_db_*", "test_ca.py", "test_replicas.py")
-"""In tests/proxy: the management API and the database, which are not compiled."""
+WITHOUT_HOT_MODULES = (
+    "agent/test_credentials.py",
+    "agent/test_join.py",
+    "agent/test_pki.py",
+    "proxy/test_api_*",
+    "proxy/test_authn_passwords.py",
+    "proxy/test_ca.py",
+    "proxy/test_certs_tools.py",
+    "proxy/test_db_*",
+    "proxy/test_replicas.py",
+)
+"""Tests of the management API, the database and the like, where nothing is compiled."""
 
 
 def hot_modules() -> tuple[str, ...]:
@@ -76,7 +86,7 @@ def main(scratch: Path, arguments: list[str]) -> None:
     if slow := interpreted():
         sys.exit(f"the compiled wheel left as they are: {', '.join(slow)}")
     house = copy(TESTED_WITH, scratch / "tests")
-    ignored = [f"--ignore-glob=tests/proxy/{pattern}" for pattern in WITHOUT_HOT_MODULES]
+    ignored = [f"--ignore-glob=tests/{pattern}" for pattern in WITHOUT_HOT_MODULES]
     selected = arguments or ["tests/agent", "tests/proxy", *ignored]
     tests = [sys.executable, "-P", "-m", "pytest", "-m", "not kube", *selected]
     sys.exit(subprocess.run(tests, cwd=house, check=False).returncode)
