@@ -225,3 +225,9 @@ def test_the_agent_image_holds_the_agent_alone() -> None:
     copied = [line for line in dockerfile.splitlines() if line.startswith("COPY ")]
     assert any("mk8s_agent" in line for line in copied)
     assert not any("mk8s_proxy" in line or "mk8s_cli" in line for line in copied)
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports a test file by its bare name: of two equal ones it refuses the second."""
+    names = [path.name for path in (CHECKOUT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
