@@ -210,7 +210,7 @@ class Bench:
             (b"content-length", b"%d" % len(BODY)),
             (b"date", b"Sun, 22 Nov 2026 18:00:00 GMT"),
         ]
-        block = self.answers.encode([(n, v, True) for n, v in fields])
+        block = self.answers.encode([(n, v, n != b":status") for n, v in fields])
         return head(stream, bytes(block)) + data(stream, BODY, end=True)
 
     def round(self) -> None:
