@@ -3,6 +3,7 @@
 Subclassed by `access_review` and `token_review`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
@@ -17,7 +18,7 @@ MAX_ANSWER_BYTES: Final = 1024 * 1024
 MAX_QUESTION_BYTES: Final = 64 * 1024
 
 
-class HeldAnswer(BodyStage):
+class HeldAnswer(BodyStage, ABC):
     """Between the two halves of a review; both bodies are small."""
 
     def __init__(self, exchange: Exchange, refuse: Refuse) -> None:
@@ -29,9 +30,9 @@ class HeldAnswer(BodyStage):
 
     # -- what subclasses override
 
+    @abstractmethod
     def narrowed(self, head: dict[bytes, bytes], body: bytes) -> bytes:
         """The body to answer with; anything raised is a refusal, DocumentError a 502."""
-        raise NotImplementedError
 
     def holds(self, status: bytes) -> bool:
         """Whether an answer is held; one that is no success is not about the question."""
