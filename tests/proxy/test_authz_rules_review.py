@@ -391,6 +391,23 @@ def allows(rule: ResourceRule, wanted: Attributes, *, stars: bool = True) -> boo
     )
 
 
+def both_sides(
+    written: list[RuleSpec], cluster: list[ResourceRule], asked: list[Attributes]
+) -> tuple[Narrowing, list[ResourceRule], list[tuple[Attributes, bool]]]:
+    """The narrowing, what it left, and for each question whether mk8s and the cluster allow it."""
+    access = made(written).access_of("u", (), "dev-1")
+    work = Narrowing(access, "shop")
+    left = [kept for rule in cluster for kept in work.resources(rule)]
+    answers = [
+        (wanted, any(allows(rule, wanted) for rule in cluster) and review(access, wanted).allowed)
+        for wanted in asked
+        # not `apps/nodes`: no such thing
+        if is_cluster_scoped("*", wanted.resource)
+        is is_cluster_scoped(wanted.api_group, wanted.resource)
+    ]
+    return work, left, answers
+
+
 @settings(max_examples=3 * settings().max_examples)
 @given(
     st.lists(rules(), min_size=1, max_size=4),
@@ -400,15 +417,8 @@ def allows(rule: ResourceRule, wanted: Attributes, *, stars: bool = True) -> boo
 def test_what_is_left_is_what_both_allow(
     written: list[RuleSpec], cluster: list[ResourceRule], asked: list[Attributes]
 ) -> None:
-    access = made(written).access_of("u", (), "dev-1")
-    work = Narrowing(access, "shop")
-    left = [kept for rule in cluster for kept in work.resources(rule)]
-    for wanted in asked:
-        if is_cluster_scoped("*", wanted.resource) is not is_cluster_scoped(
-            wanted.api_group, wanted.resource
-        ):
-            continue  # `apps/nodes`: no such thing
-        both = any(allows(rule, wanted) for rule in cluster) and review(access, wanted).allowed
+    work, left, answers = both_sides(written, cluster, asked)
+    for wanted, both in answers:
         if any(allows(rule, wanted, stars=False) for rule in left):
             assert both, wanted
         elif both:
@@ -434,15 +444,8 @@ wide_rules = st.builds(
 def test_what_calls_itself_complete_permits_exactly_what_both_permit(
     written: list[RuleSpec], cluster: list[ResourceRule], asked: list[Attributes]
 ) -> None:
-    access = made(written).access_of("u", (), "dev-1")
-    work = Narrowing(access, "shop")
-    left = [kept for rule in cluster for kept in work.resources(rule)]
-    for wanted in asked:
-        if is_cluster_scoped("*", wanted.resource) is not is_cluster_scoped(
-            wanted.api_group, wanted.resource
-        ):
-            continue  # `apps/nodes`: no such thing
-        both = any(allows(rule, wanted) for rule in cluster) and review(access, wanted).allowed
+    work, left, answers = both_sides(written, cluster, asked)
+    for wanted, both in answers:
         listed = any(allows(rule, wanted) for rule in left)
         assert listed is both or work.incomplete, wanted
         unlimited = any(rule.verbs == ("*",) for rule in left)
