@@ -20,11 +20,10 @@ import hpack
 
 from mk8s_agent.apiserver import ApiServer, ApiServerHttp2
 from mk8s_agent.tunnel import AgentTunnel, answer
-from mk8s_agent.wire.limits import FRONT, BufferBudget
+from mk8s_agent.wire.limits import BufferBudget
 from mk8s_proxy.authn import access_token
 from mk8s_proxy.authn.access_token import SigningKey, SigningKeys, TokenAuthenticator
 from mk8s_proxy.authn.directory import UserDirectory
-from mk8s_proxy.connections.http2 import ClientHttp2
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support.agent_side import Credentials
 from tests.support.front_door import Central
@@ -75,14 +74,7 @@ class Client:
 
     def __init__(self, central: Central, number: int, token: str) -> None:
         self.wire = MemoryTransport()
-        self.connection = ClientHttp2(
-            self.wire,
-            central.ticks,
-            FRONT,
-            central.budget,
-            doorway=central.doorway,
-            source_ip="192.0.2.7",
-        )
+        self.connection = central.accept(self.wire)
         self._encoder = hpack.Encoder()
         self._number = number
         self._token = token

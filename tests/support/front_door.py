@@ -172,6 +172,17 @@ class Central:
         self.registry.remove(session)
         self.closed.append(session)
 
+    def accept(self, transport: MemoryTransport, limits: Any = FRONT) -> ClientHttp2:
+        """A client's HTTP/2 connection."""
+        return ClientHttp2(
+            transport,
+            self.ticks,
+            limits,
+            self.budget,
+            doorway=self.doorway,
+            source_ip="192.0.2.7",
+        )
+
     def http2(self, limits: Any = FRONT) -> "Http2Person":
         return Http2Person(self, limits)
 
@@ -217,14 +228,7 @@ class Http2Person:
 
     def __init__(self, central: Central, limits: Any) -> None:
         self.transport = MemoryTransport()
-        self.connection = ClientHttp2(
-            self.transport,
-            central.ticks,
-            limits,
-            central.budget,
-            doorway=central.doorway,
-            source_ip="192.0.2.7",
-        )
+        self.connection = central.accept(self.transport, limits)
         self.peer = Peer(self.connection, self.transport, central.ticks)
         self.peer.greet({4: 1 << 20})
         self.answers: dict[int, Answer] = {}

@@ -10,8 +10,7 @@ from typing import Any
 
 from mk8s_agent.apiserver import ApiServer, ApiServerHttp2
 from mk8s_agent.tunnel import AgentTunnel, answer
-from mk8s_agent.wire.limits import FRONT, BufferBudget
-from mk8s_proxy.connections.http2 import ClientHttp2
+from mk8s_agent.wire.limits import BufferBudget
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support.agent_side import Credentials
 from tests.support.front_door import PODS, Central
@@ -172,14 +171,7 @@ class Relay:
         self.agent_budget = BufferBudget()
         self._build_tunnel()
         transport = MemoryTransport()
-        self.front = ClientHttp2(
-            transport,
-            self.ticks,
-            FRONT,
-            self.central.budget,
-            doorway=self.central.doorway,
-            source_ip="192.0.2.7",
-        )
+        self.front = self.central.accept(transport)
         self.client = Player(self.front, transport, self.ticks, server=False)
         self.sizes: dict[int, tuple[int, int]] = {}
         self.next = 1
