@@ -166,15 +166,15 @@ class ApiServer:
             connection.transport.close()
             return
         method, target, fields = request_line(request)
+        if request.own_origin:
+            fields.append((b"origin", b"https://" + self._authority))
+        if credential:
+            fields.append((b"authorization", credential))
         connection.send_request(
             front,
             method,
             target,
-            [
-                (b"host", self._authority),
-                *fields,
-                *([(b"authorization", credential)] if credential else []),
-            ],
+            [(b"host", self._authority), *fields],
             length=request.length,
             end=request.end,
             upgrade=request.upgrade,

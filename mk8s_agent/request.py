@@ -18,6 +18,7 @@ SCHEME: Final = b"\x87"  # :scheme https, from HPACK's static table
 _PSEUDO: Final = frozenset({b":method", b":path", b":scheme"})
 _FORBIDDEN: Final = headers.HOP_BY_HOP | {
     b"authorization", b"audit-id", b"content-length", b"cookie", b"expect", b"host",
+    b"origin",
 }  # fmt: skip
 _NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^`|~-]{1,256}")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -43,6 +44,8 @@ class Request:
     length: int
     """Content-Length; -1 when the client gave none."""
     upgrade: bytes
+    own_origin: bool
+    """The API server gets an Origin: itself."""
     end: bool
     """There is no body."""
 
@@ -123,6 +126,9 @@ def _complete(known: dict[bytes, bytes], carried: Carried, end: bool, prefix: by
         raise RequestRefused("an invalid target")
     if upgrade not in (b"", b"websocket", b"SPDY/3.1"):
         raise RequestRefused("an unknown upgrade protocol")
+    own_origin = known.get(headers.ORIGIN, b"")
+    if own_origin and (own_origin, upgrade) != (headers.OWN, b"websocket"):
+        raise RequestRefused("an unknown origin")
     length = _length(known.get(headers.LENGTH, b""))
     if length > 0 and (end or upgrade):
         raise RequestRefused("a length without a body")
@@ -135,7 +141,7 @@ def _complete(known: dict[bytes, bytes], carried: Carried, end: bool, prefix: by
         parts.append(hpack_codec.literal(b"audit-id", audit_id))
     if length >= 0:
         parts.append(hpack_codec.literal(b"content-length", b"%d" % length))
-    return Request(b"".join(parts) + carried.block, length, upgrade, end)
+    return Request(b"".join(parts) + carried.block, length, upgrade, bool(own_origin), end)
 
 
 def _length(text: bytes) -> int:

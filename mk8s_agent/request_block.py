@@ -69,11 +69,11 @@ class RequestReader:
         if self._prefix:
             head = method + hpack_codec.literal(b":path", self._prefix + path)
         if digits is None:
-            return Request(head + _OUR_AUDIT_ID + audit_id + carried, -1, b"", end)
+            return Request(head + _OUR_AUDIT_ID + audit_id + carried, -1, b"", False, end)
         if length_size[0] != len(digits) or (end and digits != b"0"):
             return None
         block = head + _OUR_AUDIT_ID + audit_id + _OUR_LENGTH + length + carried
-        return Request(block, int(digits), b"", end)
+        return Request(block, int(digits), b"", False, end)
 
     def read(self, fields: Fields, end: bool) -> Request:
         """The request of a decoded head.

@@ -12,6 +12,7 @@ import orjson
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.upgrades import is_websocket_watch
 
 _SCHEME: Final = b"\x87"  # :scheme https, from HPACK's static table
 _KEPT: Final = 2048
@@ -42,6 +43,8 @@ def request_block(exchange: Exchange, identity: Identity, path_block: bytes) -> 
         parts.append(hpack_codec.literal(headers.LENGTH, b"%d" % head.content_length))
     if head.upgrade:
         parts.append(field(headers.UPGRADE, head.upgrade))
+        if exchange.info is not None and is_websocket_watch(head.upgrade, exchange.info):
+            parts.append(field(headers.ORIGIN, headers.OWN))
     parts += (identity.wire or _identity_block(identity), _forwarded_block(head.forwarded))
     return b"".join(parts)
 

@@ -63,6 +63,11 @@ class RequestInfo:
     """As sent, on list, watch and deletecollection."""
 
     @property
+    def watches_objects(self) -> bool:
+        """Whether it is a watch, and not what the deprecated prefix makes of a subresource."""
+        return self.verb == "watch" and not self.subresource
+
+    @property
     def long_running(self) -> bool:
         """Whether the API server sets no deadline for it (its filters/longrunning.go)."""
         if self.is_resource_request:

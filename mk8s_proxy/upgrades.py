@@ -21,7 +21,10 @@ def may_upgrade(protocol: bytes, info: RequestInfo) -> bool:
     if not info.is_resource_request:
         return False
     if info.api_group:  # an aggregated API's own streams, such as a virtual machine's console
-        return bool(info.subresource) or (info.verb == "watch" and protocol == b"websocket")
-    if (info.resource, info.subresource) in _UPGRADABLE:
-        return True
-    return info.verb == "watch" and protocol == b"websocket"
+        return bool(info.subresource) or is_websocket_watch(protocol, info)
+    return (info.resource, info.subresource) in _UPGRADABLE or is_websocket_watch(protocol, info)
+
+
+def is_websocket_watch(protocol: bytes, info: RequestInfo) -> bool:
+    """Whether events shall come as messages: the API server wants an Origin for that, whichever."""
+    return protocol == b"websocket" and info.watches_objects

@@ -15,6 +15,14 @@ AUDIT_ID: Final = b"mk8s-audit-id"
 UPGRADE: Final = b"mk8s-upgrade"
 """The protocol an upgraded stream carries (websocket or SPDY/3.1); in the answer: switched."""
 
+ORIGIN: Final = b"mk8s-origin"
+"""Asks the agent for an Origin of its own making, the API server's own: its value is `OWN`.
+
+kube-apiserver refuses a watch over WebSocket without an Origin and looks no further at it; the
+client's, which may name any site, never comes through."""
+
+OWN: Final = b"own"
+
 LENGTH: Final = b"mk8s-content-length"
 """The body's length when the client gave one."""
 

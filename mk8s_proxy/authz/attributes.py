@@ -61,7 +61,8 @@ def required_attributes(
 
     Kubernetes authorizes by HTTP method, which lets `get pods/exec` open a shell over WebSocket
     (closed in 1.35 only). Here whoever opens a stream or may create something needs `create`,
-    on every version of the cluster and over both transports.
+    on every version of the cluster and over both transports. A watch over WebSocket tells no more
+    than a plain one and takes nothing in: `watch` is enough.
 
     Args:
         info: the request.
@@ -77,7 +78,9 @@ def required_attributes(
         return (main,)
     required = [main]
     if info.verb != "create" and (
-        upgrade or _opens_stream(main) or (info.verb == "patch" and is_apply(content_type))
+        (upgrade and not info.watches_objects)
+        or _opens_stream(main)
+        or (info.verb == "patch" and is_apply(content_type))
     ):
         required.append(replace(main, verb="create"))
     if _adds_container(main):

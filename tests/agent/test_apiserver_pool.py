@@ -281,6 +281,17 @@ async def test_an_upgrade_has_a_connection_of_its_own() -> None:
     assert (b"mk8s-upgrade", b"SPDY/3.1") in seen.value
 
 
+@pytest.mark.parametrize("asked", [True, False])
+async def test_the_api_server_is_its_own_origin_where_central_asks_for_one(asked: bool) -> None:
+    side = AgentSide().open()
+    origin = [(b"mk8s-origin", b"own")] if asked else []
+    await side.ask(3, (b"mk8s-upgrade", b"websocket"), *origin, end=False)
+    head = side.dialled[0].transport.take().lower().split(b"\r\n")
+    [host] = [line.removeprefix(b"host: ") for line in head if line.startswith(b"host: ")]
+    origins = [line for line in head if b"origin" in line]
+    assert origins == ([b"origin: https://" + host] if asked else [])
+
+
 async def test_the_end_of_an_upgrade_leaves_nothing() -> None:
     side = AgentSide().open()
     await side.ask(3, UPGRADE, end=False)

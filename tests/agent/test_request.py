@@ -84,6 +84,12 @@ def test_an_upgrade(protocol: bytes) -> None:
     assert b"upgrade" not in dict(written(request))
 
 
+def test_an_upgrade_that_needs_an_origin() -> None:
+    upgrade = (b"mk8s-upgrade", b"websocket")
+    assert read([*GET, upgrade, (b"mk8s-origin", b"own")], False).own_origin
+    assert not read([*GET, upgrade], False).own_origin
+
+
 FORGED = {
     "a credential": [*GET, (b"authorization", b"Bearer stolen")],
     "a ready-made identity": [*GET, (b"impersonate-user", b"admin")],
@@ -128,6 +134,12 @@ FORGED = {
     "an unknown protocol": [*GET, (b"mk8s-upgrade", b"h2c")],
     "a length that is none": [*GET, (b"mk8s-content-length", b"+3")],
     "a length without end": [*GET, (b"mk8s-content-length", b"1" * 19)],
+    "a page's origin": [*GET, (b"mk8s-upgrade", b"websocket"), (b"origin", b"https://evil")],
+    "an origin of central's": [
+        *GET, (b"mk8s-upgrade", b"websocket"), (b"mk8s-origin", b"https://evil"),
+    ],
+    "an origin without a WebSocket": [*GET, (b"mk8s-origin", b"own")],
+    "an origin for SPDY": [*GET, (b"mk8s-upgrade", b"SPDY/3.1"), (b"mk8s-origin", b"own")],
     "an upgrade with a length": [
         *GET, (b"mk8s-upgrade", b"websocket"), (b"mk8s-content-length", b"5"),
     ],

@@ -154,12 +154,16 @@ def test_a_websocket_is_no_way_around_the_filter(monkeypatch: pytest.MonkeyPatch
         )
 
 
+@pytest.mark.parametrize("others", [["get"], ["create"], ["get", "list", "create", "delete"]])
+@pytest.mark.parametrize(
+    "query", [b"?watch=1", b"?watch", b"?%77atch=f", b"?watch=1&fieldSelector=metadata.name!%3Dx"]
+)
 def test_attack_a_watch_that_is_upgraded_is_not_whole_because_something_else_is(
-    tmp_path: Path,
+    tmp_path: Path, others: list[str], query: bytes
 ) -> None:
-    """An upgrade needs `create` as well, and that is allowed for all of it."""
+    """`watch` alone is asked for, and what else is allowed as a whole makes it no wider."""
     some = TEAM | {"names": ["web-*"], "verbs": ["watch"]}
-    roles = [{"name": "team", "clusters": [some, TEAM | {"verbs": ["create"]}]}]
+    roles = [{"name": "team", "clusters": [some, TEAM | {"verbs": others}]}]
     central = Central(tmp_path, rbac=RBAC | {"roles": roles})
     agent = central.agent()
     handshake = (
@@ -168,7 +172,7 @@ def test_attack_a_watch_that_is_upgraded_is_not_whole_because_something_else_is(
         b"Sec-WebSocket-Version: 13",
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     )
-    pods = b"/k8s/prod/api/v1/namespaces/shop/pods?watch=1"
+    pods = b"/k8s/prod/api/v1/namespaces/shop/pods" + query
     refused = central.http1().ask(pods, *handshake)
     assert refused.startswith(b"HTTP/1.1 403 ")
     assert b"watch over plain HTTP" in refused

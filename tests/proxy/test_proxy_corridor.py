@@ -13,7 +13,7 @@ import pytest
 from mk8s_agent.wire import headers as internal
 from mk8s_proxy.corridor import Corridor
 from mk8s_proxy.status import not_found
-from tests.support.front_door import PODS, Central, refusal_of, request
+from tests.support.front_door import PODS, RBAC, Central, refusal_of, request
 from tests.support.memory import data, headers, rst_stream
 
 OK = [(b":status", b"200"), (b"content-type", b"application/json"), (b"audit-id", b"up-1")]
@@ -167,6 +167,44 @@ def test_only_some_routes_leave_http(central: Central, path: bytes, allowed: boo
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert agent.requests() == []
         assert refusal_of(central.rows()[0]) == "UPGRADE_ROUTE"
+
+
+WEBSOCKET = (
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)
+WATCHER = {"name": "prod", "namespaces": ["*"], "verbs": ["watch"], "resources": ["pods"]}
+
+
+@pytest.mark.parametrize("more", [(), (b"Origin: https://central.example.com",)])
+def test_a_watch_over_websocket_needs_watch_and_has_an_origin(
+    tmp_path: Path, more: tuple[bytes, ...]
+) -> None:
+    roles = {"roles": [{"name": "developer", "clusters": [WATCHER]}]}
+    central = Central(tmp_path, rbac=RBAC | roles)
+    agent = central.agent()
+    assert central.http1().ask(b"/k8s/prod" + PODS + b"?watch=1", *WEBSOCKET, *more) == b""
+    head = agent.request()[1]
+    assert head[internal.UPGRADE] == b"websocket"
+    assert head[internal.ORIGIN] == internal.OWN
+    assert b"origin" not in head, "the client's origin stays here"
+
+
+def test_attack_a_role_that_may_watch_opens_no_shell_over_websocket(tmp_path: Path) -> None:
+    rule = WATCHER | {"verbs": ["get", "list", "watch"], "resources": ["*"]}
+    central = Central(tmp_path, rbac=RBAC | {"roles": [{"name": "developer", "clusters": [rule]}]})
+    agent = central.agent()
+    for path in (EXEC, EXEC + b"&watch=1", b"/k8s/prod/api/v1/watch/namespaces/x/pods/web/exec"):
+        assert central.http1().ask(path, *WEBSOCKET).startswith(b"HTTP/1.1 40"), path
+    assert agent.requests() == []
+
+
+def test_an_origin_is_for_watches_only(central: Central) -> None:
+    agent = central.agent()
+    central.http1().ask(EXEC, *WEBSOCKET)
+    assert internal.ORIGIN not in agent.request()[1]
 
 
 def test_upgrade_to_h2c_turns_nothing_blind(central: Central) -> None:
