@@ -26,7 +26,7 @@ from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.authn.access_token import TokenAuthenticator
 from mk8s_proxy.authn.directory import UserDirectory
 from mk8s_proxy.authn.signing_keys import SigningKeys, usable_keys
-from mk8s_proxy.ca import Authorities, load_authorities
+from mk8s_proxy.ca import load_authorities
 from mk8s_proxy.connections.http1 import ClientHttp1
 from mk8s_proxy.connections.http2 import ClientHttp2, Doorway
 from mk8s_proxy.corridor import Corridor
@@ -41,6 +41,7 @@ from mk8s_proxy.server_identity import ensure_own_certificate, ensure_server_cer
 from mk8s_proxy.settings import Settings, parse_address
 from mk8s_proxy.siblings import Siblings
 from mk8s_proxy.snapshots import AnnouncedFeed, PolicyFeed
+from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
@@ -74,6 +75,7 @@ class Central:
         self.policies = PolicyFeed(self.database, settings.policy)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
+        self._agents = AgentRecords(self.database)
         self.port = 0
         """The bound port, once started."""
         self._users = UserDirectory()
@@ -152,6 +154,7 @@ class Central:
             ticks=self.ticks,
         )
         self._share_seal()
+        self._tunnel_services = self._serve_tunnels()
         self._doorway = Doorway(self.corridor, new_entry, self.settings.limits)
 
     def _share_seal(self) -> None:
@@ -251,16 +254,17 @@ class Central:
         )
         session.conversation = TunnelControl(
             session,
-            self._tunnel_services(self.authorities),
+            self._tunnel_services,
             f"{certificate.serial_number:x}",
             certificate.not_valid_after_utc,
         )
         return session
 
-    def _tunnel_services(self, authorities: Authorities) -> TunnelServices:
+    def _serve_tunnels(self) -> TunnelServices:
         return TunnelServices(
             self.database,
-            authorities.agent_ca,
+            self._agents,
+            self.authorities.agent_ca,
             self.settings.agent.certificate_seconds,
             self.tunnels,
             self.corridor.tunnel_refused,
@@ -320,6 +324,7 @@ class Central:
         for runner in self._runners:
             await runner.cleanup()
         self.siblings.close()
+        self._agents.close()
         await asyncio.sleep(0)
         if hasattr(self, "journal"):
             self.journal.close()

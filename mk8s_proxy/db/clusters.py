@@ -1,10 +1,11 @@
-"""Registered clusters. Called by the API; ``touch_cluster`` by the tunnel's registration."""
+"""Registered clusters. Called by the API; ``note_sightings`` by the tunnels' records."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -30,6 +31,16 @@ class ClusterRecord:
     last_seen: datetime | None
     """When an agent last registered or sent a heartbeat; None before the first."""
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What an agent said of itself when it registered or was last heard of."""
+
+    cluster_id: str
+    agent_version: str
+    kubernetes_version: str
+    last_seen: datetime
 
 
 async def create_cluster(
@@ -103,28 +114,25 @@ async def delete_cluster(database: Database, cluster_id: str) -> None:
         await session.delete(cluster)
 
 
-async def touch_cluster(
-    database: Database,
-    cluster_id: str,
-    agent_version: str,
-    kubernetes_version: str,
-    last_seen: datetime,
-) -> None:
-    """Note what an agent said of itself. No policy change: rules never look at these fields.
+async def note_sightings(database: Database, sightings: Iterable[Sighting]) -> None:
+    """Note what agents said of themselves. No policy change: rules never look at these fields.
 
-    Raises :class:`NotFound`.
+    A cluster that was deleted in the meantime is passed over.
     """
+    noted = update(Cluster).where(col(Cluster.id) == bindparam("of"))
+    rows = [
+        {
+            "of": sighting.cluster_id,
+            "agent_version": sighting.agent_version[:64],
+            "kubernetes_version": sighting.kubernetes_version[:64],
+            "last_seen": sighting.last_seen,
+        }
+        # replicas that lock rows in the same order do not wait for each other in a circle
+        for sighting in sorted(sightings, key=lambda it: it.cluster_id)
+    ]
     async with database.transaction() as session:
-        seen = update(Cluster).where(col(Cluster.id) == cluster_id)
-        result = await session.execute(
-            seen.values(
-                agent_version=agent_version[:64],
-                kubernetes_version=kubernetes_version[:64],
-                last_seen=last_seen,
-            ).returning(col(Cluster.id))
-        )
-        if result.first() is None:
-            raise NotFound("cluster", cluster_id)
+        connection = await session.connection()
+        await connection.execute(noted, rows)
 
 
 async def _get(session: AsyncSession, cluster_id: str) -> Cluster:

@@ -4,6 +4,7 @@ Called by the login and join endpoints. Only hashes are stored. "Once" is one UP
 transaction cannot also win; what lost is looked at afterwards, only to name the reason.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,6 +41,16 @@ class JoinRecord:
     cluster_id: str
     cluster_name: str
     created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is recorded of an agent's certificate."""
+
+    cluster_id: str
+    cluster_name: str
+    """Empty when the cluster was deleted."""
+    revoked: bool
 
 
 async def store_refresh(
@@ -175,6 +186,27 @@ async def revoke_certificates(
             live.values(revoked_at=now or utc_now()).returning(col(AgentCertificate.serial))
         )
         return sorted(serials.scalars())
+
+
+async def standings(database: Database, serials: Collection[str]) -> dict[str, Standing]:
+    """What is recorded of certificates, by serial; those that are not recorded are missing."""
+    certificate = AgentCertificate
+    asked = (
+        select(
+            col(certificate.serial),
+            col(certificate.cluster_id),
+            col(Cluster.name),
+            col(certificate.revoked_at).is_not(None),
+        )
+        .join(Cluster, col(Cluster.id) == col(certificate.cluster_id), isouter=True)
+        .where(col(certificate.serial).in_(serials))
+    )
+    async with database.session() as session:
+        rows = await (await session.connection()).execute(asked)
+        return {
+            serial: Standing(cluster_id, name or "", revoked)
+            for serial, cluster_id, name, revoked in rows
+        }
 
 
 async def is_serial_revoked(database: Database, serial: str) -> bool:

@@ -25,9 +25,12 @@ from mk8s_agent.wire.control import (
 )
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_proxy.ca import CaError, CertificateAuthority
-from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db import tokens
+from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import StoreError
+from mk8s_proxy.db.tokens import Standing
+from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelSession
 
@@ -39,6 +42,7 @@ _NOTED_SKEW: Final = 60.0
 _TOUCH_SECONDS: Final = 30.0
 """Heartbeats reach the database this often; it is for people to look at."""
 _REVOKED: Final = "the agent's certificate was revoked: join again"
+_UNKNOWN: Final = "the cluster of this certificate is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class TunnelServices:
     """What the conversation needs of the rest of central."""
 
     database: Database
+    records: AgentRecords
     agent_ca: CertificateAuthority
     certificate_seconds: int
     registry: TunnelRegistry
@@ -106,25 +111,28 @@ class TunnelControl:
         if self._refuse_skew(register.clock):
             return
         try:
-            record = await clusters.get_by_id(self._services.database, session.cluster_id)
-            if await tokens.is_serial_revoked(self._services.database, self._serial):
-                self._refuse(_REVOKED)
-                return
+            standing = await self._services.records.standing(self._serial)
         except StoreError as error:
-            self._refuse(f"the cluster of this certificate is not known: {error}")
+            self._refuse(f"{_UNKNOWN}: {error}")
             return
         if session.closed:
             return
-        session.cluster, session.instance = record.name, register.instance
+        if why := unwanted(standing, session.cluster_id):
+            self._refuse(why)
+            return
+        assert standing is not None
+        self._accept(register, standing.cluster_name)
+
+    def _accept(self, register: Register, cluster: str) -> None:
+        session, services = self._session, self._services
+        session.cluster, session.instance = cluster, register.instance
         session.registered = True
-        tunnel_id = f"{record.name}-{register.instance}"[:128]
-        services = self._services
+        tunnel_id = f"{cluster}-{register.instance}"[:128]
         accepted = Registered(
             tunnel_id, HEARTBEAT_SECONDS, time.time(), services.instance, services.instances
         )
         session.control.send(accepted)
-        version = register.kubernetes_version
-        self._services.registry.add(session, register.agent_version, version)
+        services.registry.add(session, register.agent_version, register.kubernetes_version)
         self._touch()
 
     def _refuse(self, reason: str) -> None:
@@ -159,17 +167,13 @@ class TunnelControl:
         now = time.monotonic()
         if now - self._touched >= _TOUCH_SECONDS and self._register is not None:
             self._touched = now
-            self._start(self._write_touch(self._register))
+            self._tell_seen(self._register)
 
-    async def _write_touch(self, register: Register) -> None:
-        seen = datetime.now(UTC)
-        self._services.registry.status(self._session.cluster_id).last_seen = seen
-        await clusters.touch_cluster(
-            self._services.database,
-            self._session.cluster_id,
-            register.agent_version,
-            register.kubernetes_version,
-            seen,
+    def _tell_seen(self, register: Register) -> None:
+        cluster_id, seen = self._session.cluster_id, datetime.now(UTC)
+        self._services.registry.status(cluster_id).last_seen = seen
+        self._services.records.saw(
+            Sighting(cluster_id, register.agent_version, register.kubernetes_version, seen)
         )
 
     # -- renew
@@ -212,3 +216,12 @@ class TunnelControl:
                 await work
         except Exception:
             log.exception("tunnel.control", extra={"cluster": self._session.cluster})
+
+
+def unwanted(standing: Standing | None, cluster_id: str) -> str:
+    """Why an agent may not register with a certificate of this cluster; empty if it may."""
+    if standing is None:  # never recorded
+        return _REVOKED
+    if standing.cluster_id != cluster_id or not standing.cluster_name:
+        return _UNKNOWN
+    return _REVOKED if standing.revoked else ""

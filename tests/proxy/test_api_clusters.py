@@ -10,6 +10,7 @@ import pytest
 
 from mk8s_proxy.api.clusters import server_url
 from mk8s_proxy.db import clusters, roles
+from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.settings import Settings
 from tests.support.management_api import AUTHORITIES, NOW, PUBLIC_URL, Central, FakeTunnel
@@ -69,7 +70,8 @@ async def test_the_state_of_the_tunnels_is_shown(central: Central) -> None:
 async def test_what_was_known_of_an_agent_that_is_gone(central: Central) -> None:
     created = await central.add_cluster("dev-1")
     seen = datetime.datetime.fromtimestamp(NOW - 60, datetime.UTC)
-    await clusters.touch_cluster(central.database, created["id"], "0.1.0", "v1.31.2", seen)
+    sighting = Sighting(created["id"], "0.1.0", "v1.31.2", seen)
+    await clusters.note_sightings(central.database, [sighting])
     (shown,) = await listed(central, await central.token())
     assert (shown["status"], shown["agents"]) == ("disconnected", 0)
     assert shown["kubernetes_version"] == "v1.31.2"

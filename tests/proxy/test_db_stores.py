@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mk8s_proxy.db import clusters, keys, policy, roles, tokens, users
+from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound, RefreshReused
 from mk8s_proxy.db.rbac import WantedRole, WantedUser, apply_rbac
@@ -171,7 +173,8 @@ async def test_clusters_are_registered_once(database: Database) -> None:
     with pytest.raises(Conflict, match='"prod-eu1" exists'):
         await clusters.create_cluster(database, "prod-eu1")
     assert (await clusters.set_labels(database, made.id, {"a": "b"})).labels == {"a": "b"}
-    await clusters.touch_cluster(database, made.id, "1.0", "v1.31.0" * 20, NOW)
+    sighting = Sighting(made.id, "1.0", "v1.31.0" * 20, NOW)
+    await clusters.note_sightings(database, [replace(sighting, cluster_id="deleted"), sighting])
     (seen,) = await clusters.list_clusters(database)
     assert (seen.agent_version, seen.last_seen, seen.labels) == ("1.0", NOW, {"a": "b"})
     await clusters.delete_cluster(database, made.id)
@@ -190,7 +193,6 @@ async def test_unknown_clusters_are_named(database: Database) -> None:
         clusters.get_by_id(database, "none"),
         clusters.set_labels(database, "none", {}),
         clusters.delete_cluster(database, "none"),
-        clusters.touch_cluster(database, "none", "", "", NOW),
     ):
         with pytest.raises(NotFound, match='cluster "none" does not exist'):
             await attempt
@@ -233,7 +235,7 @@ CHANGES: dict[str, Act] = {
 NO_CHANGES: dict[str, Act] = {
     "same roles": lambda db, u, _c: users.set_roles(db, u.id, []),
     "same role": lambda db, _u, _c: roles.put_role(db, "viewer", RULES),
-    "heartbeat": lambda db, _u, c: clusters.touch_cluster(db, c.id, "1", "2", NOW),
+    "heartbeat": lambda db, _u, c: clusters.note_sightings(db, [Sighting(c.id, "1", "2", NOW)]),
     "same file": lambda db, _u, _c: apply_rbac(db, [WantedRole("viewer", RULES)], []),
     "dry run": lambda db, _u, _c: apply_rbac(db, [WantedRole("new", RULES)], [], dry_run=True),
 }

@@ -29,8 +29,10 @@ from mk8s_agent.wire.control import (
 )
 from mk8s_proxy.ca import CertificateAuthority
 from mk8s_proxy.db import clusters, tokens
-from mk8s_proxy.db.engine import Database
-from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
+from mk8s_proxy.db.engine import Database, DatabaseUnavailable
+from mk8s_proxy.db.tokens import Standing
+from mk8s_proxy.tunnel.agent_records import AgentRecords
+from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices, unwanted
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support.front_door import Central
 from tests.support.memory import Frame, MemoryTransport, Peer, data, headers, settings
@@ -45,6 +47,7 @@ class Scene:
     def __init__(self, database: Database, cluster_id: str, folder: Path) -> None:
         self.central = Central(folder)
         self.database, self.cluster_id = database, cluster_id
+        self.records = AgentRecords(database, gather_seconds=0)
         self.transport = MemoryTransport()
         events = TunnelEvents(self.central.corridor.refuse, lambda _: None, self._closed)
         self.session = TunnelSession(
@@ -63,6 +66,7 @@ class Scene:
     def build(self, lives: float = 3600.0) -> TunnelControl:
         services = TunnelServices(
             self.database,
+            self.records,
             AGENT_CA,
             LIFE,
             self.central.registry,
@@ -86,6 +90,8 @@ class Scene:
         while self.control._tasks:
             await asyncio.gather(*self.control._tasks)
             await asyncio.sleep(0)
+        while (noting := self.records._noting) is not None:
+            await noting
         seen = [*seen, *self.peer.read()]
         self.frames += seen
         answers: list[Message] = []
@@ -103,6 +109,7 @@ async def scene(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Scen
     scene = Scene(sqlite_database, record.id, tmp_path)
     yield scene
     scene.control.close()
+    scene.records.close()
 
 
 def register(**changes: Any) -> Register:
@@ -154,6 +161,29 @@ async def test_a_cluster_that_is_not_known(scene: Scene) -> None:
     assert scene.central.registry.pick("prod") is None
     assert "GOAWAY" in [frame.kind for frame in scene.frames]
     assert not scene.session.registered
+
+
+async def test_attack_a_certificate_that_was_recorded_for_another_cluster(scene: Scene) -> None:
+    other = await clusters.create_cluster(scene.database, "staging")
+    scene.session.cluster_id = other.id
+    assert "not known" in refused(await scene.send(register()))
+    assert scene.central.registry.pick("staging") is None
+
+
+@pytest.mark.parametrize(
+    ("standing", "why"),
+    [
+        (Standing("c1", "prod", revoked=False), ""),
+        (Standing("c1", "prod", revoked=True), "revoked"),
+        (Standing("c1", "", revoked=False), "not known"),
+        (Standing("c2", "staging", revoked=False), "not known"),
+        (None, "revoked"),
+    ],
+)
+def test_who_may_register(standing: Standing | None, why: str) -> None:
+    said = unwanted(standing, "c1")
+    assert why in said
+    assert bool(said) == bool(why)
 
 
 @pytest.mark.parametrize("skew", [-301.0, 301.0, 86_400.0])
@@ -273,7 +303,18 @@ async def test_whatever_goes_wrong_costs_one_message(
     async def fail(*_args: object) -> bool:
         raise RuntimeError("the database is gone")
 
-    monkeypatch.setattr(tokens, "is_serial_revoked", fail)
+    monkeypatch.setattr(tokens, "standings", fail)
     assert await scene.send(register()) == []
     assert "the database is gone" in caplog.text
     assert not scene.session.closed
+
+
+async def test_a_database_that_does_not_answer_admits_nobody(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_args: object) -> bool:
+        raise DatabaseUnavailable("the database failed")
+
+    monkeypatch.setattr(tokens, "standings", fail)
+    assert "the database failed" in refused(await scene.send(register()))
+    assert scene.central.registry.pick("prod") is None
