@@ -304,12 +304,9 @@ class TlsTransport(SocketTransport):
         write = self._incoming.write
         read: Any = self._tls.read  # with a buffer it returns a number, which typeshed denies
         position, size = 0, 0
-        while position < len(data):
-            stop = self._end_of_record(data, position)
+        for stop in self._ends_of_records(data):
             write(data[position:stop])
             position = stop
-            if self._record_left or self._record_head:
-                break
             try:
                 got: int = read(_RECORD, _PLAIN[size:])
             except ssl.SSLWantReadError:  # a message of TLS itself
@@ -317,24 +314,29 @@ class TlsTransport(SocketTransport):
             if not got:
                 return size, True
             size += got
+        write(data[position:])
         return size, False
 
-    def _end_of_record(self, data: memoryview, position: int) -> int:
-        """Where the record that `position` is in ends, or what has arrived of it."""
-        if not self._record_left:
-            known = len(self._record_head)
-            head = self._record_head + bytes(data[position : position + _RECORD_HEAD - known])
+    def _ends_of_records(self, data: memoryview) -> list[int]:
+        """Where the records end that `data` completes; the one that it begins is remembered."""
+        ends: list[int] = []
+        stop, self._record_left = self._record_left, 0
+        known, self._record_head = self._record_head, b""
+        while stop <= len(data):
+            if stop:
+                ends.append(stop)
+            start, stop = stop, stop + _RECORD_HEAD - len(known)
+            head = known + data[start:stop]
             if len(head) < _RECORD_HEAD:
                 self._record_head = head
-                return len(data)
-            self._record_head = b""
+                return ends
+            known = b""
             length = head[3] << 8 | head[4]
             if length > _LONGEST_RECORD:
                 raise ssl.SSLError("a TLS record that is too long")
-            self._record_left = length + _RECORD_HEAD - known
-        stop = min(position + self._record_left, len(data))
-        self._record_left -= stop - position
-        return stop
+            stop += length
+        self._record_left = stop - len(data)
+        return ends
 
     def _flush(self) -> None:
         data = self._outgoing.read()
