@@ -117,9 +117,10 @@ class Http2Connection(ConnectionControl):
                     self._begin_data(stream, stream_id, data, start, end, flags)
                     return size
                 if stream is not None:
-                    small = length < _COPY_BELOW
-                    part: Bytes = data[start:end] if small else memoryview(data)[start:end]
-                    self._deliver(stream, part, length, flags & END_STREAM != 0)
+                    if length < _COPY_BELOW:
+                        self._deliver(stream, data[start:end], length, flags & END_STREAM != 0)
+                    else:
+                        end = self._deliver_run(stream, data, start, end, flags)
             elif end > size:
                 return position
             elif kind == HEADERS:
@@ -223,6 +224,24 @@ class Http2Connection(ConnectionControl):
             return True
         self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
         return False
+
+    def _deliver_run(self, stream: Stream, data: bytes, start: int, end: int, flags: int) -> int:
+        """Hands on a frame with those of the same stream right behind it, as one piece: to copy
+        them costs less than to relay one after the other. Returns where they end."""
+        view = memoryview(data)
+        parts = [view[start:end]]
+        alike = data[start - 6 : start]  # kind, flags and stream
+        while not flags and data[end + 3 : end + FRAME_HEADER_BYTES] == alike:
+            length = int.from_bytes(data[end : end + 3], "big")
+            start = end + FRAME_HEADER_BYTES
+            if start + length > len(data) or length > self.limits.max_frame:
+                break
+            self._count_data(stream.stream_id, length, flags)
+            end = start + length
+            parts.append(view[start:end])
+        part: Bytes = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._deliver(stream, part, len(part), flags & END_STREAM != 0)
+        return end
 
     def _begin_data(
         self, stream: Stream | None, stream_id: int, data: bytes, start: int, end: int, flags: int

@@ -19,6 +19,8 @@ from tests.support.legs import NotingLeg
 from tests.support.memory import (
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
+    STREAM_CLOSED,
     Frame,
     HandTicks,
     MemoryTransport,
@@ -451,6 +453,58 @@ def test_a_frame_is_cut_through_at_every_position(at: int) -> None:
     server.receive(wire[start + at :])
     assert leg.body == b"0123456789"
     assert kinds(peer.read()) == ["PING ACK"]
+
+
+def test_frames_of_a_stream_that_arrive_together_are_one_piece() -> None:
+    server, peer = serve()
+    peer.send(headers(1, GET), headers(3, GET))
+    run = data(1, b"a" * 5000) + data(1, b"") + data(1, b"b" * 7000) + data(1, b"c")
+    peer.send(run + data(3, b"d" * 5000) + data(1, b"e" * 5000) + ping() + data(1, b"f" * 5000))
+    peer.send(data(1, b"g" * 5000) + data(1, b"h" * 6000)[:1009])
+    assert server.legs[1].pieces == [12_001, 5000, 5000, 5000, 1000]
+    assert server.legs[3].pieces == [5000]
+    assert server.legs[1].body[:12_001] == b"a" * 5000 + b"b" * 7000 + b"c"
+
+
+def test_the_last_frame_of_a_body_is_a_piece_of_its_own() -> None:
+    server, peer = serve()
+    peer.send(headers(1, GET), data(1, b"a" * 5000) + data(1, b"b" * 5000, end=True))
+    assert server.legs[1].pieces == [5000, 5000]
+    assert server.legs[1].ended
+    twice = data(1, b"b" * 5000, end=True) * 2
+    server, peer = serve()
+    assert goaway_code(peer.send(headers(1, GET), twice)) == STREAM_CLOSED
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [(17_000, FRAME_SIZE_ERROR), (9000, FLOW_CONTROL_ERROR)],
+    ids=["a frame that is too long", "more than the window"],
+)
+def test_a_run_of_frames_hides_nothing_that_is_forbidden(last: int, code: int) -> None:
+    server, peer = serve(Limits(stream_window=20_000, max_frame=16_384))
+    run = data(1, b"a" * 6000) + data(1, b"b" * 6000) + data(1, b"c" * last)
+    assert goaway_code(peer.send(headers(1, GET), run)) == code
+    assert b"c" not in server.legs[1].body
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9000), st.sampled_from([1, 3]), st.booleans()), max_size=12),
+    st.integers(2000, 60_000),
+)
+def test_bodies_pass_unchanged_in_runs_of_frames(
+    frames: list[tuple[int, int, bool]], step: int
+) -> None:
+    server, _ = serve()
+    wire = headers(1, GET) + headers(3, GET)
+    sent = {1: b"", 3: b""}
+    for number, (size, stream, interrupted) in enumerate(frames):
+        piece = bytes((number,)) * size
+        sent[stream] += piece
+        wire += data(stream, piece) + (ping() if interrupted else b"")
+    for start in range(0, len(wire), step):
+        server.receive(wire[start : start + step])
+    assert {stream: leg.body for stream, leg in server.legs.items()} == sent
 
 
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=8), st.integers(1, 300))

@@ -13,6 +13,8 @@ class NotingLeg:
         """Whether bytes are handed on at once, so that their sender gets credit."""
         self.heads: list[tuple[bytes, bool, Fields | None]] = []
         self.body = b""
+        self.pieces: list[int] = []
+        """How many bytes came at once."""
         self.ended = False
         self.resets: list[int] = []
         self.granted = 0
@@ -33,6 +35,7 @@ class NotingLeg:
         assert len(data) == size
         assert not self.ended, "bytes behind the end"
         self.body += bytes(data)
+        self.pieces.append(size)
         self.ended = end
         if self.hands_on and size and stream.peer is not None:
             stream.peer.connection.grant(stream.peer, size)
