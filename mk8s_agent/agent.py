@@ -22,6 +22,7 @@ from mk8s_agent.own_requests import ApiServerUnreachable, kubernetes_version
 from mk8s_agent.renewal import IdentityKeeper
 from mk8s_agent.settings import Address, Settings
 from mk8s_agent.wire import control
+from mk8s_agent.wire.heap import keep_heap
 
 VERSION_SECONDS: Final = 600.0
 """How often the API server's version is asked for again; it changes with an upgrade."""
@@ -210,3 +211,4 @@ def freeze_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
+    keep_heap()

@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import Callable
 
+from mk8s_agent.wire.heap import keep_heap
 from mk8s_proxy.app import Central
 from mk8s_proxy.settings import Settings
 from mk8s_proxy.worker import Worker
@@ -45,6 +46,7 @@ async def _serve(settings: Settings, worker: Worker) -> int:
         await central.start()
         gc.freeze()  # what start-up made lives as long as the process
         gc.set_threshold(20_000, 50, 100)
+        keep_heap()
         event = "central.ready" if worker.alone else "worker.ready"
         log.info(event, extra={"port": central.port, "public_url": settings.public_url})
         worker.tell_ready()
