@@ -116,11 +116,10 @@ class Http2Connection(ConnectionControl):
                 if end > size:
                     self._begin_data(stream, stream_id, data, start, end, flags)
                     return size
-                if stream is not None:
-                    if length < _COPY_BELOW:
-                        self._deliver(stream, data[start:end], length, flags & END_STREAM != 0)
-                    else:
-                        end = self._deliver_run(stream, data, start, end, flags)
+                if stream is not None and length < _COPY_BELOW:
+                    self._deliver(stream, data[start:end], length, flags & END_STREAM != 0)
+                elif stream is not None:
+                    end = self._deliver_run(stream, data, start, end, flags)
             elif end > size:
                 return position
             elif kind == HEADERS:
