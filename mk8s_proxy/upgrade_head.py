@@ -32,7 +32,8 @@ _NONE: Final = Upgrade(b"", b"", ())
 _TOKENS: Final = {b"websocket": b"websocket", b"spdy/3.1": b"SPDY/3.1"}
 _CONNECTION_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 _BEARER_SUBPROTOCOL: Final = b"base64url.bearer.authorization.k8s.io."
-_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+# Tokens (RFC 9110, 5.6.2), and the slash of kubectl's `SPDY/3.1+portforward.k8s.io`.
+_PROTOCOL: Final = re.compile(rb"[!#$%&'*+./^_`|~0-9A-Za-z-]+")
 _BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
 _WEBSOCKET_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes, RFC 6455, 4.1
 _WEBSOCKET_VERSION: Final = b"13"
@@ -107,7 +108,7 @@ def _subprotocols(offered: bytes | None) -> tuple[bytes, list[bytes]]:
     others: list[bytes] = []
     for item in offered.split(b",") if offered is not None else ():
         protocol = item.strip(b" \t")
-        if _TOKEN.fullmatch(protocol) is None:
+        if _PROTOCOL.fullmatch(protocol) is None:
             raise HeaderRefusal("SUBPROTOCOL")
         if not protocol.lower().startswith(_BEARER_SUBPROTOCOL):
             others.append(protocol)

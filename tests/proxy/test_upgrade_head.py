@@ -128,6 +128,15 @@ def test_a_websocket_needs_no_subprotocol() -> None:
     assert read(*WEBSOCKET).forwarded == RELAYED
 
 
+def test_the_protocol_of_port_forward_is_no_token_and_travels_on() -> None:
+    """Refused, kubectl since 1.31 would fall back to SPDY, and nobody would notice."""
+    tunnel = b"SPDY/3.1+portforward.k8s.io"
+    assert read(*WEBSOCKET, offered(tunnel)).forwarded == (
+        *RELAYED,
+        (b"sec-websocket-protocol", tunnel),
+    )
+
+
 # --- the bearer subprotocol ---
 
 
@@ -173,7 +182,7 @@ def test_a_token_alone_leaves_no_protocol_to_speak() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"a,", b",a", b"a b", b"a;b", b"a, ,b", b"\xff"])
-def test_subprotocols_are_tokens(value: bytes) -> None:
+def test_subprotocols_are_words(value: bytes) -> None:
     assert reason_of(*WEBSOCKET, (b"Sec-WebSocket-Protocol", value)) == "SUBPROTOCOL"
 
 
