@@ -52,6 +52,7 @@ TO_TYPE = (
     ("kubectl get pods", ""),
     ("kubectl logs -f deployment/web", ""),
     ("kubectl exec -it deployment/web -- sh", ""),
+    ("kubectl port-forward deployment/web 8080", "and see http://localhost:8080"),
     ("kubectl create deployment hello --image=example/hello", ""),
     ("kubectl get secrets", "refused, and the message says why"),
     ("mk8s status", "who you are and what you may do"),

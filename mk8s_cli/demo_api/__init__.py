@@ -8,7 +8,9 @@ of its own: whoever has its one bearer token may do everything. A request passes
 - `discovery`: what is served, and its OpenAPI documents, from the `catalogue` of kinds.
 - `reads`, `writes`: every verb on whatever the catalogue knows, over the versioned `store`, which
   has `defaults` filled in; `call` parses, `protobuf` decodes, `patches` change, `views` show.
-- `pods`: logs, and exec by a small `shell`, over `spdy` and WebSocket.
+- `pods`: logs. `upgrades` lead to WebSocket or SPDY/3.1 (`spdy`), bounded by an `inlet`:
+  `remote_command` runs a small `shell`, `port_forward` greets and echoes. `file_commands` are what
+  `kubectl cp` needs, on the `files` of a pod.
 
 What is data is in `data/`: kinds and schemas of a real API server, samples, defaults, columns.
 Nothing else of mk8s imports it: `mk8s demo` starts `python -m mk8s_cli.demo_api`, and tests use

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import trustme
 from aiohttp import web
 
-from mk8s_cli.demo_api import discovery, pods, reads, writes
+from mk8s_cli.demo_api import discovery, pods, port_forward, reads, remote_command, writes
 from mk8s_cli.demo_api.call import USER, Call
 from mk8s_cli.demo_api.objects import ApiError, Document
 from mk8s_cli.demo_api.store import Store
@@ -49,8 +49,9 @@ HANDLERS: dict[str, Handler] = {
     "deletecollection": writes.delete,
     "scale": writes.scale,
     "log": pods.log,
-    "exec": pods.execute,
-    "attach": pods.execute,
+    "exec": remote_command.execute,
+    "attach": remote_command.execute,
+    "portforward": port_forward.forward,
 }
 """By subresource, where it has its own, or verb."""
 KUBECONFIG = """\

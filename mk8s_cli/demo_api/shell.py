@@ -6,12 +6,16 @@ Nothing of it touches the machine it runs on.
 import asyncio
 import shlex
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from mk8s_cli.demo_api import file_commands
+from mk8s_cli.demo_api.files import FileError, Files
+from mk8s_cli.demo_api.inlet import CHUNK_BYTES
 
 PROMPT = b"demo:/# "
-COMMANDS = "echo env cat true false exit sh"
+COMMANDS = "echo env cat true false exit sh ls rm sha256sum tar test"
 ERASE, CTRL_C, CTRL_D = {b"\x7f", b"\b"}, b"\x03", b"\x04"
-CHUNK_BYTES = 1 << 16
+Send = Callable[[str, bytes], Awaitable[None]]
 
 
 class Exit(Exception):
@@ -22,10 +26,11 @@ class Exit(Exception):
 class Shell:
     """A session in one container; `send` takes "stdout" or "stderr" and bytes for it."""
 
-    send: Callable[[str, bytes], Awaitable[None]]
+    send: Send
     environment: dict[str, str]
     tty: bool
-    stdin: asyncio.StreamReader = field(default_factory=asyncio.StreamReader)
+    stdin: asyncio.StreamReader
+    files: Files
 
     async def run(self, command: list[str]) -> int:
         """Runs a command line; returns its exit code."""
@@ -48,7 +53,7 @@ class Shell:
                 while (line := await self._line(PROMPT)) is not None:
                     code = await self._script(line) if line.strip() else code
                 return code
-            case ["cat", *_]:
+            case ["cat"]:
                 return await self._cat()
             case ["echo", *words]:
                 known = self.environment
@@ -57,6 +62,8 @@ class Shell:
             case ["env", *_]:
                 lines = (f"{key}={value}\n" for key, value in self.environment.items())
                 return await self._say("stdout", "".join(lines))
+            case [name, *words] if name in file_commands.NAMES:
+                return await self._on_files(name, words)
         await self._say("stderr", f"sh: {command}: not found; there are {COMMANDS}\n")
         return 127
 
@@ -84,6 +91,20 @@ class Shell:
             await self._say("stdout", line + "\n")
         while not self.tty and (chunk := await self.stdin.read(CHUNK_BYTES)):
             await self.send("stdout", chunk)
+        return 0
+
+    async def _on_files(self, name: str, words: list[str]) -> int:
+        """A command that works on files; output goes out as it comes, also before a failure."""
+        if name == "test":
+            return int(words[:1] != ["-d"] or not self.files.is_directory(words[-1]))
+        try:
+            async for raw in file_commands.output(self.files, self.stdin, name, words):
+                shown = raw.replace(b"\n", b"\r\n") if self.tty else raw
+                for at in range(0, len(shown), CHUNK_BYTES):
+                    await self.send("stdout", shown[at : at + CHUNK_BYTES])
+        except (FileError, ValueError) as error:
+            await self._say("stderr", f"{name}: {error}\n")
+            return 1
         return 0
 
     async def _line(self, prompt: bytes) -> str | None:

@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 import copy
 import uuid
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from mk8s_cli.demo_api.catalogue import DEFINITIONS, Catalogue, data
 from mk8s_cli.demo_api.defaults import complete
+from mk8s_cli.demo_api.files import Files
 from mk8s_cli.demo_api.objects import FIXED, ApiError, Document, now
 
 Key = tuple[str, str]
@@ -45,6 +46,8 @@ class Store:
     def __init__(self) -> None:
         self.catalogue = Catalogue()
         self.objects: dict[str, dict[Key, Document]] = {}
+        self.files: defaultdict[str, Files] = defaultdict(Files)
+        """File systems by the uids of their pods."""
         self.history: deque[Event] = deque(maxlen=HISTORY)
         self.version = 100
         self._change = asyncio.Event()
@@ -97,6 +100,7 @@ class Store:
         """Removes an object and what is in it, if it is a namespace or defines a kind."""
         before = self.get(resource, key)
         self._record("DELETED", resource, copy.deepcopy(before), before)
+        self.files.pop(before["metadata"]["uid"], None)
         name = key[1]  # of a definition: the resource that it defines
         resources = {"namespaces": [*self.objects], DEFINITIONS: [name]}.get(resource, [])
         for other in resources:

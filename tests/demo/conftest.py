@@ -41,11 +41,18 @@ def served() -> Iterator[DemoApi]:
 @pytest.fixture(
     params=BINARIES or [NO_KUBECTL], ids=lambda path: kubectls.name_of(path) if path else "none"
 )
-def kubectl(request: pytest.FixtureRequest, served: DemoApi, tmp_path: Path) -> Kubectl:
-    """Each stock kubectl of this machine, in a home of its own, on the demo API."""
+def binary(request: pytest.FixtureRequest) -> Path:
+    """Each stock kubectl of this machine."""
+    found: Path = request.param
+    return found
+
+
+@pytest.fixture
+def kubectl(binary: Path, served: DemoApi, tmp_path: Path) -> Kubectl:
+    """Each stock kubectl, in a home of its own, on the demo API."""
     (tmp_path / "kubeconfig").write_text(served.kubeconfig())
     environment = private_environment(tmp_path, KUBECONFIG=str(tmp_path / "kubeconfig"))
-    return Kubectl(request.param, environment)
+    return Kubectl(binary, environment)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ GROUP_VERSIONS = {
 LEFT_OUT = {"componentstatuses", "bindings", "pods/proxy", "services/proxy", "nodes/proxy"}
 LEFT_OUT |= {"namespaces/finalize", "tokenreviews", "csinodes", "volumeattachments"}
 LEFT_OUT |= {"volumeattachments/status", "ipaddresses", "servicecidrs", "servicecidrs/status"}
-LEFT_OUT |= {"pods/binding", "pods/eviction", "pods/portforward", "serviceaccounts/token"}
+LEFT_OUT |= {"pods/binding", "pods/eviction", "serviceaccounts/token"}
 EXTRA_KINDS = {("autoscaling", "Scale"), ("", "Status"), ("", "DeleteOptions")}
 FIELD = re.compile(r"^\s*(optional|repeated|map<string,\s*[\w.]+>)\s*([\w.]+)?\s+(\w+) = (\d+);")
 TEXT_NUMBERS = {"$ref": 1, "format": 2, "description": 4}

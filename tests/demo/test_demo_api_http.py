@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from mk8s_cli.demo_api.call import USER
-from mk8s_cli.demo_api.pods import CHANNELS, CLOSE
+from mk8s_cli.demo_api.remote_command import CHANNELS, CLOSE
 from tests.demo.conftest import Client
 
 STDIN, STDOUT, ERROR = CHANNELS["stdin"], CHANNELS["stdout"], CHANNELS["error"]

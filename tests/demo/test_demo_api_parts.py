@@ -1,7 +1,5 @@
 """The parts of the demo API that need no server: patches, apply, selectors, wire forms, shell."""
 
-import struct
-import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_cli.demo_api import spdy
 from mk8s_cli.demo_api.catalogue import Catalogue
+from mk8s_cli.demo_api.file_commands import TAR
+from mk8s_cli.demo_api.files import Files
+from mk8s_cli.demo_api.inlet import Inlet
 from mk8s_cli.demo_api.objects import ApiError
 from mk8s_cli.demo_api.patches import (
     apply,
@@ -271,101 +271,16 @@ class TestProtobuf:
             assert refused in {0, 400, 415}
 
 
-class SpdyClient:
-    """The client's half, enough to talk to the server's."""
-
-    def __init__(self) -> None:
-        self.deflate = zlib.compressobj(zdict=spdy.dictionary())
-
-    def control(self, kind: int, body: bytes) -> bytes:
-        return struct.pack(">HHB", 0x8003, kind, 0) + len(body).to_bytes(3, "big") + body
-
-    def headers(self, **headers: str) -> bytes:
-        block = struct.pack(">I", len(headers))
-        for name, value in headers.items():
-            block += b"".join(
-                struct.pack(">I", len(word)) + word.encode() for word in (name, value)
-            )
-        return self.deflate.compress(block) + self.deflate.flush(zlib.Z_SYNC_FLUSH)
-
-    def open(self, stream: int, **headers: str) -> bytes:
-        head = struct.pack(">IIH", stream, 0, 0)
-        return self.control(spdy.SYN_STREAM, head + self.headers(**headers))
-
-
-class Stdin(list[bytes]):
-    """What a shell would read."""
-
-    feed_data = list.append
-
-    def feed_eof(self) -> None:
-        self.append(b"")
-
-
-class TestSpdy:
-    def connection(self) -> tuple[spdy.SpdyConnection, list[bytes], Stdin]:
-        written: list[bytes] = []
-        stdin = Stdin()
-        return spdy.SpdyConnection(written.append, stdin, {"stdin", "stdout"}), written, stdin
-
-    async def test_frames_in_any_pieces(self) -> None:
-        client = SpdyClient()
-        ping = client.control(spdy.PING, struct.pack(">I", 1))
-        raw = client.open(1, StreamType="Error") + client.open(3, streamtype="stdin") + ping
-        raw += client.open(5, streamtype="stdout")
-        raw += struct.pack(">IB", 1, 0) + (2).to_bytes(3, "big") + b"no"
-        raw += struct.pack(">IB", 3, spdy.FIN) + (2).to_bytes(3, "big") + b"hi"
-        raw += client.control(4, struct.pack(">I", 0))
-        for pieces in ([raw], [bytes([byte]) for byte in raw]):
-            connection, written, stdin = self.connection()
-            assert [connection.feed_data(piece)[0] for piece in pieces] == [False] * len(pieces)
-            assert connection.streams == {"error": 1, "stdout": 5}
-            assert stdin == [b"hi", b""]
-            assert written[2] == ping
-            assert connection.opened.is_set()
-            assert not connection.closed.is_set()
-            connection.feed_data(client.control(spdy.GOAWAY, struct.pack(">II", 3, 0)))
-            assert connection.closed.is_set()
-
-    async def test_replies(self) -> None:
-        connection, written, _ = self.connection()
-        connection.feed_data(SpdyClient().open(5, streamtype="stdout"))
-        assert struct.unpack(">HH", written[0][:4]) == (0x8003, spdy.SYN_REPLY)
-        inflate = zlib.decompressobj(zdict=spdy.dictionary())
-        assert inflate.decompress(written[0][12:]) == struct.pack(">I", 0)
-        frame = connection.data("stdout", b"ab", end=True)
-        assert frame == b"\x00\x00\x00\x05\x01\x00\x00\x02ab"
-        assert connection.data("stderr", b"ab") == b""
-
-    @pytest.mark.parametrize(
-        "raw",
-        [
-            b"\x80\x03\x00\x01\x00\x00\x00\x02" + bytes(2),  # no room for a stream id
-            b"\x80\x02\x00\x01\x00\x00\x00\x04\x00\x00\x00\x01",  # SPDY/2
-            b"\x80\x03\x00\x01\x00\x00\x00\x0c" + bytes(12),  # a header block that is none
-        ],
-    )
-    async def test_violations_end_the_connection(self, raw: bytes) -> None:
-        connection, _, stdin = self.connection()
-        assert connection.feed_data(raw)[0]
-        assert connection.closed.is_set()
-        assert stdin == [b""]
-
-    @given(st.binary(max_size=80))
-    def test_any_bytes_are_frames_or_a_violation(self, raw: bytes) -> None:
-        for body in (raw, b"\x80\x03" + raw):
-            connection, _, _ = self.connection()
-            assert connection.feed_data(body)[0] == connection.closed.is_set()
-
-
 class Recorded:
     """A shell whose output is kept."""
 
     def __init__(self, *stdin: bytes, tty: bool = False) -> None:
         self.shown = {"stdout": b"", "stderr": b""}
-        self.shell = Shell(self.send, {"WHO": "me", "HOSTNAME": "pod"}, tty)
-        self.shell.stdin.feed_data(b"".join(stdin))
-        self.shell.stdin.feed_eof()
+        inlet = Inlet()
+        inlet.reader.feed_data(b"".join(stdin))
+        inlet.end()
+        environment = {"WHO": "me", "HOSTNAME": "pod"}
+        self.shell = Shell(self.send, environment, tty, inlet.reader, Files())
 
     async def send(self, stream: str, raw: bytes) -> None:
         self.shown[stream] += raw
@@ -385,7 +300,11 @@ class Recorded:
         (["true"], b"", b"", 0),
         (["exit"], b"", b"", 0),
         (["cat"], b"through", b"through", 0),
-        (["rm"], b"", b"", 127),
+        (["mv"], b"", b"", 127),
+        (["test", "-d", "/tmp"], b"", b"", 0),
+        (["test", "-d", "/tmp/x"], b"", b"", 1),
+        (["test", "-f", "/tmp"], b"", b"", 1),
+        (["tar", "--help"], b"", f"{TAR}\n".encode(), 0),
     ],
 )
 async def test_the_shell(command: list[str], stdin: bytes, stdout: bytes, code: int) -> None:
