@@ -46,6 +46,8 @@ class Dial(Protocol):
 class ApiServerHttp2(Http2Client):
     """One HTTP/2 connection to the API server; answers are relayed without a look inside."""
 
+    __slots__ = ("_server",)
+
     def __init__(self, transport: Transport, server: "ApiServer") -> None:
         super().__init__(transport, server.ticks, API_SERVER, server.buffers)
         self._server = server

@@ -45,6 +45,8 @@ class AgentTunnel(Http2Server):
         on_closed: called once with the reason when the tunnel is gone.
     """
 
+    __slots__ = ("_apiserver", "_control", "_on_closed", "_on_control")
+
     def __init__(
         self,
         transport: Transport,

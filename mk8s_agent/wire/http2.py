@@ -57,6 +57,11 @@ class Http2Connection(ConnectionControl):
         buffers: the process-wide cap on what waits for slow readers.
     """
 
+    __slots__ = (
+        "_block", "_block_end", "_block_stream", "_data_end", "_data_left", "_data_stream",
+        "_decoder", "_least_window", "_preface_missing", "_receive_window", "_tail",
+    )  # fmt: skip
+
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:

@@ -38,6 +38,8 @@ _LOST_SECONDS = 25.0
 class Http2Client(Http2Connection):
     """Opens streams. Subclasses implement `on_response`."""
 
+    __slots__ = ()
+
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:

@@ -57,6 +57,12 @@ _KEPT_BUDGETS = 16
 class ConnectionControl(Outbound):
     """Control frames, budgets against floods, and how streams and the connection end."""
 
+    __slots__ = (
+        "_heard", "_last_peer_stream", "_next_stream", "_ping_payload", "_ping_sent",
+        "_reset_budget", "_reset_here", "_round_trips", "_seconds", "_settings_seen",
+        "_silent_seconds", "_stalled_seconds", "close_reason", "draining", "peer_max_streams",
+    )  # fmt: skip
+
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:

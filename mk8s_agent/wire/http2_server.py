@@ -28,6 +28,8 @@ from mk8s_agent.wire.ticks import Ticks
 class Http2Server(Http2Connection):
     """Takes requests. Subclasses implement `on_request`."""
 
+    __slots__ = ()
+
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:

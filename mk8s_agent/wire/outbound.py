@@ -63,6 +63,13 @@ class Outbound:
     all connections, by the `BufferBudget`.
     """
 
+    __slots__ = (
+        "_block_prefix", "_blocked", "_buffers", "_control_budget", "_initial_window", "_learned",
+        "_marked", "_open_index", "_open_size", "_open_stream", "_out", "_out_bytes",
+        "_peer_max_frame", "_progress", "_send_window", "_ticks", "_waiting", "closed", "limits",
+        "round_trip", "streams", "transport",
+    )  # fmt: skip
+
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:
@@ -84,7 +91,8 @@ class Outbound:
         self._send_window = DEFAULT_WINDOW
         self._initial_window = DEFAULT_WINDOW
         self._peer_max_frame = DEFAULT_MAX_FRAME
-        self._waiting: deque[Stream] = deque()
+        self._waiting: deque[Stream] | None = None
+        """There while somebody waits: an empty one would take more than all else here."""
         self._control_budget = limits.control_frames
         self._block_prefix = b""
         # the DATA frame at the end of _out that may still grow: its stream, index and size
@@ -198,7 +206,9 @@ class Outbound:
         if stream.waiting:
             return
         stream.waiting = True
-        if stream.sent == 0 and stream.pending_bytes <= SMALL:
+        if self._waiting is None:
+            self._waiting = deque((stream,))
+        elif stream.sent == 0 and stream.pending_bytes <= SMALL:
             self._waiting.appendleft(stream)
         else:
             self._waiting.append(stream)
@@ -206,6 +216,8 @@ class Outbound:
     def _pump(self) -> None:
         """Lets waiting streams send in turn while the windows and the socket take it."""
         waiting = self._waiting
+        if waiting is None:
+            return
         turns = len(waiting)
         while turns and not self._blocked:
             turns -= 1
@@ -219,6 +231,8 @@ class Outbound:
                 turns += self._send_window > 0
             if self._out_bytes > HIGH_WATER:
                 self._blocked = True
+        if not waiting:
+            self._waiting = None
 
     def _send_pending(self, stream: Stream, pending: deque[Bytes]) -> bool:
         """One stream's turn. True when it has more to send and its own window allows it."""

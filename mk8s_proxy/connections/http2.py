@@ -66,6 +66,10 @@ class ClientHttp2(Http2Server):
         source_ip: the client's address, for the audit.
     """
 
+    __slots__ = (
+        "_corridor", "_deadlines", "_incomplete_seconds", "_make_entry", "_source_ip",
+    )  # fmt: skip
+
     def __init__(
         self,
         transport: Transport,

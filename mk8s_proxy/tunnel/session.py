@@ -60,6 +60,10 @@ class TunnelSession(Http2Client):
         events: what to call when something happens to it.
     """
 
+    __slots__ = (
+        "_events", "cluster", "cluster_id", "control", "conversation", "instance", "registered",
+    )  # fmt: skip
+
     def __init__(
         self,
         transport: Transport,
