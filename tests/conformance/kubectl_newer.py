@@ -4,10 +4,17 @@ import json
 
 from tests.conformance import manifests
 from tests.conformance.kubectl_pods import copy_both_ways, forward, interactive
-from tests.conformance.kubectl_session import KubectlSession, operation, sorted_lines
-from tests.conformance.outcome import Unavailable
+from tests.conformance.kubectl_session import (
+    LOGS_REQUESTS,
+    KubectlSession,
+    operation,
+    requests_in,
+    sorted_lines,
+)
 
 EXEC = ("exec", "web")
+WEBSOCKET_SINCE = {"exec": (1, 30), "portforward": (1, 31)}
+"""The kubectl that takes a WebSocket first."""
 
 
 @operation("new-discovery")
@@ -49,6 +56,7 @@ def execute(k: KubectlSession) -> None:
     k(*EXEC, "--", "absent-program")
     k("exec", "absent", "--", "true")
     k("logs", "web", "--tail=2", show=lambda text: str(len(text.splitlines())))
+    note_transport(k, "exec", k.quiet(*EXEC, "--", "true").stderr)
 
 
 @operation("new-exec-tty")
@@ -58,17 +66,28 @@ def exec_tty(k: KubectlSession) -> None:
 
 @operation("new-cp")
 def copy(k: KubectlSession) -> None:
-    if "not found" in k.quiet(*EXEC, "--", "tar", "--help").stderr:
-        raise Unavailable("the pods of the built-in API server have no tar")
-    copy_both_ways(k, 1 << 18)
+    copy_both_ways(k, 3 << 20)
+    there = f"{k.namespace}/web:/tmp/copied"
+    note_transport(k, "exec", k.quiet("cp", there, "again").stderr)
 
 
 @operation("new-port-forward")
 def port_forward(k: KubectlSession) -> None:
-    raw = f"/api/v1/namespaces/{k.namespace}/pods/web/portforward?ports=8080"
-    if "could not find the requested resource" in k.quiet("get", "--raw", raw).stderr:
-        raise Unavailable("the built-in API server has no port-forward")
-    forward(k, "pod/web")
+    verbose = ["-v=6"] if k.version >= LOGS_REQUESTS else []
+    note_transport(k, "portforward", forward(k, "pod/web", *verbose))
+    k("port-forward", "pod/absent", ":80")
+
+
+def note_transport(k: KubectlSession, subresource: str, log: str) -> None:
+    """Note how kubectl asked; what it does in silence, falling back to SPDY, breaks the operation.
+
+    A WebSocket begins with GET, SPDY with POST.
+    """
+    found = {line.split()[0] for line in requests_in(log) if f"/{subresource}" in line}
+    wanted = {"GET" if k.version >= WEBSOCKET_SINCE[subresource] else "POST"}
+    if found != wanted and k.version >= LOGS_REQUESTS:
+        raise RuntimeError(f"kubectl asked for {subresource} by {sorted(found)}, not {wanted}")
+    k.note(f"transport of {subresource}", " ".join(found))
 
 
 @operation("new-write")

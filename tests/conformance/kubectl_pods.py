@@ -140,13 +140,14 @@ def port_forward(k: KubectlSession) -> None:
     k("port-forward", "pod/absent", ":80")
 
 
-def forward(k: KubectlSession, target: str, path: str = "/") -> None:
-    """Three requests through a forwarded port."""
-    with k.running("port-forward", target, ":8080") as forwarding:
+def forward(k: KubectlSession, target: str, *options: str) -> str:
+    """Three requests through a forwarded port; what kubectl printed."""
+    with k.running(*options, "port-forward", target, ":8080") as forwarding:
         port = forwarding.wait_for_line(r"Forwarding from 127\.0\.0\.1:(\d+)")[1]
         for number in range(3):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
                 k.note(f"request {number}", answer.read().decode(), code=answer.status)
+        return forwarding.output
 
 
 @operation("run")

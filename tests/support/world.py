@@ -70,6 +70,7 @@ spec:
     - name: web
       image: lab/busybox:1
       imagePullPolicy: Never
+      ports: [{containerPort: 8080}]
       command: [sh, -c]
       args: ["httpd -h /www -p 8080; i=0; while true; do i=$((i+1)); echo line $i; sleep 0.2; done"]
 """
