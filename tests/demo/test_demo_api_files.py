@@ -107,13 +107,13 @@ async def test_tar_tells_how_it_is_used(words: tuple[str, ...]) -> None:
 
 async def test_the_words_of_every_kubectl() -> None:
     tree = Files()
-    tree.write("/home", None)
+    tree.write("/srv", None)
     raw = archive(member("x", size=3), content=b"abc")
     no_preserve = ("--no-same-permissions", "--no-same-owner")
-    await run(tree, "tar", *no_preserve, "-xmf", "-", "-C", "/home", stdin=raw)
+    await run(tree, "tar", *no_preserve, "-xmf", "-", "-C", "/srv", stdin=raw)
     await run(tree, "tar", "xmf", "-", stdin=raw)
     await run(tree, "tar", "-p", "-xf", "-", "-C", "/tmp", stdin=raw)
-    assert [name for name, content in tree.under("/") if content] == ["/home/x", "/tmp/x", "/x"]
+    assert [name for name, content in tree.under("/") if content] == ["/srv/x", "/tmp/x", "/x"]
     with pytest.raises(FileError, match="/absent: No such file or directory"):
         await run(tree, "tar", "-xmf", "-", "-C", "/absent", stdin=raw)
     with pytest.raises(FileError, match="/absent: No such file or directory"):
