@@ -1,12 +1,22 @@
 """The relay benchmark's own arithmetic and parsers; the benchmark never runs in the tests."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mk8s_agent.wire import frames, hpack_codec
 from mk8s_proxy.authz.policy import parse_rbac
-from tests.bench.relay import accounting, catalogue, cross_check, growth, product, report, stub
+from tests.bench.relay import (
+    accounting,
+    catalogue,
+    cross_check,
+    growth,
+    product,
+    publish,
+    report,
+    stub,
+)
 from tests.bench.relay.certificates import go_token, make_certificates
 from tests.bench.relay.figures import meets, percentile, ratios, shown, spread
 from tests.bench.relay.goals import GOALS, judge
@@ -110,6 +120,38 @@ class TestReport:
             results.add("growth: roles", size, {"ratio": ratio})
         assert "NOT flat" in growth.verdicts(results)[0]
         assert "1.33" in growth.verdicts(results)[0]
+
+    def test_the_readme_gets_the_targets_of_both_builds_and_the_growth(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        results, grown = Results(), Results()
+        results.add("h2 c32", "product", {"cpu_us": 20.0})
+        results.add("h2 c32", "go-tunnel-400", {"cpu_us": 100.0})
+        grown.note("growth of roles: flat")
+        made = dict.fromkeys(("commit", "python", "cpu", "date"), "x")
+        files = []
+        for name, found in (("pure", results), ("compiled", results), ("grown", grown)):
+            monkeypatch.setattr(report, "is_compiled", lambda name=name: name == "compiled")
+            files.append(tmp_path / name / "report.json")
+            files[-1].parent.mkdir()
+            report.write_json(files[-1], found, made | {"build": name}, "5 rounds; more")
+            files[-1].with_name("report.png").write_text(name)
+        readme = tmp_path / "README.md"
+        readme.write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
+        publish.publish(files, readme, tmp_path)
+        told = readme.read_text()
+        title = "| CPU/request 2 KB h2 c32, stub | go-tunnel-400 | "
+        assert f"{title}0.20 | <= 0.25 | **0.20** | <= 0.18 |\n" in told
+        assert "- compiled: 5 rounds, commit x, x, x, x.\n- growth of roles: flat\n" in told
+        assert told.startswith("before\n")
+        assert told.endswith("after\n")
+        kept = [(tmp_path / name).read_text() for name in ("targets.png", "growth.png")]
+        assert kept == ["pure", "grown"]
+
+    def test_what_is_no_report_is_not_published(self, tmp_path: Path) -> None:
+        (tmp_path / "other.json").write_text("{}")
+        with pytest.raises(ValueError, match="no report"):
+            publish.publish([tmp_path / "other.json"], tmp_path / "README.md")
 
 
 class Wire:

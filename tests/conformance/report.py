@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.conformance.operations import CHAPTERS
 from tests.conformance.outcome import Cell, Matrix, Verdict
+from tests.support.marked_text import replace_between
 
 BEGIN = "<!-- conformance: written by `python -m tests.conformance --readme` -->"
 END = "<!-- conformance: end -->"
@@ -123,11 +124,5 @@ def into_readme(matrix: Matrix, readme: Path, made_by: str) -> None:
     Raises:
         ValueError: the file has no such place.
     """
-    text = readme.read_text()
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
     counts = ", ".join(f"{matrix.count(verdict)} {verdict}" for verdict in Verdict)
-    body = f"\n{as_markdown(matrix)}\n\n{counts}; {made_by}.\n"
-    readme.write_text(before + BEGIN + body + END + after)
+    replace_between(readme, BEGIN, END, f"{as_markdown(matrix)}\n\n{counts}; {made_by}.")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench.relay import catalogue, machine, plot, report
+from tests.bench.relay import catalogue, machine, plot, publish, report
 from tests.bench.relay.growth import DIMENSIONS, measure_growth, verdicts
 from tests.bench.relay.laboratory import Laboratory, Options
 from tests.bench.relay.launch import FAILURES
@@ -17,6 +17,8 @@ from tests.bench.relay.measures import SHAPES
 from tests.bench.relay.product import ROLES, RULES
 from tests.bench.relay.results import Results
 from tests.bench.relay.targets import BODY_BYTES, PATHS, USERS
+
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -32,6 +34,10 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="the names of all measures")
     parser.add_argument("--tunnels", type=int, default=2, help="of the product's agent (2)")
     parser.add_argument("--output", type=Path, help="folder of the report")
+    parser.add_argument(
+        "--publish", nargs="+", type=Path, metavar="JSON",
+        help="measures nothing: writes reports' targets into README.md",
+    )  # fmt: skip
     return parser.parse_args(given)
 
 
@@ -80,6 +86,8 @@ def say(text: str) -> None:
 def main(given: Sequence[str] | None = None) -> int:
     """Runs the benchmark; the exit code."""
     wanted = arguments(given)
+    if wanted.publish:
+        return published(wanted.publish)
     if wanted.list:
         print("\n".join(it.name for it in catalogue.MEASURES))
         print("\n".join(f"{it.name} (with --growth)" for it in DIMENSIONS))
@@ -93,7 +101,17 @@ def main(given: Sequence[str] | None = None) -> int:
         results.note(line)
     folder = output_folder(wanted.output)
     setting = describe_setting(options)
-    publish(folder, results, described, setting)
+    keep(folder, results, described, setting)
+    return 0
+
+
+def published(files: Sequence[Path]) -> int:
+    """The README's table, from reports; the exit code."""
+    try:
+        publish.publish(files, CHECKOUT / "README.md")
+    except (OSError, ValueError) as error:
+        say(str(error))
+        return 1
     return 0
 
 
@@ -112,7 +130,7 @@ def describe_setting(options: Options) -> str:
     )
 
 
-def publish(folder: Path, results: Results, described: dict[str, str], setting: str) -> None:
+def keep(folder: Path, results: Results, described: dict[str, str], setting: str) -> None:
     """The text on standard output and in the folder, the JSON and the plot in the folder."""
     told = report.text(results, described, setting)
     print(told)
