@@ -17,8 +17,9 @@ from mk8s_agent.wire.limits import HIGH_WATER, KIB
 
 log = logging.getLogger(__name__)
 
-_BUFFER: Final = memoryview(bytearray(320 * KIB))
-"""Ciphertext. A stream's whole window with all that TLS and HTTP/2 add to it comes in one read."""
+_BUFFER: Final = memoryview(bytearray(512 * KIB))
+"""Ciphertext. A stream's whole window with all that TLS and HTTP/2 add to it comes in one read. An
+upgraded connection has no window: it fills the buffer, and the larger the reads, the fewer."""
 _RECORD: Final = 16 * KIB  # one read of an SSLObject returns at most one record
 _LONGEST_RECORD: Final = 18 * KIB  # as it arrives (RFC 5246, 6.2.3; RFC 8446 allows less)
 _RECORD_HEAD: Final = 5  # type, version and length (RFC 8446, 5.1)
