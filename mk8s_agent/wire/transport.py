@@ -276,6 +276,7 @@ class TlsTransport(SocketTransport):
         self._shaken = True
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
         self._flush()
         self._start()
         self._decrypt(memoryview(self._incoming.read()))  # what came behind the handshake

@@ -11,13 +11,15 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mk8s_agent.wire import tls
-from mk8s_agent.wire.client_hello import ClientHelloPeek
+from mk8s_agent.wire.client_hello import ClientHelloPeek, lacks
 from mk8s_agent.wire.transport import Connection, SocketTransport, TlsTransport
 
 log = logging.getLogger(__name__)
+
+_TUNNEL_NAME: Final = tls.TUNNEL_SERVER_NAME.encode("ascii")
 
 
 class Served(Connection, Protocol):
@@ -130,7 +132,7 @@ class ListenerTransport(TlsTransport):
         super().__init__(self._make_connection, listener.handshake_seconds)
         self.served: Served | None = None
         self._listener = listener
-        self._peek: ClientHelloPeek | None = ClientHelloPeek()
+        self._peek: ClientHelloPeek | None = None
         self._is_tunnel = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -143,12 +145,14 @@ class ListenerTransport(TlsTransport):
 
     def _received_hello(self, data: bytes) -> bool:
         """Reads the server name; True once the TLS context is chosen."""
-        if self._peek is None:
+        if self._tls is not None:
             return True
-        if not self._peek.feed(data):
-            return False
-        self._is_tunnel = self._peek.server_name == tls.TUNNEL_SERVER_NAME
-        self._peek = None
+        if self._peek is not None or not lacks(data, _TUNNEL_NAME):
+            self._peek = self._peek or ClientHelloPeek()
+            if not self._peek.feed(data):
+                return False
+            self._is_tunnel = self._peek.server_name == tls.TUNNEL_SERVER_NAME
+            self._peek = None
         contexts = self._listener.contexts
         context = contexts.tunnel if self._is_tunnel else contexts.public
         self.begin(context, None, server=True)

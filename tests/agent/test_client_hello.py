@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mk8s_agent.wire.client_hello import MAX_HELLO_BYTES, ClientHelloPeek
+from mk8s_agent.wire.client_hello import MAX_HELLO_BYTES, ClientHelloPeek, lacks
 
 
 def openssl_hello(
@@ -225,3 +225,53 @@ def test_a_damaged_hello_is_survived(at: int, byte: int, end: int) -> None:
 )
 def test_any_host_name_comes_back(name: str) -> None:
     assert peek(record(hello(server_name(entry(name.upper().encode()))))) == (True, name)
+
+
+# --- the short way ---
+
+TUNNEL = "tunnel.mk8s.internal"
+
+
+def is_short_cut(data: bytes) -> bool:
+    return lacks(data, TUNNEL.encode())
+
+
+def test_most_hellos_need_no_reading() -> None:
+    assert is_short_cut(HELLO)
+    assert is_short_cut(openssl_hello(None))
+    assert not is_short_cut(openssl_hello(TUNNEL))
+    assert not is_short_cut(openssl_hello(TUNNEL.upper()))
+
+
+@pytest.mark.parametrize("end", [0, 8, 9, len(HELLO) - 1])
+def test_a_part_of_a_hello_is_read(end: int) -> None:
+    assert not is_short_cut(HELLO[:end])
+
+
+def test_attack_a_tunnel_name_behind_a_record_that_ends_early_is_not_overlooked() -> None:
+    """Otherwise nobody would ask an agent for its certificate, nor anybody know a tunnel."""
+    message = hello(server_name(entry(TUNNEL.encode())))
+    parts = list(records(message, 60))
+    assert not is_short_cut(parts[0])
+    assert not is_short_cut(b"".join(parts))
+    assert not is_short_cut(record(message, kind=23))
+
+
+@given(
+    st.sampled_from([TUNNEL, TUNNEL.upper(), "central.example.com"]),
+    st.integers(1, 300),
+    st.integers(0, 300),
+    st.binary(max_size=3),
+    st.integers(0, 300),
+)
+def test_the_short_way_never_misses_a_tunnel(
+    name: str, size: int, at: int, junk: bytes, end: int
+) -> None:
+    """Whatever the bytes: what is taken for no tunnel is none by the whole reading either."""
+    data = b"".join(records(hello(server_name(entry(name.encode()))), size))
+    data = data[:at] + junk + data[at + len(junk) :]
+    if is_short_cut(data[:end]):
+        one = ClientHelloPeek()
+        one.feed(data[:end])
+        one.feed(data[end:])
+        assert one.server_name != TUNNEL
