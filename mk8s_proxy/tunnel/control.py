@@ -80,9 +80,8 @@ class TunnelControl:
         self._register: Register | None = None
         self._touched = 0.0
         self._renewing = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        left = (not_after - datetime.now(UTC)).total_seconds()
-        self._expiry = asyncio.get_running_loop().call_later(max(left, 0.0), self._expired)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._not_after = not_after.timestamp()
         session.control.on_message = self.on_message
 
     def on_message(self, message: Message) -> None:
@@ -100,7 +99,6 @@ class TunnelControl:
 
     def close(self) -> None:
         """The tunnel is gone."""
-        self._expiry.cancel()
         for task in self._tasks:
             task.cancel()
 
@@ -144,7 +142,10 @@ class TunnelControl:
         self._session.drain(ErrorCode.NO_ERROR, reason)
         asyncio.get_running_loop().call_later(1.0, self._session.transport.close)
 
-    def _expired(self) -> None:
+    def second(self) -> None:
+        """Once a second: ends the tunnel with the certificate it came by."""
+        if time.time() < self._not_after:
+            return
         self._session.control.send(Drain())
         self._session.close_reason = "the agent's certificate has expired"
         self._session.fail(ErrorCode.NO_ERROR, "the agent's certificate has expired")
@@ -206,8 +207,8 @@ class TunnelControl:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Whatever goes wrong costs this message only; the agent asks again."""

@@ -48,6 +48,9 @@ class TunnelEvents:
 class Conversation(Protocol):
     """The control stream's other half (`tunnel.control`)."""
 
+    def second(self) -> None:
+        """Once a second, while the tunnel is there."""
+
     def close(self) -> None:
         """The tunnel is gone."""
 
@@ -166,6 +169,12 @@ class TunnelSession(Http2Client):
         if self.draining and not self.closed and len(self.streams) - (1 in self.streams) == 0:
             self.flush()
             self.transport.close()
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: deadlines, also those of the conversation."""
+        super().second(elapsed)
+        if self.conversation is not None and not self.closed:
+            self.conversation.second()
 
     def on_lost(self) -> None:
         """The tunnel is gone."""

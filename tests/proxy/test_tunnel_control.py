@@ -288,9 +288,11 @@ async def test_a_request_for_a_certificate_that_is_none(scene: Scene) -> None:
 
 async def test_a_tunnel_ends_with_its_certificate(scene: Scene) -> None:
     await scene.send(register())
+    scene.session.second(1.0)
+    assert not scene.session.closed
     scene.control.close()
     scene.control = scene.build(lives=-1.0)
-    await asyncio.sleep(0.01)
+    scene.session.second(1.0)
     assert scene.session.closed
     assert scene.session.close_reason == "the agent's certificate has expired"
     assert await scene.settled() == [Drain()]
