@@ -68,7 +68,7 @@ def interactive(k: KubectlSession, *, resizes: bool = True) -> None:
     terminal = Terminal(command, k.place.environment, k.folder)
     prompted = terminal.wait_for(r"# ")
     terminal.type("echo hello world\n")
-    said = f"prompt {prompted}, echo {terminal.wait_for('hello world[^$]*hello world')}"
+    said = f"prompt {prompted}, echo {terminal.wait_for('(?m)^hello world')}"
     if resizes:
         terminal.type("stty size\n")
         said += f", size {terminal.wait_for('24 80')}"
