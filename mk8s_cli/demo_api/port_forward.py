@@ -26,7 +26,6 @@ REFUSED = (
 )
 """The kubelet's words."""
 PAGE = "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n{text}\n"
-
 HEADERS = ("streamtype", "port", "requestid")
 KINDS = {"data", "error"}
 Service = Callable[[str, SpdyStream], Awaitable[None]]
