@@ -37,6 +37,9 @@ _SERVER = """
     listen 127.0.0.1:{port} ssl http2 backlog=4096;
     ssl_certificate {certificate};
     ssl_certificate_key {key};
+    # an API server takes AES-128 with every client, so no peer may pay for the longer key here
+    ssl_prefer_server_ciphers on;
+    ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384;
     http2_max_concurrent_streams 20000;
     http2_chunk_size 16k;
     output_buffers 2 256k;
