@@ -19,7 +19,7 @@ from typing import Protocol
 import pytest
 
 from mk8s_cli.demo_api.server import DemoApi
-from tests.support.kubectl import Kubectl, version_of
+from tests.support.kubectl import Kubectl, binaries, name_of, version_of
 from tests.support.processes import Program, private_environment
 from tests.support.world import wait_until
 
@@ -95,27 +95,31 @@ def place(
     return Direct(tmp_path, served) if is_direct else ThroughMk8s(tmp_path, mk8s_demo)
 
 
-@pytest.fixture(params=["websocket", "SPDY/3.1"])
-def transport(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def over_each_transport(subresource: str) -> pytest.MarkDecorator:
+    """Each kubectl with each transport that it can speak for a subresource."""
+    cases = [
+        pytest.param(binary, transport, id=f"{name_of(binary)}-{transport}")
+        for binary in binaries()
+        for transport in ("websocket", "SPDY/3.1")
+        if transport != "websocket" or version_of(binary) >= WEBSOCKET_SINCE[subresource]
+    ]
+    return pytest.mark.parametrize(("binary", "transport"), cases)
 
 
-def kubectl_over(transport: str, subresource: str, binary: Path, place: Place) -> Kubectl:
-    """kubectl, told the transport unless it takes it by itself; skips what it cannot speak."""
-    version = version_of(binary)
-    if transport == "websocket" and version < WEBSOCKET_SINCE[subresource]:
-        pytest.skip(f"kubectl {version} speaks only SPDY for {subresource}")
+def kubectl_over(transport: str, binary: Path, place: Place) -> Kubectl:
+    """kubectl, told the transport unless it takes it by itself."""
     told = {}
-    if transport != "websocket" or version < (1, 31):
+    if transport != "websocket" or version_of(binary) < (1, 31):
         names = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS")
         told = dict.fromkeys(names, str(transport == "websocket").lower())
     return Kubectl(binary, {**place.environment, **told})
 
 
+@over_each_transport("exec")
 def test_copies_have_the_same_hash_both_ways(
     binary: Path, place: Place, transport: str, tmp_path: Path
 ) -> None:
-    kubectl = kubectl_over(transport, "exec", binary, place)
+    kubectl = kubectl_over(transport, binary, place)
     up, down, there = tmp_path / "up", tmp_path / "down", f"shop/{POD}:/tmp/copied"
     up.write_bytes(hashlib.shake_256(tmp_path.name.encode()).digest(COPY_BYTES))
     digest = hashlib.sha256(up.read_bytes()).hexdigest()
@@ -127,10 +131,11 @@ def test_copies_have_the_same_hash_both_ways(
     assert place.spoken("exec") == {transport}
 
 
+@over_each_transport("exec")
 def test_a_tree_is_copied_and_what_is_absent_is_told(
     binary: Path, place: Place, transport: str, tmp_path: Path
 ) -> None:
-    kubectl = kubectl_over(transport, "exec", binary, place)
+    kubectl = kubectl_over(transport, binary, place)
     (tmp_path / "tree/inner").mkdir(parents=True)
     (tmp_path / "tree/inner/leaf").write_text("green\n")
     name = f"{transport.partition('/')[0]}-{tmp_path.name}"
@@ -173,20 +178,22 @@ def echo(port: int, raw: bytes) -> bytes:
     return received
 
 
+@over_each_transport("portforward")
 def test_a_forwarded_port_carries_little_and_many(
     binary: Path, place: Place, transport: str
 ) -> None:
-    kubectl = kubectl_over(transport, "portforward", binary, place)
+    kubectl = kubectl_over(transport, binary, place)
     with forwarded(kubectl, 8080) as (port, _), ThreadPoolExecutor(20) as pool:
         pages = list(pool.map(lambda _: get(port), range(CONNECTIONS)))
     assert pages == [f"hello from {POD}\n".encode()] * CONNECTIONS
     assert place.spoken("portforward") == {transport}
 
 
+@over_each_transport("portforward")
 def test_a_forwarded_port_carries_much_both_ways(
     binary: Path, place: Place, transport: str
 ) -> None:
-    kubectl = kubectl_over(transport, "portforward", binary, place)
+    kubectl = kubectl_over(transport, binary, place)
     sent = [hashlib.shake_256(b"%d" % number).digest(TRANSFER_BYTES) for number in range(2)]
     with forwarded(kubectl, 7) as (port, _), ThreadPoolExecutor(2) as pool:
         received = list(pool.map(lambda raw: echo(port, raw), sent))
@@ -194,8 +201,9 @@ def test_a_forwarded_port_carries_much_both_ways(
     assert place.spoken("portforward") == {transport}
 
 
+@over_each_transport("portforward")
 def test_a_port_that_nobody_listens_on_is_told(binary: Path, place: Place, transport: str) -> None:
-    kubectl = kubectl_over(transport, "portforward", binary, place)
+    kubectl = kubectl_over(transport, binary, place)
     with forwarded(kubectl, 81) as (port, forwarding):
         assert echo(port, b"") == b""
         forwarding.wait_for_line(f"error forwarding port 81 to pod {POD}, .*connection refused")
