@@ -14,7 +14,9 @@ Start reading here. A request of kubectl walks down one corridor and passes each
 3. ``corridor.Corridor.admit`` walks it: ``route`` (which cluster), ``request_target`` and
    ``request_info`` (what is asked, in Kubernetes's words, from the raw bytes and parsed once),
    ``authn`` (who), ``authz`` (may they, and by which rule). It is one synchronous function: no
-   task, future, lock or database access for a request.
+   task, future, lock or database access for a request. A head that was admitted before, byte for
+   byte, needs not be read and asked again (``recurring``) while policy, credential and time would
+   give the same answer.
 4. What was admitted in a loop tick is written to the ``audit`` journal with one call, and only then
    do the request heads go to their tunnels (``corridor.Corridor.commit``). A request whose row
    could not be written gets 503 and reaches no cluster.

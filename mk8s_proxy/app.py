@@ -32,7 +32,6 @@ from mk8s_proxy.connections.http2 import ClientHttp2, Doorway
 from mk8s_proxy.corridor import Corridor
 from mk8s_proxy.db import keys as key_store
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.exchange import new_entry
 from mk8s_proxy.health import create_health
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.management import Management
@@ -155,7 +154,7 @@ class Central:
         )
         self._share_seal()
         self._tunnel_services = self._serve_tunnels()
-        self._doorway = Doorway(self.corridor, new_entry, self.settings.limits)
+        self._doorway = Doorway(self.corridor, self.settings.limits)
 
     def _share_seal(self) -> None:
         """Page tokens of one replica are good on all others, and after a restart."""

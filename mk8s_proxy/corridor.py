@@ -6,33 +6,35 @@
 of the same loop tick, writes the intent rows of all requests of the tick with one call and only
 then lets their heads go to the tunnels. No task, lock or database access on the way.
 A door that raises refuses; an unexpected exception is a refusal too.
+
+A request whose head equals that of one that was admitted follows it, as long as the policy, the
+credential and the time still say the same (`recurring`): its rows and its tunnel are its own.
 """
 
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.addresses import Address, Addresses
-from mk8s_proxy.audit.event import AuditEntry, ImpersonatedUser
-from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal import Journal
+from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authn.access_token import LEEWAY, TokenAuthenticator
 from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
-from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.exchange import Exchange, describe
+from mk8s_proxy.exchange import Exchange, facts_of, refused_tunnel
 from mk8s_proxy.header_refusal import HeaderRefusal, no_credential
 from mk8s_proxy.impersonation import act_as, may_act
 from mk8s_proxy.long_running import LongRunning
-from mk8s_proxy.request_block import request_block
+from mk8s_proxy.recurring import Admission
+from mk8s_proxy.request_block import audit_field, request_parts
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo
 from mk8s_proxy.request_target import TargetRefusal
 from mk8s_proxy.route import Route, Router
+from mk8s_proxy.stage import BodyStage
 from mk8s_proxy.stages import TokenSeal, begin_deletion, decided_as, farewell, make_stage
 from mk8s_proxy.status import (
     StatusError,
@@ -40,50 +42,16 @@ from mk8s_proxy.status import (
     internal_error,
     not_found,
     service_unavailable,
-    status_body,
+    status_answer,
     status_error,
 )
+from mk8s_proxy.surroundings import Policies, Tunnel, Tunnels
 from mk8s_proxy.tunnel.session import TunnelSession
 from mk8s_proxy.upgrades import may_upgrade
 
 log = logging.getLogger(__name__)
 
 _DECISIONS = 4096
-
-
-class Policies(Protocol):
-    """Where the policy in force comes from (`snapshots.PolicyFeed`)."""
-
-    @property
-    def current(self) -> PolicySnapshot:
-        """The compiled policy."""
-
-    def fresh(self, now: float) -> bool:
-        """Whether it may still decide, at a time of the monotonic clock."""
-
-
-class Tunnel(Protocol):
-    """A cluster's tunnel as the corridor sees it (`tunnel.session.TunnelSession`)."""
-
-    @property
-    def available(self) -> bool:
-        """Whether a new stream may be opened here."""
-
-    def stage(self) -> Stream:
-        """A stream without an id: its body waits until `open_staged` sends the head."""
-
-    def open_staged(self, stream: Stream, block: bytes) -> None:
-        """Sends the request head of a staged stream."""
-
-    def discard_staged(self, stream: Stream) -> None:
-        """Forgets a staged stream whose head will not be sent."""
-
-
-class Tunnels(Protocol):
-    """The live tunnels (`tunnel.registry.TunnelRegistry`)."""
-
-    def pick(self, cluster: str) -> Tunnel | None:
-        """A tunnel of the cluster, if any is there."""
 
 
 class Corridor:
@@ -135,6 +103,12 @@ class Corridor:
             self._refuse_with(exchange, internal_error(), "INTERNAL")
 
     def _walk(self, exchange: Exchange) -> None:
+        recurring = exchange.recurring
+        if recurring is not None and recurring.admission is not None:
+            if self._holds(recurring.admission):
+                self._follow(exchange, recurring.admission)
+                return
+            recurring.admission = None
         head = exchange.head
         address = self._addresses.find(head.authority, head.method, head.target)
         route, info = address.route, address.info
@@ -145,7 +119,6 @@ class Corridor:
             return
         exchange.prefix = route.prefix
         exchange.info = info
-        describe(exchange.entry, info)
         identity = self._authenticate(exchange, route)
         self._check_head(head, info)
         identity = self._authorize(exchange, identity, decided_as(exchange, info))
@@ -156,14 +129,11 @@ class Corridor:
         """Who asks, and of which cluster: host, prefix and token must agree."""
         if exchange.whole is not None:
             return self._authenticate_part(exchange, exchange.whole)
-        entry = exchange.entry
-        entry.cluster = route.cluster
+        exchange.cluster = route.cluster
         if not exchange.head.authorization:
             raise no_credential()
         identity = self._authenticator.authenticate(exchange.head.authorization)
         exchange.identity = identity
-        entry.user, entry.uid = identity.user, identity.uid
-        entry.groups, entry.token_id = identity.groups, identity.token_id
         cluster = route.cluster or identity.cluster
         if not cluster:
             raise not_found(
@@ -171,12 +141,12 @@ class Corridor:
                 "or a token made for one (mk8s get-token)"
             )
         identity.require_cluster(cluster)
-        entry.cluster = cluster
+        exchange.cluster = cluster
         return identity
 
     def _authenticate_part(self, exchange: Exchange, whole: Exchange) -> Identity:
         """Who asked for the whole asks for its parts, as long as that would still be admitted."""
-        identity = exchange.identity = whole.identity
+        identity = whole.identity
         assert identity is not None
         self._authenticator.recheck(identity.original or identity)
         if why := self._why_ended(whole):
@@ -195,30 +165,25 @@ class Corridor:
                 "the policy is too old to decide by: central cannot read its database",
                 retry_after=5,
             )
-        entry = exchange.entry
         if exchange.head.impersonation:
             identity = self._act_as(exchange, identity)
         attributes, decision = self._decide(exchange, identity, info)
-        entry.reason = decision.reason
         exchange.decision = decision
         if decision.allowed:
-            entry.decision = "allow"
+            exchange.entry.facts = facts_of(exchange, "allow", decision.reason)
             return identity
-        message = forbidden_message(identity.user, entry.cluster, attributes, decision)
+        message = forbidden_message(identity.user, exchange.cluster, attributes, decision)
         raise forbidden(message, refusal_details(attributes))
 
     def _act_as(self, exchange: Exchange, identity: Identity) -> Identity:
         """The identity that the client's Impersonate headers name, if its own may act as it."""
         acting = act_as(identity, exchange.head.impersonation)
-        cluster = exchange.entry.cluster
+        cluster = exchange.cluster
         attributes, decision = may_act(self._policies.current, acting, cluster)
         if not decision.allowed:
             message = forbidden_message(identity.user, cluster, attributes, decision)
             raise forbidden(message, refusal_details(attributes))
         exchange.identity = acting
-        exchange.entry.impersonated = ImpersonatedUser(
-            acting.user, acting.uid, acting.groups, acting.extra
-        )
         return acting
 
     def _decide(
@@ -228,7 +193,7 @@ class Corridor:
 
         But one that allows a part only stands, whatever else is allowed as a whole.
         """
-        head, cluster = exchange.head, exchange.entry.cluster
+        head, cluster = exchange.head, exchange.cluster
         policy = self._policies.current
         asked = decision_key(
             cluster, info, upgrade=bool(head.upgrade), content_type=head.content_type
@@ -253,14 +218,72 @@ class Corridor:
     # -- the way out
 
     def _stage(self, exchange: Exchange, identity: Identity, address: Address) -> None:
-        session = self._tunnels.pick(exchange.entry.cluster)
-        if session is None:
-            raise service_unavailable(
-                f'no agent of cluster "{exchange.entry.cluster}" is connected', retry_after=1
-            )
+        session = self._pick(exchange.cluster)
         stage = make_stage(exchange, self._policies.current, self.refuse, self.seal)
-        block = request_block(exchange, identity, address.path_block)
-        self._journal.intent(exchange.entry)
+        before, after = request_parts(exchange, identity, address.path_block)
+        info = exchange.info
+        if info is not None and not info.long_running:  # an open watch holds no row
+            exchange.entry.texts = texts_of(exchange.entry.facts)
+            if stage is None and exchange.recurring is not None:
+                self._remember(exchange, identity, before, after)
+        self._send(exchange, session, stage, (before, after))
+
+    def _remember(
+        self, exchange: Exchange, identity: Identity, before: bytes, after: bytes
+    ) -> None:
+        """An equal request may follow this one, unless more is done for it than to relay it."""
+        info, decision, texts = exchange.info, exchange.decision, exchange.entry.texts
+        assert exchange.recurring is not None
+        assert info is not None
+        assert decision is not None
+        if texts is not None and not exchange.head.upgrade and identity.original is None:
+            exchange.recurring.admission = Admission(
+                info, identity, decision, exchange.prefix, texts, before, after,
+                self._policies.current.version, self._authenticator.stamp,
+            )  # fmt: skip
+
+    def _holds(self, admission: Admission) -> bool:
+        """Whether every door would say the same again.
+
+        What they say of equal heads depends on the policy, on the credential and on the time.
+        """
+        return (
+            admission.policy == self._policies.current.version
+            and self._policies.fresh(time.monotonic())
+            and self._authenticator.vouches(admission.identity, admission.credentials)
+        )
+
+    def _follow(self, exchange: Exchange, admission: Admission) -> None:
+        """Sends on a request that equals one that was admitted."""
+        facts = admission.texts.facts
+        exchange.info = admission.info
+        exchange.identity = admission.identity
+        exchange.decision = admission.decision
+        exchange.prefix = admission.prefix
+        exchange.cluster = facts.cluster
+        entry = exchange.entry
+        entry.facts = facts
+        entry.texts = admission.texts
+        self._send(exchange, self._pick(facts.cluster), None, (admission.before, admission.after))
+
+    def _pick(self, cluster: str) -> Tunnel:
+        session = self._tunnels.pick(cluster)
+        if session is None:
+            message = f'no agent of cluster "{cluster}" is connected'
+            raise service_unavailable(message, retry_after=1)
+        return session
+
+    def _send(
+        self,
+        exchange: Exchange,
+        session: Tunnel,
+        stage: BodyStage | None,
+        parts: tuple[bytes, bytes],
+    ) -> None:
+        """Stages an admitted request; `parts` of its block go before and after the audit id."""
+        entry = exchange.entry
+        block = audit_field(entry.audit_id).join(parts)
+        self._journal.intent(entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
         stream = session.stage()
         stream.end_queued = exchange.front.remote_closed
@@ -331,7 +354,7 @@ class Corridor:
         decision = self._decide(exchange, identity, info)[1]
         visibility = decision.visibility
         if identity.original is not None and decision.allowed:
-            decision = may_act(self._policies.current, identity, exchange.entry.cluster)[1]
+            decision = may_act(self._policies.current, identity, exchange.cluster)[1]
         if not decision.allowed:
             return f"no longer allowed: {decision.reason}"
         if exchange.decision is None or exchange.decision.visibility == visibility:
@@ -343,24 +366,20 @@ class Corridor:
 
     def refuse(self, exchange: Exchange, error: StatusError) -> None:
         """Answers with a Status after the walk: an agent's or a cluster's failure."""
-        exchange.entry.reason = exchange.entry.reason or error.message
+        if not exchange.entry.facts.reason:
+            decision = exchange.entry.facts.decision
+            exchange.entry.facts = facts_of(exchange, decision, error.message)
         self._answer(exchange, error)
 
     def _refuse_with(self, exchange: Exchange, error: StatusError, reason: str) -> None:
         entry = exchange.entry
-        entry.decision = "forbid"
+        entry.facts = facts_of(exchange, "forbid", error.message)
         entry.refusal = reason
-        entry.reason = error.message
         self._answer(exchange, error)
 
     def _answer(self, exchange: Exchange, error: StatusError) -> None:
         exchange.entry.code = error.code
-        content_type, body = status_body(error, exchange.head.accept)
-        fields = [(b"content-type", content_type), (b"cache-control", b"no-store")]
-        if error.code == 401:
-            fields.append((b"www-authenticate", b'Bearer realm="mk8s"'))
-        if error.retry_after is not None:
-            fields.append((b"retry-after", b"%d" % error.retry_after))
+        fields, body = status_answer(error, exchange.head.accept)
         exchange.front.connection.answer(exchange.front, error.code, fields, body)
 
     def finish(self, exchange: Exchange) -> None:
@@ -378,18 +397,6 @@ class Corridor:
 
     def tunnel_refused(self, session: TunnelSession, reason: str) -> None:
         """An agent was turned away: that is a row, too."""
-        entry = AuditEntry(
-            new_audit_id(),
-            time.time(),
-            user=f"agent:{session.cluster_id}",
-            cluster=session.cluster,
-            verb="connect",
-            api_group="mk8s.io",
-            resource="tunnels",
-            name=session.cluster_id,
-            reason=reason,
-            refusal="TUNNEL_REFUSED",
-            code=403,
-        )
+        entry = refused_tunnel(session.cluster_id, session.cluster, reason)
         self._journal.outcome(entry)
         self._ticks.schedule()

@@ -3,15 +3,20 @@
 Made by a client connection, filled by `corridor`, read by the tunnel when the answer comes.
 """
 
-from typing import Protocol
+import time
+from typing import Final, Protocol
 
 from mk8s_agent.wire.stream import Fields, Stream
-from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts, ImpersonatedUser
 from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.authz.attributes import Decision
+from mk8s_proxy.recurring import Recurring
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo
+
+_NO_INFO: Final = RequestInfo(False, "", "")
+_NOBODY: Final = Identity("", "", (), 0.0, "", "", 0)
 
 
 class Front(Protocol):
@@ -26,6 +31,7 @@ class Exchange:
 
     __slots__ = (
         "back",
+        "cluster",
         "decision",
         "entry",
         "farewell",
@@ -35,14 +41,25 @@ class Exchange:
         "identity",
         "info",
         "prefix",
+        "recurring",
         "settled",
         "whole",
     )
 
-    def __init__(self, front: Stream, head: RequestHead, entry: AuditEntry) -> None:
+    def __init__(
+        self,
+        front: Stream,
+        head: RequestHead,
+        entry: AuditEntry,
+        recurring: Recurring | None = None,
+    ) -> None:
         self.front = front
         self.head = head
         self.entry = entry
+        self.recurring = recurring
+        """What is known of earlier requests with the very same head, and of this one afterwards."""
+        self.cluster = ""
+        """The cluster that it is for, once known."""
         self.info: RequestInfo | None = None
         self.identity: Identity | None = None
         """As whom the cluster answers; `identity.original` is the real user if that is another."""
@@ -61,29 +78,64 @@ class Exchange:
         """The request that this one is a part of, where central carries that out by several."""
 
     def __repr__(self) -> str:
-        entry = self.entry
-        return f"<Exchange {entry.method} {entry.request_uri!r} cluster={entry.cluster!r}>"
+        head = self.head
+        return f"<Exchange {head.method!r} {head.target!r} cluster={self.cluster!r}>"
 
 
-def new_entry(head: RequestHead, source_ip: str, received: float) -> AuditEntry:
-    """The audit entry of a request whose head has just been read."""
-    return AuditEntry(  # by position, which is the faster half
-        new_audit_id(),
-        received,
+def new_entry(source_ip: str) -> AuditEntry:
+    """The audit entry of a request whose head has just arrived."""
+    return AuditEntry(new_audit_id(), time.time(), source_ip)
+
+
+def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
+    """What the audit says of an exchange, as far as it has come.
+
+    Args:
+        exchange: whose doors have opened so far.
+        decision: allow or forbid.
+        reason: the sentence behind the decision.
+    """
+    head, info, identity = exchange.head, exchange.info or _NO_INFO, exchange.identity or _NOBODY
+    impersonated = None
+    if identity.original is not None:
+        impersonated = ImpersonatedUser(
+            identity.user, identity.uid, identity.groups, identity.extra
+        )
+        identity = identity.original
+    return AuditFacts(  # by position, which is the faster half
         head.method.decode("ascii", "replace"),
         head.target.decode("ascii", "replace"),
-        source_ip,
         head.user_agent.decode("utf-8", "replace"),
         head.client_audit_id.decode("ascii", "replace"),
+        identity.user,
+        identity.uid,
+        identity.groups,
+        identity.token_id,
+        exchange.cluster,
+        info.verb,
+        info.api_group,
+        info.api_version,
+        info.namespace,
+        info.resource,
+        info.subresource,
+        info.name,
+        decision,
+        reason,
+        impersonated,
     )
 
 
-def describe(entry: AuditEntry, info: RequestInfo) -> None:
-    """Copies what a request asks for into its audit entry."""
-    entry.verb = info.verb
-    entry.api_group = info.api_group
-    entry.api_version = info.api_version
-    entry.namespace = info.namespace
-    entry.resource = info.resource
-    entry.subresource = info.subresource
-    entry.name = info.name
+def refused_tunnel(cluster_id: str, cluster: str, reason: str) -> AuditEntry:
+    """The entry of an agent that was turned away."""
+    facts = AuditFacts(
+        user=f"agent:{cluster_id}",
+        cluster=cluster,
+        verb="connect",
+        api_group="mk8s.io",
+        resource="tunnels",
+        name=cluster_id,
+        reason=reason,
+    )
+    entry = AuditEntry(new_audit_id(), time.time(), facts=facts)
+    entry.refusal, entry.code = "TUNNEL_REFUSED", 403
+    return entry

@@ -86,8 +86,9 @@ class LongRunning:
     def _check(self, exchange: Exchange) -> None:
         reason = self._recheck(exchange)
         if reason:
-            exchange.entry.refusal = "ENDED"
-            exchange.entry.reason = reason
+            entry = exchange.entry
+            entry.refusal = "ENDED"
+            entry.facts = entry.facts._replace(reason=reason)
             self._begin_to_end(exchange, reason)
 
     def _begin_to_end(self, exchange: Exchange, reason: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from mk8s_agent.wire import headers, hpack_codec
+from mk8s_proxy.audit.identifier import AuditId
 from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.upgrades import is_websocket_watch
@@ -21,8 +22,9 @@ _KEPT_BYTES: Final = 4096
 _forwarded: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
 
 
-def request_block(exchange: Exchange, identity: Identity, path_block: bytes) -> bytes:
-    """The stateless header block of a request for the tunnel.
+def request_parts(exchange: Exchange, identity: Identity, path_block: bytes) -> tuple[bytes, bytes]:
+    """The stateless header block of a request for the tunnel: what goes before `audit_field`, and
+    what goes after it. Equal requests have equal parts.
 
     Args:
         exchange: whose head is sent on.
@@ -33,12 +35,7 @@ def request_block(exchange: Exchange, identity: Identity, path_block: bytes) -> 
     field = hpack_codec.field
     if exchange.forwarded_target:
         path_block = hpack_codec.literal(b":path", exchange.forwarded_target)
-    parts = [
-        field(b":method", head.method),
-        _SCHEME,
-        path_block,
-        hpack_codec.literal(headers.AUDIT_ID, exchange.entry.audit_id.encode("ascii")),
-    ]
+    parts: list[bytes] = []
     if head.content_length >= 0:
         parts.append(hpack_codec.literal(headers.LENGTH, b"%d" % head.content_length))
     if head.upgrade:
@@ -46,7 +43,12 @@ def request_block(exchange: Exchange, identity: Identity, path_block: bytes) -> 
         if exchange.info is not None and is_websocket_watch(head.upgrade, exchange.info):
             parts.append(field(headers.ORIGIN, headers.OWN))
     parts += (identity.wire or _identity_block(identity), _forwarded_block(head.forwarded))
-    return b"".join(parts)
+    return field(b":method", head.method) + _SCHEME + path_block, b"".join(parts)
+
+
+def audit_field(audit_id: AuditId) -> bytes:
+    """The field of the block in which no two requests agree."""
+    return hpack_codec.literal(headers.AUDIT_ID, audit_id.encode("ascii"))
 
 
 def _identity_block(identity: Identity) -> bytes:

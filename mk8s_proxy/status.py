@@ -153,6 +153,17 @@ def status_body(error: StatusError, accept: bytes = b"") -> tuple[bytes, bytes]:
     return content_type, encode(_document(error))
 
 
+def status_answer(error: StatusError, accept: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The header fields and the body of a whole answer; for `accept` see `status_body`."""
+    content_type, body = status_body(error, accept)
+    fields = [(b"content-type", content_type), (b"cache-control", b"no-store")]
+    if error.code == 401:
+        fields.append((b"www-authenticate", b'Bearer realm="mk8s"'))
+    if error.retry_after is not None:
+        fields.append((b"retry-after", b"%d" % error.retry_after))
+    return fields, body
+
+
 def _document(error: StatusError) -> dict[str, Any]:
     document: dict[str, Any] = {
         "kind": "Status",

@@ -45,6 +45,7 @@ HOT_MODULES = (
     "mk8s_proxy/corridor.py",
     "mk8s_proxy/exchange.py",
     "mk8s_proxy/header_names.py",
+    "mk8s_proxy/recurring.py",
     "mk8s_proxy/repeated_heads.py",
     "mk8s_proxy/request_block.py",
     "mk8s_proxy/request_headers.py",

@@ -34,6 +34,8 @@ _WHOLE_FIELDS: Final[dict[tuple[bytes, bytes], bytes]] = {
 _FIELD_OVERHEAD: Final = 32
 """What a field counts beside its bytes (RFC 9113, 6.5.2); jh2 counts the bytes only."""
 
+_LONGEST_INTEGER: Final = 5
+"""Bytes behind its prefix that an HPACK integer may have; jh2 takes no more either."""
 _LONGEST_SHORT: Final = 126
 _SIZES: Final = tuple([bytes((size,)) for size in range(_LONGEST_SHORT + 1)])
 """The length of a short value, as HPACK writes it."""
@@ -98,6 +100,63 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         else:
             parts += (encoded, _SIZES[size], value)
     return b"".join(parts)
+
+
+NO_TABLE, NEEDS_TABLE, CHANGES_TABLE = range(3)
+
+_LAST_STATIC: Final = 61
+_LAST_STATIC_FIELD: Final = 0x80 | _LAST_STATIC
+
+
+def table_use(encoded: bytes) -> int:
+    """What a block that was decoded does with the dynamic table of its connection.
+
+    NO_TABLE: it means the same everywhere. NEEDS_TABLE: it refers to the table, so it means the
+    same as long as that does not change. CHANGES_TABLE: the next block may mean something else;
+    also said of a block that is not understood here.
+    """
+    use = NO_TABLE
+    position, size = 0, len(encoded)
+    while position < size:
+        first = encoded[position]
+        if first & 0x80:  # a whole field from a table (RFC 7541, 6.1)
+            if first <= _LAST_STATIC_FIELD:
+                position += 1
+                continue
+            index, position = _read_integer(encoded, position, 7)
+        elif first & 0x60:  # a field to add to the table, or the table's size (6.2.1, 6.3)
+            return CHANGES_TABLE
+        else:  # a field that is not added (6.2.2, 6.2.3)
+            index, position = _read_integer(encoded, position, 4)
+            if not index:
+                position = _after_string(encoded, position)
+            position = _after_string(encoded, position)
+        if index > _LAST_STATIC:
+            use = NEEDS_TABLE
+    return use if position == size else CHANGES_TABLE
+
+
+def _read_integer(encoded: bytes, position: int, prefix_bits: int) -> tuple[int, int]:
+    """An HPACK integer (RFC 7541, 5.1), and where it ends; beyond the block if that cuts it off."""
+    most = (1 << prefix_bits) - 1
+    value = encoded[position] & most if position < len(encoded) else 0
+    position += 1
+    if value < most:
+        return value, position
+    shift = 0
+    for byte in encoded[position : position + _LONGEST_INTEGER]:
+        position += 1
+        value += (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, position
+    return value, len(encoded) + 1
+
+
+def _after_string(encoded: bytes, position: int) -> int:
+    """Where a string ends that begins here (RFC 7541, 5.2)."""
+    length, position = _read_integer(encoded, position, 7)
+    return position + length
 
 
 class Decoder:

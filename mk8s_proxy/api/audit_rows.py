@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.identifier import AuditId
 
 API_GROUP = "mk8s.io"
@@ -53,11 +53,13 @@ class AuditRow:
         self._entry = AuditEntry(
             audit_id=call.request_id,
             received=time.time(),
-            verb=verb,
-            resource=resource,
-            api_group=API_GROUP,
             source_ip=call.source,
-            user_agent=call.user_agent,
+            facts=AuditFacts(
+                verb=verb,
+                resource=resource,
+                api_group=API_GROUP,
+                user_agent=call.user_agent,
+            ),
         )
         self.opened = False
         """Whether the intent stands in the journal."""
@@ -65,8 +67,7 @@ class AuditRow:
     def open(self, request: web.Request) -> bool:
         """Write that the change is about to happen; False when it must not."""
         self._fill(request)
-        self._entry.decision = "allow"
-        self._entry.reason = "role admin"
+        self._decided("allow", "role admin")
         self._journal.intent(self._entry)
         self.opened = self._journal.commit()
         return self.opened
@@ -80,13 +81,21 @@ class AuditRow:
         if code >= 400:
             entry.refusal = self._call.reason
         if not self.opened:
-            entry.decision = "allow" if code < 400 else "forbid"
-            entry.reason = message
+            self._decided("allow" if code < 400 else "forbid", message)
         self._journal.outcome(entry)
         return self._journal.commit()
 
     def _fill(self, request: web.Request) -> None:
-        entry, call = self._entry, self._call
-        entry.user, entry.uid, entry.token_id = call.actor, call.actor_id, call.token_id
-        entry.cluster, entry.name = call.cluster, call.subject
-        entry.method, entry.request_uri = request.method, request.rel_url.raw_path
+        call = self._call
+        self._entry.facts = self._entry.facts._replace(
+            user=call.actor,
+            uid=call.actor_id,
+            token_id=call.token_id,
+            cluster=call.cluster,
+            name=call.subject,
+            method=request.method,
+            request_uri=request.rel_url.raw_path,
+        )
+
+    def _decided(self, decision: str, reason: str) -> None:
+        self._entry.facts = self._entry.facts._replace(decision=decision, reason=reason)

@@ -1,15 +1,16 @@
 """`AuditEntry`: what is known of one request, filled as it goes; its rows are made from it.
 
-Made and filled by the corridor and the management API; read by `mk8s_proxy.audit.rows`. Pure.
+Made by client connections, filled by the corridor and the management API; read by
+`mk8s_proxy.audit.rows`. Pure.
 """
 
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from mk8s_proxy.audit.identifier import AuditId
 
 
-@dataclass(frozen=True, slots=True)
-class ImpersonatedUser:
+class ImpersonatedUser(NamedTuple):
     """As whom a user acted: audit.k8s.io's `impersonatedUser`."""
 
     user: str
@@ -18,21 +19,15 @@ class ImpersonatedUser:
     extra: dict[str, tuple[str, ...]]
 
 
-@dataclass(slots=True)
-class AuditEntry:
-    """What is known of one request; strings may be hostile, its rows are not.
+class AuditFacts(NamedTuple):
+    """Who asks for what, and what was decided; strings may be hostile, rows are not.
 
-    Only `audit_id` and `received` are needed: an entry that nobody filled in is a refusal.
-    What a request's head tells comes first, because arguments by position take half the time.
+    Equal requests share one, so it never changes: another decision is another object.
     """
 
-    audit_id: AuditId
-    received: float
-    """When the head was complete: seconds since the epoch."""
     method: str = ""
     request_uri: str = ""
     """Path and query as sent; secrets are removed when the row is made."""
-    source_ip: str = ""
     user_agent: str = ""
     client_audit_id: str = ""
     """The Audit-ID the client sent: untrusted."""
@@ -54,6 +49,34 @@ class AuditEntry:
     """allow or forbid."""
     reason: str = ""
     """The sentence behind the decision: the rule that allowed, or what was missing."""
+    impersonated: ImpersonatedUser | None = None
+    """As whom the user was allowed to act, if so asked."""
+
+
+class RowTexts(NamedTuple):
+    """The JSON of some facts, for the rows of all requests that share them (`rows.texts_of`)."""
+
+    facts: AuditFacts
+    before: str
+    """What a row says before its times, from `requestURI` on."""
+    after: str
+    """What it says after them, up to the annotations that requests do not share."""
+
+
+NOTHING_KNOWN: Final = AuditFacts()
+
+
+@dataclass(slots=True)
+class AuditEntry:
+    """One request. An entry that nobody filled in is a refusal."""
+
+    audit_id: AuditId
+    received: float
+    """When the head was complete: seconds since the epoch."""
+    source_ip: str = ""
+    facts: AuditFacts = NOTHING_KNOWN
+    texts: RowTexts | None = None
+    """Of `facts`, where equal requests share them: rows need not make them again."""
     refusal: str = ""
     """The reason code of a refusal, such as ENC_SLASH or NO_CREDENTIAL."""
     code: int = 0
@@ -66,5 +89,3 @@ class AuditEntry:
     """The Audit-ID the API server answered with."""
     parent_audit_id: str = ""
     """The `audit_id` of the client's request, if central made this one to carry it out."""
-    impersonated: ImpersonatedUser | None = None
-    """As whom the user was allowed to act, if so asked."""

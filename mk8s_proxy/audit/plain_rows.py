@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.redaction import redact_uri
 from mk8s_proxy.audit.timestamps import timestamp
 
@@ -62,28 +62,29 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
 def _row(entry: AuditEntry, stage: str, now: float) -> dict[str, Any]:
     """What both rows of a request share."""
     cut: list[str] = []
+    facts = entry.facts
     row: dict[str, Any] = {
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
         "level": "Metadata",
         "auditID": entry.audit_id,
         "stage": stage,
-        "requestURI": redact_uri(_fit(entry.request_uri, "requestURI", cut, MAX_URI)),
-        "verb": _fit(entry.verb, "verb", cut),
-        "user": _user(entry.user, entry.uid, entry.groups, cut),
+        "requestURI": redact_uri(_fit(facts.request_uri, "requestURI", cut, MAX_URI)),
+        "verb": _fit(facts.verb, "verb", cut),
+        "user": _user(facts.user, facts.uid, facts.groups, cut),
+        "userAgent": _fit(facts.user_agent, "userAgent", cut),
         "sourceIPs": [_fit(entry.source_ip, "sourceIPs", cut)],
-        "userAgent": _fit(entry.user_agent, "userAgent", cut),
         "requestReceivedTimestamp": timestamp(entry.received),
         "stageTimestamp": timestamp(now),
     }
-    if (other := entry.impersonated) is not None:
+    if (other := facts.impersonated) is not None:
         row["impersonatedUser"] = _user(other.user, other.uid, other.groups, cut)
         row["impersonatedUser"]["extra"] = {
             key: [_fit(value, "extra", cut) for value in values]
             for key, values in other.extra.items()
         }
-    if entry.resource:
-        row["objectRef"] = _object_ref(entry, cut)
+    if facts.resource:
+        row["objectRef"] = _object_ref(facts, cut)
     row["annotations"] = _annotations(entry, cut)
     return row
 
@@ -100,33 +101,34 @@ def _user(name: str, uid: str, groups: tuple[str, ...], cut: list[str]) -> dict[
     return user
 
 
-def _object_ref(entry: AuditEntry, cut: list[str]) -> dict[str, str]:
-    ref = {"resource": _fit(entry.resource, "resource", cut)}
-    if entry.namespace:
-        ref["namespace"] = _fit(entry.namespace, "namespace", cut)
-    if entry.name:
-        ref["name"] = _fit(entry.name, "name", cut)
-    if entry.api_group:
-        ref["apiGroup"] = _fit(entry.api_group, "apiGroup", cut)
-    if entry.api_version:
-        ref["apiVersion"] = _fit(entry.api_version, "apiVersion", cut)
-    if entry.subresource:
-        ref["subresource"] = _fit(entry.subresource, "subresource", cut)
+def _object_ref(facts: AuditFacts, cut: list[str]) -> dict[str, str]:
+    ref = {"resource": _fit(facts.resource, "resource", cut)}
+    if facts.namespace:
+        ref["namespace"] = _fit(facts.namespace, "namespace", cut)
+    if facts.name:
+        ref["name"] = _fit(facts.name, "name", cut)
+    if facts.api_group:
+        ref["apiGroup"] = _fit(facts.api_group, "apiGroup", cut)
+    if facts.api_version:
+        ref["apiVersion"] = _fit(facts.api_version, "apiVersion", cut)
+    if facts.subresource:
+        ref["subresource"] = _fit(facts.subresource, "subresource", cut)
     return ref
 
 
 def _annotations(entry: AuditEntry, cut: list[str]) -> dict[str, str]:
-    notes = {"authorization.k8s.io/decision": entry.decision}
-    if entry.reason:
-        notes["authorization.k8s.io/reason"] = _fit(entry.reason, "reason", cut, MAX_REASON)
-    if entry.cluster:
-        notes["mk8s.io/cluster"] = _fit(entry.cluster, "cluster", cut)
-    if entry.method:
-        notes["mk8s.io/method"] = _fit(entry.method, "method", cut)
-    if entry.token_id:
-        notes["mk8s.io/token-id"] = _fit(entry.token_id, "tokenID", cut)
-    if entry.client_audit_id:
-        notes["mk8s.io/client-audit-id"] = _fit(entry.client_audit_id, "clientAuditID", cut)
+    facts = entry.facts
+    notes = {"authorization.k8s.io/decision": facts.decision}
+    if facts.reason:
+        notes["authorization.k8s.io/reason"] = _fit(facts.reason, "reason", cut, MAX_REASON)
+    if facts.cluster:
+        notes["mk8s.io/cluster"] = _fit(facts.cluster, "cluster", cut)
+    if facts.method:
+        notes["mk8s.io/method"] = _fit(facts.method, "method", cut)
+    if facts.token_id:
+        notes["mk8s.io/token-id"] = _fit(facts.token_id, "tokenID", cut)
+    if facts.client_audit_id:
+        notes["mk8s.io/client-audit-id"] = _fit(facts.client_audit_id, "clientAuditID", cut)
     if entry.parent_audit_id:
         notes["mk8s.io/parent-audit-id"] = entry.parent_audit_id
     if entry.upstream_audit_id:

@@ -2,12 +2,13 @@
 
 Users, clients, paths and rules repeat. So the JSON of what a row says of each is made once, as a
 pure function of its strings, and remembered; a row is those pieces and what is new in it: id,
-times and counts. Nothing is kept on an entry: what changed since the intent is seen in the outcome,
-and a watch of an hour holds no row in memory.
+times and counts. Requests that share their facts share the JSON of all of them, too; whoever
+remembers such requests keeps it (`texts_of`). No other entry holds any of its row: a watch of an
+hour has none in memory.
 
 An entry with text that is long or not ASCII, or with an impersonated user, is odd: `plain_rows`
 makes its rows. So strangers cannot fill the memory: there are at most `_REMEMBERED` pieces of
-two kinds and `_CALLERS` of the third, each made of a few short strings.
+two kinds and `_CALLERS` of two others, each made of a few short strings.
 """
 
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from typing import Final
 import orjson
 
 from mk8s_proxy.audit import plain_rows
-from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts, RowTexts
 from mk8s_proxy.audit.plain_rows import FIRST_FAILURE, MAX_GROUPS, MAX_TEXT
 from mk8s_proxy.audit.redaction import redact_uri
 from mk8s_proxy.audit.timestamps import timestamp
@@ -61,24 +62,29 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
         return plain_rows.encode_outcome(entry, now)
 
 
+def texts_of(facts: AuditFacts) -> RowTexts | None:
+    """What the rows of requests with these facts share, to be kept in their entries.
+
+    Returns:
+        None where the rows are odd.
+    """
+    try:
+        return _texts(facts)
+    except _Odd:
+        return None
+
+
 def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
     """A row up to the annotations that both stages have, and its ending."""
-    if entry.impersonated is not None:
-        raise _Odd
-    uri, object_ref = _request(
-        entry.request_uri, entry.verb, entry.resource, entry.namespace, entry.name,
-        entry.api_group, entry.api_version, entry.subresource,
-    )  # fmt: skip
-    caller, token_id = _caller(
-        entry.user, entry.uid, entry.groups, entry.source_ip, entry.user_agent, entry.token_id
-    )
-    verdict = _verdict(entry.decision, entry.reason, entry.cluster, entry.method)
-    related = _related(entry)
+    texts = entry.texts
+    if texts is None or texts.facts is not entry.facts:
+        texts = _texts(entry.facts)
     return (
         '{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata",'
-        f'"auditID":"{entry.audit_id}","stage":"{stage}",{uri}{caller}'
+        f'"auditID":"{entry.audit_id}","stage":"{stage}",{texts.before}'
+        f'"sourceIPs":[{_address(entry.source_ip)}],'
         f'"requestReceivedTimestamp":"{timestamp(entry.received)}",'
-        f'"stageTimestamp":"{timestamp(now)}",{object_ref}{verdict}{token_id}{related}{ending}'
+        f'"stageTimestamp":"{timestamp(now)}",{texts.after}{_related(entry)}{ending}'
     ).encode("ascii")
 
 
@@ -97,10 +103,8 @@ def _ending(entry: AuditEntry) -> str:
 def _related(entry: AuditEntry) -> str:
     """The ids of related rows. An API server usually answers with the id that it was sent."""
     notes = ""
-    if entry.client_audit_id:
-        notes = _note("mk8s.io/client-audit-id", entry.client_audit_id)
     if entry.parent_audit_id:
-        notes += _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
+        notes = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
     if entry.upstream_audit_id == entry.audit_id:
         notes += f',"mk8s.io/upstream-audit-id":"{entry.audit_id}"'
     elif entry.upstream_audit_id:
@@ -109,6 +113,28 @@ def _related(entry: AuditEntry) -> str:
 
 
 # -- pieces: each a pure function of its strings
+
+
+def _texts(facts: AuditFacts) -> RowTexts:
+    """The pieces that some facts are made of.
+
+    Raises:
+        _Odd: they are not worth remembering.
+    """
+    if facts.impersonated is not None:
+        raise _Odd
+    uri, object_ref = _request(
+        facts.request_uri, facts.verb, facts.resource, facts.namespace, facts.name,
+        facts.api_group, facts.api_version, facts.subresource,
+    )  # fmt: skip
+    caller, token_id = _caller(
+        facts.user, facts.uid, facts.groups, facts.user_agent, facts.token_id
+    )
+    verdict = _verdict(facts.decision, facts.reason, facts.cluster, facts.method)
+    related = ""
+    if facts.client_audit_id:
+        related = _note("mk8s.io/client-audit-id", facts.client_audit_id)
+    return RowTexts(facts, uri + caller, f"{object_ref}{verdict}{token_id}{related}")
 
 
 @lru_cache(_REMEMBERED)
@@ -126,19 +152,22 @@ def _request(request_uri: str, verb: str, *reference: str) -> tuple[str, str]:
 
 @lru_cache(_CALLERS)
 def _caller(
-    user: str, uid: str, groups: tuple[str, ...], source_ip: str, user_agent: str, token_id: str
+    user: str, uid: str, groups: tuple[str, ...], user_agent: str, token_id: str
 ) -> tuple[str, str]:
-    """Who asks, with what: `user`, `sourceIPs` and `userAgent`, and the note of the token."""
+    """Who asks, with what: `user` and `userAgent`, and the note of the token."""
     if sum(map(len, groups)) > _MAX_GROUPS_TEXT or len(groups) > MAX_GROUPS:
         raise _Odd
     known = _note("uid", uid) if uid else ""
     if groups:
         known += f',"groups":[{",".join(map(_quoted, groups))}]'
-    caller = (
-        f'"user":{{"username":{_quoted(user)}{known}}},'
-        f'"sourceIPs":[{_quoted(source_ip)}],"userAgent":{_quoted(user_agent)},'
-    )
+    caller = f'"user":{{"username":{_quoted(user)}{known}}},"userAgent":{_quoted(user_agent)},'
     return caller, _note("mk8s.io/token-id", token_id) if token_id else ""
+
+
+@lru_cache(_CALLERS)
+def _address(source_ip: str) -> str:
+    """From where: the one member of `sourceIPs`."""
+    return _quoted(source_ip)
 
 
 @lru_cache(_REMEMBERED)

@@ -4,7 +4,6 @@ One request at a time; what is pipelined behind it waits. Heads and chunks are r
 `http1_reader`.
 """
 
-import time
 from http import HTTPStatus
 from typing import Final
 
@@ -15,8 +14,9 @@ from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.connections.http1_reader import BadChunk, ChunkedBody, Request, read_request
 from mk8s_proxy.connections.http2 import UNREADABLE, Doorway, interrupted
-from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.exchange import Exchange, new_entry
 from mk8s_proxy.header_refusal import HeaderRefusal
+from mk8s_proxy.recurring import Recurring
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.status import status_error
 
@@ -55,7 +55,7 @@ class ClientHttp1(Http1Leg):
     ) -> None:
         super().__init__(transport, ticks, buffers)
         self._corridor = doorway.corridor
-        self._make_entry = doorway.make_entry
+        self._recurring = doorway.recurring
         self._deadlines = doorway.deadlines
         self._source_ip = source_ip
         self._early = b""
@@ -127,6 +127,11 @@ class ClientHttp1(Http1Leg):
         return b""
 
     def _read_head(self, raw: bytes) -> None:
+        known = self._recurring.find(raw)
+        if known is not None:
+            self._keep_alive = not self._draining
+            self._admit(known, whole=True)
+            return
         try:
             request = read_request(raw)
         except HeaderRefusal as refusal:
@@ -135,19 +140,18 @@ class ClientHttp1(Http1Leg):
             self._refuse_head(seen, refusal)
             return
         self._keep_alive = request.keep_alive and not self._draining
-        self._begin(request)
+        self._begin(raw, request)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, raw: bytes, request: Request) -> None:
         """A request: its stream is joined to a tunnel's by the corridor."""
         head = request.head
-        stream = self.stream = Stream(self, 1, 0, 0)
         self._chunks = ChunkedBody(self._pass_chunk) if request.chunked else None
         self._body_left = max(head.content_length, 0)
-        if not request.chunked and not self._body_left and not head.upgrade:
-            stream.remote_closed = True
-        entry = self._make_entry(head, self._source_ip, time.time())
-        exchange = stream.exchange = Exchange(stream, head, entry)
-        self._corridor.admit(exchange)
+        whole = not request.chunked and not self._body_left and not head.upgrade
+        recurring = Recurring(head)
+        stream = self._admit(recurring, whole=whole)
+        if whole and request.keep_alive:
+            self._recurring.keep(raw, len(raw), recurring)
         if not self._serves(stream) or stream.remote_closed or head.upgrade:
             return
         if head.expects_continue and not stream.local_closed:
@@ -155,6 +159,15 @@ class ClientHttp1(Http1Leg):
         body, self._early = self._early, b""
         if body:
             self._read_body(body)
+
+    def _admit(self, recurring: Recurring, *, whole: bool) -> Stream:
+        """A checked head, of a request without a body if `whole`: into the corridor."""
+        stream = self.stream = Stream(self, 1, 0, 0)
+        stream.remote_closed = whole
+        entry = new_entry(self._source_ip)
+        exchange = stream.exchange = Exchange(stream, recurring.head, entry, recurring)
+        self._corridor.admit(exchange)
+        return stream
 
     def _serves(self, stream: Stream) -> bool:
         """Whether this is still the request in progress: the corridor may have answered it."""
@@ -257,7 +270,7 @@ class ClientHttp1(Http1Leg):
         stream.remote_closed = True
         self._keep_alive = False
         self._early = b""
-        entry = self._make_entry(head, self._source_ip, time.time())
+        entry = new_entry(self._source_ip)
         entry.refusal = refusal.reason
         exchange = stream.exchange = Exchange(stream, head, entry)
         self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))

@@ -1,20 +1,19 @@
 """A client's HTTP/2 connection: kubectl's ordinary requests, all multiplexed on one socket."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.frames import ErrorCode, rst_stream
+from mk8s_agent.wire.hpack_codec import CHANGES_TABLE, NEEDS_TABLE, table_use
 from mk8s_agent.wire.http2_server import Http2Server
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.audit.event import AuditEntry
-from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.exchange import Exchange, new_entry
 from mk8s_proxy.header_refusal import HeaderRefusal
+from mk8s_proxy.recurring import Recurring, RecurringRequests
 from mk8s_proxy.repeated_heads import read_repeated_head
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.status import StatusError, bad_gateway, service_unavailable, status_error
@@ -50,9 +49,9 @@ class Doorway:
     """What every client connection is given by `app`."""
 
     corridor: Corridor
-    make_entry: Callable[[RequestHead, str, float], AuditEntry]
-    """Audit entry of a head, from a source address, received at (seconds since the epoch)."""
     deadlines: Deadlines
+    recurring: RecurringRequests = field(default_factory=RecurringRequests)
+    """The requests that came before; what is known of them is `corridor`'s."""
 
 
 UNREADABLE = RequestHead(b"", b"", b"", b"", b"", -1, b"", b"", b"", b"", (), ())
@@ -67,7 +66,7 @@ class ClientHttp2(Http2Server):
     """
 
     __slots__ = (
-        "_corridor", "_deadlines", "_incomplete_seconds", "_make_entry", "_source_ip",
+        "_corridor", "_deadlines", "_incomplete_seconds", "_recurring", "_source_ip", "_table",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +81,8 @@ class ClientHttp2(Http2Server):
     ) -> None:
         super().__init__(transport, ticks, limits, buffers)
         self._corridor = doorway.corridor
-        self._make_entry = doorway.make_entry
+        self._recurring = doorway.recurring
+        self._table = 0
         self._deadlines = doorway.deadlines
         self._source_ip = source_ip
         self._incomplete_seconds = 0.0
@@ -92,22 +92,47 @@ class ClientHttp2(Http2Server):
 
     # -- requests
 
-    def on_request(self, stream: Stream, fields: Fields, end: bool) -> None:
-        """A request head: checked, then into the corridor."""
-        now = time.time()
+    def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        """A request head, or trailers. A block that came before means what it meant then, if the
+        table is what it was then or the block refers to none."""
+        find = self._recurring.find
+        known = find((block, end, 0)) or find((block, end, self._table))
+        if known is None:
+            self._on_new_block(stream_id, block, end)
+            return
+        stream = self.accept(stream_id, end)
+        if stream is not None:
+            self._admit(stream, known.head, known)
+
+    def _on_new_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        fields = self.decode(block)  # even a refused block: the decoder's table must follow
+        use = table_use(block)
+        if use == CHANGES_TABLE:
+            self._table = self._recurring.new_table()
+        stream = self.accept(stream_id, end)
+        if stream is None:
+            return
         try:
             head = read_repeated_head(fields, end)
         except HeaderRefusal as refusal:
-            self._refuse_head(stream, fields, refusal, now)
+            self._refuse_head(stream, fields, refusal)
             return
+        if use == CHANGES_TABLE:
+            self._admit(stream, head, None)
+            return
+        recurring = Recurring(head)
+        self._admit(stream, head, recurring)
+        table = self._table if use == NEEDS_TABLE else 0
+        self._recurring.keep((block, end, table), len(block), recurring)
+
+    def _admit(self, stream: Stream, head: RequestHead, recurring: Recurring | None) -> None:
+        """A checked head: into the corridor."""
         stream.length_left = head.content_length
-        exchange = Exchange(stream, head, self._make_entry(head, self._source_ip, now))
+        exchange = Exchange(stream, head, new_entry(self._source_ip), recurring)
         stream.exchange = exchange
         self._corridor.admit(exchange)
 
-    def _refuse_head(
-        self, stream: Stream, fields: Fields, refusal: HeaderRefusal, now: float
-    ) -> None:
+    def _refuse_head(self, stream: Stream, fields: Fields, refusal: HeaderRefusal) -> None:
         """A head that cannot be read is answered and audited like any other refusal."""
         seen = dict(fields)
         head = UNREADABLE._replace(
@@ -115,7 +140,7 @@ class ClientHttp2(Http2Server):
             target=seen.get(b":path", b"")[:4096],
             accept=seen.get(b"accept", b""),
         )
-        entry = self._make_entry(head, self._source_ip, now)
+        entry = new_entry(self._source_ip)
         entry.refusal = refusal.reason
         exchange = stream.exchange = Exchange(stream, head, entry)
         self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))

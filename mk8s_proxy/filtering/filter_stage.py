@@ -120,7 +120,7 @@ def _about(exchange: Exchange) -> bytes:
     identity, info = exchange.identity, exchange.info
     assert identity is not None
     assert info is not None
-    return "\0".join((exchange.entry.cluster, identity.user, info.path)).encode()
+    return "\0".join((exchange.cluster, identity.user, info.path)).encode()
 
 
 def _is_plain_json(fields: Fields) -> bool:

@@ -4,17 +4,13 @@ It goes through the corridor like any client's and is answered here: it is a leg
 Its audit rows name the request that it is a part of.
 """
 
-import time
-from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import orjson
 
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.stream import Bytes, Fields, Stream, part
-from mk8s_proxy.audit.event import AuditEntry
-from mk8s_proxy.audit.identifier import new_audit_id
-from mk8s_proxy.exchange import Exchange
+from mk8s_proxy.exchange import Exchange, new_entry
 from mk8s_proxy.filtering.request import JSON
 from mk8s_proxy.status import StatusError, bad_gateway, service_unavailable, status_error
 
@@ -84,8 +80,11 @@ class PartRequest:
             forwarded=(*agent, *media),
             expects_continue=False,
         )
-        exchange = Exchange(front, head, _entry(whole, method, raw))
+        entry = new_entry(whole.entry.source_ip)
+        entry.parent_audit_id = whole.entry.audit_id
+        exchange = Exchange(front, head, entry)
         exchange.whole = whole
+        exchange.identity, exchange.cluster = whole.identity, whole.cluster
         front.exchange = exchange
         front.remote_closed = not body
         self._doors.admit(exchange)
@@ -164,23 +163,6 @@ class PartRequest:
         self._over = True
         part(self._front)
         self._doors.finish(self._front.exchange)
-
-
-def _entry(whole: Exchange, method: bytes, target: bytes) -> AuditEntry:
-    """The audit entry of a part: the same person, another request, not yet allowed."""
-    return replace(
-        whole.entry,
-        audit_id=new_audit_id(),
-        received=time.time(),
-        method=method.decode("ascii"),
-        request_uri=target.decode("ascii"),
-        decision="forbid",
-        reason="",
-        refusal="",
-        code=0,
-        client_audit_id="",
-        parent_audit_id=whole.entry.audit_id,
-    )
 
 
 def _seconds(fields: Fields) -> int | None:

@@ -52,7 +52,7 @@ def make_review_stage(
         # The placeholder for a token has another length.
         exchange.head = exchange.head._replace(content_length=-1)
         return TokenReviewStage(exchange, refuse)
-    access = policy.access_of(identity.user, identity.groups, exchange.entry.cluster)
+    access = policy.access_of(identity.user, identity.groups, exchange.cluster)
     return AccessReviewStage(exchange, refuse, kind, access)
 
 

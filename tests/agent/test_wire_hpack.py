@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_agent.wire import hpack_codec
-from mk8s_agent.wire.hpack_codec import Decoder, HpackError
+from mk8s_agent.wire.hpack_codec import (
+    CHANGES_TABLE,
+    NEEDS_TABLE,
+    NO_TABLE,
+    Decoder,
+    HpackError,
+    table_use,
+)
 from tests.support.memory import stateless
 
 LIBRARIES = ("jh2", "hpack")
@@ -200,3 +207,90 @@ class TestKeptNames:
         for number in range(100):
             hpack_codec.field(b"x-%d" % number, b"v")
             assert len(hpack_codec._names) <= 20
+
+
+# -- what a block does with the table
+
+SEEDED = b"".join(b"\x40\x01" + name + b"\x01v" for name in (b"a", b"b", b"c"))
+"""Three entries for the table: c is 62, b is 63, a is 64."""
+PROBE = b"\xbe\xbf\xc0"
+
+
+def seeded(library: str) -> Decoder:
+    decoder = Decoder(4096, 8192, library)
+    decoder.decode(SEEDED)
+    return decoder
+
+
+def strings(longest: int = 200) -> st.SearchStrategy[bytes]:
+    return st.binary(max_size=longest).map(lambda text: hpack_codec.integer(len(text), 7) + text)
+
+
+def representation(first: int, prefix_bits: int) -> st.SearchStrategy[bytes]:
+    """A field that begins like this: of a table's name, or of a new one."""
+    named = st.builds(
+        lambda index, value: hpack_codec.integer(index, prefix_bits, first) + value,
+        st.integers(1, 66),
+        strings(),
+    )
+    new = st.builds(lambda name, value: bytes((first,)) + name + value, strings(), strings())
+    return named | new
+
+
+INDEXED = st.integers(0, 200).map(lambda index: hpack_codec.integer(index, 7, 0x80))
+ADDED = representation(0x40, 6)
+NOT_ADDED = representation(0x00, 4) | representation(0x10, 4)
+RESIZED = st.integers(0, 5000).map(lambda size: hpack_codec.integer(size, 5, 0x20))
+QUIET = st.lists(INDEXED | NOT_ADDED, max_size=6).map(b"".join)
+BLOCKS = st.lists(INDEXED | NOT_ADDED | ADDED | RESIZED | st.binary(max_size=3), max_size=6).map(
+    b"".join
+)
+
+
+@either
+@given(block=QUIET | BLOCKS)
+def test_a_block_that_is_said_to_leave_the_table_leaves_it(library: str, block: bytes) -> None:
+    """Else a remembered block could mean another user than it says (`mk8s_proxy.recurring`)."""
+    decoder = seeded(library)
+    before = decoder.decode(PROBE)
+    try:
+        said = decoder.decode(block)
+    except HpackError:
+        return
+    use = table_use(block)
+    if use == CHANGES_TABLE:
+        return
+    assert decoder.decode(PROBE) == before
+    assert decoder.decode(block) == said
+    if use == NO_TABLE:
+        assert Decoder(4096, 8192, library).decode(block) == said
+
+
+@given(fields)
+def test_our_own_blocks_need_no_table(written: list[tuple[bytes, bytes]]) -> None:
+    assert table_use(hpack_codec.block(written)) == NO_TABLE
+
+
+@pytest.mark.parametrize(
+    ("block", "use"),
+    [
+        (b"", NO_TABLE),
+        (b"\x82\xbd", NO_TABLE),
+        (b"\xbe", NEEDS_TABLE),
+        (b"\xff\x00", NEEDS_TABLE),
+        (b"\x0f\x30\x01v", NEEDS_TABLE),
+        (b"\x1f\x2e\x01v", NO_TABLE),
+        (b"\x10\x01n\x01v\xbe", NEEDS_TABLE),
+        (b"\xbe\x41\x01v", CHANGES_TABLE),
+        (b"\x20", CHANGES_TABLE),
+        (b"\x3f\xe1\x1f", CHANGES_TABLE),
+        (b"\x00\x05n", CHANGES_TABLE),
+        (b"\xff", CHANGES_TABLE),
+        (b"\x0f", CHANGES_TABLE),
+        (b"\x04", CHANGES_TABLE),
+        (b"\xff\x80\x80\x80\x80\x80\x00", CHANGES_TABLE),
+    ],
+)
+def test_what_a_block_does_with_the_table(block: bytes, use: int) -> None:
+    """The last ones are cut off, or written longer than anybody has to write them."""
+    assert table_use(block) == use

@@ -4,7 +4,8 @@ Everything of the data plane is real but for sockets and TLS: HTTP/2 connections
 the corridor with RS256 tokens and a policy of 200 rules, the journal on a disk, a tunnel, the
 agent, its connection to an API server. The two far ends are bytes made beforehand. Prints
 microseconds for a request, the least of many rounds of 32 requests in flight; `--profile central`
-or `--profile agent` prints where the calls go instead.
+or `--profile agent` prints where the calls go instead. Every head is a new one; with `--recurring`
+200 users ask 200 things again and again, by blocks that need no table, as `relay` does.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import hpack
 
 from mk8s_agent.apiserver import ApiServer, ApiServerHttp2
 from mk8s_agent.tunnel import AgentTunnel, answer
+from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_proxy.authn import access_token
 from mk8s_proxy.authn.access_token import SigningKey, SigningKeys, TokenAuthenticator
@@ -72,29 +74,38 @@ def rbac() -> dict[str, Any]:
 class Client:
     """One connection to central, and what its owner sends: literals once, then references."""
 
-    def __init__(self, central: Central, number: int, token: str) -> None:
+    def __init__(self, central: Central, number: int, tokens: list[str], recurring: bool) -> None:
         self.wire = MemoryTransport()
         self.connection = central.accept(self.wire)
         self._encoder = hpack.Encoder()
         self._number = number
-        self._token = token
+        self._tokens = tokens
+        self._recurring = recurring
         self._position = 0
 
     def request(self) -> bytes:
         """A GET as client-go sends it."""
         self._position += 1
-        path = b"/k8s/prod/api/v1/namespaces/team-%d/configmaps/settings-%d"
-        fields: Fields = [
+        return head(2 * self._position - 1, self._block(), end=True)
+
+    def _block(self) -> bytes:
+        if self._recurring:
+            user = (self._position * CLIENTS + self._number) % USERS
+            return hpack_codec.block(self._fields(user, user))
+        return bytes(self._encoder.encode(self._fields(self._number, self._position % PATHS)))
+
+    def _fields(self, user: int, path: int) -> Fields:
+        target = b"/k8s/prod/api/v1/namespaces/team-%d/configmaps/settings-%d" % (user, path)
+        return [
             (b":authority", b"central.example.com"),
             (b":method", b"GET"),
-            (b":path", path % (self._number, self._position % PATHS)),
+            (b":path", target),
             (b":scheme", b"https"),
             (b"accept", b"application/json, */*"),
             (b"user-agent", b"kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0"),
-            (b"authorization", b"Bearer " + self._token.encode()),
+            (b"authorization", b"Bearer " + self._tokens[user].encode()),
             (b"accept-encoding", b"gzip"),
         ]
-        return head(2 * self._position - 1, bytes(self._encoder.encode(fields)), end=True)
 
 
 class Sides:
@@ -117,7 +128,7 @@ class Sides:
 class Bench:
     """The four connections, and the bytes that the far ends send."""
 
-    def __init__(self, folder: Path, profiled: str = "") -> None:
+    def __init__(self, folder: Path, profiled: str = "", *, recurring: bool = False) -> None:
         self.sides = Sides(profiled)
         self.central = Central(folder, rbac=rbac())
         self.agent_ticks = HandTicks()
@@ -125,7 +136,7 @@ class Bench:
         self.answers.header_table_size = 0
         self.answers.encode([])  # the update of the table's size is the agent's to strip
         self.tokens = self._users()
-        self._connect()
+        self._connect(recurring)
         self.next_back = 1
 
     def _users(self) -> list[str]:
@@ -147,9 +158,9 @@ class Bench:
             for n in range(USERS)
         ]
 
-    def _connect(self) -> None:
+    def _connect(self, recurring: bool) -> None:
         central = self.central
-        self.clients = [Client(central, n, self.tokens[n]) for n in range(CLIENTS)]
+        self.clients = [Client(central, n, self.tokens, recurring) for n in range(CLIENTS)]
         credentials: Any = Credentials()
         budget = BufferBudget()
         self.apiserver = ApiServer(credentials, self.agent_ticks, budget, answer)
@@ -240,9 +251,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--profile", choices=("central", "agent"), default="")
+    parser.add_argument("--recurring", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), options.profile)
+        bench = Bench(Path(folder), options.profile, recurring=options.recurring)
         figures = measure(bench, options.rounds)
     if options.profile:
         statistics = pstats.Stats(bench.sides.profile)

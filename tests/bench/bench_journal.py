@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mk8s_proxy.audit import plain_rows, rows
-from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal import Journal
 
@@ -40,27 +40,27 @@ ASKED = [(CHANCE.randrange(USERS), CHANCE.randrange(PATHS)) for _ in range(REQUE
 
 
 def make_entry(user: int, path: int) -> AuditEntry:
-    """A GET of one pod, made and filled in the steps of the corridor."""
-    entry = AuditEntry(
-        new_audit_id(),
-        time.time(),
+    """A GET of one pod, made as the corridor makes it."""
+    entry = AuditEntry(new_audit_id(), time.time(), ADDRESSES[user])
+    namespace, name = NAMES[path]
+    person, uid, token_id = PEOPLE[user]
+    entry.facts = AuditFacts(
         "GET",
         TARGETS[path].decode("ascii", "replace"),
-        ADDRESSES[user],
         AGENTS[user].decode("utf-8", "replace"),
-        "",
+        user=person,
+        uid=uid,
+        groups=GROUPS,
+        token_id=token_id,
+        cluster="prod",
+        verb="get",
+        api_version="v1",
+        namespace=namespace,
+        resource="pods",
+        name=name,
+        decision="allow",
+        reason=REASONS[user % len(REASONS)],
     )
-    entry.verb = "get"
-    entry.api_group = ""
-    entry.api_version = "v1"
-    entry.namespace, entry.name = NAMES[path]
-    entry.resource = "pods"
-    entry.subresource = ""
-    entry.cluster = "prod"
-    entry.user, entry.uid, entry.token_id = PEOPLE[user]
-    entry.groups = GROUPS
-    entry.decision = "allow"
-    entry.reason = REASONS[user % len(REASONS)]
     return entry
 
 

@@ -140,6 +140,7 @@ class People:
 
     known: dict[bytes, Identity] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    stamp: int = 0
 
     def authenticate(self, authorization: bytes) -> Identity:
         """Whose token it is."""

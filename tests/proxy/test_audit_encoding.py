@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mk8s_proxy.audit import plain_rows, rows
-from mk8s_proxy.audit.event import AuditEntry, ImpersonatedUser
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts, ImpersonatedUser
 from mk8s_proxy.audit.identifier import AuditId, new_audit_id
 from mk8s_proxy.audit.plain_rows import MAX_GROUPS, MAX_REASON, MAX_TEXT, MAX_URI
-from mk8s_proxy.audit.rows import encode_intent, encode_outcome
+from mk8s_proxy.audit.rows import encode_intent, encode_outcome, texts_of
 
 ID = AuditId("0199f0a1-7c3e-7abc-8def-0123456789ab")
 RECEIVED = 1_790_000_000.25
@@ -23,6 +23,8 @@ TEXT_FIELDS = (
 )  # fmt: skip
 
 
+ENTRY_FIELDS = ("source_ip", "refusal", "upstream_audit_id", "parent_audit_id")
+"""What a request does not share with equal ones."""
 UNCUT = ("refusal", "parent_audit_id")
 """Made by ourselves."""
 
@@ -31,32 +33,42 @@ def deployment_scale() -> AuditEntry:
     return AuditEntry(
         audit_id=ID,
         received=RECEIVED,
-        user="dev@example.com",
-        uid="u-1",
-        groups=("mk8s:users",),
-        token_id="t-1",
-        cluster="prod",
-        method="PATCH",
-        verb="patch",
-        request_uri="/apis/apps/v1/namespaces/shop/deployments/web/scale?token=hush",
-        api_group="apps",
-        api_version="v1",
-        namespace="shop",
-        resource="deployments",
-        subresource="scale",
-        name="web",
+        facts=AuditFacts(
+            user="dev@example.com",
+            uid="u-1",
+            groups=("mk8s:users",),
+            token_id="t-1",
+            cluster="prod",
+            method="PATCH",
+            verb="patch",
+            request_uri="/apis/apps/v1/namespaces/shop/deployments/web/scale?token=hush",
+            api_group="apps",
+            api_version="v1",
+            namespace="shop",
+            resource="deployments",
+            subresource="scale",
+            name="web",
+            user_agent="kubectl/v1.33.1",
+            decision="allow",
+            reason="role developer, rule 2",
+            client_audit_id="mine",
+        ),
         source_ip="192.0.2.10",
-        user_agent="kubectl/v1.33.1",
-        decision="allow",
-        reason="role developer, rule 2",
         code=200,
         bytes_in=12,
         bytes_out=345,
         duration=0.0125,
         upstream_audit_id="up-1",
-        client_audit_id="mine",
         parent_audit_id="whole",
     )
+
+
+def changed(entry: AuditEntry, name: str, value: Any) -> None:
+    """Sets a field of an entry, wherever it is."""
+    if name in ENTRY_FIELDS:
+        setattr(entry, name, value)
+    else:
+        entry.facts = entry.facts._replace(**{name: value})
 
 
 @pytest.fixture(params=[rows, plain_rows], ids=["composed", "plain"])
@@ -129,21 +141,24 @@ def test_an_entry_nobody_filled_in_is_a_refusal(encoder: Any) -> None:
 
 
 def test_a_refusal_carries_its_code(encoder: Any) -> None:
-    entry = AuditEntry(ID, RECEIVED, refusal="ENC_SLASH", reason="no %2F", code=400)
+    entry = AuditEntry(
+        ID, RECEIVED, facts=AuditFacts(reason="no %2F"), refusal="ENC_SLASH", code=400
+    )
     row = decoded(encoder.encode_outcome(entry, RECEIVED))
     assert row["responseStatus"] == {"metadata": {}, "code": 400, "status": "Failure"}
     assert row["annotations"]["mk8s.io/refusal"] == "ENC_SLASH"
 
 
 def test_a_cluster_scoped_core_object_has_only_what_it_has(encoder: Any) -> None:
-    entry = AuditEntry(ID, RECEIVED, resource="nodes")
+    entry = AuditEntry(ID, RECEIVED, facts=AuditFacts(resource="nodes"))
     assert decoded(encoder.encode_outcome(entry, RECEIVED))["objectRef"] == {"resource": "nodes"}
 
 
 def test_what_changed_after_the_intent_stands_in_the_outcome(encoder: Any) -> None:
     entry = deployment_scale()
     encoder.encode_intent(entry, RECEIVED)
-    entry.decision, entry.refusal, entry.code = "forbid", "AUDIT_UNAVAILABLE", 503
+    changed(entry, "decision", "forbid")
+    entry.refusal, entry.code = "AUDIT_UNAVAILABLE", 503
     notes = decoded(encoder.encode_outcome(entry, RECEIVED))["annotations"]
     assert notes["authorization.k8s.io/decision"] == "forbid"
     assert notes["mk8s.io/refusal"] == "AUDIT_UNAVAILABLE"
@@ -164,9 +179,9 @@ HOSTILE = [
 
 
 def filled(text: str) -> AuditEntry:
-    entry = AuditEntry(ID, RECEIVED, groups=(text, "b"))
+    entry = AuditEntry(ID, RECEIVED, facts=AuditFacts(groups=(text, "b")))
     for name in TEXT_FIELDS:
-        setattr(entry, name, text)
+        changed(entry, name, text)
     return entry
 
 
@@ -195,17 +210,18 @@ def test_any_text_is_one_line(text: str) -> None:
 def test_endless_text_is_cut(name: str) -> None:
     limit = {"request_uri": MAX_URI, "reason": MAX_REASON}.get(name, MAX_TEXT)
     entry = deployment_scale()
-    setattr(entry, name, "x" * (limit * 40))
+    changed(entry, name, "x" * (limit * 40))
     line = encode_outcome(entry, RECEIVED)
     assert b"x" * limit in line
     assert b"x" * (limit + 1) not in line
     assert decoded(line)["annotations"]["mk8s.io/truncated"]
-    setattr(entry, name, "x" * limit)
+    changed(entry, name, "x" * limit)
     assert "mk8s.io/truncated" not in decoded(encode_outcome(entry, RECEIVED))["annotations"]
 
 
 def test_too_many_groups_are_cut_once() -> None:
-    entry = AuditEntry(ID, RECEIVED, groups=tuple("y" * (MAX_TEXT + 1) for _ in range(1000)))
+    groups = tuple("y" * (MAX_TEXT + 1) for _ in range(1000))
+    entry = AuditEntry(ID, RECEIVED, facts=AuditFacts(groups=groups))
     row = decoded(encode_intent(entry, RECEIVED))
     assert row["user"]["groups"] == ["y" * MAX_TEXT] * MAX_GROUPS
     assert row["annotations"]["mk8s.io/truncated"] == "groups"
@@ -243,12 +259,15 @@ MOMENTS = st.floats(0, 4_000_000_000)
 @st.composite
 def entries(draw: st.DrawFn, odd: st.SearchStrategy[str]) -> AuditEntry:
     """An everyday entry of which up to two texts are `odd`."""
-    entry = AuditEntry(new_audit_id(), draw(MOMENTS), groups=draw(st.lists(EVERYDAY).map(tuple)))
+    facts = AuditFacts(groups=draw(st.lists(EVERYDAY).map(tuple)))
+    entry = AuditEntry(new_audit_id(), draw(MOMENTS), facts=facts)
     for name in TEXT_FIELDS:
-        setattr(entry, name, draw(EVERYDAY))
+        changed(entry, name, draw(EVERYDAY))
     for name in draw(st.lists(st.sampled_from(TEXT_FIELDS), max_size=2)):
-        setattr(entry, name, draw(odd))
-    entry.decision = draw(st.sampled_from(["allow", "forbid"]))
+        changed(entry, name, draw(odd))
+    changed(entry, "decision", draw(st.sampled_from(["allow", "forbid"])))
+    if draw(st.booleans()):
+        entry.texts = texts_of(entry.facts)
     entry.code = draw(st.integers(0, 599))
     entry.bytes_in, entry.bytes_out = draw(COUNTS), draw(COUNTS)
     entry.duration = draw(st.floats(0, 1e6) | st.floats(allow_nan=True))
@@ -272,7 +291,7 @@ def test_everyday_rows_are_plain_rows(entry: AuditEntry, now: float) -> None:
 def test_odd_rows_are_plain_rows(
     entry: AuditEntry, now: float, groups: tuple[str, ...], other: ImpersonatedUser | None
 ) -> None:
-    entry.groups, entry.impersonated = groups, other
+    entry.facts = entry.facts._replace(groups=groups, impersonated=other)
     assert_rows_are_plain(entry, now)
 
 
@@ -286,7 +305,7 @@ def test_whatever_changes_is_seen(
 ) -> None:
     encode_intent(entry, now)
     for name, text in changes:
-        setattr(entry, name, text)
+        changed(entry, name, text)
         assert_rows_are_plain(entry, now)
 
 
@@ -305,14 +324,14 @@ def test_only_odd_rows_take_the_long_way(name: str, monkeypatch: pytest.MonkeyPa
     encode_outcome(entry, RECEIVED)
     assert plain == []
     odd = {"groups": ("x",) * (MAX_GROUPS + 1), "impersonated": ImpersonatedUser("", "", (), {})}
-    setattr(entry, name, odd.get(name, "\x7f"))
+    changed(entry, name, odd.get(name, "\x7f"))
     encode_outcome(entry, RECEIVED)
     assert plain == [entry]
 
 
 # --- what is remembered ---
 
-PIECES = (rows._request, rows._caller, rows._verdict)
+PIECES = (rows._request, rows._caller, rows._address, rows._verdict)
 
 
 def remembered() -> int:
@@ -322,8 +341,9 @@ def remembered() -> int:
 def test_memory_exhaustion_by_ever_new_text() -> None:
     for number in range(rows._CALLERS + 100):
         text = f"new-{number}"
-        encode_outcome(AuditEntry(ID, 0.0, text, text, text, user_agent=text), 0.0)
-    most = [rows._REMEMBERED, rows._CALLERS, rows._REMEMBERED]
+        facts = AuditFacts(text, text, user_agent=text)
+        encode_outcome(AuditEntry(ID, 0.0, text, facts), 0.0)
+    most = [rows._REMEMBERED, rows._CALLERS, rows._CALLERS, rows._REMEMBERED]
     assert [piece.cache_info().currsize for piece in PIECES] == most
 
 
@@ -331,16 +351,16 @@ def test_memory_exhaustion_by_ever_new_text() -> None:
 def test_memory_exhaustion_by_long_text(name: str) -> None:
     for piece in PIECES:
         piece.cache_clear()
-    entry = AuditEntry(ID, 0.0, resource="pods")
+    entry = AuditEntry(ID, 0.0, facts=AuditFacts(resource="pods"))
     for number in range(10):
-        setattr(entry, name, f"{number}" * (MAX_TEXT + 1))
+        changed(entry, name, f"{number}" * (MAX_TEXT + 1))
         encode_outcome(entry, 0.0)
     assert remembered() < 3
 
 
 def test_memory_exhaustion_by_many_long_groups() -> None:
     rows._caller.cache_clear()
-    entry = AuditEntry(ID, 0.0, groups=("x" * 100,) * (MAX_GROUPS - 1))
+    entry = AuditEntry(ID, 0.0, facts=AuditFacts(groups=("x" * 100,) * (MAX_GROUPS - 1)))
     assert_rows_are_plain(entry, 0.0)
     assert rows._caller.cache_info().currsize == 0
 

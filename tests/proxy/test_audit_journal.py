@@ -15,7 +15,7 @@ import pytest
 
 from mk8s_proxy.audit import journal as journal_module
 from mk8s_proxy.audit import journal_file
-from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.journal import Journal, JournalUnsafeError
 
 NOON = 1_790_000_000.0
@@ -470,7 +470,7 @@ def test_a_rotation_that_fails_goes_on_in_the_old_file(
     assert "journal.rotation_failed" in caplog.text
     assert len(rows(path)) == 3
     assert archives(path) == []
-    journal.intent(entry("row-3", user="x" * 200))
+    journal.intent(entry("row-3", facts=AuditFacts(user="x" * 200)))
     assert journal.commit()
     assert rows(path) == [("row-3", "RequestReceived")]
     assert len(archives(path)) == 1

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -436,6 +437,32 @@ def test_a_cached_token_still_expires(world: World) -> None:
     world.now = NOW + LIFE + LEEWAY
     assert world.refusal(token) == "TOKEN_EXPIRED"
     assert len(world.authenticator) == 0
+
+
+def revoke(world: World, identity: Identity) -> None:
+    world.authenticator.revoke(identity.token_id, identity.expires)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        lambda world, _: world.directory.replace({}),
+        lambda world, _: world.directory.replace({"0b1e": 4}),
+        lambda world, _: world.keys.replace([SECOND]),
+        revoke,
+        lambda world, _: setattr(world, "now", NOW + LIFE + LEEWAY),
+    ],
+    ids=["disabled", "epoch", "key", "revoked", "expired"],
+)
+def test_nobody_is_vouched_for_after_the_end_of_the_token(
+    world: World, ending: Callable[[World, Identity], None]
+) -> None:
+    token = world.mint()
+    identity, stamp = world.authenticate(token), world.authenticator.stamp
+    assert world.authenticator.vouches(identity, stamp)
+    ending(world, identity)
+    assert not world.authenticator.vouches(identity, stamp)
+    assert world.refusal(token)
 
 
 def test_a_flood_of_tokens_does_not_grow_the_cache() -> None:

@@ -50,7 +50,7 @@ def test_the_cluster_is_asked_for_plain_json_and_the_audit_row_tells_what_the_cl
     rows = json.dumps({"rows": [{"cells": [], "object": one} for one in (HIDDEN, item())]})
     client = passage.answer(200, JSON, rows.encode())
     assert client.document == {"rows": [{"cells": [], "object": None}]}
-    assert "for the objects it covers" in passage.exchange.entry.reason
+    assert "for the objects it covers" in passage.exchange.entry.facts.reason
 
 
 def test_a_list_that_is_allowed_as_a_whole_is_not_touched(passage: Passage) -> None:

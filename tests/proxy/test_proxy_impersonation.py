@@ -11,6 +11,7 @@ from mk8s_agent.wire import headers as internal
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.stream import Stream
 from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.identifier import AuditId
 from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.policy import PolicySource, parse_role
@@ -18,7 +19,7 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.exchange import Exchange
 from mk8s_proxy.header_refusal import HeaderRefusal
 from mk8s_proxy.impersonation import ORIGINAL_USER, act_as, may_act
-from mk8s_proxy.request_block import request_block
+from mk8s_proxy.request_block import audit_field, request_parts
 from mk8s_proxy.request_headers import read_http1_head, read_http2_head
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -49,8 +50,10 @@ def sent(identity: Identity) -> dict[bytes, list[bytes]]:
     """The headers that reach the API server for this identity, built by the agent's own code."""
     fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"c")]
     front = Stream(None, 1, 0, 0)
-    exchange = Exchange(front, read_http2_head(fields, True), AuditEntry("i" * 36, 0.0))
-    block = request_block(exchange, identity, hpack_codec.literal(b":path", b"/"))
+    entry = AuditEntry(AuditId("i" * 36), 0.0)
+    exchange = Exchange(front, read_http2_head(fields, True), entry)
+    parts = request_parts(exchange, identity, hpack_codec.literal(b":path", b"/"))
+    block = audit_field(entry.audit_id).join(parts)
     head = dict(hpack_codec.Decoder(0, 65536).decode(block))
     found: dict[bytes, list[bytes]] = {}
     for name, value in impersonation_headers(head[internal.IDENTITY]):

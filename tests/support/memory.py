@@ -147,6 +147,7 @@ def stateless(fields: Fields) -> bytes:
     """A block of literals without indexing, as tunnels carry them."""
     encoder = hpack.Encoder()
     encoder.header_table_size = 0
+    encoder.encode([])  # the update of the table's size, which no later block repeats
     return bytes(encoder.encode([(n, v, True) for n, v in fields], huffman=False))
 
 
