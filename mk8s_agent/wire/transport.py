@@ -1,6 +1,6 @@
 """Sockets for the sans-io connections: TLS by MemoryBIO, or plain for a private Unix socket.
 
-The receive buffers are shared by all connections of the process: what arrives is decrypted and
+The buffers are shared by all connections of the process: what arrives is decrypted and
 handled before the loop reads again. TLS is done here and not by the loop, because uvloop's own TLS
 transport collapses on bulk uploads after an upgrade.
 """
@@ -25,6 +25,10 @@ _LONGEST_RECORD: Final = 18 * KIB  # as it arrives (RFC 5246, 6.2.3; RFC 8446 al
 _RECORD_HEAD: Final = 5  # type, version and length (RFC 8446, 5.1)
 _PLAIN: Final = memoryview(bytearray(len(_BUFFER) + _RECORD))
 """What one read of the socket decrypts to, and the record that was begun before it."""
+_TO_TLS: Final = ssl.MemoryBIO()
+_FROM_TLS: Final = ssl.MemoryBIO()
+"""Ciphertext between sockets and OpenSSL. Empty whenever other code runs: OpenSSL gets only what it
+takes at once, what an error leaves is thrown away, what comes out is fetched in the same breath."""
 _LINGER: Final = 2.0  # seconds a closed socket waits for the peer to read and close, too
 _STALLED: Final = 30.0  # seconds it waits for a peer that does not read what was written
 
@@ -208,12 +212,10 @@ class TlsTransport(SocketTransport):
         self.failure: str = ""
         self._seconds = handshake_seconds
         self._deadline: asyncio.TimerHandle | None = None
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
         self._shaken = False
-        # the TLS record that is still arriving: the start of its header, or what it lacks
-        self._record_head = b""
+        # the TLS record that is still arriving, and what it lacks once its header is known
+        self._begun = b""
         self._record_left = 0
 
     def _peer_closed(self) -> None:
@@ -231,7 +233,7 @@ class TlsTransport(SocketTransport):
     def begin(self, context: ssl.SSLContext, server_name: str | None, *, server: bool) -> None:
         """Starts the handshake; `server_name` is the name to verify when this end is the client."""
         self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server, server_hostname=server_name
+            _TO_TLS, _FROM_TLS, server_side=server, server_hostname=server_name
         )
 
     def _opened(self) -> None:
@@ -253,8 +255,11 @@ class TlsTransport(SocketTransport):
         if self._shaken:
             self._decrypt(_BUFFER[:nbytes])
             return
-        self._incoming.write(_BUFFER[:nbytes])
-        if self._received_hello(bytes(_BUFFER[:nbytes])):
+        data = bytes(_BUFFER[:nbytes])
+        self._begun += data
+        if self._received_hello(data):
+            _TO_TLS.write(self._begun)
+            self._begun = b""
             self._handshake()
 
     def _received_hello(self, data: bytes) -> bool:
@@ -270,16 +275,18 @@ class TlsTransport(SocketTransport):
             return
         except (ssl.SSLError, ssl.CertificateError) as error:
             self.failure = str(error)
+            _TO_TLS.read()  # nobody's any more
             self._flush()  # the alert tells the peer why
             super().close()
             return
+        behind = _TO_TLS.read()  # what came behind the handshake
         self._shaken = True
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         self._flush()
         self._start()
-        self._decrypt(memoryview(self._incoming.read()))  # what came behind the handshake
+        self._decrypt(memoryview(behind))
 
     def _decrypt(self, data: memoryview) -> None:
         """Hands on what `data` holds in whole records, as one piece."""
@@ -288,26 +295,27 @@ class TlsTransport(SocketTransport):
             size, over = self._decrypt_records(data)
         except ssl.SSLError as error:
             self.failure = str(error)
+            _TO_TLS.read()  # nobody's any more
             self.abort()
         if size:
             self._received(bytes(_PLAIN[:size]))
+        self._flush()
         if over:
             self.clean_end = True
             self.close()
-        if self._outgoing.pending:
-            self._flush()
 
     def _decrypt_records(self, data: memoryview) -> tuple[int, bool]:
-        """How many bytes were put into the shared buffer; whether the peer said that it ends.
-
-        OpenSSL is given one record at a time: a MemoryBIO keeps the size that it once needed.
-        """
+        """How many bytes were put into the shared buffer; whether the peer said that it ends."""
         assert self._tls is not None
-        write = self._incoming.write
+        ends = self._ends_of_records(data)
+        if not ends:
+            self._begun += data
+            return 0, False
         read: Any = self._tls.read  # with a buffer it returns a number, which typeshed denies
+        _TO_TLS.write(self._begun)
         position, size = 0, 0
-        for stop in self._ends_of_records(data):
-            write(data[position:stop])
+        for stop in ends:
+            _TO_TLS.write(data[position:stop])
             position = stop
             try:
                 got: int = read(_RECORD, _PLAIN[size:])
@@ -316,21 +324,20 @@ class TlsTransport(SocketTransport):
             if not got:
                 return size, True
             size += got
-        write(data[position:])
+        self._begun = bytes(data[position:])
         return size, False
 
     def _ends_of_records(self, data: memoryview) -> list[int]:
-        """Where the records end that `data` completes; the one that it begins is remembered."""
+        """Where the records end that `data` completes."""
         ends: list[int] = []
         stop, self._record_left = self._record_left, 0
-        known, self._record_head = self._record_head, b""
+        known = b"" if stop else self._begun
         while stop <= len(data):
             if stop:
                 ends.append(stop)
             start, stop = stop, stop + _RECORD_HEAD - len(known)
             head = known + data[start:stop]
             if len(head) < _RECORD_HEAD:
-                self._record_head = head
                 return ends
             known = b""
             length = head[3] << 8 | head[4]
@@ -341,15 +348,18 @@ class TlsTransport(SocketTransport):
         return ends
 
     def _flush(self) -> None:
-        data = self._outgoing.read()
+        data = _FROM_TLS.read()
         if data and self._socket is not None:
             self._socket.write(data)
 
     def write(self, data: bytes) -> bool:
         """Encrypts and sends; True when the caller should wait for `writable`."""
         if not self.closing and self._tls is not None:
-            self._tls.write(data)
-            self._socket.write(self._outgoing.read())
+            try:
+                self._tls.write(data)
+            finally:
+                sealed = _FROM_TLS.read()
+            self._socket.write(sealed)
         return self._full
 
     def close(self) -> None:

@@ -550,6 +550,134 @@ async def test_records_may_arrive_in_any_pieces(
     assert not test.client.failure
 
 
+# -- what connections share
+
+
+class Exchange(RecordTest):
+    """A handshake and then a body of the server's, to be given in pieces."""
+
+    def __init__(self, version: ssl.TLSVersion, body: bytes) -> None:
+        super().__init__(version)
+        self.body = body
+        self._shaken = False
+        self._wire = b""
+
+    def turn(self, size: int) -> None:
+        """At most so many bytes more for the client, if the server has any."""
+        self.incoming.write(self.socket.take())
+        if not self._wire:
+            self._serve()
+        piece, self._wire = self._wire[:size], self._wire[size:]
+        self.give(piece)
+
+    def _serve(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            if self._shaken:
+                self.server.write(self.body)
+                self.body = b""
+            else:
+                self.server.do_handshake()
+                self._shaken = True
+        self._wire = self.outgoing.read()
+
+    @property
+    def done(self) -> bool:
+        return not self.body and not self._wire
+
+
+def assert_nothing_is_left() -> None:
+    assert module._TO_TLS.pending == module._FROM_TLS.pending == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3000)), max_size=60),
+    st.lists(st.binary(min_size=1, max_size=40_000), min_size=3, max_size=3),
+)
+async def test_connections_do_not_see_each_other_s_bytes(
+    version: ssl.TLSVersion, turns: list[tuple[int, int]], bodies: list[bytes]
+) -> None:
+    exchanges = [Exchange(version, body) for body in bodies]
+    for who, size in turns:
+        exchanges[who].turn(size)
+        assert_nothing_is_left()
+    for exchange in exchanges:
+        while not exchange.done:
+            exchange.turn(3000)
+    assert [exchange.made[0].received for exchange in exchanges] == bodies
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(
+            b"\x17\x02\x00\x00\x20" + bytes(32), id="another version, refused by its header"
+        ),
+        pytest.param(b"\x17\x03\x03\x00\x20" + bytes(32), id="forged"),
+        pytest.param(b"\x17\x03\x03\xff\xff" + bytes(32), id="too long"),
+    ],
+)
+@pytest.mark.parametrize("shaken", [True, False])
+async def test_a_broken_record_poisons_no_other_connection(broken: bytes, shaken: bool) -> None:
+    bad = RecordTest(ssl.TLSVersion.TLSv1_3)
+    if shaken:
+        bad.shake_hands()
+        bad.give(bad.outgoing.read())
+    bad.give(broken)
+    assert bad.client.failure
+    assert_nothing_is_left()
+    sound = Exchange(ssl.TLSVersion.TLSv1_3, b"sound")
+    while not sound.done:
+        sound.turn(3000)
+    assert sound.made[0].received == b"sound"
+
+
+async def test_the_answer_of_one_tls_does_not_leave_by_another_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A relay writes to other connections while it handles what one of them received."""
+    first, second = RecordTest(ssl.TLSVersion.TLSv1_3), RecordTest(ssl.TLSVersion.TLSv1_3)
+    for test in (first, second):
+        test.shake_hands()
+        test.give(test.outgoing.read())
+        test.socket.take()
+
+    class Answering:
+        """As OpenSSL does to a KeyUpdate."""
+
+        def read(self, _size: int, buffer: memoryview) -> int:
+            module._TO_TLS.read()
+            module._FROM_TLS.write(b"answer")
+            buffer[:7] = b"relayed"
+            return 7
+
+    monkeypatch.setattr(first.client, "_tls", Answering())
+    first.made[0].on_data = lambda _, data: second.made[0].transport.write(data)
+    first.give(b"\x17\x03\x03\x00\x07ignored")
+    assert first.socket.take() == b"answer"
+    second.incoming.write(second.socket.take())
+    assert second.server.read() == b"relayed"
+
+
+async def test_what_a_failed_write_left_is_sent_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = RecordTest(ssl.TLSVersion.TLSv1_3)
+    test.shake_hands()
+    test.give(test.outgoing.read())
+
+    class Failing:
+        def write(self, _data: bytes) -> None:
+            module._FROM_TLS.write(b"half")
+            raise ssl.SSLError("a failure")
+
+    monkeypatch.setattr(test.client, "_tls", Failing())
+    with pytest.raises(ssl.SSLError):
+        test.client.write(b"x")
+    assert_nothing_is_left()
+
+
+# -- records, one by one
+
+
 @pytest.mark.parametrize("cut", range(1, 8))
 async def test_the_header_of_a_record_may_arrive_in_two_pieces(cut: int) -> None:
     test = RecordTest(ssl.TLSVersion.TLSv1_3)
