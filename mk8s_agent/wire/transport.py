@@ -297,9 +297,9 @@ class TlsTransport(SocketTransport):
             self.failure = str(error)
             _TO_TLS.read()  # nobody's any more
             self.abort()
+        self._flush()
         if size:
             self._received(bytes(_PLAIN[:size]))
-        self._flush()
         if over:
             self.clean_end = True
             self.close()
