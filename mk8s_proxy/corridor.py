@@ -220,27 +220,25 @@ class Corridor:
     def _stage(self, exchange: Exchange, identity: Identity, address: Address) -> None:
         session = self._pick(exchange.cluster)
         stage = make_stage(exchange, self._policies.current, self.refuse, self.seal)
-        before, after = request_parts(exchange, identity, address.path_block)
-        info = exchange.info
-        if info is not None and not info.long_running:  # an open watch holds no row
+        parts = request_parts(exchange, identity, address.path_block)
+        exchange.stays_open = bool(exchange.head.upgrade) or address.info.long_running
+        if not exchange.stays_open:  # an open watch holds no row
             exchange.entry.texts = texts_of(exchange.entry.facts)
-            if stage is None and exchange.recurring is not None:
-                self._remember(exchange, identity, before, after)
-        self._send(exchange, session, stage, (before, after))
+            if stage is None:
+                self._remember(exchange, identity, address.info, parts)
+        self._send(exchange, session, stage, parts)
 
     def _remember(
-        self, exchange: Exchange, identity: Identity, before: bytes, after: bytes
+        self, exchange: Exchange, identity: Identity, info: RequestInfo, parts: tuple[bytes, bytes]
     ) -> None:
-        """An equal request may follow this one, unless more is done for it than to relay it."""
-        info, decision, texts = exchange.info, exchange.decision, exchange.entry.texts
-        assert exchange.recurring is not None
-        assert info is not None
-        assert decision is not None
-        if texts is not None and not exchange.head.upgrade and identity.original is None:
-            exchange.recurring.admission = Admission(
-                info, identity, decision, exchange.prefix, texts, before, after,
-                self._policies.current.version, self._authenticator.stamp,
-            )  # fmt: skip
+        """An equal request may follow this one, unless it acts as somebody else."""
+        recurring, decision, texts = exchange.recurring, exchange.decision, exchange.entry.texts
+        if recurring is None or decision is None or texts is None or identity.original is not None:
+            return
+        recurring.admission = Admission(
+            info, identity, decision, exchange.prefix, texts, parts,
+            self._policies.current.version, self._authenticator.stamp,
+        )  # fmt: skip
 
     def _holds(self, admission: Admission) -> bool:
         """Whether every door would say the same again.
@@ -255,16 +253,15 @@ class Corridor:
 
     def _follow(self, exchange: Exchange, admission: Admission) -> None:
         """Sends on a request that equals one that was admitted."""
-        facts = admission.texts.facts
-        exchange.info = admission.info
-        exchange.identity = admission.identity
-        exchange.decision = admission.decision
-        exchange.prefix = admission.prefix
-        exchange.cluster = facts.cluster
-        entry = exchange.entry
-        entry.facts = facts
-        entry.texts = admission.texts
-        self._send(exchange, self._pick(facts.cluster), None, (admission.before, admission.after))
+        info, identity, decision, prefix, texts, parts, _, _ = admission
+        exchange.info = info
+        exchange.identity = identity
+        exchange.decision = decision
+        exchange.prefix = prefix
+        exchange.cluster = cluster = texts.facts.cluster
+        exchange.entry.facts = texts.facts
+        exchange.entry.texts = texts
+        self._send(exchange, self._pick(cluster), None, parts)
 
     def _pick(self, cluster: str) -> Tunnel:
         session = self._tunnels.pick(cluster)
@@ -308,7 +305,8 @@ class Corridor:
         for exchange, session, stream, block in staged:
             if stream.peer is not None and written and session.available:
                 session.open_staged(stream, block)
-                self._keep_in_sight(exchange)
+                if exchange.stays_open:
+                    self._keep_in_sight(exchange)
                 continue
             gone = stream.peer is None  # the client has left in the same tick
             session.discard_staged(stream)
@@ -336,10 +334,9 @@ class Corridor:
 
     def _keep_in_sight(self, exchange: Exchange) -> None:
         """A stream that may stay open for hours is looked at again when something changes."""
-        info, identity, head = exchange.info, exchange.identity, exchange.head
-        if info is None or identity is None or not (info.long_running or head.upgrade):
-            return
-        exchange.head = head._replace(authorization=b"", forwarded=(), target=b"")
+        identity = exchange.identity
+        assert identity is not None
+        exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
         self.long_running.add(exchange, identity.expires + LEEWAY)
 
     def _why_ended(self, exchange: Exchange) -> str:
@@ -387,7 +384,8 @@ class Corridor:
         if exchange.settled:
             return
         exchange.settled = True
-        self.long_running.remove(exchange)
+        if exchange.stays_open:
+            self.long_running.remove(exchange)
         entry = exchange.entry
         entry.bytes_in = exchange.front.received
         entry.bytes_out = exchange.front.sent

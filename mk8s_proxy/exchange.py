@@ -43,6 +43,7 @@ class Exchange:
         "prefix",
         "recurring",
         "settled",
+        "stays_open",
         "whole",
     )
 
@@ -72,6 +73,8 @@ class Exchange:
         """What a stage sends to the cluster instead of the client's target; empty: that one."""
         self.farewell = b""
         """What an open watch says to its client before it ends."""
+        self.stays_open = False
+        """It may go on for hours: a watch, a followed log, an upgraded connection."""
         self.settled = False
         """The outcome row is written."""
         self.whole: Exchange | None = None

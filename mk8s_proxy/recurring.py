@@ -37,10 +37,8 @@ class Admission(NamedTuple):
     decision: Decision
     prefix: bytes
     texts: RowTexts
-    before: bytes
-    """Its block for the tunnel, up to the audit id."""
-    after: bytes
-    """Its block from there on."""
+    parts: tuple[bytes, bytes]
+    """Its block for the tunnel, before and after the audit id."""
     policy: int
     """The version of the policy that decided."""
     credentials: int
