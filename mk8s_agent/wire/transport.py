@@ -8,12 +8,12 @@ transport collapses on bulk uploads after an upgrade.
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from mk8s_agent.wire.limits import HIGH_WATER, KIB
+from mk8s_agent.wire.tcp import keep_queue_short
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +50,6 @@ MakeConnection = Callable[["SocketTransport"], Connection | None]
 """Called once the socket is ready (after the TLS handshake); None refuses it."""
 
 
-def _keep_queue_short(tcp: Any) -> None:
-    """What the network cannot take yet waits here, where a small answer can still overtake it."""
-    if tcp is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        with contextlib.suppress(OSError):  # the peer may have gone already
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, HIGH_WATER)
-
-
 class SocketTransport(asyncio.BufferedProtocol):
     """A plain socket; `TlsTransport` adds encryption."""
 
@@ -80,7 +73,6 @@ class SocketTransport(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.peer_address = str(peer[0])
-            _keep_queue_short(transport.get_extra_info("socket"))
         self._opened()
 
     def _opened(self) -> None:
@@ -396,5 +388,6 @@ class TlsClientTransport(TlsTransport):
         self._server_name = server_name
 
     def _hello(self) -> None:
+        keep_queue_short(self._socket.get_extra_info("socket"))
         self.begin(self._context, self._server_name, server=False)
         self._handshake()

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from mk8s_agent.wire import tls
 from mk8s_agent.wire.client_hello import ClientHelloPeek, lacks
+from mk8s_agent.wire.tcp import keep_queue_short
 from mk8s_agent.wire.transport import Connection, SocketTransport, TlsTransport
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,8 @@ class Listener:
             )
         except OSError as error:
             raise OSError(error.errno, cannot_listen(host, port, error)) from error
+        for listening in server.sockets:
+            keep_queue_short(listening)
         self._servers.append(server)
         bound: int = server.sockets[0].getsockname()[1]
         return bound

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mk8s_agent.wire import pki, tls
+from mk8s_agent.wire.limits import HIGH_WATER
 from mk8s_proxy.ca import CertificateAuthority
 from mk8s_proxy.listener.server import Contexts, Listener, Makers
 
@@ -220,6 +221,19 @@ async def test_a_hello_in_single_bytes(house: House) -> None:
         await asyncio.sleep(0.01)
     assert [served.kind for served in house.served] == ["tunnel"]
     writer.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="Linux and macOS only")
+async def test_what_the_network_cannot_take_yet_does_not_pile_up_in_the_kernel(
+    house: House,
+) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", house.port, ssl=client("h2"), server_hostname="localhost"
+    )
+    assert await reader.readexactly(2) == b"h2"
+    tcp = house.served[0].transport._socket.get_extra_info("socket")
+    assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == HIGH_WATER
+    writer.transport.abort()
 
 
 async def test_the_second_hand_and_the_drain_reach_every_connection(house: House) -> None:
