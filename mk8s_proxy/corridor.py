@@ -18,9 +18,8 @@ from collections.abc import Callable
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.addresses import Address, Addresses
-from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.audit.rows import texts_of
-from mk8s_proxy.authn.access_token import LEEWAY, TokenAuthenticator
+from mk8s_proxy.authn.access_token import LEEWAY
 from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
@@ -45,7 +44,7 @@ from mk8s_proxy.status import (
     status_answer,
     status_error,
 )
-from mk8s_proxy.surroundings import Policies, Tunnel, Tunnels
+from mk8s_proxy.surroundings import AuditLog, Authenticator, Policies, Tunnel, Tunnels
 from mk8s_proxy.tunnel.session import TunnelSession
 from mk8s_proxy.upgrades import may_upgrade
 
@@ -65,9 +64,9 @@ class Corridor:
         self,
         *,
         router: Router,
-        authenticator: TokenAuthenticator,
+        authenticator: Authenticator,
         policies: Policies,
-        journal: Journal,
+        journal: AuditLog,
         tunnels: Tunnels,
         management: Callable[[Exchange], None],
         ticks: Ticks,

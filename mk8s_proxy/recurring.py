@@ -16,11 +16,12 @@ from mk8s_proxy.authz.attributes import Decision
 from mk8s_proxy.request_headers import RequestHead
 from mk8s_proxy.request_info import RequestInfo
 
-_KEPT: Final = 16384
+_KEPT = 16384
 """As many as tokens are remembered."""
 _KEPT_BYTES: Final = 4096
 """A head above this size is rare."""
-_ALL_BYTES: Final = 64 << 20
+_ALL_BYTES = 64 << 20
+"""Of all of them together."""
 _ADMISSION_BYTES: Final = 3072
 """What a head costs beside itself: its fields, its rows, its block for the tunnel."""
 

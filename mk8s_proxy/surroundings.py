@@ -1,9 +1,41 @@
-"""What the corridor needs of its surroundings: a policy, tunnels."""
+"""What the corridor needs around it: an authenticator, a policy, an audit log, tunnels."""
 
 from typing import Protocol
 
 from mk8s_agent.wire.stream import Stream
+from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.authz.snapshot import PolicySnapshot
+
+
+class Authenticator(Protocol):
+    """Who asks (`authn.access_token.TokenAuthenticator`)."""
+
+    @property
+    def stamp(self) -> int:
+        """A number that grows when any verified credential may have become bad."""
+
+    def authenticate(self, authorization: bytes) -> Identity:
+        """Whose credential this is; raises `Unauthenticated`."""
+
+    def vouches(self, identity: Identity, stamp: int) -> bool:
+        """Whether an identity that was good at `stamp` is good now, without a doubt."""
+
+    def recheck(self, identity: Identity) -> None:
+        """Raises `Unauthenticated` when an identity is not good any more."""
+
+
+class AuditLog(Protocol):
+    """Where rows are written (`audit.journal.Journal`)."""
+
+    def intent(self, entry: AuditEntry) -> None:
+        """Notes a request that waits for `commit`."""
+
+    def outcome(self, entry: AuditEntry) -> None:
+        """Notes the end of a request, or a refusal."""
+
+    def commit(self) -> bool:
+        """Writes what was noted; whether all of it is written."""
 
 
 class Policies(Protocol):

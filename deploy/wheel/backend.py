@@ -35,8 +35,10 @@ HOT_MODULES = (
     "mk8s_proxy/addresses.py",
     "mk8s_proxy/audit/event.py",
     "mk8s_proxy/audit/identifier.py",
+    "mk8s_proxy/audit/journal.py",
     "mk8s_proxy/audit/rows.py",
     "mk8s_proxy/audit/timestamps.py",
+    "mk8s_proxy/authn/access_token.py",
     "mk8s_proxy/authn/identity.py",
     "mk8s_proxy/authz/attributes.py",
     "mk8s_proxy/connections/http1.py",
@@ -53,6 +55,7 @@ HOT_MODULES = (
     "mk8s_proxy/request_target.py",
     "mk8s_proxy/response_headers.py",
     "mk8s_proxy/route.py",
+    "mk8s_proxy/tunnel/registry.py",
     "mk8s_proxy/tunnel/session.py",
 )
 """What runs for every request and every frame."""

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal_file import JournalFile, JournalUnsafeError
@@ -19,7 +18,7 @@ __all__ = ["AuditEntry", "Journal", "JournalUnsafeError"]
 
 log = logging.getLogger(__name__)
 
-MAX_KEPT_BYTES: Final = 4 * 1024 * 1024
+MAX_KEPT_BYTES = 4 * 1024 * 1024
 """Outcome rows held in memory while the file cannot be written; beyond it the oldest are lost."""
 
 

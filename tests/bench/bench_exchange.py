@@ -146,6 +146,7 @@ class Bench:
         authenticator = TokenAuthenticator(keys, issuer=ISSUER, valid_epochs=directory)
         corridor: Any = self.central.corridor
         corridor._authenticator = authenticator
+        corridor._journal = self.central.journal.real
         return [
             access_token.mint(
                 keys,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mk8s_proxy import recurring
 from mk8s_proxy.authn.identity import Unauthenticated
-from mk8s_proxy.recurring import Recurring, RecurringRequests
+from mk8s_proxy.recurring import Admission, Recurring, RecurringRequests
 from mk8s_proxy.request_headers import read_http2_head
 from tests.support.front_door import (
     PODS,
@@ -432,8 +432,8 @@ def test_an_upgrade_is_decided_each_time(central: Central, agent: Agent) -> None
 def admitted() -> Recurring:
     fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"h"), (b":path", b"/")]
     recurring = Recurring(read_http2_head(fields, True))
-    any_admission: Any = object()
-    recurring.admission = any_admission
+    unknown: Any = None
+    recurring.admission = Admission(*[unknown] * 8)
     return recurring
 
 
