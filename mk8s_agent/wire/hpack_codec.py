@@ -35,7 +35,8 @@ _FIELD_OVERHEAD: Final = 32
 """What a field counts beside its bytes (RFC 9113, 6.5.2); jh2 counts the bytes only."""
 
 _LONGEST_INTEGER: Final = 5
-"""Bytes behind its prefix that an HPACK integer may have; jh2 takes no more either."""
+"""Bytes behind its prefix that are read of an HPACK integer; a longer one is not understood."""
+
 _LONGEST_SHORT: Final = 126
 _SIZES: Final = tuple([bytes((size,)) for size in range(_LONGEST_SHORT + 1)])
 """The length of a short value, as HPACK writes it."""
