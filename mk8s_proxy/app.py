@@ -136,8 +136,8 @@ class Central:
 
     def _tell_revoked(self) -> None:
         """A worker has just begun: nothing in the database says which tokens were ended."""
-        for token_id, expires in self.authenticator.revoked.items():
-            self.siblings.tell("revoked", token_id, expires)
+        for ended, expires in self.authenticator.revoked.items():
+            self.siblings.tell("revoked", ended, expires)
 
     def _build_corridor(self) -> None:
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mk8s-api-"))
@@ -285,11 +285,14 @@ class Central:
         self._tasks.append(asyncio.create_task(_guard(name, work), name=name))
 
     async def _second_hand(self) -> None:
-        last = time.monotonic()
+        last, stamp = time.monotonic(), self.authenticator.stamp
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             self.listener.second(now - last)
+            if stamp != self.authenticator.stamp:  # somebody has logged out
+                stamp = self.authenticator.stamp
+                self.corridor.long_running.recheck_all()
             self.corridor.long_running.second(time.time())
             last = now
 

@@ -63,6 +63,8 @@ async def refresh_login(call: Call) -> schemas.Model:
         token = await refresh.rotate(context.database, body.refresh_token, now=context.now())
     except RefreshRefused as refused:
         call.actor_id = refused.user_id
+        if refused.login:  # whoever has a copy of the refresh token may have access tokens, too
+            _end_access(context, refused.login)
         raise
     user = await _find_by_id(call, token.user_id)
     if user is None or user.disabled:
@@ -79,7 +81,7 @@ async def cluster_token(call: Call) -> schemas.Model:
     call.cluster = call.subject = call.read(schemas.ClusterTokenRequest).cluster
     await visible_cluster(context, user, call.cluster)
     lifetime = min(context.settings.tokens.access_seconds, identity.expires - context.clock())
-    token, expires = _mint(context, user, call.cluster, lifetime)
+    token, expires = _mint(context, user, call.cluster, lifetime, identity.login)
     return schemas.ClusterTokenResponse(
         access_token=token,
         expires_in=_seconds_until(context, expires),
@@ -89,20 +91,20 @@ async def cluster_token(call: Call) -> schemas.Model:
 
 
 async def logout(call: Call) -> None:
-    """End a login, and the access token of this request if it bears one.
+    """End a login with all its access tokens, and the one of this request if it bears one.
 
     It succeeds for a login that ended before, so that it can be repeated.
     """
     body = call.read(schemas.LogoutRequest)
     with contextlib.suppress(Unauthenticated):
         identity = authenticate(call)
-        call.context.authenticator.revoke(identity.token_id, identity.expires)
-        call.context.siblings.tell("revoked", identity.token_id, identity.expires)
+        _end_access(call.context, identity.token_id)
         call.actor = identity.user
     try:
-        call.actor_id = await refresh.end(
+        login, call.actor_id = await refresh.end(
             call.context.database, body.refresh_token, now=call.context.now()
         )
+        _end_access(call.context, login)
     except RefreshRefused as refused:
         call.reason = refused.reason
         return
@@ -155,7 +157,8 @@ async def _tokens(
     call: Call, user: UserRecord, token: RefreshToken, cluster: str | None
 ) -> schemas.Model:
     context = call.context
-    access, expires = _mint(context, user, cluster, context.settings.tokens.access_seconds)
+    lifetime = context.settings.tokens.access_seconds
+    access, expires = _mint(context, user, cluster, lifetime, token.family_id)
     await _announce(context, access)
     return schemas.TokenResponse(
         access_token=access,
@@ -191,7 +194,7 @@ async def _announce(context: ApiContext, token: str) -> None:
 
 
 def _mint(
-    context: ApiContext, user: UserRecord, cluster: str | None, lifetime: float
+    context: ApiContext, user: UserRecord, cluster: str | None, lifetime: float, login: str
 ) -> tuple[str, float]:
     return access_token.mint(
         context.keys,
@@ -200,7 +203,15 @@ def _mint(
         issuer=context.settings.public_url,
         lifetime=lifetime,
         now=context.clock(),
+        login=login,
     )
+
+
+def _end_access(context: ApiContext, ended: str) -> None:
+    """Refuse an access token, or all of a login, in every worker of this machine."""
+    last = context.clock() + context.settings.tokens.access_seconds
+    context.authenticator.revoke(ended, last)
+    context.siblings.tell("revoked", ended, last)
 
 
 def _seconds_until(context: ApiContext, moment: float) -> int:

@@ -41,7 +41,7 @@ CACHE_SIZE = 16384
 """Verified tokens kept, about 2.5 KiB each; the oldest go first."""
 
 REVOKED_SIZE = 65536
-"""Revoked token ids kept until they would have expired anyway."""
+"""Ids of revoked tokens and ended logins, kept until the last such token has expired anyway."""
 
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _HEADER_FIELDS = frozenset({"alg", "kid", "typ"})
@@ -87,6 +87,7 @@ def mint(
     issuer: str,
     lifetime: float,
     now: float,
+    login: str = "",
 ) -> tuple[str, float]:
     """Sign a token for the user, bound to `cluster` unless that is None.
 
@@ -97,6 +98,7 @@ def mint(
         issuer: Claim iss, the public URL of this central.
         lifetime: Seconds from `now`.
         now: Epoch seconds.
+        login: Claim sid, the login that the token comes of and ends with; "" for none.
 
     Returns:
         The token, and its end in epoch seconds.
@@ -120,6 +122,8 @@ def mint(
     }
     if cluster is not None:
         claims["cluster"] = cluster
+    if login:
+        claims["sid"] = login
     token = jwt.encode(claims, private_key, algorithm="RS256", headers={"kid": kid})
     return token, float(expires)
 
@@ -166,23 +170,24 @@ class TokenAuthenticator:
         self._remember(authorization, identity)
         return identity
 
-    def revoke(self, token_id: str, expires: float) -> None:
-        """Refuse the token with this jti until its end (epoch seconds), after which it is dead.
+    def revoke(self, ended: str, expires: float) -> None:
+        """Refuse the token with this jti, or all tokens of the login with this sid.
 
-        Kept by this process only. The API tells the other workers of this machine; on another
-        machine the token goes on until it ends.
+        Kept until `expires` (epoch seconds), when they are dead anyway, and by this process only.
+        The API tells the other workers of this machine; on another machine they go on until they
+        end.
         """
         now = self._clock()
         self._revoked = {
             known: end for known, end in self._revoked.items() if end + LEEWAY > now
-        } | {token_id: expires}
+        } | {ended: expires}
         while len(self._revoked) > REVOKED_SIZE:
             del self._revoked[next(iter(self._revoked))]
         self._generation += 1
 
     @property
     def revoked(self) -> dict[str, float]:
-        """Token ids that are refused, with the end of each."""
+        """Ids of tokens and logins that are refused, with the end of each."""
         return dict(self._revoked)
 
     def __len__(self) -> int:
@@ -246,7 +251,7 @@ class TokenAuthenticator:
         self._check_user(identity)
 
     def _check_user(self, identity: Identity) -> None:
-        if identity.token_id in self._revoked:
+        if identity.token_id in self._revoked or identity.login in self._revoked:
             raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
         epoch = self._valid_epochs(identity.uid)
         if epoch is None:
@@ -330,6 +335,8 @@ def _identity(claims: dict[str, Any], kid: str) -> Identity:
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
     if "cluster" in claims and not _is_cluster(claims["cluster"]):
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
+    if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
+        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
     if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
     if not (claims["sub"] and claims["jti"] and is_safe_user_name(claims["email"])):
@@ -342,6 +349,7 @@ def _identity(claims: dict[str, Any], kid: str) -> Identity:
         cluster=claims.get("cluster", ""),
         token_id=claims["jti"],
         epoch=claims["epoch"],
+        login=claims.get("sid", ""),
         name=claims["name"],
         key_id=kid,
     )

@@ -56,6 +56,8 @@ class Identity:
     """Claim jti, unique for each token."""
     epoch: int
     """The user's token epoch at minting; a password change or a lock increases it."""
+    login: str = ""
+    """Claim sid, the login that the token comes of: a logout ends all of them; "" for none."""
     name: str = ""
     """Name for people to read, never used in a decision."""
     key_id: str = ""

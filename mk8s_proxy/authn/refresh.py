@@ -29,12 +29,14 @@ class RefreshRefused(Exception):
         reason: "REFRESH_UNKNOWN", "REFRESH_EXPIRED" or "REFRESH_REUSED", for log and audit. The
             client is told the same in each case.
         user_id: Whose login it was, "" when unknown.
+        login: The family that ended because of this, "" when none did.
     """
 
-    def __init__(self, reason: str, user_id: str = "") -> None:
+    def __init__(self, reason: str, user_id: str = "", login: str = "") -> None:
         super().__init__("the login has ended: run mk8s login")
         self.reason = reason
         self.user_id = user_id
+        self.login = login
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,22 +67,25 @@ async def rotate(database: Database, token: str, *, now: datetime.datetime) -> R
         used = await tokens.use_refresh(database, hash_token(token), now)
         return await _store(database, used.user_id, used.family_id, used.expires_at)
     except RefreshReused as error:
-        raise RefreshRefused("REFRESH_REUSED", error.user_id) from None
+        raise RefreshRefused("REFRESH_REUSED", error.user_id, error.family_id) from None
     except Expired:
         raise RefreshRefused("REFRESH_EXPIRED") from None
     except NotFound:
         raise RefreshRefused("REFRESH_UNKNOWN") from None
 
 
-async def end(database: Database, token: str, *, now: datetime.datetime) -> str:
-    """End the login that the token belongs to, used up or not, and return its user's id.
+async def end(database: Database, token: str, *, now: datetime.datetime) -> tuple[str, str]:
+    """End the login that the token belongs to, used up or not.
+
+    Returns:
+        The login's family, and its user's id.
 
     Raises:
         RefreshRefused: There is no such token.
     """
     family_id, user_id = await _family(database, token)
     await tokens.revoke_family(database, family_id, now=now)
-    return user_id
+    return family_id, user_id
 
 
 async def owner(database: Database, token: str) -> str:

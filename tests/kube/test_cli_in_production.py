@@ -107,6 +107,16 @@ def test_logout_ends_the_login(newcomer: LogIn, world: World) -> None:
     )
 
 
+def test_logout_ends_open_watches(newcomer: LogIn) -> None:
+    person = newcomer("viewer@example.com")
+    person.use("prod")
+    kubectl: Kubectl = person.kubectl(kubectls.binaries()[0])
+    with kubectl.start("-n", "shop", "get", "pods", "-o", "name", "--watch") as watching:
+        watching.wait_for_line("^pod/web$")
+        person.mk8s("logout")
+        watching.wait(seconds=30)
+
+
 def test_forty_kubectls_at_once_all_get_their_token(newcomer: LogIn) -> None:
     person = newcomer("dev@example.com")
     person.use("prod")

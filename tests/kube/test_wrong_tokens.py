@@ -167,6 +167,19 @@ def test_token_of_a_user_who_was_removed(world: World) -> None:
     assert "ask your admin" in refused
 
 
+def test_token_that_was_copied_before_a_logout(world: World) -> None:
+    person = world.log_in(DEV)
+    token = token_of(person, world, "prod")
+    assert send(world, traced(world, "/k8s/prod"), token=token).code == 404
+    person.mk8s("logout")
+    target = traced(world, "/k8s/prod")
+    answer = send(world, target, token=token)
+    assert is_unauthorized(answer)
+    assert "logged out" in answer.status["message"]
+    assert the_row(world, target) == ("forbid", "TOKEN_REVOKED")
+    assert never_arrived(world, target)
+
+
 def test_role_without_the_right(world: World) -> None:
     name = world.fresh_name("reader")
     person = enrol(world, name, rule("pods"))

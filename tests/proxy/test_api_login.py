@@ -10,6 +10,7 @@ import jwt
 import pytest
 from sqlalchemy import text
 
+from mk8s_proxy.authn.identity import Unauthenticated
 from mk8s_proxy.authn.throttle import PER_PAIR
 from mk8s_proxy.db import tokens, users
 from mk8s_proxy.db.engine import Database
@@ -321,6 +322,28 @@ async def test_logout_with_an_access_token_ends_that_too(central: Central) -> No
     body = {"refresh_token": login["refresh_token"]}
     assert (await central.call("POST", "/auth/logout", body, token=token)).status == 204
     assert (await central.call("GET", "/auth/whoami", token=token)).status == 401
+
+
+async def test_logout_ends_copied_access_tokens(central: Central) -> None:
+    await central.add_cluster("dev-1")
+    login, other = await central.login(), await central.login()
+    first = login["access_token"]
+    asked = {"cluster": "dev-1"}
+    bound = (await central.call("POST", "/auth/token", asked, token=first)).json["access_token"]
+    renewed = (await refresh(central, login["refresh_token"])).json
+    await central.call("POST", "/auth/logout", {"refresh_token": renewed["refresh_token"]})
+    for token in (first, bound, renewed["access_token"]):
+        with pytest.raises(Unauthenticated, match="logged out"):
+            central.authenticator.authenticate(f"Bearer {token}".encode())
+    assert (await central.call("GET", "/auth/whoami", token=other["access_token"])).status == 200
+
+
+async def test_a_stolen_refresh_token_used_twice_ends_the_access_tokens(central: Central) -> None:
+    login = await central.login()
+    thief = (await refresh(central, login["refresh_token"])).json
+    assert (await refresh(central, login["refresh_token"])).status == 401
+    for token in (login["access_token"], thief["access_token"]):
+        assert (await central.call("GET", "/auth/whoami", token=token)).status == 401
 
 
 async def test_logout_with_a_token_never_issued(central: Central) -> None:

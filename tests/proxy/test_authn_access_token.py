@@ -51,7 +51,9 @@ class World:
             **options,
         )
 
-    def mint(self, person: Person | None = None, cluster: str | None = None) -> str:
+    def mint(
+        self, person: Person | None = None, cluster: str | None = None, login: str = ""
+    ) -> str:
         token, _ = access_token.mint(
             self.keys,
             user=person or Person(),
@@ -59,6 +61,7 @@ class World:
             issuer=ISSUER,
             lifetime=LIFE,
             now=self.now,
+            login=login,
         )
         return token
 
@@ -407,6 +410,24 @@ def test_revoked_token_is_refused_although_cached(world: World) -> None:
     assert world.refusal(token) == "TOKEN_REVOKED"
     assert world.authenticate(other)
     assert world.authenticator.revoked == {identity.token_id: identity.expires}
+
+
+def test_a_copied_token_ends_with_its_login(world: World) -> None:
+    mine = [world.mint(login="first"), world.mint(login="first", cluster="dev")]
+    others = [world.mint(login="second"), world.mint()]
+    for token in mine + others:
+        world.authenticate(token)
+    world.authenticator.revoke("first", NOW + LIFE)
+    assert {world.refusal(token) for token in mine} == {"TOKEN_REVOKED"}
+    for token in others:
+        assert world.authenticate(token)
+    world.now += LIFE - 1
+    assert world.refusal(mine[0]) == "TOKEN_REVOKED", "to its very end"
+
+
+@pytest.mark.parametrize("login", ["", 7, None, ["first"]])
+def test_a_login_that_is_no_name_is_refused(world: World, login: object) -> None:
+    assert world.refusal(signed(sid=login)) == "TOKEN_CLAIMS"
 
 
 def test_revocations_do_not_pile_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

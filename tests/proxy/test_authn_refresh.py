@@ -64,7 +64,7 @@ async def test_a_token_expires(database: Database) -> None:
 async def test_logout_ends_the_family(database: Database) -> None:
     first = await issued(database)
     second = await refresh.rotate(database, first.token, now=NOW)
-    assert await refresh.end(database, first.token, now=NOW) == first.user_id
+    assert await refresh.end(database, first.token, now=NOW) == (first.family_id, first.user_id)
     assert await reason(database, second.token) == "REFRESH_REUSED"
 
 
