@@ -104,6 +104,8 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+    # One that has left the group may hold the pipes for ever; nothing public closes our ends.
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def exec_info(plugin: ExecPlugin, cluster: Cluster) -> str:

@@ -566,6 +566,30 @@ async def test_exec_plugin_that_prompts_is_ended_with_its_children(tmp_path: Pat
         assert pipe.read() == "here\n"  # the end comes only when the last writer has died
 
 
+async def test_exec_plugin_that_left_a_daemon_behind_keeps_no_pipe_open(tmp_path: Path) -> None:
+    script = plugin_script(tmp_path, "")
+    script.write_text("#!/bin/sh\nsetsid sleep 5 &\nexit 0\n")
+    path = write(tmp_path / "config", document(plugin_entry(command="./plugin")))
+    context = load_context([path])
+    assert context.user.exec_plugin
+    before = open_pipes()
+    with pytest.raises(ExecPluginError, match="gave no answer"):
+        await exec_plugin.run_exec_plugin(
+            context.user.exec_plugin, context.cluster, {}, seconds=0.5
+        )
+    await asyncio.sleep(0)  # the loop closes what it was told to
+    assert open_pipes() == before
+
+
+def open_pipes() -> set[str]:
+    """The pipes that this process has an end of."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists the folder
+            found.add(str(entry.readlink()))
+    return {name for name in found if name.startswith("pipe:")}
+
+
 class Plugin:
     """A plugin in memory: gives what is queued."""
 
