@@ -121,14 +121,15 @@ class TestReport:
         assert "NOT flat" in growth.verdicts(results)[0]
         assert "1.33" in growth.verdicts(results)[0]
 
-    def test_the_readme_gets_the_targets_of_both_builds_and_the_growth(
+    def test_the_readme_gets_the_targets_of_all_builds_and_the_growth(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         results, grown = Results(), Results()
         results.add("h2 c32", "product", {"cpu_us": 20.0})
         results.add("h2 c32", "go-tunnel-400", {"cpu_us": 100.0})
         grown.note("growth of roles: flat")
-        made = dict.fromkeys(("commit", "python", "cpu", "date"), "x")
+        made = dict.fromkeys(("commit", "cpu", "date"), "x")
+        made |= {"python": "CPython 3.13.5", "tls": "OpenSSL 3.5.7 9 Jun 2026"}
         files = []
         for name, found in (("pure", results), ("compiled", results), ("grown", grown)):
             monkeypatch.setattr(report, "is_compiled", lambda name=name: name == "compiled")
@@ -141,12 +142,33 @@ class TestReport:
         publish.publish(files, readme, tmp_path)
         told = readme.read_text()
         title = "| CPU/request 2 KB h2 c32, stub | go-tunnel-400 | "
-        assert f"{title}0.20 | <= 0.25 | **0.20** | <= 0.18 |\n" in told
-        assert "- compiled: 5 rounds, commit x, x, x, x.\n- growth of roles: flat\n" in told
+        assert f"{title}0.20 (<= 0.25) | **0.20** (<= 0.18) |\n" in told
+        compiled = "compiled, CPython 3.13, OpenSSL 3.5"
+        assert f" | {compiled} |\n" in told
+        assert f"- {compiled}: 5 rounds, commit x, x, x.\n- growth of roles: flat\n" in told
         assert told.startswith("before\n")
         assert told.endswith("after\n")
         kept = [(tmp_path / name).read_text() for name in ("targets.png", "growth.png")]
         assert kept == ["pure", "grown"]
+
+    def test_what_a_run_lacks_comes_from_the_next_one_of_its_build(self) -> None:
+        first, second = Results(), Results()
+        first.add("h2 c32", "product", {"cpu_us": 20.0})
+        first.add("h2 c32", "go-tunnel-400", {"cpu_us": 100.0})
+        second.add("h2 c32", "product", {"cpu_us": 90.0})
+        second.add("h2 c32", "go-tunnel-400", {"cpu_us": 100.0})
+        second.add("tunnels", "product", {"kib.central": 10.0})
+        second.add("tunnels", "go-tunnel", {"kib.central": 20.0})
+        machine = {"build": "b", "python": "P 3.1.2", "tls": "T 3.5.1", "date": "d"}
+        machine |= {"commit": "c", "cpu": "1"}
+        reports = [
+            {"machine": machine, "setting": "1 round; x", "targets": report.targets(it)}
+            for it in (first, second)
+        ]
+        told = publish.table(reports)
+        assert "| peer | b, P 3.1, T 3.5 |\n" in told
+        assert "| CPU/request 2 KB h2 c32, stub | go-tunnel-400 | 0.20 (" in told
+        assert "| KiB per tunnel at central | go-tunnel | 0.50 (" in told
 
     def test_what_is_no_report_is_not_published(self, tmp_path: Path) -> None:
         (tmp_path / "other.json").write_text("{}")

@@ -11,11 +11,12 @@ import ssl
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 
 from mk8s_agent.apiserver import ApiServer
+from mk8s_agent.credentials import ApiServerCredentials, StaticSource
 from mk8s_agent.tunnel import AgentTunnel
 from mk8s_agent.wire import control, tls
 from mk8s_agent.wire.control_channel import ControlChannel
@@ -33,6 +34,14 @@ def give_up(reason: str) -> None:
     os._exit(1)
 
 
+def nowhere(ticks: Ticks, buffers: BufferBudget) -> ApiServer:
+    """The API server of tunnels that never get a request."""
+    credentials = ApiServerCredentials(
+        "nowhere", "localhost", 1, "", "localhost", b"", False, StaticSource(""), None
+    )
+    return ApiServer(credentials, ticks, buffers, lambda *_told: None)
+
+
 class Fleet:
     """All tunnels of the process."""
 
@@ -40,6 +49,7 @@ class Fleet:
         self._plan = plan
         self._ticks = Ticks(asyncio.get_running_loop().call_soon)
         self._buffers = BufferBudget()
+        self._apiserver = nowhere(self._ticks, self._buffers)
         self._channels: list[ControlChannel] = []
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -70,7 +80,7 @@ class Fleet:
                     transport,
                     self._ticks,
                     self._buffers,
-                    cast("ApiServer", None),  # no request ever comes
+                    self._apiserver,
                     on_control=register,
                     on_closed=lambda reason: give_up(f"a tunnel ended: {reason}"),
                 ),

@@ -1,4 +1,4 @@
-"""The README's table of targets: from the reports of runs, one of each build, and of growth.
+"""The README's table of targets: from reports of runs, one a column, and of growth.
 
     python -m tests.bench.relay --publish PURE/report.json COMPILED/report.json GROWTH/report.json
 
@@ -6,6 +6,7 @@ Nothing is measured here. The plots are kept beside this file.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ def publish(files: Sequence[Path], readme: Path, plots: Path = PLOTS) -> None:
     """Writes the table, and keeps the plots of the first run and of the one of growth.
 
     Args:
-        files: report.json of a run of each build, and of one with --growth.
+        files: report.json of runs of different builds or interpreters, and of one with --growth.
         readme: with the two marks.
         plots: the folder to keep plots in.
 
@@ -55,27 +56,44 @@ def read_report(file: Path) -> Report:
 
 
 def table(reports: Sequence[Report]) -> str:
-    """The targets with their ratios, and how they were measured."""
-    builds = [report["machine"]["build"] for report in reports]
-    head = ["product / peer, medians", "peer", *(it for name in builds for it in (name, "target"))]
+    """The targets with their ratios, and how they were measured.
+
+    What a run lacks comes from the next one of the same build and releases.
+    """
+    alike: dict[str, list[Report]] = {}
+    for report in reports:
+        alike.setdefault(_column(report), []).append(report)
+    head = ["product / peer, medians (target)", "peer", *alike]
     rows = [head, ["---"] * len(head)]
     for place, goal in enumerate(GOALS):
-        cells = [cell for it in reports for cell in _cells(goal, it["targets"][place])]
-        rows.append([goal.title, goal.peer, *cells])
+        columns = [[it["targets"][place] for it in runs] for runs in alike.values()]
+        rows.append([goal.title, goal.peer, *(_cell(goal, _measured(it)) for it in columns)])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", *map(_made, reports)])
 
 
-def _cells(goal: Goal, target: dict[str, Any]) -> tuple[str, str]:
+def _column(report: Report) -> str:
+    """What ran: the build, and the releases of interpreter and TLS, on which figures depend."""
+    machine = report["machine"]
+    releases = [re.sub(r"^(\S+ \d+\.\d+).*", r"\1", machine[name]) for name in ("python", "tls")]
+    return ", ".join([machine["build"], *releases])
+
+
+def _measured(targets: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first one that has a ratio, or none has any."""
+    return next((it for it in targets if it["ratio"] is not None), targets[0])
+
+
+def _cell(goal: Goal, target: dict[str, Any]) -> str:
     sign = ">=" if goal.at_least else "<="
     ratio = "-" if target["ratio"] is None else f"{target['ratio']:.2f}"
     shown = f"**{ratio}**" if target["met"] == "no" else ratio
-    return shown, f"{sign} {target['target']:g}"
+    return f"{shown} ({sign} {target['target']:g})"
 
 
 def _made(report: Report) -> str:
     machine, rounds = report["machine"], report["setting"].split(";", 1)[0]
     return (
-        f"- {machine['build']}: {rounds}, commit {machine['commit']}, {machine['python']}, "
-        f"{machine['cpu']}, {machine['date']}."
+        f"- {_column(report)}: {rounds}, commit {machine['commit']}, {machine['cpu']}, "
+        f"{machine['date']}."
     )

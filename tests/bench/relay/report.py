@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.bench.relay.figures import Spread, shown
 from tests.bench.relay.goals import Verdict, judge
@@ -81,7 +82,13 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def write_json(file: Path, results: Results, machine: dict[str, str], setting: str) -> None:
     """Every value of every round, and the verdicts."""
-    verdicts = [
+    document = {"machine": machine, "setting": setting, "targets": targets(results)}
+    file.write_text(json.dumps(document | results.document(), indent=1) + "\n")
+
+
+def targets(results: Results) -> list[dict[str, Any]]:
+    """The verdicts, in the order of the goals."""
+    return [
         {
             "metric": it.goal.title,
             "peer": it.goal.peer,
@@ -91,5 +98,3 @@ def write_json(file: Path, results: Results, machine: dict[str, str], setting: s
         }
         for it in judge(results, compiled=is_compiled())
     ]
-    document = {"machine": machine, "setting": setting, "targets": verdicts, **results.document()}
-    file.write_text(json.dumps(document, indent=1) + "\n")
