@@ -2,7 +2,7 @@
 
 Called by the corridor first of all. Clients repeat themselves, so the meaning of a short target is
 kept: it follows from host, method and target alone, never from who asks. A target that is refused
-is not kept.
+is not kept, nor that of a watch, which names the version it goes on from and hardly comes again.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Addresses:
         known = self._known.get(key)
         if known is None:
             known = self._read(*key)
-            if len(target) <= _KEPT_BYTES:
+            if len(target) <= _KEPT_BYTES and known.info.verb != "watch":
                 if len(self._known) >= _KEPT:
                     self._known.clear()
                 self._known[key] = known

@@ -45,6 +45,17 @@ def test_attack_a_refused_target_asked_again() -> None:
             find(known, b"/api/v1/namespaces/shop%2f..%2fkube-system/pods")
 
 
+def test_watches_push_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_KEPT", 5)
+    known = Addresses(Router())
+    pods = find(known, PODS)
+    for number in range(20):
+        watch = find(known, PODS + b"?watch=1&resourceVersion=%d" % number)
+        assert watch.info.verb == "watch"
+    assert find(known, PODS) is pods
+    assert len(known._known) == 1
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "_KEPT", 5)
     known = Addresses(Router())
