@@ -78,6 +78,8 @@ class Central:
         self.port = 0
         """The bound port, once started."""
         self._users = UserDirectory()
+        self._rechecked = 0
+        """The authenticator's stamp when open streams were looked at last."""
         self._buffers = BufferBudget(settings.limits.buffered_bytes)
         self._tasks: list[asyncio.Task[None]] = []
         self._runners: list[web.AppRunner] = []
@@ -125,6 +127,11 @@ class Central:
     def _policy_changed(self, feed: PolicyFeed) -> None:
         self._users.replace(feed.rows.epochs)
         self.tunnels.keep_only(frozenset(feed.rows.clusters))
+        self._recheck()
+
+    def _recheck(self) -> None:
+        """Asks again of all open streams whether they may go on."""
+        self._rechecked = self.authenticator.stamp
         self.corridor.long_running.recheck_all()
 
     def _hear_siblings(self) -> None:
@@ -285,14 +292,13 @@ class Central:
         self._tasks.append(asyncio.create_task(_guard(name, work), name=name))
 
     async def _second_hand(self) -> None:
-        last, stamp = time.monotonic(), self.authenticator.stamp
+        last = time.monotonic()
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             self.listener.second(now - last)
-            if stamp != self.authenticator.stamp:  # somebody has logged out
-                stamp = self.authenticator.stamp
-                self.corridor.long_running.recheck_all()
+            if self._rechecked != self.authenticator.stamp:  # somebody has logged out
+                self._recheck()
             self.corridor.long_running.second(time.time())
             last = now
 

@@ -64,7 +64,7 @@ async def refresh_login(call: Call) -> schemas.Model:
     except RefreshRefused as refused:
         call.actor_id = refused.user_id
         if refused.login:  # whoever has a copy of the refresh token may have access tokens, too
-            _end_access(context, refused.login)
+            _end_login(context, refused.login)
         raise
     user = await _find_by_id(call, token.user_id)
     if user is None or user.disabled:
@@ -98,13 +98,13 @@ async def logout(call: Call) -> None:
     body = call.read(schemas.LogoutRequest)
     with contextlib.suppress(Unauthenticated):
         identity = authenticate(call)
-        _end_access(call.context, identity.token_id)
+        _end_access(call.context, identity.token_id, identity.expires)
         call.actor = identity.user
     try:
         login, call.actor_id = await refresh.end(
             call.context.database, body.refresh_token, now=call.context.now()
         )
-        _end_access(call.context, login)
+        _end_login(call.context, login)
     except RefreshRefused as refused:
         call.reason = refused.reason
         return
@@ -207,11 +207,15 @@ def _mint(
     )
 
 
-def _end_access(context: ApiContext, ended: str) -> None:
-    """Refuse an access token, or all of a login, in every worker of this machine."""
-    last = context.clock() + context.settings.tokens.access_seconds
-    context.authenticator.revoke(ended, last)
-    context.siblings.tell("revoked", ended, last)
+def _end_login(context: ApiContext, login: str) -> None:
+    """Refuse all access tokens of a login; one that was minted just now lives longest."""
+    _end_access(context, login, context.clock() + context.settings.tokens.access_seconds)
+
+
+def _end_access(context: ApiContext, ended: str, expires: float) -> None:
+    """Refuse a token or a login until `expires`, in every worker of this machine."""
+    context.authenticator.revoke(ended, expires)
+    context.siblings.tell("revoked", ended, expires)
 
 
 def _seconds_until(context: ApiContext, moment: float) -> int:
