@@ -13,12 +13,12 @@ from typing import get_args
 import click
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.ca import CaError, CertificateAuthority, Purpose, replace_authority
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import StoreError
-from mk8s_proxy.settings import SettingsError
-from mk8s_proxy.settings_file import CONFIG_VARIABLE, load_settings
+from mk8s_proxy.identity.ca import CaError, CertificateAuthority, Purpose, replace_authority
+from mk8s_proxy.settings.load import CONFIG_VARIABLE, load_settings
+from mk8s_proxy.settings.model import SettingsError
 
 
 @click.command(help=__doc__)

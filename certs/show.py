@@ -15,12 +15,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.ca import Authorities, CaError, load_authorities
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import StoreError
-from mk8s_proxy.settings import SettingsError
-from mk8s_proxy.settings_file import CONFIG_VARIABLE, load_settings
+from mk8s_proxy.identity.ca import Authorities, CaError, load_authorities
+from mk8s_proxy.settings.load import CONFIG_VARIABLE, load_settings
+from mk8s_proxy.settings.model import SettingsError
 
 WARN_DAYS = 365
 

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mk8s_agent.control_session import ControlEvents, ControlSession, Facts
-from mk8s_agent.credentials import ApiServerCredentials, CredentialsGone
-from mk8s_agent.dialer import Dialer, TunnelHandle
+from mk8s_agent.apiserver.own_requests import ApiServerUnreachable, kubernetes_version
+from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsGone
 from mk8s_agent.health import HealthServer
-from mk8s_agent.identity import AgentIdentity, IdentityError, IdentityStore, check_expiry
-from mk8s_agent.own_requests import ApiServerUnreachable, kubernetes_version
-from mk8s_agent.renewal import IdentityKeeper
+from mk8s_agent.identity.renewal import IdentityKeeper
+from mk8s_agent.identity.store import AgentIdentity, IdentityError, IdentityStore, check_expiry
 from mk8s_agent.settings import Address, Settings
+from mk8s_agent.tunnel.control_session import ControlEvents, ControlSession, Facts, MakeControl
+from mk8s_agent.tunnel.dialer import Dialer, TunnelHandle
 from mk8s_agent.wire import control
 from mk8s_agent.wire.heap import keep_heap
 
@@ -32,19 +32,6 @@ GC_THRESHOLD: Final = 50_000
 """Objects between collections. Requests make few cycles; frequent collections cost latency."""
 
 log = logging.getLogger(__name__)
-
-
-class MakeControl(Protocol):
-    """Gives a tunnel the agent's half of its control stream."""
-
-    def __call__(
-        self,
-        send: Callable[[control.Message], object],
-        events: ControlEvents,
-        requests: Callable[[], int],
-    ) -> ControlSession:
-        """Make the session of one tunnel; the arguments are those of `ControlSession`."""
-        ...
 
 
 class DataPlane(Protocol):

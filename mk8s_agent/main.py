@@ -20,16 +20,17 @@ from typing import Any, Final
 import click
 
 from mk8s_agent.agent import Agent, DataPlane, agent_version
-from mk8s_agent.credentials import (
+from mk8s_agent.credentials.sources import (
     SERVICE_ACCOUNT_DIRECTORY,
     ApiServerCredentials,
     CredentialsError,
     in_cluster,
     load_credentials,
 )
-from mk8s_agent.data_plane import TunnelPlane
 from mk8s_agent.health import HealthError
-from mk8s_agent.identity import (
+from mk8s_agent.identity.join import JoinError, JoinRequest, join
+from mk8s_agent.identity.secret_store import SecretStore
+from mk8s_agent.identity.store import (
     AgentIdentity,
     FileStore,
     IdentityError,
@@ -38,9 +39,8 @@ from mk8s_agent.identity import (
     check_cluster,
     check_expiry,
 )
-from mk8s_agent.join import JoinError, JoinRequest, join
-from mk8s_agent.secret_store import SecretStore
 from mk8s_agent.settings import Settings, SettingsError, load_settings
+from mk8s_agent.tunnel.data_plane import TunnelPlane
 
 USER_ERRORS: Final = (CredentialsError, HealthError, IdentityError, JoinError)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from mk8s_cli.errors import CliError
+from mk8s_cli.terminal.errors import CliError
 
 
 class Entry(NamedTuple):

@@ -8,7 +8,7 @@ library is imported. Errors that a person can mend end here as one line; bugs ke
 import os
 import sys
 
-from mk8s_cli.errors import CliError
+from mk8s_cli.terminal.errors import CliError
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -43,7 +43,7 @@ def _print_cached_token(words: list[str]) -> bool:
         }
     ):
         return False
-    from mk8s_cli import exec_credential, token_cache
+    from mk8s_cli.login import exec_credential, token_cache
 
     options = {words[1]: words[2], words[3]: words[4]}
     if not options["--cluster"]:
@@ -78,7 +78,7 @@ def _run_command(words: list[str]) -> int:
 
 
 def _say(error: CliError) -> int:
-    from mk8s_cli.terminal import one_line
+    from mk8s_cli.terminal.screen import one_line
 
     print(f"mk8s: {one_line(str(error))}", file=sys.stderr)
     return error.exit_code

@@ -11,8 +11,8 @@ import pytest
 
 from mk8s_agent.settings import Settings as AgentSettings
 from mk8s_cli import command_table
-from mk8s_proxy.settings import Settings
-from mk8s_proxy.settings_file import environment_variables
+from mk8s_proxy.settings.load import environment_variables
+from mk8s_proxy.settings.model import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()

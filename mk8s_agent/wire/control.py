@@ -1,8 +1,8 @@
 """The messages of a tunnel's control stream, as bytes and as values; no I/O.
 
-Called by ``mk8s_agent.control_session`` (the agent's side) and by the tunnel package of central.
-Each message is a length of four bytes, big-endian, and one JSON object of that many bytes with a
-member ``type``::
+Called by ``mk8s_agent.tunnel.control_session`` (the agent's side) and by the tunnel package of
+central. Each message is a length of four bytes, big-endian, and one JSON object of that many bytes
+with a member ``type``::
 
     agent                                central
       register  ------------------------->

@@ -8,16 +8,7 @@ from collections.abc import Callable
 
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
-from mk8s_agent.wire.stream import (
-    STAGED,
-    Bytes,
-    Fields,
-    Stream,
-    forget_pending,
-    join,
-    own,
-    part,
-)
+from mk8s_agent.wire.stream import STAGED, Bytes, Fields, Stream, forget_pending, join, own, part
 
 
 class WaitingRoom:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from mk8s_cli import access_tokens, policy_file
+from mk8s_cli.central import policy_file
 from mk8s_cli.commands.options import profile
-from mk8s_cli.terminal import escape
+from mk8s_cli.login import access_tokens
+from mk8s_cli.terminal.screen import escape
 
 
 @click.command(epilog="Example: mk8s admin apply -f rbac.yaml --dry-run")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import click
 
-from mk8s_cli import access_tokens
-from mk8s_cli.api import Document, segment, text
+from mk8s_cli.central.api import Document, segment, text
 from mk8s_cli.commands.options import agree, cluster_argument, profile, yes_option
-from mk8s_cli.output import document, format_option, moment
-from mk8s_cli.terminal import escape
-from mk8s_cli.validation import cluster_name
+from mk8s_cli.login import access_tokens
+from mk8s_cli.terminal.output import document, format_option, moment
+from mk8s_cli.terminal.screen import escape
+from mk8s_cli.terminal.validation import cluster_name
 
 FORMATS = ("table", "json", "yaml")
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from mk8s_cli import access_tokens, policy_file
-from mk8s_cli.api import Document, segment, text
+from mk8s_cli.central import policy_file
+from mk8s_cli.central.api import Document, segment, text
 from mk8s_cli.commands.options import agree, profile, yes_option
-from mk8s_cli.errors import CliError
-from mk8s_cli.output import document, format_option, show
-from mk8s_cli.validation import ROLE_NAME
+from mk8s_cli.login import access_tokens
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.output import document, format_option, show
+from mk8s_cli.terminal.validation import ROLE_NAME
 
 COLUMNS = ("name", "clusters", "built in")
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from mk8s_cli import access_tokens, terminal
-from mk8s_cli.api import Document, segment, text, texts
+from mk8s_cli.central.api import Document, segment, text, texts
 from mk8s_cli.commands.options import agree, profile, yes_option
-from mk8s_cli.errors import CliError
-from mk8s_cli.output import document, format_option, show
-from mk8s_cli.validation import EMAIL
+from mk8s_cli.login import access_tokens
+from mk8s_cli.terminal import screen as terminal
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.output import document, format_option, show
+from mk8s_cli.terminal.validation import EMAIL
 
 COLUMNS = ("email", "name", "roles", "state")
 

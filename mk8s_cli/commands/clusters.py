@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from mk8s_cli import access_tokens
-from mk8s_cli.api import text, texts
+from mk8s_cli.central.api import text, texts
 from mk8s_cli.commands.options import profile
-from mk8s_cli.output import format_option, moment, show
-from mk8s_cli.progress import waiting
+from mk8s_cli.login import access_tokens
+from mk8s_cli.terminal.output import format_option, moment, show
+from mk8s_cli.terminal.progress import waiting
 
 COLUMNS = ("name", "status", "agent", "kubernetes", "last seen", "labels", "you may")
 

@@ -24,13 +24,14 @@ from typing import Any
 
 import click
 
-from mk8s_cli import kubeconfig_files, trust
-from mk8s_cli.api import Central, text
+from mk8s_cli.central import trust
+from mk8s_cli.central.api import Central, text
+from mk8s_cli.central.transport import Transport, trusting
 from mk8s_cli.commands.demo_programs import Programs, environment, mk8s_command, module, run
-from mk8s_cli.errors import CliError, Unreachable
-from mk8s_cli.private_files import write_private
-from mk8s_cli.terminal import escape
-from mk8s_cli.transport import Transport, trusting
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.terminal.errors import CliError, Unreachable
+from mk8s_cli.terminal.private_files import write_private
+from mk8s_cli.terminal.screen import escape
 
 CLUSTER = "demo"
 ADMIN, USER = "admin@example.com", "dev@example.com"

@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Self
 
 import mk8s_cli
-from mk8s_cli.errors import CliError
-from mk8s_cli.terminal import one_line
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.screen import one_line
 
 PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 5.0

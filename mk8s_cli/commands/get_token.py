@@ -8,9 +8,9 @@ import os
 
 import click
 
-from mk8s_cli import access_tokens, config, exec_credential
 from mk8s_cli.commands.options import chosen_central
-from mk8s_cli.validation import cluster_name
+from mk8s_cli.login import access_tokens, config, exec_credential
+from mk8s_cli.terminal.validation import cluster_name
 
 
 @click.command(epilog="Example: mk8s get-token --cluster prod --central https://mk8s.example.com")

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
-from mk8s_cli import access_tokens, config, contexts, kubeconfig_files
 from mk8s_cli.commands.options import chosen_central, profile
-from mk8s_cli.errors import CliError
-from mk8s_cli.progress import waiting
-from mk8s_cli.terminal import escape
+from mk8s_cli.kubeconfig import contexts
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.login import access_tokens, config
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.progress import waiting
+from mk8s_cli.terminal.screen import escape
 
 
 @click.command(epilog="Example: mk8s kubeconfig sync --out /tmp/mk8s.yaml")

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import click
 
-from mk8s_cli import config, kubeconfig_files
 from mk8s_cli.commands.options import chosen_central
-from mk8s_cli.errors import CliError
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.login import config
+from mk8s_cli.terminal.errors import CliError
 
 OWN_CHOICE = ("--context", "--kubeconfig")
 NEEDS_NO_CLUSTER = frozenset({"-h", "--help", "help", "completion", "options"})

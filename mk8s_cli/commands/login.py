@@ -8,24 +8,19 @@ from pathlib import Path
 
 import click
 
-from mk8s_cli import (
-    access_tokens,
-    config,
-    contexts,
-    credentials,
-    kubeconfig_files,
-    terminal,
-    token_cache,
-    trust,
-)
-from mk8s_cli.api import Central, Grant
+from mk8s_cli.central import trust
+from mk8s_cli.central.api import Central, Grant
+from mk8s_cli.central.transport import Transport, trusting
 from mk8s_cli.commands.options import chosen_central
-from mk8s_cli.config import Config, Profile
-from mk8s_cli.errors import CliError
-from mk8s_cli.private_files import ensure_directory, locked
-from mk8s_cli.progress import waiting
-from mk8s_cli.transport import Transport, trusting
-from mk8s_cli.validation import EMAIL, central_url
+from mk8s_cli.kubeconfig import contexts
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.login import access_tokens, config, credentials, token_cache
+from mk8s_cli.login.config import Config, Profile
+from mk8s_cli.terminal import screen as terminal
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.private_files import ensure_directory, locked
+from mk8s_cli.terminal.progress import waiting
+from mk8s_cli.terminal.validation import EMAIL, central_url
 
 
 @click.command(epilog="Example: mk8s login https://mk8s.example.com --email dev@example.com")

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
-from mk8s_cli import config, kubeconfig_files, validation
-from mk8s_cli.errors import CliError
-from mk8s_cli.terminal import confirm, is_interactive
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.login import config
+from mk8s_cli.terminal import validation
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.screen import confirm, is_interactive
 
 
 def chosen_central() -> str:

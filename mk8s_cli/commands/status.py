@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
-from mk8s_cli import access_tokens, kubeconfig_files
-from mk8s_cli.api import Central, Cluster, Document, text, texts
+from mk8s_cli.central.api import Central, Cluster, Document, text, texts
+from mk8s_cli.central.transport import CLOCK_SECONDS
 from mk8s_cli.commands.clusters import labels_of
 from mk8s_cli.commands.options import profile
-from mk8s_cli.config import Profile
-from mk8s_cli.output import document, format_option, moment, table
-from mk8s_cli.progress import waiting
-from mk8s_cli.terminal import escape
-from mk8s_cli.transport import CLOCK_SECONDS
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.login import access_tokens
+from mk8s_cli.login.config import Profile
+from mk8s_cli.terminal.output import document, format_option, moment, table
+from mk8s_cli.terminal.progress import waiting
+from mk8s_cli.terminal.screen import escape
 
 RULE_COLUMNS = ("role", "effect", "verbs", "resources", "namespaces", "names")
 

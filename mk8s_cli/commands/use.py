@@ -7,13 +7,16 @@ import difflib
 
 import click
 
-from mk8s_cli import access_tokens, config, contexts, kubeconfig_files, terminal
 from mk8s_cli.commands.options import cluster_argument, label_type, profile
-from mk8s_cli.config import Profile
-from mk8s_cli.errors import CliError, Unreachable
-from mk8s_cli.kubeconfig import Kubeconfig
-from mk8s_cli.progress import waiting
-from mk8s_cli.validation import cluster_name
+from mk8s_cli.kubeconfig import contexts
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.kubeconfig.entries import Kubeconfig
+from mk8s_cli.login import access_tokens, config
+from mk8s_cli.login.config import Profile
+from mk8s_cli.terminal import screen as terminal
+from mk8s_cli.terminal.errors import CliError, Unreachable
+from mk8s_cli.terminal.progress import waiting
+from mk8s_cli.terminal.validation import cluster_name
 
 
 @click.command(epilog="Example: mk8s use prod -n shop")

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from mk8s_cli.demo_api.server import running_demo_api
-from mk8s_cli.private_files import write_private
+from mk8s_cli.terminal.private_files import write_private
 
 
 async def serve(port: int, directory: Path) -> None:

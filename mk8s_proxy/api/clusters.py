@@ -11,10 +11,10 @@ from mk8s_proxy.api import schemas
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.visibility import GROUPS, visible_cluster, visible_clusters
-from mk8s_proxy.authn.join_token import hash_join_token, new_join_token
 from mk8s_proxy.db import clusters, tokens
 from mk8s_proxy.db.clusters import ClusterRecord
-from mk8s_proxy.settings import Settings
+from mk8s_proxy.identity.join_token import hash_join_token, new_join_token
+from mk8s_proxy.settings.model import Settings
 
 HTTPS_PORT = 443
 

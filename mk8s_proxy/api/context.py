@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mk8s_proxy.api.audit_rows import Journal
-from mk8s_proxy.authn.access_token import SigningKeys, TokenAuthenticator
-from mk8s_proxy.authn.passwords import PasswordHasher
-from mk8s_proxy.authn.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
-from mk8s_proxy.ca import Authorities
+from mk8s_proxy.db.announcements import Siblings
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.settings import Settings
-from mk8s_proxy.siblings import Siblings
+from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
+from mk8s_proxy.identity.ca import Authorities
+from mk8s_proxy.identity.passwords import PasswordHasher
+from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
+from mk8s_proxy.settings.model import Settings
 
 
 class TunnelStatus(Protocol):

@@ -17,11 +17,11 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
 from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.audit.identifier import AuditId
-from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.db import users
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.roles import ADMIN_ROLE
 from mk8s_proxy.db.users import UserRecord
+from mk8s_proxy.identity.identity import Identity, Unauthenticated
 
 SOURCE_HEADER = "x-mk8s-source-ip"
 """The client's address, written by the listener over whatever the client sent."""

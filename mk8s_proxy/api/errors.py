@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from mk8s_proxy.api.schemas import ErrorBody, ErrorDetail
-from mk8s_proxy.authn.identity import Unauthenticated
-from mk8s_proxy.authn.passwords import TooManyChecks
-from mk8s_proxy.authn.refresh import RefreshRefused
-from mk8s_proxy.authn.throttle import Throttled
 from mk8s_proxy.db.errors import Conflict, NotFound, StoreError
+from mk8s_proxy.identity.identity import Unauthenticated
+from mk8s_proxy.identity.passwords import TooManyChecks
+from mk8s_proxy.identity.refresh import RefreshRefused
+from mk8s_proxy.identity.throttle import Throttled
 
 REASONS = {
     400: "BadRequest",

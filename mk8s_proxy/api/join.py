@@ -15,11 +15,11 @@ from aiohttp import hdrs, web
 from mk8s_proxy.api import schemas
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
-from mk8s_proxy.authn.join_token import hash_join_token
-from mk8s_proxy.authn.throttle import Throttled, source_key
-from mk8s_proxy.ca import CaError, SignedAgent
 from mk8s_proxy.db import clusters, tokens
 from mk8s_proxy.db.errors import JoinTokenExpired, JoinTokenUsed, NotFound
+from mk8s_proxy.identity.ca import CaError, SignedAgent
+from mk8s_proxy.identity.join_token import hash_join_token
+from mk8s_proxy.identity.throttle import Throttled, source_key
 
 ACTOR = "mk8s:agent"
 """Who joins, in log and audit; the cluster is named beside it."""

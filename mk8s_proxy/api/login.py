@@ -14,13 +14,13 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate, respond
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
-from mk8s_proxy.authn import access_token, refresh
-from mk8s_proxy.authn.identity import Unauthenticated, is_safe_user_name
-from mk8s_proxy.authn.passwords import TooManyChecks
-from mk8s_proxy.authn.refresh import RefreshRefused, RefreshToken
 from mk8s_proxy.db import users
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.users import UserRecord
+from mk8s_proxy.identity import access_token, refresh
+from mk8s_proxy.identity.identity import Unauthenticated, is_safe_user_name
+from mk8s_proxy.identity.passwords import TooManyChecks
+from mk8s_proxy.identity.refresh import RefreshRefused, RefreshToken
 
 JWKS_SECONDS = 300
 """How long others may cache the public keys."""

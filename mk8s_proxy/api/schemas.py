@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mk8s_proxy.authn import passwords
-from mk8s_proxy.authn.identity import CLUSTER_NAME, is_safe_user_name
+from mk8s_proxy.identity import passwords
+from mk8s_proxy.identity.identity import CLUSTER_NAME, is_safe_user_name
 
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,189}")
 _LABEL_PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")

@@ -5,12 +5,12 @@ same answer.
 """
 
 from mk8s_proxy.api.context import ApiContext
-from mk8s_proxy.authn.identity import USERS_GROUP
 from mk8s_proxy.db import clusters
 from mk8s_proxy.db.clusters import ClusterRecord
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.roles import ADMIN_ROLE
 from mk8s_proxy.db.users import UserRecord
+from mk8s_proxy.identity.identity import USERS_GROUP
 
 GROUPS = (USERS_GROUP,)
 

@@ -1,9 +1,9 @@
 """May I? One question of a SelfSubjectAccessReview, answered by mk8s's policy alone.
 
-Called by `mk8s_proxy.reviews`. The answer is what the corridor would say to the request that the
-question is about, all that it requires included (`create` for a stream, for example). Where a
-question is wider than any request (`*`, or one object's verb in all namespaces), it is yes only if
-every request that it stands for would be allowed:
+Called by `mk8s_proxy.answers.reviews`. The answer is what the corridor would say to the request
+that the question is about, all that it requires included (`create` for a stream, for example).
+Where a question is wider than any request (`*`, or one object's verb in all namespaces), it is yes
+only if every request that it stands for would be allowed:
 
 - a list or watch of all namespaces that would be allowed for a part is a yes: that request works,
   and its answer is filtered;
@@ -25,7 +25,7 @@ from mk8s_proxy.authz.globs import compile_globs
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
 from mk8s_proxy.authz.scopes import Scope, is_cluster_scoped, scope_of
 from mk8s_proxy.authz.visibility import NAMESPACES
-from mk8s_proxy.request_info import RequestInfo
+from mk8s_proxy.kube.request_info import RequestInfo
 
 ANY: Final = "*"
 _RESERVED: Final = "system:"

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from mk8s_proxy.request_info import RequestInfo
+from mk8s_proxy.kube.request_info import RequestInfo
 
 _POD_STREAMS: Final = frozenset({"exec", "attach", "portforward"})
 _APPLY_TYPES: Final = (b"application/apply-patch+yaml", b"application/apply-patch+cbor")

@@ -1,10 +1,10 @@
 """What may I? The rules of a cluster, narrowed to what mk8s's policy allows as well.
 
-Called by `mk8s_proxy.reviews` for a SelfSubjectRulesReview. `Narrowing` takes the cluster's rules
-one by one and gives what of them mk8s allows, in Kubernetes's words: it looks for the resources
-and names that both sides may mean, and asks `access_review` about each, so the list says what
-`kubectl auth can-i` would. The words `logs`, `exec`, `portforward` and `proxy` become subresources,
-globs the names that the cluster's rule spells out.
+Called by `mk8s_proxy.answers.reviews` for a SelfSubjectRulesReview. `Narrowing` takes the cluster's
+rules one by one and gives what of them mk8s allows, in Kubernetes's words: it looks for the
+resources and names that both sides may mean, and asks `access_review` about each, so the list says
+what `kubectl auth can-i` would. The words `logs`, `exec`, `portforward` and `proxy` become
+subresources, globs the names that the cluster's rule spells out.
 
 Where mk8s allows a verb on everything there is (the built-in role `admin` does), what the cluster
 says about it stands as it is, `*` included.

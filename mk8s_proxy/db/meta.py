@@ -1,7 +1,7 @@
 """Single facts in the ``meta`` table: the policy version and the certificate authorities.
 
 The stores call :func:`raise_policy_version` as the first statement of each change;
-:mod:`mk8s_proxy.ca` keeps the authorities here.
+:mod:`mk8s_proxy.identity.ca` keeps the authorities here.
 """
 
 from sqlalchemy import select, update

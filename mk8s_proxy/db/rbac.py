@@ -1,6 +1,6 @@
 """A whole RBAC file brought into the database: all of it in one transaction, or nothing.
 
-Called by :mod:`mk8s_proxy.rbac_file`. What the file does not name stays as it is.
+Called by :mod:`mk8s_proxy.process.rbac_file`. What the file does not name stays as it is.
 """
 
 from collections.abc import Sequence

@@ -13,13 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.errors import (
-    Expired,
-    JoinTokenExpired,
-    JoinTokenUsed,
-    NotFound,
-    RefreshReused,
-)
+from mk8s_proxy.db.errors import Expired, JoinTokenExpired, JoinTokenUsed, NotFound, RefreshReused
 from mk8s_proxy.db.models import AgentCertificate, Cluster, JoinToken, RefreshToken, utc_now
 
 

@@ -24,12 +24,12 @@ from mk8s_agent.wire.control import (
     Renewed,
 )
 from mk8s_agent.wire.frames import ErrorCode
-from mk8s_proxy.ca import CaError, CertificateAuthority
 from mk8s_proxy.db import tokens
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import StoreError
 from mk8s_proxy.db.tokens import Standing
+from mk8s_proxy.identity.ca import CaError, CertificateAuthority
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelSession

@@ -20,7 +20,8 @@ from mk8s_agent.wire.limits import TUNNEL, BufferBudget
 from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.response_headers import (
+from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable
+from mk8s_proxy.tunnel.response_head import (
     ResponseHead,
     ResponseRefused,
     body_length,
@@ -28,7 +29,6 @@ from mk8s_proxy.response_headers import (
     read_status,
     relayed_fields,
 )
-from mk8s_proxy.status import StatusError, bad_gateway, service_unavailable
 
 log = logging.getLogger(__name__)
 

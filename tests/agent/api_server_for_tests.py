@@ -10,7 +10,7 @@ from typing import Any
 import trustme
 from aiohttp import web
 
-from mk8s_agent.credentials import ApiServerCredentials, StaticSource
+from mk8s_agent.credentials.sources import ApiServerCredentials, StaticSource
 
 
 class ApiServerForTests:

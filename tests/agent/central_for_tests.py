@@ -9,7 +9,7 @@ from typing import Any
 import trustme
 from aiohttp import web
 
-from mk8s_agent.join import JoinRequest
+from mk8s_agent.identity.join import JoinRequest
 from mk8s_agent.wire import pki
 from tests.agent.pki_for_tests import Issuer
 

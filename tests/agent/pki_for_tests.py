@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from mk8s_agent.identity import AgentIdentity, make_identity
+from mk8s_agent.identity.store import AgentIdentity, make_identity
 from mk8s_agent.wire import pki
 
 TEN_YEARS = datetime.timedelta(days=3650)

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from mk8s_agent.control_session import CAPABILITIES, ControlEvents, ControlSession, Facts
-from mk8s_agent.renewal import IdentityKeeper
+from mk8s_agent.identity.renewal import IdentityKeeper
+from mk8s_agent.tunnel.control_session import CAPABILITIES, ControlEvents, ControlSession, Facts
 from mk8s_agent.wire import control
 from tests.agent.pki_for_tests import Clock, Issuer
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from mk8s_agent import data_plane
-from mk8s_agent.control_session import ControlEvents
-from mk8s_agent.data_plane import OpenTunnel, TunnelPlane
-from mk8s_agent.dialer import TunnelRefused
 from mk8s_agent.settings import Address
+from mk8s_agent.tunnel import data_plane
+from mk8s_agent.tunnel.control_session import ControlEvents
+from mk8s_agent.tunnel.data_plane import OpenTunnel, TunnelPlane
+from mk8s_agent.tunnel.dialer import TunnelRefused
 from mk8s_agent.wire.dial import DialError
 from tests.support.agent_side import Credentials
 from tests.support.memory import (

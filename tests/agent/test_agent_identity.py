@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_agent import identity as identity_module
-from mk8s_agent.identity import (
+from mk8s_agent.identity import store as identity_module
+from mk8s_agent.identity.store import (
     AgentIdentity,
     FileStore,
     IdentityError,

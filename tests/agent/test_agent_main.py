@@ -20,11 +20,11 @@ from click.testing import CliRunner
 
 from mk8s_agent import agent as agent_module
 from mk8s_agent.agent import Agent, MakeControl
-from mk8s_agent.control_session import ControlEvents
-from mk8s_agent.credentials import ApiServerCredentials
-from mk8s_agent.identity import AgentIdentity, FileStore, IdentityError
+from mk8s_agent.credentials.sources import ApiServerCredentials
+from mk8s_agent.identity.store import AgentIdentity, FileStore, IdentityError
 from mk8s_agent.main import command, loop_factory, obtain_identity, run
 from mk8s_agent.settings import Address, Settings, load_settings
+from mk8s_agent.tunnel.control_session import ControlEvents
 from mk8s_agent.wire import control
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.central_for_tests import TOKEN, Central

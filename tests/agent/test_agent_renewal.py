@@ -2,8 +2,8 @@
 
 import pytest
 
-from mk8s_agent.identity import AgentIdentity
-from mk8s_agent.renewal import IdentityKeeper
+from mk8s_agent.identity.renewal import IdentityKeeper
+from mk8s_agent.identity.store import AgentIdentity
 from tests.agent.pki_for_tests import Clock, Issuer
 
 START = 1_800_000_000.0

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent import request_block as module
-from mk8s_agent.request import Request, RequestRefused, read_request
-from mk8s_agent.request_block import RequestReader
+from mk8s_agent.apiserver import request_block as module
+from mk8s_agent.apiserver.request import Request, RequestRefused, read_request
+from mk8s_agent.apiserver.request_block import RequestReader
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.hpack_codec import Decoder, HpackError, literal
 from mk8s_agent.wire.limits import TUNNEL

@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from mk8s_agent.credentials import StaticSource
-from mk8s_agent.identity import AgentIdentity, IdentityError
-from mk8s_agent.own_requests import (
+from mk8s_agent.apiserver.own_requests import (
     ApiServerUnreachable,
     kubernetes_version,
     request_as_agent,
 )
-from mk8s_agent.secret_store import SecretStore
+from mk8s_agent.credentials.sources import StaticSource
+from mk8s_agent.identity.secret_store import SecretStore
+from mk8s_agent.identity.store import AgentIdentity, IdentityError
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.pki_for_tests import Issuer
 

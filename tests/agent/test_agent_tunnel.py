@@ -2,7 +2,7 @@
 
 import pytest
 
-from mk8s_agent.tunnel import error_head
+from mk8s_agent.tunnel.session import error_head
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.hpack_codec import Decoder, block
 from tests.support.agent_side import HEAD, WHO, AgentSide

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mk8s_agent import apiserver as module
-from mk8s_agent import apiserver_dial
-from mk8s_agent.apiserver import ApiServer
-from mk8s_agent.apiserver_dial import ApiServerDial
+from mk8s_agent.apiserver import dial as apiserver_dial
+from mk8s_agent.apiserver import pool as module
+from mk8s_agent.apiserver.dial import ApiServerDial
+from mk8s_agent.apiserver.pool import ApiServer
 from mk8s_agent.wire.stream import Stream
 from tests.support.agent_side import AgentSide, Credentials
 from tests.support.memory import Frame, bodies, data, ended, goaway, headers, kinds, rst_stream

@@ -17,9 +17,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mk8s_agent import credentials as credentials_module
-from mk8s_agent import exec_plugin
-from mk8s_agent.credentials import (
+from mk8s_agent.credentials import exec_plugin
+from mk8s_agent.credentials import sources as credentials_module
+from mk8s_agent.credentials.exec_plugin import ExecCredential, ExecPluginError
+from mk8s_agent.credentials.kubeconfig import KubeconfigError, kubeconfig_paths, load_context
+from mk8s_agent.credentials.sources import (
     ApiServerCredentials,
     CredentialsError,
     CredentialsGone,
@@ -27,8 +29,6 @@ from mk8s_agent.credentials import (
     FileSource,
     load_credentials,
 )
-from mk8s_agent.exec_plugin import ExecCredential, ExecPluginError
-from mk8s_agent.kubeconfig import KubeconfigError, kubeconfig_paths, load_context
 
 V1 = "client.authentication.k8s.io/v1"
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mk8s_agent import dialer as dialer_module
-from mk8s_agent.dialer import ABSENT_PAUSE, Backoff, Dialer, TunnelRefused, is_absence
+from mk8s_agent.tunnel import dialer as dialer_module
+from mk8s_agent.tunnel.dialer import ABSENT_PAUSE, Backoff, Dialer, TunnelRefused, is_absence
 from tests.agent.pki_for_tests import Clock
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent.impersonation import (
+from mk8s_agent.apiserver.impersonation import (
     AUTHENTICATED_GROUP,
     MARKER_GROUP,
     ImpersonationRefused,

@@ -12,8 +12,8 @@ import pytest
 import trustme
 from aiohttp import web
 
-from mk8s_agent.identity import AgentIdentity
-from mk8s_agent.join import JoinError, JoinRequest, join
+from mk8s_agent.identity.join import JoinError, JoinRequest, join
+from mk8s_agent.identity.store import AgentIdentity
 from mk8s_agent.wire import pki
 from tests.agent.central_for_tests import TOKEN, Central
 from tests.agent.pki_for_tests import Issuer

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent import request as request_module
-from mk8s_agent.request import Request, RequestRefused, read_request, request_line
+from mk8s_agent.apiserver import request as request_module
+from mk8s_agent.apiserver.request import Request, RequestRefused, read_request, request_line
 from mk8s_agent.wire.hpack_codec import Decoder
 
 Fields = list[tuple[bytes, bytes]]

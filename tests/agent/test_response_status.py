@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent.response_status import passes_unread
+from mk8s_agent.apiserver.response_status import passes_unread
 from mk8s_agent.wire.hpack_codec import Decoder, HpackError, block
 
 LOOKED_AT = [*range(100, 200), 401]

@@ -250,7 +250,7 @@ BLOCKS = st.lists(INDEXED | NOT_ADDED | ADDED | RESIZED | st.binary(max_size=3),
 @either
 @given(block=QUIET | BLOCKS)
 def test_a_block_that_is_said_to_leave_the_table_leaves_it(library: str, block: bytes) -> None:
-    """Else a remembered block could mean another user than it says (`mk8s_proxy.recurring`)."""
+    """Else a remembered block could mean another user than it says (`listener.recurring`)."""
     decoder = seeded(library)
     before = decoder.decode(PROBE)
     try:

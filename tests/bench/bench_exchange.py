@@ -19,13 +19,13 @@ from typing import Any
 
 import hpack
 
-from mk8s_agent.apiserver import ApiServer, ApiServerHttp2
-from mk8s_agent.tunnel import AgentTunnel, answer
+from mk8s_agent.apiserver.pool import ApiServer, ApiServerHttp2
+from mk8s_agent.tunnel.session import AgentTunnel, answer
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.limits import BufferBudget
-from mk8s_proxy.authn import access_token
-from mk8s_proxy.authn.access_token import SigningKey, SigningKeys, TokenAuthenticator
-from mk8s_proxy.authn.directory import UserDirectory
+from mk8s_proxy.identity import access_token
+from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthenticator
+from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support.agent_side import Credentials
 from tests.support.front_door import Central

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import orjson
 
-from mk8s_proxy.filtering.list_filter import ListFilter
-from mk8s_proxy.filtering.objects import ObjectJudge
+from mk8s_proxy.answers.filtering.list_filter import ListFilter
+from mk8s_proxy.answers.filtering.objects import ObjectJudge
 
 COUNT = 5000
 FRAME = 16 * 1024

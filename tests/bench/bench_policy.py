@@ -13,8 +13,8 @@ from collections.abc import Callable
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.request_info import parse_request_info
-from mk8s_proxy.request_target import parse_target
+from mk8s_proxy.kube.request_info import parse_request_info
+from mk8s_proxy.kube.request_target import parse_target
 
 RULES = 10_000
 NEW_DECISIONS = 300

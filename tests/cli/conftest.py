@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_cli import certificate
+from mk8s_cli.central import certificate
 from mk8s_cli.main import main
 from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral
 

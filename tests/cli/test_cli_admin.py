@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mk8s_cli import policy_file
-from mk8s_cli.errors import CliError
+from mk8s_cli.central import policy_file
+from mk8s_cli.terminal.errors import CliError
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import FakeCentral
 
@@ -117,7 +117,7 @@ def test_two_passwords_that_differ_change_nothing(
     run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = iter(["one", "two", "same", "same"])
-    monkeypatch.setattr("mk8s_cli.terminal.is_interactive", lambda: True)
+    monkeypatch.setattr("mk8s_cli.terminal.screen.is_interactive", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda *_, **__: next(typed))
     words = ("admin", "users", "set-password", "dev@example.com")
     assert "differ" in run(*words).line

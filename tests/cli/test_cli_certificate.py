@@ -14,8 +14,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_cli import certificate
-from mk8s_cli.errors import CliError
+from mk8s_cli.central import certificate
+from mk8s_cli.terminal.errors import CliError
 
 AUTHORITY = trustme.CA().cert_pem.bytes().decode()
 DER = base64.b64decode("".join(AUTHORITY.splitlines()[1:-1]))

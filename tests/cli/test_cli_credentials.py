@@ -10,8 +10,8 @@ import keyring.backend
 import keyring.errors
 import pytest
 
-from mk8s_cli import config, credentials
-from mk8s_cli.errors import CliError, UnsafeFile
+from mk8s_cli.login import config, credentials
+from mk8s_cli.terminal.errors import CliError, UnsafeFile
 from tests.cli.conftest import Run
 from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral
 from tests.cli.test_cli_login import WORDS, pin_of

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_cli import access_tokens, config, exec_credential, token_cache
-from mk8s_cli.errors import CliError
-from mk8s_cli.private_files import locked
+from mk8s_cli.central.access_token import AccessToken
+from mk8s_cli.login import access_tokens, config, exec_credential, token_cache
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.private_files import locked
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import FakeCentral, error
 
@@ -131,7 +132,7 @@ def test_damaged_cache_is_made_anew(
 )
 def test_when_a_token_is_fresh(obtained: float, life: float, fresh: bool) -> None:
     now = 1_700_000_000.0
-    token = token_cache.AccessToken("t", now + obtained, now + obtained + life)
+    token = AccessToken("t", now + obtained, now + obtained + life)
     assert token.fresh(now) is fresh
 
 
@@ -209,7 +210,7 @@ def test_central_never_seen_says_login(run: Run) -> None:
 def test_central_that_is_down_is_one_line(
     run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mk8s_cli.transport.FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("mk8s_cli.central.transport.FIRST_PAUSE_SECONDS", 0.0)
     gone = config.profile_for()
     down = config.Profile("https://127.0.0.1:1", gone.email, secrets="file")
     config.update(lambda stored: stored.with_profile(down))

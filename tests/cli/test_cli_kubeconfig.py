@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mk8s_cli.kubeconfig import Kubeconfig, Login, Plugin
-from mk8s_cli.kubeconfig_document import Malformed, empty, parse, serialize
+from mk8s_cli.kubeconfig.document import Malformed, empty, parse, serialize
+from mk8s_cli.kubeconfig.entries import Kubeconfig, Login, Plugin
 
 URL, OTHER = "https://central.example", "https://other.example:8443"
 PLUGIN = Plugin("/usr/local/bin/mk8s")

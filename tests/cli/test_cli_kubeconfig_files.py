@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mk8s_cli import kubeconfig_files
-from mk8s_cli.errors import CliError
-from mk8s_cli.kubeconfig import Login, Plugin
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.kubeconfig.entries import Login, Plugin
+from mk8s_cli.terminal.errors import CliError
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import FakeCentral, cluster
 
@@ -120,7 +120,7 @@ def test_lock_that_comes_free_is_waited_for(
 ) -> None:
     lock = tmp_path / "config.lock"
     lock.touch()
-    monkeypatch.setattr("mk8s_cli.kubeconfig_files.time.sleep", lambda _: lock.unlink())
+    monkeypatch.setattr("mk8s_cli.kubeconfig.files.time.sleep", lambda _: lock.unlink())
     sync(tmp_path / "config")
     assert "mk8s-prod" in (tmp_path / "config").read_text()
 

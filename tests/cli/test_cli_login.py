@@ -10,7 +10,9 @@ import pytest
 import trustme
 import yaml
 
-from mk8s_cli import certificate, config, terminal
+from mk8s_cli.central import certificate
+from mk8s_cli.login import config
+from mk8s_cli.terminal import screen as terminal
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral, cluster
 
@@ -113,8 +115,8 @@ def test_a_person_who_compares_the_pin_is_believed(
     run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("mk8s_cli.trust.is_interactive", lambda: True)
-    monkeypatch.setattr("mk8s_cli.trust.confirm", lambda text: asked.append(text) or True)
+    monkeypatch.setattr("mk8s_cli.central.trust.is_interactive", lambda: True)
+    monkeypatch.setattr("mk8s_cli.central.trust.confirm", lambda text: asked.append(text) or True)
     assert run("login", central.url, *WORDS, stdin=f"{PASSWORD}\n").code == 0
     assert pin_of(central) in asked[0]
 
@@ -122,8 +124,8 @@ def test_a_person_who_compares_the_pin_is_believed(
 def test_a_person_who_does_not_know_the_pin_sends_no_password(
     run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mk8s_cli.trust.is_interactive", lambda: True)
-    monkeypatch.setattr("mk8s_cli.trust.confirm", lambda _: False)
+    monkeypatch.setattr("mk8s_cli.central.trust.is_interactive", lambda: True)
+    monkeypatch.setattr("mk8s_cli.central.trust.confirm", lambda _: False)
     result = run("login", central.url, *WORDS, stdin=f"{PASSWORD}\n")
     assert result.line == "mk8s: the authority was not trusted; no password was sent"
     assert central.count("POST", "/auth/login") == 0
@@ -132,7 +134,7 @@ def test_a_person_who_does_not_know_the_pin_sends_no_password(
 def test_several_authorities_need_a_pin(
     run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mk8s_cli.trust.is_interactive", lambda: True)
+    monkeypatch.setattr("mk8s_cli.central.trust.is_interactive", lambda: True)
     both = trustme.CA().cert_pem.bytes().decode() + central.authority_pem
     central.overrides["GET /ca.pem"] = [(200, both)]
     assert "--ca-pin" in run("login", central.url, *WORDS, stdin="x\n").line

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_cli import command_table, output, token_cache
+from mk8s_cli import command_table
+from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.commands.options import complete_cluster
-from mk8s_cli.token_cache import AccessToken
+from mk8s_cli.login import token_cache
+from mk8s_cli.terminal import output
 from tests.cli.conftest import Run
 
 HEAVY = {"rich", "aiohttp", "keyring", "kubernetes", "asyncio", "ssl", "http", "urllib.request"}
@@ -45,12 +47,12 @@ def test_cached_token_needs_nothing_but_the_standard_library() -> None:
     assert code == "0"
     assert modules & FOREIGN == set()
     assert {name for name in modules if name.startswith("mk8s_cli.")} <= {
-        "mk8s_cli.errors",
-        "mk8s_cli.exec_credential",
+        "mk8s_cli.terminal.errors",
+        "mk8s_cli.login.exec_credential",
         "mk8s_cli.main",
-        "mk8s_cli.private_files",
-        "mk8s_cli.token_cache",
-        "mk8s_cli.validation",
+        "mk8s_cli.terminal.private_files",
+        "mk8s_cli.login.token_cache",
+        "mk8s_cli.terminal.validation",
     }
 
 
@@ -142,7 +144,7 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("mk8s_cli.config.load", broken)
+    monkeypatch.setattr("mk8s_cli.login.config.load", broken)
     with pytest.raises(ZeroDivisionError):
         run("status")
 
@@ -151,7 +153,7 @@ def test_ctrl_c_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mk8s_cli.config.load", stopped)
+    monkeypatch.setattr("mk8s_cli.login.config.load", stopped)
     result = run("status")
     assert (result.code, result.err.strip()) == (1, "mk8s: stopped")
 

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_cli import progress, terminal
-from mk8s_cli.errors import CliError, UnsafeFile
-from mk8s_cli.private_files import ensure_directory, locked, write_private
+from mk8s_cli.terminal import progress
+from mk8s_cli.terminal import screen as terminal
+from mk8s_cli.terminal.errors import CliError, UnsafeFile
+from mk8s_cli.terminal.private_files import ensure_directory, locked, write_private
 from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral
 
 
@@ -87,7 +88,7 @@ def test_question_without_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 WAIT = """
 import sys, threading
-from mk8s_cli import progress
+from mk8s_cli.terminal import progress
 progress.AFTER_SECONDS = {after}
 with progress.waiting("asking central"):
     # Ends when the timer has fired, or at once where it must not.

@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from mk8s_cli import transport
-from mk8s_cli.errors import CliError, Refused, Unreachable, UntrustedCertificate
-from mk8s_cli.transport import Transport, trusting
+from mk8s_cli.central import transport
+from mk8s_cli.central.transport import Transport, trusting
+from mk8s_cli.terminal.errors import CliError, Refused, Unreachable, UntrustedCertificate
 from tests.cli.fake_central import FakeCentral
 
 
@@ -19,7 +19,7 @@ from tests.cli.fake_central import FakeCentral
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long it would have slept."""
     slept: list[float] = []
-    monkeypatch.setattr("mk8s_cli.transport.time.sleep", slept.append)
+    monkeypatch.setattr("mk8s_cli.central.transport.time.sleep", slept.append)
     return slept
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mk8s_cli import config
 from mk8s_cli.commands.kubectl import chooses_itself, with_context
+from mk8s_cli.login import config
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import FakeCentral, cluster
 
@@ -94,9 +94,9 @@ def test_cluster_that_is_new_gets_its_context(run: Run, home: Path, central: Fak
 def test_use_works_while_central_is_down(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mk8s_cli.transport.FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("mk8s_cli.central.transport.FIRST_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(
-        "mk8s_cli.transport.Transport._exchange",
+        "mk8s_cli.central.transport.Transport._exchange",
         lambda *_: (_ for _ in ()).throw(ConnectionRefusedError("connection refused")),
     )
     result = run("use", "prod")

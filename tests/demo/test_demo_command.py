@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from mk8s_cli.commands import demo as demo_module
 from mk8s_cli.commands import demo_programs
 from mk8s_cli.commands.demo_programs import Programs
-from mk8s_cli.errors import CliError
+from mk8s_cli.terminal.errors import CliError
 from tests.support import kubectl as kubectls
 from tests.support.kubectl import Kubectl
 from tests.support.processes import Program, private_environment, run

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_agent.identity import IDENTITY_FILE
+from mk8s_agent.identity.store import IDENTITY_FILE
 from mk8s_agent.wire import pki
 from tests.support.minting import expired_join_token
 from tests.support.processes import Program, with_clock

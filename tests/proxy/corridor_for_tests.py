@@ -15,13 +15,13 @@ from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.rows import encode_outcome
-from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.authz.policy import PolicySource, parse_rbac
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.corridor import Corridor
-from mk8s_proxy.exchange import Exchange
-from mk8s_proxy.request_headers import read_http2_head
-from mk8s_proxy.route import Router
+from mk8s_proxy.chain.handler_chain import Corridor
+from mk8s_proxy.chain.route import Router
+from mk8s_proxy.identity.identity import Identity, Unauthenticated
+from mk8s_proxy.listener.exchange import Exchange
+from mk8s_proxy.listener.request_head import read_http2_head
 
 
 class Client:

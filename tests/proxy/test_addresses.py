@@ -2,10 +2,10 @@
 
 import pytest
 
-from mk8s_proxy import addresses
-from mk8s_proxy.addresses import Address, Addresses
-from mk8s_proxy.request_target import TargetRefusal
-from mk8s_proxy.route import Router
+from mk8s_proxy.chain import addresses
+from mk8s_proxy.chain.addresses import Address, Addresses
+from mk8s_proxy.chain.route import Router
+from mk8s_proxy.kube.request_target import TargetRefusal
 
 HOST = b"central.example.com"
 PODS = b"/api/v1/namespaces/shop/pods"

@@ -12,7 +12,7 @@ from mk8s_proxy.api.clusters import server_url
 from mk8s_proxy.db import clusters, roles
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.settings import Settings
+from mk8s_proxy.settings.model import Settings
 from tests.support.management_api import AUTHORITIES, NOW, PUBLIC_URL, Central, FakeTunnel
 
 

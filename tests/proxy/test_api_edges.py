@@ -17,10 +17,10 @@ from sqlalchemy.exc import OperationalError
 from mk8s_proxy.api import users as users_api
 from mk8s_proxy.api.application import BODY_BYTES, ENDPOINTS
 from mk8s_proxy.api.endpoint import Access, Audit
-from mk8s_proxy.authn.access_token import mint
 from mk8s_proxy.db import users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import StoreError
+from mk8s_proxy.identity.access_token import mint
 from tests.support.management_api import NOW, PASSWORD, PUBLIC_URL, Central, csr
 
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.authn.throttle import PER_JOIN_SOURCE
 from mk8s_proxy.db import tokens
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE
 from tests.support.management_api import AUTHORITIES, NOW, Central, csr
 
 

@@ -10,10 +10,10 @@ import jwt
 import pytest
 from sqlalchemy import text
 
-from mk8s_proxy.authn.identity import Unauthenticated
-from mk8s_proxy.authn.throttle import PER_PAIR
 from mk8s_proxy.db import tokens, users
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity.identity import Unauthenticated
+from mk8s_proxy.identity.throttle import PER_PAIR
 from tests.support.management_api import KEY, NOW, PASSWORD, PUBLIC_URL, Central
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mk8s_proxy.authn import passwords
 from mk8s_proxy.db import users
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity import passwords
 from tests.support.management_api import PASSWORD, Central
 
 NEW_PASSWORD = "another long pass phrase"

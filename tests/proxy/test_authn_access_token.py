@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.authn import access_token
-from mk8s_proxy.authn.access_token import LEEWAY, SigningKey, SigningKeys, TokenAuthenticator
-from mk8s_proxy.authn.directory import UserDirectory
-from mk8s_proxy.authn.identity import Identity, Unauthenticated
+from mk8s_proxy.identity import access_token
+from mk8s_proxy.identity.access_token import LEEWAY, SigningKey, SigningKeys, TokenAuthenticator
+from mk8s_proxy.identity.directory import UserDirectory
+from mk8s_proxy.identity.identity import Identity, Unauthenticated
 
 ISSUER = "https://central.example.com"
 NOW = 1_800_000_000.0

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.authn.directory import UserDirectory
-from mk8s_proxy.authn.identity import CLUSTER_NAME, is_safe_user_name
+from mk8s_proxy.identity.directory import UserDirectory
+from mk8s_proxy.identity.identity import CLUSTER_NAME, is_safe_user_name
 
 
 @pytest.mark.parametrize("name", ["dev@example.com", "d\u00e9v@example.com", "ci-bot", "x" * 256])

@@ -7,8 +7,13 @@ from typing import Any
 import bcrypt
 import pytest
 
-from mk8s_proxy.authn import passwords
-from mk8s_proxy.authn.passwords import PasswordHasher, TooManyChecks, check_password, hash_password
+from mk8s_proxy.identity import passwords
+from mk8s_proxy.identity.passwords import (
+    PasswordHasher,
+    TooManyChecks,
+    check_password,
+    hash_password,
+)
 
 FAST = 4
 """bcrypt's lowest cost."""

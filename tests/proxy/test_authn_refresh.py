@@ -6,10 +6,10 @@ import datetime
 import pytest
 from sqlalchemy import text
 
-from mk8s_proxy.authn import refresh
-from mk8s_proxy.authn.refresh import RefreshRefused
 from mk8s_proxy.db import users
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity import refresh
+from mk8s_proxy.identity.refresh import RefreshRefused
 
 NOW = datetime.datetime(2027, 1, 15, tzinfo=datetime.UTC)
 

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mk8s_proxy.authn.signing_keys import SigningKey, SigningKeys, usable_keys
 from mk8s_proxy.db.keys import KeyRecord
+from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys, usable_keys
 
 KEY = SigningKey.generate()
 MADE = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)

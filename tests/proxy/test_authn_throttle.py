@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.authn.throttle import (
+from mk8s_proxy.identity.throttle import (
     PER_ACCOUNT,
     PER_PAIR,
     PER_SOURCE,

@@ -14,7 +14,7 @@ from mk8s_proxy.authz.attributes import Attributes, Decision, required_attribute
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec, parse_role
 from mk8s_proxy.authz.scopes import Scope, scope_of
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.request_info import RequestInfo
+from mk8s_proxy.kube.request_info import RequestInfo
 
 EVERYTHING = {"namespaces": ["*"], "verbs": ["*"], "resources": ["*"]}
 

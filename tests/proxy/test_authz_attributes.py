@@ -7,8 +7,8 @@ from request_lines import CASES, request_lines
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.scopes import Scope, scope_of
-from mk8s_proxy.request_info import RequestInfo, parse_request_info
-from mk8s_proxy.request_target import TargetRefusal, parse_target
+from mk8s_proxy.kube.request_info import RequestInfo, parse_request_info
+from mk8s_proxy.kube.request_target import TargetRefusal, parse_target
 
 APPLY = b"application/apply-patch+yaml"
 FORWARDED = [case for case in CASES if case["mk8s"] == "forward"]

@@ -8,8 +8,8 @@ from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.attributes import Attributes, Decision, required_attributes
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, parse_rbac, parse_role
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.request_info import parse_request_info
-from mk8s_proxy.request_target import parse_target
+from mk8s_proxy.kube.request_info import parse_request_info
+from mk8s_proxy.kube.request_target import parse_target
 
 USER = "dev@example.com"
 CLUSTERS = {

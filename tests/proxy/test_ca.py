@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.ca import (
+from mk8s_proxy.db import meta
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity.ca import (
     Authorities,
     CaError,
     CertificateAuthority,
@@ -19,8 +21,6 @@ from mk8s_proxy.ca import (
     load_authorities,
     replace_authority,
 )
-from mk8s_proxy.db import meta
-from mk8s_proxy.db.engine import Database
 
 CLUSTER = "0b1f3c1e-6a52-4d0f-9f4e-0a6a3c0d5b11"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from mk8s_proxy.authn import passwords
 from mk8s_proxy.db import keys, roles, users
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.main import main
-from mk8s_proxy.settings import Settings
+from mk8s_proxy.identity import passwords
+from mk8s_proxy.process.main import main
+from mk8s_proxy.settings.model import Settings
 from tests.support.postgres import PostgresServer
 
 PASSWORD = "correct horse battery"
@@ -170,7 +170,7 @@ def test_a_generated_password_is_shown_once(central: Central) -> None:
 def test_password_is_asked_for_on_a_terminal(
     central: Central, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mk8s_proxy.main._is_terminal", lambda: True)
+    monkeypatch.setattr("mk8s_proxy.process.main._is_terminal", lambda: True)
 
     result = central("init", stdin=f"{PASSWORD}\n{PASSWORD}\n")
 
@@ -338,18 +338,18 @@ def test_migrate_tells_what_it_did(central: Central) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """Stands for `mk8s_proxy.supervisor`: what was served, in order."""
+    """Stands for `mk8s_proxy.process.supervisor`: what was served, in order."""
     calls: list[Settings] = []
 
     def serve(settings: Settings) -> int:
         calls.append(settings)
         return 7
 
-    supervisor = types.ModuleType("mk8s_proxy.supervisor")
+    supervisor = types.ModuleType("mk8s_proxy.process.supervisor")
     supervisor.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mk8s_proxy.supervisor", supervisor)
-    monkeypatch.setattr("mk8s_proxy.supervisor", supervisor, raising=False)
-    monkeypatch.setattr("mk8s_proxy.log.configure", lambda *arguments: None)
+    monkeypatch.setitem(sys.modules, "mk8s_proxy.process.supervisor", supervisor)
+    monkeypatch.setattr("mk8s_proxy.process.supervisor", supervisor, raising=False)
+    monkeypatch.setattr("mk8s_proxy.process.log.configure", lambda *arguments: None)
     return calls
 
 

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.ca import CertificateAuthority
-from mk8s_proxy.main import main
+from mk8s_proxy.identity.ca import CertificateAuthority
+from mk8s_proxy.process.main import main
 
 CERTS = Path(__file__).resolve().parents[2] / "certs"
 

@@ -10,12 +10,12 @@ from urllib.parse import parse_qs, unquote
 import pytest
 
 from mk8s_agent.wire import headers as internal
-from mk8s_proxy.exchange import Exchange
-from mk8s_proxy.filtering import collection_deletion, doomed
-from mk8s_proxy.filtering.collection_deletion import WORKERS, begin_deletion
-from mk8s_proxy.filtering.doomed import MAXIMUM_ANSWER
-from mk8s_proxy.filtering.json_values import Unfilterable
-from mk8s_proxy.status import StatusError
+from mk8s_proxy.answers.filtering import collection_deletion, doomed
+from mk8s_proxy.answers.filtering.collection_deletion import WORKERS, begin_deletion
+from mk8s_proxy.answers.filtering.doomed import MAXIMUM_ANSWER
+from mk8s_proxy.answers.filtering.json_values import Unfilterable
+from mk8s_proxy.kube.status import StatusError
+from mk8s_proxy.listener.exchange import Exchange
 from tests.support.front_door import Agent, Answer, Central, Http2Person, policy
 from tests.support.memory import Fields, data, headers, rst_stream
 

@@ -8,13 +8,7 @@ from sqlalchemy import text
 
 from mk8s_proxy.db import clusters, tokens, users
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.errors import (
-    Expired,
-    JoinTokenExpired,
-    JoinTokenUsed,
-    NotFound,
-    RefreshReused,
-)
+from mk8s_proxy.db.errors import Expired, JoinTokenExpired, JoinTokenUsed, NotFound, RefreshReused
 from mk8s_proxy.db.models import RefreshToken
 from mk8s_proxy.db.tokens import Standing
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.filtering.delete_options import (
+from mk8s_proxy.answers.filtering.delete_options import (
     check_whole,
     list_query,
     names_uid,
@@ -16,9 +16,9 @@ from mk8s_proxy.filtering.delete_options import (
     read_options,
     read_parameters,
 )
-from mk8s_proxy.filtering.doomed import Doomed, DoomedObjects
-from mk8s_proxy.filtering.json_values import Unfilterable
-from mk8s_proxy.status import StatusError
+from mk8s_proxy.answers.filtering.doomed import Doomed, DoomedObjects
+from mk8s_proxy.answers.filtering.json_values import Unfilterable
+from mk8s_proxy.kube.status import StatusError
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 values = st.recursive(

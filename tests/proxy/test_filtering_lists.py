@@ -10,11 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.filtering import list_filter
-from mk8s_proxy.filtering.json_values import TooDeep, Unfilterable, ValueScanner, unambiguous
-from mk8s_proxy.filtering.list_filter import ListFilter
-from mk8s_proxy.filtering.objects import ObjectJudge
-from mk8s_proxy.filtering.watch_filter import WatchFilter
+from mk8s_proxy.answers.filtering import list_filter
+from mk8s_proxy.answers.filtering.json_values import (
+    TooDeep,
+    Unfilterable,
+    ValueScanner,
+    unambiguous,
+)
+from mk8s_proxy.answers.filtering.list_filter import ListFilter
+from mk8s_proxy.answers.filtering.objects import ObjectJudge
+from mk8s_proxy.answers.filtering.watch_filter import WatchFilter
 
 SECRET = "top-secret"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.filtering.continue_token import TokenExpired, TokenSeal
-from mk8s_proxy.filtering.request import filtered_target, json_accept, judgeable_headers
+from mk8s_proxy.answers.filtering.continue_token import TokenExpired, TokenSeal
+from mk8s_proxy.answers.filtering.request import filtered_target, json_accept, judgeable_headers
 
 SEAL = TokenSeal(b"k" * 32)
 TABLE = b"application/json;as=Table;v=v1;g=meta.k8s.io"

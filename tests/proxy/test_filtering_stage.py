@@ -9,8 +9,8 @@ import pytest
 from corridor_for_tests import Passage
 from test_filtering_lists import SECRET, item
 
-from mk8s_proxy.filtering import filter_stage
-from mk8s_proxy.filtering.filter_stage import LIST_ANEW
+from mk8s_proxy.answers.filtering import filter_stage
+from mk8s_proxy.answers.filtering.filter_stage import LIST_ANEW
 from tests.support.front_door import Central
 from tests.support.memory import data, headers
 

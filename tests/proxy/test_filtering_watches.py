@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_filtering_lists import SECRET, fed, in_shop, item, pieces_of
 
-from mk8s_proxy.filtering.json_values import Unfilterable
-from mk8s_proxy.filtering.objects import ObjectJudge
-from mk8s_proxy.filtering.watch_filter import WatchFilter
+from mk8s_proxy.answers.filtering.json_values import Unfilterable
+from mk8s_proxy.answers.filtering.objects import ObjectJudge
+from mk8s_proxy.answers.filtering.watch_filter import WatchFilter
 
 HIDDEN = item(SECRET, "bank", data=SECRET)
 COLUMNS = [{"name": "Name", "type": "string"}]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mk8s_proxy.connections import http1_reader
-from mk8s_proxy.connections.http1_reader import BadChunk, ChunkedBody, read_anew, read_request
-from mk8s_proxy.header_refusal import HeaderRefusal
+from mk8s_proxy.listener import http1_reader
+from mk8s_proxy.listener.http1_reader import BadChunk, ChunkedBody, read_anew, read_request
+from mk8s_proxy.listener.refusals import HeaderRefusal
 
 LINE = b"GET /api/v1/pods HTTP/1.1"
 LINES = (b"Host: a.example", b"Authorization: Bearer abc", b"Accept: */*", b"User-Agent: x")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mk8s_proxy.list_options import (
+from mk8s_proxy.kube.list_options import (
     ListOptions,
     _exact_name,
     is_int64,

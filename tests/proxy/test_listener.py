@@ -12,7 +12,7 @@ import pytest
 
 from mk8s_agent.wire import pki, tls
 from mk8s_agent.wire.limits import HIGH_WATER
-from mk8s_proxy.ca import CertificateAuthority
+from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.listener.server import Contexts, Listener, Makers
 
 SERVER_CA = CertificateAuthority.create("server")

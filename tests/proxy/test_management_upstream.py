@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from mk8s_proxy.health import create_health
-from mk8s_proxy.management import Management
+from mk8s_proxy.chain.api_upstream import Management
+from mk8s_proxy.process.admin import create_health
 from tests.support.front_door import Central, Http2Person, request
 from tests.support.memory import data, rst_stream
 
@@ -75,7 +75,7 @@ async def test_connections_are_kept(house: House) -> None:
 
 
 async def test_spare_connections_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mk8s_proxy.management._IDLE", 1)
+    monkeypatch.setattr("mk8s_proxy.chain.api_upstream._IDLE", 1)
     person = house.central.http2()
     numbers = [person.ask(b"/auth/whoami") for _ in range(3)]
     for number in numbers:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mk8s_agent.wire import headers as internal
-from mk8s_proxy.corridor import Corridor
-from mk8s_proxy.status import not_found
+from mk8s_proxy.chain.handler_chain import Corridor
+from mk8s_proxy.kube.status import not_found
 from tests.support.front_door import PODS, RBAC, Central, refusal_of, request
 from tests.support.memory import data, headers, rst_stream
 
@@ -401,8 +401,8 @@ def test_decisions_are_remembered_for_one_policy(central: Central) -> None:
 
 
 def test_what_is_remembered_is_bounded(central: Central, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mk8s_proxy.addresses._KEPT", 5)
-    monkeypatch.setattr("mk8s_proxy.corridor._DECISIONS", 5)
+    monkeypatch.setattr("mk8s_proxy.chain.addresses._KEPT", 5)
+    monkeypatch.setattr("mk8s_proxy.chain.handler_chain._DECISIONS", 5)
     central.agent()
     person = central.http2()
     for number in range(20):

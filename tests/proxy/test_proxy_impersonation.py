@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent.impersonation import ImpersonationRefused, impersonation_headers
+from mk8s_agent.apiserver.impersonation import ImpersonationRefused, impersonation_headers
 from mk8s_agent.wire import headers as internal
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.stream import Stream
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.identifier import AuditId
-from mk8s_proxy.authn.identity import Identity
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.policy import PolicySource, parse_role
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.exchange import Exchange
-from mk8s_proxy.header_refusal import HeaderRefusal
-from mk8s_proxy.impersonation import ORIGINAL_USER, act_as, may_act
-from mk8s_proxy.request_block import audit_field, request_parts
-from mk8s_proxy.request_headers import read_http1_head, read_http2_head
+from mk8s_proxy.chain.impersonation import ORIGINAL_USER, act_as, may_act
+from mk8s_proxy.identity.identity import Identity
+from mk8s_proxy.listener.exchange import Exchange
+from mk8s_proxy.listener.refusals import HeaderRefusal
+from mk8s_proxy.listener.request_head import read_http1_head, read_http2_head
+from mk8s_proxy.tunnel.request_block import audit_field, request_parts
 
 Fields = tuple[tuple[bytes, bytes], ...]
 USER = b"impersonate-user"

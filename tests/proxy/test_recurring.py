@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mk8s_proxy import recurring
-from mk8s_proxy.authn.identity import Unauthenticated
-from mk8s_proxy.recurring import Admission, Recurring, RecurringRequests
-from mk8s_proxy.request_headers import read_http2_head
+from mk8s_proxy.identity.identity import Unauthenticated
+from mk8s_proxy.listener import recurring
+from mk8s_proxy.listener.recurring import Admission, Recurring, RecurringRequests
+from mk8s_proxy.listener.request_head import read_http2_head
 from tests.support.front_door import (
     PODS,
     RBAC,

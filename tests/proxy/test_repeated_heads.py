@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy import repeated_heads
-from mk8s_proxy.header_refusal import HeaderRefusal
-from mk8s_proxy.repeated_heads import read_repeated_head
-from mk8s_proxy.request_headers import MAX_HEAD_BYTES, Field, RequestHead, read_http2_head
+from mk8s_proxy.listener import repeated_heads
+from mk8s_proxy.listener.refusals import HeaderRefusal
+from mk8s_proxy.listener.repeated_heads import read_repeated_head
+from mk8s_proxy.listener.request_head import MAX_HEAD_BYTES, Field, RequestHead, read_http2_head
 
 TOKEN = (b"authorization", b"Bearer a.b.c")
 

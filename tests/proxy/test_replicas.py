@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_proxy.app import Central
-from mk8s_proxy.authn.signing_keys import SigningKey
+from mk8s_proxy.answers.filtering.continue_token import TokenExpired
 from mk8s_proxy.db import keys
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.filtering.continue_token import TokenExpired
-from mk8s_proxy.installation import AdminChoice, install
-from mk8s_proxy.settings import Settings
+from mk8s_proxy.identity.signing_keys import SigningKey
+from mk8s_proxy.process.app import Central
+from mk8s_proxy.process.init import AdminChoice, install
+from mk8s_proxy.settings.model import Settings
 
 
 def settings(folder: Path, name: str) -> Settings:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.header_names import HTTP1_ACTIONS
-from mk8s_proxy.header_refusal import REASONS
-from mk8s_proxy.request_headers import (
+from mk8s_proxy.listener.header_names import HTTP1_ACTIONS
+from mk8s_proxy.listener.refusals import REASONS
+from mk8s_proxy.listener.request_head import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
     HeaderRefusal,

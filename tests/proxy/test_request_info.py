@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kubernetes_reference import read
 from request_lines import CASES, request_lines
 
-from mk8s_proxy.request_info import RequestInfo, parse_request_info
-from mk8s_proxy.request_target import RequestTarget, TargetRefusal, parse_target
+from mk8s_proxy.kube.request_info import RequestInfo, parse_request_info
+from mk8s_proxy.kube.request_target import RequestTarget, TargetRefusal, parse_target
 
 RESOURCE_FIELDS = ("api_group", "api_version", "namespace", "resource", "subresource", "name")
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from request_lines import CASES, request_lines
 
-from mk8s_proxy import request_target
-from mk8s_proxy.request_target import (
+from mk8s_proxy.kube import request_target
+from mk8s_proxy.kube.request_target import (
     CHECK_ORDER,
     MAXIMUM_PATH,
     MAXIMUM_TARGET,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy import response_headers
-from mk8s_proxy.response_headers import (
+from mk8s_proxy.tunnel import response_head as response_headers
+from mk8s_proxy.tunnel.response_head import (
     ResponseRefused,
     read_response,
     read_status,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.reviews.documents import (
+from mk8s_proxy.answers.reviews.documents import (
     ACCESS_REVIEW,
     JSON,
     PROTOBUF,
@@ -18,7 +18,7 @@ from mk8s_proxy.reviews.documents import (
     read,
     read_answer,
 )
-from mk8s_proxy.reviews.protobuf import (
+from mk8s_proxy.answers.reviews.protobuf import (
     UNKNOWN,
     Embedded,
     Flag,

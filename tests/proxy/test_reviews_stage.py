@@ -8,8 +8,14 @@ import yaml
 from corridor_for_tests import Passage
 from test_reviews_protobuf import blob, envelope, text
 
-from mk8s_proxy.reviews.documents import ACCESS_REVIEW, JSON, PROTOBUF, RULES_REVIEW, read_answer
-from mk8s_proxy.reviews.verdicts import INCOMPLETE
+from mk8s_proxy.answers.reviews.documents import (
+    ACCESS_REVIEW,
+    JSON,
+    PROTOBUF,
+    RULES_REVIEW,
+    read_answer,
+)
+from mk8s_proxy.answers.reviews.verdicts import INCOMPLETE
 
 VIEWER = {"name": "prod", "namespaces": ["shop"], "verbs": ["get", "list"], "resources": ["pods"]}
 DENY = {**VIEWER, "deny": True, "names": ["root"], "verbs": ["get"]}

@@ -8,11 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.authn import join_token, refresh
-from mk8s_proxy.authn.access_token import AUDIENCE
-from mk8s_proxy.authn.identity import Identity
-from mk8s_proxy.reviews.documents import DocumentError
-from mk8s_proxy.reviews.tokens import (
+from mk8s_proxy.answers.reviews.documents import DocumentError
+from mk8s_proxy.answers.reviews.tokens import (
     NOT_THE_CALLERS,
     OTHER_AUDIENCE,
     OwnTokens,
@@ -20,6 +17,9 @@ from mk8s_proxy.reviews.tokens import (
     token_status,
     with_token,
 )
+from mk8s_proxy.identity import join_token, refresh
+from mk8s_proxy.identity.access_token import AUDIENCE
+from mk8s_proxy.identity.identity import Identity
 
 ISSUER = "https://central.example.com"
 

@@ -9,15 +9,15 @@ import trustme
 from cryptography import x509
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.ca import Authorities, CaError, ensure_authorities, replace_authority
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.server_identity import (
+from mk8s_proxy.identity.ca import Authorities, CaError, ensure_authorities, replace_authority
+from mk8s_proxy.identity.server_certificate import (
     ensure_own_certificate,
     ensure_server_certificate,
     read_operator_certificate,
     server_names,
 )
-from mk8s_proxy.settings import Settings, TlsSettings
+from mk8s_proxy.settings.model import Settings, TlsSettings
 
 NOW = datetime.now(UTC)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.settings import Settings, SettingsError, TlsSettings, parse_address
-from mk8s_proxy.settings_file import environment_variables, load_settings
+from mk8s_proxy.settings.load import environment_variables, load_settings
+from mk8s_proxy.settings.model import Settings, SettingsError, TlsSettings, parse_address
 
 Written = Callable[[str], Path]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_proxy import siblings
-from mk8s_proxy.siblings import Siblings
+from mk8s_proxy.db import announcements as siblings
+from mk8s_proxy.db.announcements import Siblings
 
 
 @asynccontextmanager

@@ -10,8 +10,8 @@ from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.policy import PolicyError, parse_role
 from mk8s_proxy.db import clusters, roles, users
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.settings import PolicySettings
-from mk8s_proxy.snapshots import LARGE_POLICY_RULES, PolicyFeed, PolicyNotLoaded
+from mk8s_proxy.process.policy_feed import LARGE_POLICY_RULES, PolicyFeed, PolicyNotLoaded
+from mk8s_proxy.settings.model import PolicySettings
 
 RULES = [{"name": "prod", "namespaces": ["*"], "verbs": ["get"], "resources": ["pods"]}]
 GET_POD = Attributes(
@@ -149,7 +149,7 @@ async def test_lease_counts_from_the_question_not_from_the_answer(
         clock.now += 100
         return feed.rows.version
 
-    monkeypatch.setattr("mk8s_proxy.snapshots.policy_version", slow_answer)
+    monkeypatch.setattr("mk8s_proxy.process.policy_feed.policy_version", slow_answer)
     await feed.refresh()
 
     assert not feed.fresh(clock.now)

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy import status
-from mk8s_proxy.status import STATUS_REASONS, StatusError, status_body, status_error
+from mk8s_proxy.kube import status
+from mk8s_proxy.kube.status import STATUS_REASONS, StatusError, status_body, status_error
 
 PROTOBUF = b"application/vnd.kubernetes.protobuf"
 

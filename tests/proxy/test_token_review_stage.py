@@ -11,8 +11,8 @@ from test_reviews_protobuf import blob, envelope, text
 from test_reviews_tokens import FOREIGN, ME, MINE, THEIRS
 
 from mk8s_agent.wire import headers as internal
-from mk8s_proxy.reviews.documents import JSON, PROTOBUF, TOKEN_REVIEW, read, read_answer
-from mk8s_proxy.reviews.tokens import NOT_THE_CALLERS, PLACEHOLDER
+from mk8s_proxy.answers.reviews.documents import JSON, PROTOBUF, TOKEN_REVIEW, read, read_answer
+from mk8s_proxy.answers.reviews.tokens import NOT_THE_CALLERS, PLACEHOLDER
 
 RBAC = {
     "roles": [

@@ -27,10 +27,10 @@ from mk8s_agent.wire.control import (
     Renewed,
     encode_message,
 )
-from mk8s_proxy.ca import CertificateAuthority
 from mk8s_proxy.db import clusters, tokens
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
 from mk8s_proxy.db.tokens import Standing
+from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices, unwanted
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.header_refusal import HeaderRefusal
-from mk8s_proxy.request_headers import RequestHead, read_http1_head
-from mk8s_proxy.upgrade_head import read_upgrade
+from mk8s_proxy.listener.refusals import HeaderRefusal
+from mk8s_proxy.listener.request_head import RequestHead, read_http1_head
+from mk8s_proxy.listener.upgrade_head import read_upgrade
 
 Field = tuple[bytes, bytes]
 PREFIX = b"base64url.bearer.authorization.k8s.io."

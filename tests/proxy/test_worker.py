@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_proxy.settings import AuditSettings, Settings
-from mk8s_proxy.worker import Worker, settings_of
+from mk8s_proxy.process.worker import Worker, settings_of
+from mk8s_proxy.settings.model import AuditSettings, Settings
 
 
 def test_each_worker_has_a_journal_and_an_address_of_health_of_its_own(tmp_path: Path) -> None:

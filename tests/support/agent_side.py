@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mk8s_agent.apiserver import ApiServer
-from mk8s_agent.credentials import CredentialsGone
-from mk8s_agent.tunnel import AgentTunnel, answer
+from mk8s_agent.apiserver.pool import ApiServer
+from mk8s_agent.credentials.sources import CredentialsGone
+from mk8s_agent.tunnel.session import AgentTunnel, answer
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import DialError
 from mk8s_agent.wire.limits import BufferBudget

@@ -13,14 +13,14 @@ from typing import Any
 from mk8s_agent.wire.limits import FRONT, BufferBudget
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal import Journal
-from mk8s_proxy.authn.identity import Identity, Unauthenticated
 from mk8s_proxy.authz.policy import PolicySource, parse_rbac
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.connections.http1 import ClientHttp1
-from mk8s_proxy.connections.http2 import ClientHttp2, Doorway
-from mk8s_proxy.corridor import Corridor
-from mk8s_proxy.exchange import Exchange
-from mk8s_proxy.route import Router
+from mk8s_proxy.chain.handler_chain import Corridor
+from mk8s_proxy.chain.route import Router
+from mk8s_proxy.identity.identity import Identity, Unauthenticated
+from mk8s_proxy.listener.exchange import Exchange
+from mk8s_proxy.listener.http1 import ClientHttp1
+from mk8s_proxy.listener.http2 import ClientHttp2, Doorway
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support.memory import (

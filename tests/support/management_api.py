@@ -16,14 +16,14 @@ from mk8s_agent.wire import pki
 from mk8s_proxy.api.application import create_application
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.audit.journal import Journal
-from mk8s_proxy.authn.access_token import SigningKey, SigningKeys, TokenAuthenticator
-from mk8s_proxy.authn.directory import UserDirectory
-from mk8s_proxy.authn.passwords import PasswordHasher, hash_password
-from mk8s_proxy.ca import Authorities, CertificateAuthority
 from mk8s_proxy.db import roles, users
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.settings import Settings
-from mk8s_proxy.snapshots import PolicyFeed
+from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthenticator
+from mk8s_proxy.identity.ca import Authorities, CertificateAuthority
+from mk8s_proxy.identity.directory import UserDirectory
+from mk8s_proxy.identity.passwords import PasswordHasher, hash_password
+from mk8s_proxy.process.policy_feed import PolicyFeed
+from mk8s_proxy.settings.model import Settings
 
 KEY = SigningKey.generate()
 NOW = 1_800_000_000.0

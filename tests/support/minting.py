@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import jwt
 
-from mk8s_proxy.authn.access_token import mint
-from mk8s_proxy.authn.join_token import hash_join_token, new_join_token
-from mk8s_proxy.authn.signing_keys import SigningKey, SigningKeys, usable_keys
 from mk8s_proxy.db import clusters, keys, tokens, users
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity.access_token import mint
+from mk8s_proxy.identity.join_token import hash_join_token, new_join_token
+from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys, usable_keys
 from tests.support.world import World
 
 LIFE = 900.0

@@ -8,8 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from mk8s_agent.apiserver import ApiServer, ApiServerHttp2
-from mk8s_agent.tunnel import AgentTunnel, answer
+from mk8s_agent.apiserver.pool import ApiServer, ApiServerHttp2
+from mk8s_agent.tunnel.session import AgentTunnel, answer
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support.agent_side import Credentials

@@ -15,9 +15,9 @@ from typing import Any
 
 import uvloop
 
-from mk8s_agent.apiserver import ApiServer
-from mk8s_agent.credentials import ApiServerCredentials, StaticSource
-from mk8s_agent.tunnel import AgentTunnel
+from mk8s_agent.apiserver.pool import ApiServer
+from mk8s_agent.credentials.sources import ApiServerCredentials, StaticSource
+from mk8s_agent.tunnel.session import AgentTunnel
 from mk8s_agent.wire import control, tls
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import dial_tls

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from mk8s_proxy.authn import access_token, join_token, signing_keys
-from mk8s_proxy.ca import Authorities, SignedAgent, load_authorities
 from mk8s_proxy.db import clusters, keys, tokens, users
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity import access_token, join_token, signing_keys
+from mk8s_proxy.identity.ca import Authorities, SignedAgent, load_authorities
 from tests.bench.relay.launch import Services, free_port
 from tests.bench.relay.targets import SMALL_PATHS, USERS, Target
 from tests.support.processes import Program, run

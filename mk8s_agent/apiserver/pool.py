@@ -1,0 +1,287 @@
+"""From the agent to its API server: HTTP/2 pooled; HTTP/1.1 for upgrades, or where there is no h2.
+
+`mk8s_agent.tunnel.session` hands each request to `ApiServer.forward`; answers go back by
+themselves, since the two streams are joined.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from mk8s_agent.apiserver.dial import ApiServerDial
+from mk8s_agent.apiserver.request import Request, request_line
+from mk8s_agent.apiserver.request_block import RequestReader
+from mk8s_agent.apiserver.response_status import passes_unread
+from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsGone
+from mk8s_agent.wire import hpack_codec, tls
+from mk8s_agent.wire.dial import DialError
+from mk8s_agent.wire.http1_upstream import Http1Upstream
+from mk8s_agent.wire.http2_client import Http2Client
+from mk8s_agent.wire.limits import API_SERVER, BufferBudget
+from mk8s_agent.wire.outbound import Transport
+from mk8s_agent.wire.stream import Stream
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_agent.wire.transport import TlsTransport
+from mk8s_agent.wire.waiting import WaitingRoom
+
+log = logging.getLogger(__name__)
+
+_MAX_WAITING = 10_000
+_IDLE_HTTP1 = 8
+
+Answer = Callable[[Stream, int, str], None]
+"""Answers a stream of the tunnel with an error of the agent's own."""
+
+
+class Dial(Protocol):
+    """How connections to the API server are made (`apiserver_dial.ApiServerDial`)."""
+
+    async def __call__(self, build: Callable[[TlsTransport], Any], *, http2: bool) -> Any:
+        """Connects; `build` makes the connection of the transport."""
+
+
+class ApiServerHttp2(Http2Client):
+    """One HTTP/2 connection to the API server; answers are relayed without a look inside."""
+
+    __slots__ = ("_server",)
+
+    def __init__(self, transport: Transport, server: "ApiServer") -> None:
+        super().__init__(transport, server.ticks, API_SERVER, server.buffers)
+        self._server = server
+
+    def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
+        """Passes a response head to the tunnel."""
+        fields = None
+        if not passes_unread(block):
+            fields = self.decode(block)
+            if fields[:1] and fields[0][1].startswith(b"1"):  # informational: not for the client
+                return
+        stream.head_passed = True
+        peer = stream.peer
+        if peer is not None:
+            peer.connection.relay_head(peer, block, end, fields)
+
+    def on_ready(self) -> None:
+        """The API server's settings arrived: streams can be opened."""
+        self._server.serve_waiting()
+
+    def on_stream_closed(self, stream: Stream) -> None:
+        """A place is free again."""
+        if self._server.waiting:
+            self._server.serve_waiting()
+
+    def on_lost(self) -> None:
+        """Forgets this connection."""
+        self._server.forget(self)
+
+
+class ApiServer:
+    """The cluster's API server as the agent sees it.
+
+    Args:
+        credentials: who the agent itself is; asked for every request.
+        answer: how to answer a request that cannot be forwarded.
+        dial: how to connect, if not by TLS to where `credentials` says.
+    """
+
+    def __init__(
+        self,
+        credentials: ApiServerCredentials,
+        ticks: Ticks,
+        buffers: BufferBudget,
+        answer: Answer,
+        dial: Dial | None = None,
+    ) -> None:
+        self.ticks = ticks
+        self.buffers = buffers
+        self.waiting: deque[tuple[Stream, Request]] = deque()
+        self._credentials = credentials
+        self._answer = answer
+        self._dial: Dial = ApiServerDial(credentials) if dial is None else dial
+        self._room = WaitingRoom(buffers)
+        self._connections: list[ApiServerHttp2] = []
+        self._idle: list[Http1Upstream] = []
+        self._dialling = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        host = credentials.host
+        literal = f"[{host}]" if ":" in host else host
+        self._authority = f"{literal}:{credentials.port}".encode("ascii")
+        self._authority_block = hpack_codec.literal(b":authority", self._authority)
+        self._credential = b""
+        self._credential_block = b""
+        self.reader = RequestReader(credentials.path_prefix.rstrip("/").encode("ascii"))
+        """Of the requests that come through any tunnel."""
+
+    # -- requests
+
+    def forward(self, front: Stream, request: Request) -> None:
+        """Sends a request of the tunnel to the API server, at once where a connection is open."""
+        if request.upgrade:
+            self._later(front, request, self._dial_upgrade)
+            return
+        for connection in self._connections:
+            if connection.available:
+                self._send_http2(connection, front, request)
+                return
+        if self._idle:
+            self._send_http1(self._idle.pop(), front, request)
+            return
+        if len(self.waiting) >= _MAX_WAITING:
+            self._answer(front, 503, "too many requests wait for the API server")
+            return
+        self.waiting.append((self._room.admit(front), request))
+        self._ensure_dialling()
+
+    def serve_waiting(self) -> None:
+        """Forwards what waited for a connection, as much as there is room for."""
+        while self.waiting and (self._idle or any(it.available for it in self._connections)):
+            stream, request = self.waiting.popleft()
+            self._room.leave(stream, partial(self._forward_waiting, request))
+        if self.waiting:
+            self._ensure_dialling()
+
+    def _forward_waiting(self, request: Request, front: Stream) -> None:
+        self.forward(front, request)
+
+    def _send_http2(self, connection: ApiServerHttp2, front: Stream, request: Request) -> None:
+        try:
+            credential = self._credentials.authorization()
+        except CredentialsGone as error:
+            self._answer(front, 502, f"the agent is not authorised: {error}")
+            return
+        if credential != self._credential:
+            self._credential = credential
+            self._credential_block = hpack_codec.literal(b"authorization", credential)
+        block = self._authority_block + request.block
+        if credential:
+            block += self._credential_block
+        connection.open_joined(front, block, request.end)
+
+    def _send_http1(self, connection: Http1Upstream, front: Stream, request: Request) -> None:
+        try:
+            credential = self._credentials.authorization()
+        except CredentialsGone as error:
+            self._answer(front, 502, f"the agent is not authorised: {error}")
+            connection.transport.close()
+            return
+        method, target, fields = request_line(request)
+        if request.own_origin:
+            fields.append((b"origin", b"https://" + self._authority))
+        if credential:
+            fields.append((b"authorization", credential))
+        connection.send_request(
+            front,
+            method,
+            target,
+            [(b"host", self._authority), *fields],
+            length=request.length,
+            end=request.end,
+            upgrade=request.upgrade,
+        )
+
+    # -- connections
+
+    def forget(self, connection: ApiServerHttp2) -> None:
+        """A connection is gone. One that never spoke would do so again: nobody waits for that."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+        if not self.waiting:
+            return
+        if connection.ready:
+            self._ensure_dialling()
+        else:
+            self._turn_away("the API server closed the connection before it spoke")
+
+    def unauthorized(self) -> None:
+        """The API server does not know the agent: read the credential again before the next use."""
+        self._credentials.rejected()
+
+    def close(self) -> None:
+        """Ends everything, at the end of the agent."""
+        for task in self._tasks:
+            task.cancel()
+        for connection in self._connections:
+            connection.transport.close()
+        for spare in self._idle:
+            spare.transport.close()
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: budgets and stalls of the HTTP/2 connections."""
+        for connection in list(self._connections):
+            connection.second(elapsed)
+
+    def _ensure_dialling(self) -> None:
+        if not self._dialling and not any(it.starting for it in self._connections):
+            self._dialling = True
+            self._start(self._dial_for_waiting())
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dial_for_waiting(self) -> None:
+        try:
+            connection = await self._dial(self._build, http2=True)
+        except (DialError, OSError, ValueError) as error:
+            self._turn_away(f"the API server cannot be reached: {error}")
+            return
+        finally:
+            self._dialling = False
+        if connection.closed:
+            self._turn_away("the API server closed the connection at once")
+        elif isinstance(connection, Http1Upstream):
+            self._keep(connection)
+        else:
+            self._connections.append(connection)
+            self.serve_waiting()  # its settings may have come before this task was woken
+
+    def _turn_away(self, reason: str) -> None:
+        log.warning("apiserver.unreachable reason=%s waiting=%d", reason, len(self.waiting))
+        waiting, self.waiting = self.waiting, deque()
+        for stream, _ in waiting:
+            front = self._room.turn_away(stream)
+            if front is not None:
+                self._answer(front, 503, reason)
+
+    def _build(self, transport: TlsTransport) -> ApiServerHttp2 | Http1Upstream:
+        if transport.protocol == tls.HTTP2:
+            return ApiServerHttp2(transport, self)
+        return self._build_http1(transport)
+
+    def _build_http1(self, transport: TlsTransport) -> Http1Upstream:
+        return Http1Upstream(
+            transport, self.ticks, self.buffers, on_idle=self._keep, on_lost=self._lose
+        )
+
+    def _keep(self, connection: Http1Upstream) -> None:
+        if len(self._idle) < _IDLE_HTTP1 and not self._connections:
+            self._idle.append(connection)
+        else:
+            connection.transport.close()
+        if self.waiting:
+            self.serve_waiting()
+
+    def _lose(self, connection: Http1Upstream) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _later(self, front: Stream, request: Request, dial: Callable[..., Any]) -> None:
+        self._start(dial(self._room.admit(front), request))
+
+    async def _dial_upgrade(self, stream: Stream, request: Request) -> None:
+        """A connection of its own for each upgrade: after the 101 it is no HTTP any more."""
+        try:
+            connection = await self._dial(self._build_http1, http2=False)
+        except (DialError, OSError, ValueError) as error:
+            front = self._room.turn_away(stream)
+            if front is not None:
+                self._answer(front, 503, f"the API server cannot be reached: {error}")
+            return
+        if stream.peer is None:
+            connection.transport.close()
+            return
+        self._room.leave(stream, lambda front: self._send_http1(connection, front, request))

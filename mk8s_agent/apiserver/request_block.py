@@ -1,0 +1,110 @@
+"""The head of a request, read from the bytes that came through the tunnel; no I/O.
+
+Called by `mk8s_agent.tunnel.session` for every stream. Central writes what differs from request to
+request first, and behind it what repeats: on whose behalf, and the client's headers. What the
+second part becomes for the API server depends on nothing but its bytes, so it is kept under these
+bytes; for the first part one regular expression is enough. Whatever does not look exactly like that
+is decoded and read field by field, by `mk8s_agent.apiserver.request`, which alone decides what is
+refused: here nothing is known that did not pass there.
+"""
+
+import re
+from typing import Final
+
+from mk8s_agent.apiserver.request import Carried, Request, read_request
+from mk8s_agent.wire import headers, hpack_codec
+from mk8s_agent.wire.stream import Fields
+
+_AUDIT_ID: Final = hpack_codec.literal(headers.AUDIT_ID, b"-" * 36)[:-36]
+_LENGTH: Final = hpack_codec.literal(headers.LENGTH, b"")[:-1]
+_OUR_AUDIT_ID: Final = hpack_codec.literal(b"audit-id", b"-" * 36)[:-36]
+_OUR_LENGTH: Final = hpack_codec.literal(b"content-length", b"")[:-1]
+_FIRST_PART: Final = re.compile(
+    rb"(((?:[\x82\x83]|\x02\x03PUT|\x02\x04HEAD|\x02\x05PATCH|\x02\x06DELETE)\x87)"
+    rb"\x04([\x01-\x7e]|\x7f[\x80-\xff]?[\x00-\x7f])(/[\x21-\x7e]*+))"
+    + re.escape(_AUDIT_ID)
+    + rb"([\x21-\x7e]{36})(?:"
+    + re.escape(_LENGTH)
+    + rb"(([\x01-\x12])(0|[1-9][0-9]*+)))?+"
+)
+"""Method and scheme, path, audit id, length of the body. Strings of HPACK carry their size in
+front; that it is the true one is checked apart."""
+_SIZES: Final = {size: hpack_codec.integer(size, 7) for size in range(2048)}
+"""Of the paths that are read here."""
+
+_LONGEST_KEPT: Final = 4 * 1024
+"""Of a second part. A field takes three bytes at least and counts 49 at most once it is decoded, so
+whatever is recognised is well within the limit of a tunnel (`wire.limits.TUNNEL`)."""
+_KEPT_BYTES: Final = 12 * 1024 * 1024
+"""Of a generation: 10,000 people with one kind of client each take about so much."""
+_ENTRY_BYTES: Final = 256
+"""What an entry costs beside its bytes; so it bounds their number, too."""
+
+
+class RequestReader:
+    """Reads heads, and remembers the parts that repeat.
+
+    Args:
+        prefix: of all paths of the API server.
+        most_kept: bytes that a generation of what is remembered may hold.
+    """
+
+    def __init__(self, prefix: bytes = b"", most_kept: int = _KEPT_BYTES) -> None:
+        self._prefix = prefix
+        self._most_kept = most_kept
+        # Two generations: what was not asked for while one filled up is forgotten with the next.
+        self._kept: dict[bytes, bytes] = {}
+        self._kept_before: dict[bytes, bytes] = {}
+        self._kept_bytes = 0
+
+    def recognise(self, block: bytes, end: bool) -> Request | None:
+        """The request of a head whose parts are all known; None for any other, good or bad."""
+        match = _FIRST_PART.match(block)
+        if match is None:
+            return None
+        carried = self._recall(block[match.end() :])
+        head, method, size, path, audit_id, length, length_size, digits = match.groups()
+        if carried is None or _SIZES.get(len(path)) != size:
+            return None
+        if self._prefix:
+            head = method + hpack_codec.literal(b":path", self._prefix + path)
+        if digits is None:
+            return Request(head + _OUR_AUDIT_ID + audit_id + carried, -1, b"", False, end)
+        if length_size[0] != len(digits) or (end and digits != b"0"):
+            return None
+        block = head + _OUR_AUDIT_ID + audit_id + _OUR_LENGTH + length + carried
+        return Request(block, int(digits), b"", False, end)
+
+    def read(self, fields: Fields, end: bool) -> Request:
+        """The request of a decoded head.
+
+        Raises:
+            RequestRefused: see `request.read_request`.
+        """
+        request, carried = read_request(fields, end, self._prefix)
+        self._learn(fields, carried)
+        return request
+
+    def _learn(self, fields: Fields, carried: Carried) -> None:
+        """Keeps what a second part became, if that is how the head ended."""
+        second_part = [(headers.IDENTITY, carried.identity), *carried.fields]
+        if fields[-len(second_part) :] != second_part:
+            return
+        key = hpack_codec.literal(*second_part[0]) + carried.fields_block
+        if len(key) <= _LONGEST_KEPT and key not in self._kept:
+            self._keep(key, carried.block)
+
+    def _recall(self, key: bytes) -> bytes | None:
+        known = self._kept.get(key)
+        if known is None:
+            known = self._kept_before.get(key)
+            if known is not None:
+                self._keep(key, known)
+        return known
+
+    def _keep(self, key: bytes, block: bytes) -> None:
+        self._kept[key] = block
+        self._kept_bytes += len(key) + len(block) + _ENTRY_BYTES
+        if self._kept_bytes > self._most_kept:
+            self._kept_before, self._kept = self._kept, {}
+            self._kept_bytes = 0

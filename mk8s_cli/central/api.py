@@ -1,0 +1,174 @@
+"""Central's management API as functions with typed results.
+
+Called by the commands. Every answer is read through `_field` and the patterns of `validation.py`:
+what is not of the promised shape is refused with one line, it never reaches a file or a command.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from mk8s_cli.central.access_token import AccessToken
+from mk8s_cli.central.transport import Transport
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.validation import cluster_name, server_url
+
+TOKEN = re.compile(r"[\x21-\x7e]+")
+MAX_TEXT = 4096
+MAX_TOKEN = 16384
+MAX_ITEMS = 20000
+MAX_LIFE_SECONDS = 7 * 86400.0
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a login or refresh gives; the refresh token must be stored before anything else."""
+
+    access_token: AccessToken
+    refresh_token: str
+    email: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster that the caller may use."""
+
+    name: str
+    server: str
+    """The address for a kubeconfig."""
+    status: str
+    document: Document = field(hash=False)
+    """Everything central said about it, for -o json."""
+
+
+class Central:
+    """The endpoints of one central; `token` is the access token of the calls that need one."""
+
+    def __init__(self, transport: Transport, token: str = "") -> None:
+        """Call through `transport`, with `token` as the bearer token where it is not empty."""
+        self.transport = transport
+        self.token = token
+
+    def call(self, method: str, path: str, payload: object | None = None) -> Document:
+        """Send one call with the bearer token and return the answer's JSON object, {} for none."""
+        answer = self.transport.call(method, path, token=self.token, payload=payload)
+        if answer.code == 204 or not answer.body:
+            return {}
+        try:
+            document = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise _strange(
+                f"{method} {path} is not JSON; is this address really central's?"
+            ) from None
+        if isinstance(document, list):
+            return {"items": document}
+        if not isinstance(document, dict):
+            raise _strange(f"{method} {path} is not an object")
+        return document
+
+    def login(self, email: str, password: str) -> Grant:
+        """Exchange a password for tokens."""
+        body = {"email": email, "password": password}
+        return _grant(self.call("POST", "/auth/login", body), email)
+
+    def refresh(self, refresh_token: str, cluster: str) -> Grant:
+        """Exchange the refresh token for new tokens, bound to `cluster` unless it is ""."""
+        body = {"refresh_token": refresh_token}
+        if cluster:
+            body["cluster"] = cluster
+        return _grant(self.call("POST", "/auth/refresh", body), "")
+
+    def logout(self, refresh_token: str) -> None:
+        """Revoke the refresh token."""
+        self.call("POST", "/auth/logout", {"refresh_token": refresh_token})
+
+    def ca_pem(self) -> str:
+        """Return the certificate(s) of the authority that signed central's own certificate."""
+        return self.transport.call("GET", "/ca.pem").body.decode("ascii", "replace")
+
+    def whoami(self) -> Document:
+        """Return {user, roles, clusters, expires_at, admin}."""
+        return self.call("GET", "/auth/whoami")
+
+    def clusters(self) -> tuple[Cluster, ...]:
+        """Return the clusters that the caller may use, by name."""
+        found = [_cluster(item, self.transport.central) for item in self.items("/clusters")]
+        return tuple(sorted(found, key=lambda cluster: cluster.name))
+
+    def permissions(self, cluster: str) -> list[Document]:
+        """Return the rules of the caller on `cluster`."""
+        document = self.call("GET", f"/clusters/{segment(cluster)}/permissions")
+        lists = (document.get(key) for key in ("items", "permissions", "rules"))
+        rules = next((value for value in lists if isinstance(value, list)), [])
+        return [rule for rule in rules[:MAX_ITEMS] if isinstance(rule, dict)]
+
+    def items(self, path: str) -> list[Document]:
+        """Return the objects of a list endpoint."""
+        items = self.call("GET", path).get("items")
+        if not isinstance(items, list) or len(items) > MAX_ITEMS:
+            raise _strange(f"GET {path} holds no list of items")
+        if not all(isinstance(item, dict) for item in items):
+            raise _strange(f"GET {path} lists something that is no object")
+        return items
+
+
+def segment(text: str) -> str:
+    """Return `text` as one path segment; what RFC 3986 allows there stays readable."""
+    return quote(text, safe="@+!$&'()*,;=:")
+
+
+def text(document: Mapping[str, Any], key: str) -> str:
+    """Return the string at `key`, "" for an absent or null one, shortened to `MAX_TEXT`."""
+    value = document.get(key)
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return the strings of the list at `key`; () when there is none."""
+    value = document.get(key)
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
+
+
+def _grant(document: Document, email: str) -> Grant:
+    user = document.get("user")
+    about = user if isinstance(user, dict) else {}
+    now = time.time()
+    life = document.get("expires_in")
+    if (
+        isinstance(life, bool)
+        or not isinstance(life, (int, float))
+        or not 0 < life <= MAX_LIFE_SECONDS
+    ):
+        raise _strange("expires_in is not a number of seconds")
+    # The end is counted on this machine's clock: a clock that is off then does no harm here.
+    access_token = AccessToken(_token(document, "access_token"), now, now + float(life))
+    return Grant(
+        access_token=access_token,
+        refresh_token=_token(document, "refresh_token"),
+        email=text(about, "email") or email,
+        roles=texts(about, "roles"),
+    )
+
+
+def _token(document: Document, key: str) -> str:
+    value = document.get(key)
+    if not isinstance(value, str) or len(value) > MAX_TOKEN or not TOKEN.fullmatch(value):
+        raise _strange(f"{key} is not a token")
+    return value
+
+
+def _cluster(item: Document, central: str) -> Cluster:
+    name = cluster_name(item.get("name"), "central's answer is refused: cluster name")
+    server = server_url(item.get("server") or f"{central}/k8s/{name}")
+    return Cluster(name=name, server=server, status=text(item, "status"), document=item)
+
+
+def _strange(what: str) -> CliError:
+    return CliError(f"central's answer is refused: {what}")

@@ -1,0 +1,258 @@
+"""HTTPS calls to central: one connection each, time limits, retries where they are safe.
+
+Called by `api.py` alone. Uses http.client and ssl: an HTTP library costs more start-up time than
+the call itself. Redirects are never followed, so a token goes to the address that was typed or
+nowhere.
+
+Retries: GET on any connection failure and on 429, 502, 503 and 504; every other method only when no
+connection was made, since central may have acted on a request whose answer was lost (a refresh
+token is used up by the first try).
+"""
+
+import http.client
+import json
+import os
+import random
+import socket
+import ssl
+import time
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from mk8s_cli.terminal.errors import CliError, Refused, Unreachable, UntrustedCertificate
+from mk8s_cli.terminal.screen import one_line, warn
+
+TIMEOUT_SECONDS = 15.0
+TRIES = 3
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+MAX_ANSWER_BYTES = 8 << 20
+CLOCK_SECONDS = 60.0
+"""Clocks further apart make valid tokens and certificates look invalid: worth a warning."""
+
+RETRY_CODES = frozenset({429, 502, 503, 504})
+_NOT_YET_VALID, _EXPIRED, _HOST_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
+_NO_TRUST = frozenset({2, 18, 19, 20, 21})
+"""OpenSSL's X509_V_ERR_* for "signed by an authority that is not in my list"."""
+
+
+class Answer(NamedTuple):
+    """One HTTP answer: status, headers with lower-case names, body."""
+
+    code: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def trusting(certificate_authority: str = "") -> ssl.SSLContext:
+    """Return a verifying context: this machine's authorities, or exactly the one given in PEM."""
+    context = _context()
+    if certificate_authority:
+        # A pinned authority is an anchor even when it is not self-signed, as in Go.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=certificate_authority)
+    else:
+        context.load_default_certs()
+    return context
+
+
+def unverified() -> ssl.SSLContext:
+    """Return a context that checks nothing: to fetch the certificate whose pin is checked then."""
+    context = _context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Transport:
+    """Calls one central and keeps what its answers say about the clock."""
+
+    def __init__(
+        self, central: str, context: ssl.SSLContext, *, tries: int = TRIES, quiet: bool = False
+    ) -> None:
+        """Call `central` (https://host[:port]) through `context`, at most `tries` times.
+
+        `quiet` leaves the warning about clocks to the calls that follow.
+        """
+        self.central = central
+        self.clock_skew = 0.0
+        self._context = context
+        self._tries = tries
+        self._warned = quiet
+
+    def call(
+        self, method: str, path: str, *, token: str = "", payload: object | None = None
+    ) -> Answer:
+        """Send one request and return a 2xx answer.
+
+        Raises:
+            Unreachable: no connection, no answer in time, or a certificate that does not verify.
+            Refused: central answered with an error; the message is central's, on one line.
+        """
+        headers = {"Accept": "application/json", "User-Agent": "mk8s"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        body = None
+        if payload is not None:
+            body = json.dumps(payload).encode()
+            headers["Content-Type"] = "application/json"
+        for left in reversed(range(self._tries)):
+            try:
+                answer = self._exchange(method, path, headers, body)
+            except OSError as error:
+                self._judge(error, method, left)
+                pause = None
+            else:
+                if (
+                    answer.code < 300
+                    or method != "GET"
+                    or answer.code not in RETRY_CODES
+                    or not left
+                ):
+                    return self._accept(answer)
+                pause = _retry_after(answer)
+            _sleep(self._tries - left, pause)
+        raise AssertionError("the last try returns or raises")
+
+    def _exchange(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+    ) -> Answer:
+        connection = _connection(self.central, self._context)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            content = response.read(MAX_ANSWER_BYTES + 1)
+            fields = {name.lower(): value for name, value in response.getheaders()}
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"the answer is not HTTP ({type(error).__name__})") from error
+        finally:
+            connection.close()
+        if len(content) > MAX_ANSWER_BYTES:
+            raise Unreachable(f"{self.central} answers with more than {MAX_ANSWER_BYTES} bytes")
+        self._read_clock(fields.get("date", ""))
+        return Answer(response.status, fields, content)
+
+    def _judge(self, error: OSError, method: str, left: int) -> None:
+        """Return if another try is safe and may help; raise the line for the person if not."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise _certificate_error(self.central, error) from error
+        nothing_sent = isinstance(error, (ConnectionRefusedError, socket.gaierror))
+        if left and (nothing_sent or method == "GET") and not isinstance(error, ssl.SSLError):
+            return
+        raise Unreachable(
+            f"cannot reach central at {self.central}: {_cause(error)}; "
+            "check the address, the network and that central is running"
+        ) from error
+
+    def _accept(self, answer: Answer) -> Answer:
+        if answer.code < 300:
+            if abs(self.clock_skew) > CLOCK_SECONDS and not self._warned:
+                self._warned = True
+                warn(_clock_line(self.clock_skew))
+            return answer
+        message = _message(answer) or f"central answered {answer.code} to this request"
+        if answer.code == 401 and abs(self.clock_skew) > CLOCK_SECONDS:
+            message = f"{message}; {_clock_line(self.clock_skew)}"
+        raise Refused(answer.code, message, _retry_after(answer))
+
+    def _read_clock(self, date: str) -> None:
+        try:
+            self.clock_skew = time.time() - parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            self.clock_skew = 0.0
+
+
+def _connection(central: str, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+    parts = urlsplit(central)
+    host, port = parts.hostname or "", parts.port or 443
+    proxy = _egress_proxy(host)
+    if not proxy:
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+    through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if through.scheme != "http" or not through.hostname:
+        raise CliError("HTTPS_PROXY must look like http://host:port")
+    connection = http.client.HTTPSConnection(
+        through.hostname, through.port or 80, timeout=TIMEOUT_SECONDS, context=context
+    )
+    connection.set_tunnel(host, port)
+    return connection
+
+
+def _egress_proxy(host: str) -> str:
+    """Return the HTTP proxy that kubectl would use too, or ""; NO_PROXY has its usual meaning."""
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or ""
+    # Go, hence kubectl, never sends loopback traffic through a proxy.
+    if not proxy or host == "localhost" or host.startswith("127.") or host == "::1":
+        return ""
+    from urllib.request import proxy_bypass
+
+    return "" if proxy_bypass(host) else proxy
+
+
+def _sleep(attempt: int, pause: float | None) -> None:
+    if pause is None:
+        ceiling = min(FIRST_PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS)
+        pause = random.uniform(0, ceiling)  # noqa: S311  spreads retries, no secret
+    time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+
+
+def _retry_after(answer: Answer) -> float | None:
+    value = answer.headers.get("retry-after", "")
+    return float(value) if value.isdecimal() and len(value) < 6 else None
+
+
+def _message(answer: Answer) -> str:
+    """Return the sentence of central's error, or of a metav1.Status written by its listener."""
+    try:
+        document = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return ""
+    error = document.get("error") if isinstance(document, dict) else None
+    source = error if isinstance(error, dict) else document
+    message = source.get("message") if isinstance(source, dict) else None
+    return one_line(message) if isinstance(message, str) else ""
+
+
+def _clock_line(skew: float) -> str:
+    direction = "ahead of" if skew > 0 else "behind"
+    return f"this machine's clock is {abs(skew):.0f} s {direction} central's: set the clock right"
+
+
+def _cause(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the name is not known"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TIMEOUT_SECONDS:.0f} s"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({getattr(error, 'reason', '') or 'no reason given'})"
+    return one_line(error.strerror or str(error)).lower()
+
+
+def _certificate_error(central: str, error: ssl.SSLCertVerificationError) -> Unreachable:
+    """Return the error that names what a person can do about an unverified certificate."""
+    code = error.verify_code
+    if code in {_NOT_YET_VALID, _EXPIRED}:
+        state = "not valid yet" if code == _NOT_YET_VALID else "expired"
+        return Unreachable(
+            f"the certificate of {central} is {state} by this machine's clock "
+            f"({time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC); set the clock right, "
+            "or have central's certificate renewed"
+        )
+    if code in {_HOST_MISMATCH, _ADDRESS_MISMATCH}:
+        return Unreachable(
+            f"the certificate of {central} is for other names; use the address central was set up "
+            "with (public_url)"
+        )
+    if code in _NO_TRUST:
+        return UntrustedCertificate(
+            f"the certificate of {central} is not signed by an authority trusted here"
+        )
+    return Unreachable(f"the certificate of {central} is refused: {one_line(error.verify_message)}")

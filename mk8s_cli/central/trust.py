@@ -1,0 +1,88 @@
+"""Whether this central is the right one: decided before a password is typed.
+
+Called by the login. Order: a file given, a pin given, what was pinned before, what this machine
+trusts anyway; only then a person is shown the pin and asked. Without a person to ask it fails.
+"""
+
+from pathlib import Path
+
+from mk8s_cli.central import certificate
+from mk8s_cli.central.api import Central
+from mk8s_cli.central.transport import Transport, trusting, unverified
+from mk8s_cli.terminal.errors import CliError, UntrustedCertificate
+from mk8s_cli.terminal.screen import confirm, is_interactive
+from mk8s_cli.terminal.validation import PIN
+
+
+def establish(central: str, known: str, authority_file: Path | None, pin: str) -> str:
+    """Return the PEM of the authority to trust for `central`, "" for the ones of this machine.
+
+    `known` is what an earlier login pinned. The answer is proven: central's certificate verifies.
+
+    Raises:
+        CliError: the certificate is not the one that was vouched for, or nobody can vouch for it.
+    """
+    if authority_file is not None:
+        return _proven(central, _read(authority_file))
+    if pin:
+        return _proven(central, _pinned(central, pin))
+    try:
+        return _proven(central, known)
+    except UntrustedCertificate as error:
+        if known:
+            raise CliError(
+                f"the certificate of {central} is not signed by the authority pinned at the last "
+                "login; if it was replaced on purpose, ask for the new pin and add --ca-pin"
+            ) from error
+    return _proven(central, _confirmed(central))
+
+
+def _proven(central: str, authority: str) -> str:
+    Central(Transport(central, trusting(authority))).ca_pem()
+    return authority
+
+
+def _read(authority_file: Path) -> str:
+    try:
+        content = authority_file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"cannot read certificates from {authority_file}: {error}") from error
+    return "".join(certificate.split_pem(content))
+
+
+def _presented(central: str) -> dict[str, str]:
+    """Return pin to PEM of what central says its authority is; proves nothing by itself."""
+    text = Central(Transport(central, unverified())).ca_pem()
+    return {certificate.pin(pem): pem for pem in certificate.split_pem(text)}
+
+
+def _pinned(central: str, pin: str) -> str:
+    wanted = pin.strip().lower()
+    if not PIN.fullmatch(wanted):
+        raise CliError("a pin looks like sha256: and 64 hex digits; mk8s-central init prints it")
+    presented = _presented(central)
+    if wanted not in presented:
+        raise CliError(
+            f"central's authority has the pin {', '.join(presented)}, not the one given; "
+            "you may be talking to somebody else: ask your administrator"
+        )
+    return presented[wanted]
+
+
+def _confirmed(central: str) -> str:
+    presented = _presented(central)
+    if len(presented) > 1:
+        raise CliError(f"{central} presents several authorities; say which with --ca-pin")
+    pin, authority = next(iter(presented.items()))
+    if not is_interactive():
+        raise CliError(
+            f"{central} uses its own authority, not trusted here; compare its pin {pin} with "
+            "the one from your administrator, then add --ca-pin"
+        )
+    question = (
+        f"{central} uses its own certificate authority, with the pin\n  {pin}\n"
+        "Is that the pin you got from your administrator?"
+    )
+    if not confirm(question):
+        raise CliError("the authority was not trusted; no password was sent")
+    return authority

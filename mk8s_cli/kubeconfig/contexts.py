@@ -1,0 +1,51 @@
+"""From central's list of clusters to contexts in the kubeconfig.
+
+Called by login, use and `kubeconfig sync`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mk8s_cli.central.api import Cluster
+from mk8s_cli.kubeconfig import files as kubeconfig_files
+from mk8s_cli.kubeconfig.entries import Kubeconfig, Login, Outcome
+from mk8s_cli.login import config
+from mk8s_cli.login.config import Config, Profile
+from mk8s_cli.terminal.screen import escape
+
+
+def sync(
+    profile: Profile, clusters: Iterable[Cluster], paths: Sequence[Path] | None = None
+) -> Outcome:
+    """Write one context per cluster into the kubeconfig and remove ours for clusters that are lost.
+
+    The current context stays; where the file has none and there is one cluster only, it is chosen.
+    """
+    with kubeconfig_files.editing(paths) as kubeconfig:
+        return sync_into(kubeconfig, profile, clusters)
+
+
+def sync_into(kubeconfig: Kubeconfig, profile: Profile, clusters: Iterable[Cluster]) -> Outcome:
+    """Do the work of `sync` on an open kubeconfig."""
+    login = Login(profile.central, profile.certificate_authority, kubeconfig_files.plugin())
+    outcome = kubeconfig.sync(login, {cluster.name: cluster.server for cluster in clusters})
+    if not kubeconfig.current_context and len(outcome.contexts) == 1:
+        kubeconfig.use_context(next(iter(outcome.contexts.values())))
+    return outcome
+
+
+def remember(central: str, cluster: str, left: str) -> None:
+    """Note the cluster chosen for `central`, and the context that was left, for `mk8s use -`."""
+
+    def change(stored: Config) -> Config:
+        known = stored.profile(central)
+        changed = replace(stored, previous_context=left)
+        return changed.with_profile(replace(known, cluster=cluster)) if known else changed
+
+    config.update(change)
+
+
+def names(clusters: Iterable[Cluster]) -> str:
+    """Return the names for a sentence."""
+    return escape(", ".join(cluster.name for cluster in clusters)) or "none"

@@ -1,0 +1,121 @@
+"""The kubeconfig files: found, locked and replaced the way kubectl does it.
+
+Called by the commands. The rules are client-go's clientcmd (loader.go, config.go): the KUBECONFIG
+list without duplicates and missing files, else ~/.kube/config; `<file>.lock`, made with O_EXCL, for
+every file of the list in sorted order. Unlike kubectl we write a new file and rename it.
+"""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from mk8s_cli.kubeconfig.document import Document, empty, parse, serialize
+from mk8s_cli.kubeconfig.entries import Kubeconfig, Plugin
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.private_files import write_private
+
+LOCK_SECONDS = 5.0
+"""kubectl holds its lock for milliseconds; one that stays was left by a killed program."""
+
+
+def listed_paths() -> tuple[Path, ...]:
+    """Return the files that kubectl reads, existing or not, in their order."""
+    names = [name for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
+    found = [Path(name).absolute() for name in names] or [Path.home() / ".kube" / "config"]
+    return tuple(dict.fromkeys(found))
+
+
+def target_path(paths: Sequence[Path]) -> Path:
+    """Return the file that new entries go to: the first that exists, or the last of the list."""
+    return next((path for path in paths if path.exists()), paths[-1])
+
+
+def read(paths: Sequence[Path] | None = None) -> Kubeconfig:
+    """Return the merged view of `paths` (default: what kubectl reads), to look at only."""
+    return Kubeconfig([document for _, document in _documents(paths or listed_paths())])
+
+
+@contextmanager
+def editing(paths: Sequence[Path] | None = None) -> Iterator[Kubeconfig]:
+    """Give the merged view under kubectl's locks and write what was changed in it.
+
+    Nothing is written when the block raises, or when nothing changed.
+
+    Raises:
+        CliError: a file is malformed, cannot be written, or its lock does not come free.
+    """
+    paths = tuple(paths or listed_paths())
+    with ExitStack() as locks:
+        deadline = time.monotonic() + LOCK_SECONDS
+        for path in sorted(paths):
+            locks.enter_context(_locked(path, deadline))
+        opened = _documents(paths)
+        yield Kubeconfig([document for _, document in opened])
+        for path, document in opened:
+            if document.changed:
+                _write(path, document)
+
+
+def plugin() -> Plugin:
+    """Return how kubectl shall start this very program: by an absolute path, never by PATH."""
+    home = os.environ.get("MK8S_HOME", "")
+    environment = (("MK8S_HOME", str(Path(home).absolute())),) if home else ()
+    program = Path(sys.argv[0]).absolute()
+    # Not resolved: a link such as /usr/local/bin/mk8s outlives the version behind it.
+    if program.name == "mk8s" and program.is_file() and os.access(program, os.X_OK):
+        return Plugin(str(program), (), environment)
+    return Plugin(str(Path(sys.executable).absolute()), ("-m", "mk8s_cli"), environment)
+
+
+def _documents(paths: Sequence[Path]) -> list[tuple[Path, Document]]:
+    existing = [path for path in paths if path.exists()]
+    if not existing:
+        return [(paths[-1], empty())]
+    return [(path, parse(_content(path), str(path))) for path in existing]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CliError(f"cannot read the kubeconfig {path}: {error.strerror}") from error
+
+
+def _write(path: Path, document: Document) -> None:
+    # A link (dotfiles kept elsewhere) stays one: the file behind it is replaced.
+    target = path.resolve()
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+    write_private(target, serialize(document), mode)
+
+
+@contextmanager
+def _locked(path: Path, deadline: float) -> Iterator[None]:
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _take(lock, deadline)
+    except OSError as error:
+        raise CliError(f"cannot lock the kubeconfig {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            lock.unlink()
+
+
+def _take(lock: Path, deadline: float) -> None:
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                raise CliError(
+                    f"the kubeconfig is locked by another program; if none is running: rm {lock}"
+                ) from None
+            time.sleep(random.uniform(0.02, 0.08))  # noqa: S311  spreads the waiters, no secret
+        else:
+            return

@@ -1,0 +1,142 @@
+"""~/.mk8s/config.yaml: the centrals one has logged in to, and the current one. No secrets.
+
+Called by every command but the cached path of `mk8s get-token`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+
+from mk8s_cli.login.token_cache import home_directory
+from mk8s_cli.terminal.errors import CliError, NotLoggedIn
+from mk8s_cli.terminal.private_files import ensure_directory, locked, read_private, write_private
+from mk8s_cli.terminal.validation import central_url
+
+FILE_NAME = "config.yaml"
+LOCK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is remembered of one central."""
+
+    central: str
+    """https://host[:port], in the spelling of `validation.central_url`."""
+    email: str = ""
+    """Who is logged in; "" after a logout."""
+    certificate_authority: str = ""
+    """PEM of the authority pinned at login; "" means the ones this machine trusts."""
+    secrets: str = "keyring"
+    """Where the refresh token is: "keyring" or "file"."""
+    cluster: str = ""
+    """The cluster chosen last with `mk8s use`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    current: str = ""
+    previous_context: str = ""
+    """Where `mk8s use -` goes back to."""
+    profiles: tuple[Profile, ...] = ()
+
+    def profile(self, central: str) -> Profile | None:
+        """Return what is remembered of `central`."""
+        return next((known for known in self.profiles if known.central == central), None)
+
+    def with_profile(self, profile: Profile) -> "Config":
+        """Return a copy in which `profile` replaces the one of the same central, in its place."""
+        kept = [profile if known.central == profile.central else known for known in self.profiles]
+        if self.profile(profile.central) is None:
+            kept.append(profile)
+        return replace(self, profiles=tuple(kept))
+
+
+def load() -> Config:
+    """Return the configuration; no file is an empty one. Raises `CliError` if it is damaged."""
+    path = home_directory() / FILE_NAME
+    content = read_private(path)
+    if content is None:
+        return Config()
+    try:
+        return _parse(yaml.safe_load(content.decode()))
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, CliError) as error:
+        reason = " ".join(str(error).split())
+        raise CliError(f"{path} is damaged ({reason}); mend it, or delete it and log in") from error
+
+
+def update(change: Callable[[Config], Config]) -> Config:
+    """Apply `change` to the stored configuration under a lock, store the result and return it."""
+    home = home_directory()
+    ensure_directory(home)
+    with locked(home / ".config.lock", LOCK_SECONDS):
+        changed = change(load())
+        document = yaml.safe_dump(_document(changed), sort_keys=False, allow_unicode=False)
+        write_private(home / FILE_NAME, document.encode())
+    return changed
+
+
+def profile_for(central: str = "", *, logged_in: bool = True) -> Profile:
+    """Return the profile of `central` ("" means the current one).
+
+    Raises:
+        NotLoggedIn: there is none, or nobody is logged in there while `logged_in` asks for it.
+    """
+    config = load()
+    wanted = central_url(central) if central else config.current
+    profile = config.profile(wanted) if wanted else None
+    if profile is None or (logged_in and not profile.email):
+        raise NotLoggedIn(wanted or "URL")
+    return profile
+
+
+def _parse(document: Any) -> Config:
+    if document is None:
+        return Config()
+    if not isinstance(document, dict) or not isinstance(document.get("centrals", []), list):
+        raise CliError("it is not a mk8s configuration")
+    return Config(
+        current=_string(document, "current"),
+        previous_context=_string(document, "previous_context"),
+        profiles=tuple(_profile(entry) for entry in document.get("centrals", [])),
+    )
+
+
+def _profile(entry: Any) -> Profile:
+    if not isinstance(entry, dict):
+        raise CliError("an entry of centrals is not a mapping")
+    return Profile(
+        central=central_url(_string(entry, "url")),
+        email=_string(entry, "email"),
+        certificate_authority=_string(entry, "certificate_authority"),
+        secrets=_string(entry, "secrets") or "keyring",
+        cluster=_string(entry, "cluster"),
+    )
+
+
+def _string(entry: dict[Any, Any], key: str) -> str:
+    value = entry.get(key) or ""
+    if not isinstance(value, str):
+        raise CliError(f"{key} is not text")
+    return value
+
+
+def _document(config: Config) -> dict[str, Any]:
+    centrals = [
+        {
+            "url": profile.central,
+            "email": profile.email,
+            "secrets": profile.secrets,
+            "cluster": profile.cluster,
+            "certificate_authority": profile.certificate_authority,
+        }
+        for profile in config.profiles
+    ]
+    return {
+        "current": config.current,
+        "previous_context": config.previous_context,
+        "centrals": [{key: value for key, value in entry.items() if value} for entry in centrals],
+    }

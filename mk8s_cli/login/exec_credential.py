@@ -1,0 +1,48 @@
+"""ExecCredential in and out: what kubectl hands to its plugin and what it wants back. No I/O.
+
+Called by `mk8s get-token`. The shapes are those of client-go's pkg/apis/clientauthentication; the
+answer's apiVersion must equal the one of the question, so the question is read first.
+"""
+
+import json
+import time
+
+from mk8s_cli.terminal.errors import CliError
+
+GROUP = "client.authentication.k8s.io"
+VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1beta1")
+KUBECONFIG_VERSION = VERSIONS[1]
+"""What a kubeconfig names: every kubectl speaks it, those before 1.22 nothing newer."""
+EARLY_SECONDS = 45.0
+"""How long before its end a token is reported as expired: none must die on its way."""
+
+
+def api_version(exec_info: str) -> str:
+    """Return the apiVersion that KUBERNETES_EXEC_INFO asks for; v1 when it is empty or unset.
+
+    Raises:
+        CliError: it is no ExecCredential, or of a version that nobody speaks any more.
+    """
+    if not exec_info:
+        return VERSIONS[0]
+    try:
+        document = json.loads(exec_info)
+    except ValueError:
+        raise CliError("KUBERNETES_EXEC_INFO is not JSON; is get-token run by kubectl?") from None
+    version = document.get("apiVersion") if isinstance(document, dict) else None
+    if version not in VERSIONS:
+        raise CliError(
+            f"kubectl asks for credentials of version {version!a}; "
+            "update kubectl, or run: mk8s kubeconfig sync"
+        )
+    return str(version)
+
+
+def answer(version: str, token: str, expires: float) -> str:
+    """Return the ExecCredential document for a token that ends at `expires` (epoch seconds)."""
+    reported = time.gmtime(expires - EARLY_SECONDS)
+    status = {
+        "expirationTimestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", reported),
+        "token": token,
+    }
+    return json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status})

@@ -1,0 +1,58 @@
+"""The access-token cache: one 0600 file per (central, cluster), read without a lock.
+
+Called by the fast path of `mk8s get-token` and by `access_tokens.py`; imports nothing heavy. A file
+that is missing, damaged, a link or readable by others is a miss, never an error: it is made anew.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from mk8s_cli.central.access_token import AccessToken
+from mk8s_cli.terminal.errors import CliError, UnsafeFile
+from mk8s_cli.terminal.private_files import ensure_directory, read_private, write_private
+from mk8s_cli.terminal.validation import CENTRAL_URL, cluster_name
+
+
+def home_directory() -> Path:
+    """Return ~/.mk8s, or what MK8S_HOME names."""
+    override = os.environ.get("MK8S_HOME", "")
+    return Path(override) if override else Path.home() / ".mk8s"
+
+
+def central_directory(central: str) -> Path:
+    """Return the cache directory of one central; its address is checked, since argv may hold it."""
+    if not CENTRAL_URL.fullmatch(central):
+        raise CliError(f"{central!a} is not central's address; run: mk8s kubeconfig sync")
+    # "_" occurs in no address, so two addresses never share a directory.
+    return home_directory() / "cache" / central.removeprefix("https://").replace(":", "_")
+
+
+def _file(central: str, cluster: str) -> Path:
+    name = cluster_name(cluster) if cluster else "_any"
+    return central_directory(central) / f"{name}.json"
+
+
+def load(central: str, cluster: str) -> AccessToken | None:
+    """Return the cached token if it is still fresh; `cluster` "" means the one bound to none."""
+    try:
+        content = read_private(_file(central, cluster))
+        entry = json.loads(content) if content else {}
+        cached = AccessToken(str(entry["token"]), float(entry["obtained"]), float(entry["expires"]))
+    except (UnsafeFile, ValueError, KeyError, TypeError):
+        return None
+    return cached if cached.token and cached.fresh(time.time()) else None
+
+
+def save(central: str, cluster: str, token: AccessToken) -> None:
+    """Keep `token` for the processes that follow."""
+    path = _file(central, cluster)
+    ensure_directory(path.parent)
+    write_private(path, json.dumps(token._asdict()).encode())
+
+
+def clear(central: str) -> None:
+    """Forget every access token of this central (logout, or a login as somebody else)."""
+    for path in central_directory(central).glob("*.json"):
+        path.unlink(missing_ok=True)

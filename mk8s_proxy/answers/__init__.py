@@ -1,0 +1,6 @@
+"""Answers that are changed on their way: filtered lists and watches, and reviews.
+
+Called by `chain`, which asks `choose` for the stage that a decision needs; all other answers never
+come here. A stage (`stage`) sits between the tunnel's stream and the client's and takes bytes and
+gives bytes. It may not open anything, and what it does not understand ends the answer as an error.
+"""

@@ -1,0 +1,65 @@
+"""What the target of a request means: cluster, checked target, RequestInfo; remembered.
+
+Called by the corridor first of all. Clients repeat themselves, so the meaning of a short target is
+kept: it follows from host, method and target alone, never from who asks. A target that is refused
+is not kept, nor that of a watch, which names the version it goes on from and hardly comes again.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mk8s_agent.wire import hpack_codec
+from mk8s_proxy.chain.route import Route, Router
+from mk8s_proxy.kube.request_info import RequestInfo, parse_request_info
+from mk8s_proxy.kube.request_target import RequestTarget, parse_target
+
+_KEPT = 8192
+_KEPT_BYTES: Final = 512
+"""Longer targets are not remembered: nearly all are much shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a request is about."""
+
+    route: Route
+    target: RequestTarget
+    """For the cluster: without the prefix of path addressing."""
+    info: RequestInfo
+    path_block: bytes
+    """The target as the `:path` of a tunnel's header block."""
+
+
+class Addresses:
+    """Reads targets."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._known: dict[tuple[bytes, bytes, bytes], Address] = {}
+
+    def find(self, authority: bytes, method: bytes, target: bytes) -> Address:
+        """The address of a request.
+
+        Args:
+            authority: host and port as the client sent them, lower-case.
+            method: such as GET.
+            target: raw path and query.
+
+        Raises:
+            TargetRefusal: not a target that every parser reads alike.
+        """
+        key = (authority, method, target)
+        known = self._known.get(key)
+        if known is None:
+            known = self._read(*key)
+            if len(target) <= _KEPT_BYTES and known.info.verb != "watch":
+                if len(self._known) >= _KEPT:
+                    self._known.clear()
+                self._known[key] = known
+        return known
+
+    def _read(self, authority: bytes, method: bytes, raw: bytes) -> Address:
+        route = self._router.split(authority, raw)
+        target = parse_target(method, route.target)
+        info = parse_request_info(method, target)
+        return Address(route, target, info, hpack_codec.literal(b":path", target.raw))

@@ -1,0 +1,399 @@
+"""The corridor: a request passes each door once, in one synchronous function, and leaves.
+
+    target -> RequestInfo -> authenticate -> authorize -> journal -> tunnel stream
+
+`Corridor.admit` walks it for one request. What it admits is staged; `Corridor.commit`, at the end
+of the same loop tick, writes the intent rows of all requests of the tick with one call and only
+then lets their heads go to the tunnels. No task, lock or database access on the way.
+A door that raises refuses; an unexpected exception is a refusal too.
+
+A request whose head equals that of one that was admitted follows it, as long as the policy, the
+credential and the time still say the same (`recurring`): its rows and its tunnel are its own.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from mk8s_agent.wire.stream import Stream, join
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.answers.choose import TokenSeal, begin_deletion, decided_as, farewell, make_stage
+from mk8s_proxy.answers.stage import BodyStage
+from mk8s_proxy.audit.rows import texts_of
+from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
+from mk8s_proxy.authz.messages import forbidden_message, refusal_details
+from mk8s_proxy.chain.addresses import Address, Addresses
+from mk8s_proxy.chain.impersonation import act_as, may_act
+from mk8s_proxy.chain.long_running import LongRunning
+from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnel, Tunnels
+from mk8s_proxy.chain.route import Route, Router
+from mk8s_proxy.identity.access_token import LEEWAY
+from mk8s_proxy.identity.identity import Identity, Unauthenticated
+from mk8s_proxy.kube.request_info import RequestInfo
+from mk8s_proxy.kube.request_target import TargetRefusal
+from mk8s_proxy.kube.status import (
+    StatusError,
+    forbidden,
+    internal_error,
+    not_found,
+    service_unavailable,
+    status_answer,
+    status_error,
+)
+from mk8s_proxy.kube.upgrades import may_upgrade
+from mk8s_proxy.listener.exchange import Exchange, facts_of, refused_tunnel
+from mk8s_proxy.listener.recurring import Admission
+from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
+from mk8s_proxy.listener.request_head import RequestHead
+from mk8s_proxy.tunnel.request_block import audit_field, request_parts
+from mk8s_proxy.tunnel.session import TunnelSession
+
+log = logging.getLogger(__name__)
+
+_DECISIONS = 4096
+
+
+class Corridor:
+    """The way of every request to a cluster.
+
+    Args:
+        management: takes requests that are for central itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        authenticator: Authenticator,
+        policies: Policies,
+        journal: AuditLog,
+        tunnels: Tunnels,
+        management: Callable[[Exchange], None],
+        ticks: Ticks,
+    ) -> None:
+        self._addresses = Addresses(router)
+        self._authenticator = authenticator
+        self._policies = policies
+        self._journal = journal
+        self._tunnels = tunnels
+        self._management = management
+        self._ticks = ticks
+        self._staged: list[tuple[Exchange, Tunnel, Stream, bytes]] = []
+        self.seal = TokenSeal()
+        """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
+        self.long_running = LongRunning(self._why_ended)
+        ticks.before_flush.append(self.commit)
+
+    # -- the walk
+
+    def admit(self, exchange: Exchange) -> None:
+        """Walks a request through every door; refuses it at the first that does not open."""
+        try:
+            self._walk(exchange)
+        except (TargetRefusal, HeaderRefusal) as refusal:
+            error = status_error(refusal.code, refusal.message)
+            self._refuse_with(exchange, error, refusal.reason)
+        except Unauthenticated as unknown:
+            self._refuse_with(exchange, status_error(401, unknown.message), unknown.reason)
+        except StatusError as error:
+            self._refuse_with(exchange, error, error.reason)
+        except Exception:
+            log.exception("corridor.crashed", extra={"audit_id": exchange.entry.audit_id})
+            self._refuse_with(exchange, internal_error(), "INTERNAL")
+
+    def _walk(self, exchange: Exchange) -> None:
+        recurring = exchange.recurring
+        if recurring is not None and recurring.admission is not None:
+            if self._holds(recurring.admission):
+                self._follow(exchange, recurring.admission)
+                return
+            recurring.admission = None
+        head = exchange.head
+        address = self._addresses.find(head.authority, head.method, head.target)
+        route, info = address.route, address.info
+        if route.management:
+            if head.impersonation:
+                raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
+            self._management(exchange)
+            return
+        exchange.prefix = route.prefix
+        exchange.info = info
+        identity = self._authenticate(exchange, route)
+        self._check_head(head, info)
+        identity = self._authorize(exchange, identity, decided_as(exchange, info))
+        if not begin_deletion(exchange, self, self._journal.intent):
+            self._stage(exchange, identity, address)
+
+    def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
+        """Who asks, and of which cluster: host, prefix and token must agree."""
+        if exchange.whole is not None:
+            return self._authenticate_part(exchange, exchange.whole)
+        exchange.cluster = route.cluster
+        if not exchange.head.authorization:
+            raise no_credential()
+        identity = self._authenticator.authenticate(exchange.head.authorization)
+        exchange.identity = identity
+        cluster = route.cluster or identity.cluster
+        if not cluster:
+            raise not_found(
+                "no cluster is addressed: use the host name or path of a cluster, "
+                "or a token made for one (mk8s get-token)"
+            )
+        identity.require_cluster(cluster)
+        exchange.cluster = cluster
+        return identity
+
+    def _authenticate_part(self, exchange: Exchange, whole: Exchange) -> Identity:
+        """Who asked for the whole asks for its parts, as long as that would still be admitted."""
+        identity = whole.identity
+        assert identity is not None
+        self._authenticator.recheck(identity.original or identity)
+        if why := self._why_ended(whole):
+            raise forbidden(why)
+        return identity
+
+    def _check_head(self, head: RequestHead, info: RequestInfo) -> None:
+        """What the headers ask for beyond the target."""
+        if head.upgrade and not may_upgrade(head.upgrade, info):
+            raise HeaderRefusal("UPGRADE_ROUTE")
+
+    def _authorize(self, exchange: Exchange, identity: Identity, info: RequestInfo) -> Identity:
+        """Whether this may go on; as whom."""
+        if not self._policies.fresh(time.monotonic()):
+            raise service_unavailable(
+                "the policy is too old to decide by: central cannot read its database",
+                retry_after=5,
+            )
+        if exchange.head.impersonation:
+            identity = self._act_as(exchange, identity)
+        attributes, decision = self._decide(exchange, identity, info)
+        exchange.decision = decision
+        if decision.allowed:
+            exchange.entry.facts = facts_of(exchange, "allow", decision.reason)
+            return identity
+        message = forbidden_message(identity.user, exchange.cluster, attributes, decision)
+        raise forbidden(message, refusal_details(attributes))
+
+    def _act_as(self, exchange: Exchange, identity: Identity) -> Identity:
+        """The identity that the client's Impersonate headers name, if its own may act as it."""
+        acting = act_as(identity, exchange.head.impersonation)
+        cluster = exchange.cluster
+        attributes, decision = may_act(self._policies.current, acting, cluster)
+        if not decision.allowed:
+            message = forbidden_message(identity.user, cluster, attributes, decision)
+            raise forbidden(message, refusal_details(attributes))
+        exchange.identity = acting
+        return acting
+
+    def _decide(
+        self, exchange: Exchange, identity: Identity, info: RequestInfo
+    ) -> tuple[Attributes, Decision]:
+        """The first denied of all questions that a request asks, or the last allowed one.
+
+        But one that allows a part only stands, whatever else is allowed as a whole.
+        """
+        head, cluster = exchange.head, exchange.cluster
+        policy = self._policies.current
+        asked = decision_key(
+            cluster, info, upgrade=bool(head.upgrade), content_type=head.content_type
+        )
+        key = (policy.version, asked)
+        known: tuple[Attributes, Decision] | None = identity.decisions.get(key)
+        if known is None:
+            for attributes in required_attributes(
+                info, upgrade=bool(head.upgrade), content_type=head.content_type
+            ):
+                decision = policy.decide(identity.user, identity.groups, cluster, attributes)
+                if known is None or known[1].visibility is None or not decision.allowed:
+                    known = (attributes, decision)
+                if not decision.allowed:
+                    break
+            assert known is not None
+            if len(identity.decisions) >= _DECISIONS:
+                identity.decisions.clear()
+            identity.decisions[key] = known
+        return known
+
+    # -- the way out
+
+    def _stage(self, exchange: Exchange, identity: Identity, address: Address) -> None:
+        session = self._pick(exchange.cluster)
+        stage = make_stage(exchange, self._policies.current, self.refuse, self.seal)
+        parts = request_parts(exchange, identity, address.path_block)
+        exchange.stays_open = bool(exchange.head.upgrade) or address.info.long_running
+        if not exchange.stays_open:  # an open watch holds no row
+            exchange.entry.texts = texts_of(exchange.entry.facts)
+            if stage is None:
+                self._remember(exchange, identity, address.info, parts)
+        self._send(exchange, session, stage, parts)
+
+    def _remember(
+        self, exchange: Exchange, identity: Identity, info: RequestInfo, parts: tuple[bytes, bytes]
+    ) -> None:
+        """An equal request may follow this one, unless it acts as somebody else."""
+        recurring, decision, texts = exchange.recurring, exchange.decision, exchange.entry.texts
+        if recurring is None or decision is None or texts is None or identity.original is not None:
+            return
+        recurring.admission = Admission(
+            info, identity, decision, exchange.prefix, texts, parts,
+            self._policies.current.version, self._authenticator.stamp,
+        )  # fmt: skip
+
+    def _holds(self, admission: Admission) -> bool:
+        """Whether every door would say the same again.
+
+        What they say of equal heads depends on the policy, on the credential and on the time.
+        """
+        return (
+            admission.policy == self._policies.current.version
+            and self._policies.fresh(time.monotonic())
+            and self._authenticator.vouches(admission.identity, admission.credentials)
+        )
+
+    def _follow(self, exchange: Exchange, admission: Admission) -> None:
+        """Sends on a request that equals one that was admitted."""
+        info, identity, decision, prefix, texts, parts, _, _ = admission
+        exchange.info = info
+        exchange.identity = identity
+        exchange.decision = decision
+        exchange.prefix = prefix
+        exchange.cluster = cluster = texts.facts.cluster
+        exchange.entry.facts = texts.facts
+        exchange.entry.texts = texts
+        self._send(exchange, self._pick(cluster), None, parts)
+
+    def _pick(self, cluster: str) -> Tunnel:
+        session = self._tunnels.pick(cluster)
+        if session is None:
+            message = f'no agent of cluster "{cluster}" is connected'
+            raise service_unavailable(message, retry_after=1)
+        return session
+
+    def _send(
+        self,
+        exchange: Exchange,
+        session: Tunnel,
+        stage: BodyStage | None,
+        parts: tuple[bytes, bytes],
+    ) -> None:
+        """Stages an admitted request; `parts` of its block go before and after the audit id."""
+        entry = exchange.entry
+        block = audit_field(entry.audit_id).join(parts)
+        self._journal.intent(entry)
+        # from here on nothing raises: a body could follow into a stream that is never opened
+        stream = session.stage()
+        stream.end_queued = exchange.front.remote_closed
+        exchange.back = stream
+        if stage is None:
+            join(exchange.front, stream)
+        else:
+            stage.insert(stream)
+        self._staged.append((exchange, session, stream, block))
+        self._ticks.schedule()
+
+    def commit(self) -> bool:
+        """The end of a tick: rows first, heads after them. A hook of `Ticks`.
+
+        Returns:
+            Whether the rows were written. Whoever else writes to the journal commits here too:
+            a commit elsewhere could lose the row of a request that then left.
+        """
+        staged, self._staged = self._staged, []
+        written = self._write_rows()
+        refused = False
+        for exchange, session, stream, block in staged:
+            if stream.peer is not None and written and session.available:
+                session.open_staged(stream, block)
+                if exchange.stays_open:
+                    self._keep_in_sight(exchange)
+                continue
+            gone = stream.peer is None  # the client has left in the same tick
+            session.discard_staged(stream)
+            if not gone:
+                self._refuse_staged(exchange, written)
+                refused = True
+        if refused:
+            self._write_rows()
+        return written
+
+    def _write_rows(self) -> bool:
+        try:
+            return self._journal.commit()
+        except Exception:
+            log.exception("journal.crashed")
+            return False
+
+    def _refuse_staged(self, exchange: Exchange, written: bool) -> None:
+        if written:
+            error = service_unavailable("the agent has just disconnected", retry_after=1)
+            self.refuse(exchange, error)
+        else:
+            error = service_unavailable("the audit log cannot be written", retry_after=5)
+            self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")
+
+    def _keep_in_sight(self, exchange: Exchange) -> None:
+        """A stream that may stay open for hours is looked at again when something changes."""
+        identity = exchange.identity
+        assert identity is not None
+        exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
+        self.long_running.add(exchange, identity.expires + LEEWAY)
+
+    def _why_ended(self, exchange: Exchange) -> str:
+        """Why an open exchange may not go on; "" when it may."""
+        identity, info = exchange.identity, exchange.info
+        assert identity is not None
+        assert info is not None
+        try:
+            self._authenticator.recheck(identity.original or identity)
+        except Unauthenticated as error:
+            return error.message
+        decision = self._decide(exchange, identity, info)[1]
+        visibility = decision.visibility
+        if identity.original is not None and decision.allowed:
+            decision = may_act(self._policies.current, identity, exchange.cluster)[1]
+        if not decision.allowed:
+            return f"no longer allowed: {decision.reason}"
+        if exchange.decision is None or exchange.decision.visibility == visibility:
+            return ""
+        exchange.farewell = farewell(exchange)
+        return "what the user may see has changed"
+
+    # -- endings
+
+    def refuse(self, exchange: Exchange, error: StatusError) -> None:
+        """Answers with a Status after the walk: an agent's or a cluster's failure."""
+        if not exchange.entry.facts.reason:
+            decision = exchange.entry.facts.decision
+            exchange.entry.facts = facts_of(exchange, decision, error.message)
+        self._answer(exchange, error)
+
+    def _refuse_with(self, exchange: Exchange, error: StatusError, reason: str) -> None:
+        entry = exchange.entry
+        entry.facts = facts_of(exchange, "forbid", error.message)
+        entry.refusal = reason
+        self._answer(exchange, error)
+
+    def _answer(self, exchange: Exchange, error: StatusError) -> None:
+        exchange.entry.code = error.code
+        fields, body = status_answer(error, exchange.head.accept)
+        exchange.front.connection.answer(exchange.front, error.code, fields, body)
+
+    def finish(self, exchange: Exchange) -> None:
+        """The exchange is over, in whatever way: writes its outcome row, once."""
+        if exchange.settled:
+            return
+        exchange.settled = True
+        if exchange.stays_open:
+            self.long_running.remove(exchange)
+        entry = exchange.entry
+        entry.bytes_in = exchange.front.received
+        entry.bytes_out = exchange.front.sent
+        entry.duration = time.time() - entry.received
+        self._journal.outcome(entry)
+        self._ticks.schedule()
+
+    def tunnel_refused(self, session: TunnelSession, reason: str) -> None:
+        """An agent was turned away: that is a row, too."""
+        entry = refused_tunnel(session.cluster_id, session.cluster, reason)
+        self._journal.outcome(entry)
+        self._ticks.schedule()

@@ -1,0 +1,73 @@
+"""What the corridor needs around it: an authenticator, a policy, an audit log, tunnels."""
+
+from typing import Protocol
+
+from mk8s_agent.wire.stream import Stream
+from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.authz.snapshot import PolicySnapshot
+from mk8s_proxy.identity.identity import Identity
+
+
+class Authenticator(Protocol):
+    """Who asks (`authn.access_token.TokenAuthenticator`)."""
+
+    @property
+    def stamp(self) -> int:
+        """A number that grows when any verified credential may have become bad."""
+
+    def authenticate(self, authorization: bytes) -> Identity:
+        """Whose credential this is; raises `Unauthenticated`."""
+
+    def vouches(self, identity: Identity, stamp: int) -> bool:
+        """Whether an identity that was good at `stamp` is good now, without a doubt."""
+
+    def recheck(self, identity: Identity) -> None:
+        """Raises `Unauthenticated` when an identity is not good any more."""
+
+
+class AuditLog(Protocol):
+    """Where rows are written (`audit.journal.Journal`)."""
+
+    def intent(self, entry: AuditEntry) -> None:
+        """Notes a request that waits for `commit`."""
+
+    def outcome(self, entry: AuditEntry) -> None:
+        """Notes the end of a request, or a refusal."""
+
+    def commit(self) -> bool:
+        """Writes what was noted; whether all of it is written."""
+
+
+class Policies(Protocol):
+    """Where the policy in force comes from (`snapshots.PolicyFeed`)."""
+
+    @property
+    def current(self) -> PolicySnapshot:
+        """The compiled policy."""
+
+    def fresh(self, now: float) -> bool:
+        """Whether it may still decide, at a time of the monotonic clock."""
+
+
+class Tunnel(Protocol):
+    """A cluster's tunnel as the corridor sees it (`tunnel.session.TunnelSession`)."""
+
+    @property
+    def available(self) -> bool:
+        """Whether a new stream may be opened here."""
+
+    def stage(self) -> Stream:
+        """A stream without an id: its body waits until `open_staged` sends the head."""
+
+    def open_staged(self, stream: Stream, block: bytes) -> None:
+        """Sends the request head of a staged stream."""
+
+    def discard_staged(self, stream: Stream) -> None:
+        """Forgets a staged stream whose head will not be sent."""
+
+
+class Tunnels(Protocol):
+    """The live tunnels (`tunnel.registry.TunnelRegistry`)."""
+
+    def pick(self, cluster: str) -> Tunnel | None:
+        """A tunnel of the cluster, if any is there."""

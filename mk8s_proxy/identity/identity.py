@@ -1,0 +1,102 @@
+"""The verified caller of one request, and the refusal when there is none.
+
+Built by `access_token.TokenAuthenticator`; read by the corridor, the audit and the API.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+USERS_GROUP = "mk8s:users"
+"""Marker group of everybody who logged in here; the agent refuses an identity without it."""
+
+RESERVED_PREFIX = "system:"
+"""Names that Kubernetes gives a meaning of its own; no person may be called so."""
+
+LONGEST_NAME_BYTES = 256
+"""Longest user name, in bytes of UTF-8 (the agent refuses longer ones too)."""
+
+CLUSTER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A DNS-1123 label, RFC 1123 section 2.1: what a cluster may be called (use fullmatch)."""
+
+
+class Unauthenticated(Exception):
+    """No valid credential: the client gets 401.
+
+    Attributes:
+        reason: A stable word for logs, metrics and the audit row, e.g. "TOKEN_EXPIRED".
+        message: One line for the person, never containing any part of the credential.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclasses.dataclass(slots=True)
+class Identity:
+    """What a verified access token says.
+
+    One object lives as long as its token is cached, so what is derived from it (decisions,
+    the header block for the tunnel) is kept on it and dies with it.
+    """
+
+    user: str
+    """Email address, lower case: the user name in policy, audit and impersonation."""
+    uid: str
+    """Id of the user's row; it survives a change of the email address."""
+    groups: tuple[str, ...]
+    """Groups for policy and impersonation, the marker group always among them."""
+    expires: float
+    """End of the token's life, epoch seconds, without leeway."""
+    cluster: str
+    """The only cluster that the token is good for; "" for any."""
+    token_id: str
+    """Claim jti, unique for each token."""
+    epoch: int
+    """The user's token epoch at minting; a password change or a lock increases it."""
+    login: str = ""
+    """Claim sid, the login that the token comes of: a logout ends all of them; "" for none."""
+    name: str = ""
+    """Name for people to read, never used in a decision."""
+    key_id: str = ""
+    """The key that signed the token; a retired key takes its identities with it."""
+    decisions: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    """The corridor's decisions for this identity, by its own key and policy version."""
+    wire: bytes = b""
+    """The corridor's encoded identity block for the tunnel, "" until first used."""
+    original: "Identity | None" = None
+    """Whose token it is when somebody acts as `user` (`mk8s_proxy.chain.impersonation`)."""
+    extra: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """What else the cluster is told about the user; only somebody who is acted as has any."""
+    acting: dict[Any, "Identity"] = dataclasses.field(default_factory=dict)
+    """The identities that this one asked to act as, by the headers that asked."""
+
+    def require_cluster(self, cluster: str) -> None:
+        """Refuse a token on another cluster than the one it was made for.
+
+        Raises:
+            Unauthenticated: The token is bound to a different cluster.
+        """
+        if self.cluster and self.cluster != cluster:
+            raise Unauthenticated(
+                "TOKEN_CLUSTER",
+                "the access token was made for another cluster: "
+                "use the kubeconfig context of this cluster (mk8s use NAME)",
+            )
+
+
+def is_safe_user_name(name: str) -> bool:
+    """Say whether a name may become a header, a log field and a Kubernetes user.
+
+    Printable (no CR, LF, NUL, bidirectional overrides, or line separators), no spaces, bounded, and
+    never in Kubernetes's own `system:` range.
+    """
+    return (
+        bool(name)
+        and name.isprintable()
+        and " " not in name
+        and not name.lower().startswith(RESERVED_PREFIX)
+        and len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME_BYTES
+    )

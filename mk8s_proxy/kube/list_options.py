@@ -1,0 +1,137 @@
+r"""What Kubernetes reads from the query of a list: watch or not, and which single object is meant.
+
+Called by `request_info`. The rules are those of apimachinery: `runtime/converter.go` (booleans and
+int64), `fields/selector.go`, `labels/selector.go`, and `NewRequestInfo` for their combination: if
+any option does not parse, the name in the field selector is not used, while `watch` still counts.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+from mk8s_proxy.kube.request_target import decode_parameter
+
+
+class ListOptions(NamedTuple):
+    """The part of metav1.ListOptions that decides about access."""
+
+    watch: bool = False
+    name: str = ""
+    """The object that the field selector limits the list to, "" if it does not."""
+    field_selector: str = ""
+    """As sent, decoded, whether it parses or not."""
+    label_selector: str = ""
+    """As sent, decoded, whether it parses or not."""
+
+
+_NO_OPTIONS = ListOptions()
+
+_INT64 = re.compile(rb"([+-]?)0*([0-9]{1,19})")
+
+_SPACE = r"[ \t\r\n]*+"
+_VALUE = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?+"
+_DNS_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_KEY = rf"(?:(?=[^/]{{1,253}}/){_DNS_LABEL}(?:\.{_DNS_LABEL})*/)?{_VALUE}"
+# After commas only an odd number may precede ")": the Kubernetes parser consumes them in pairs.
+_VALUE_SET = (
+    rf"\((?!{_SPACE}\)){_SPACE}(?:{_VALUE}{_SPACE})?(?:(?:,{_SPACE})+{_VALUE}{_SPACE})*"
+    rf"(?:,{_SPACE}(?:,{_SPACE},{_SPACE})*)?\)"
+)
+_REQUIREMENT = (
+    rf"(?:!{_SPACE}{_KEY}|{_KEY}(?:{_SPACE}(?:==?|!=){_SPACE}(?:{_VALUE})?"
+    rf"|{_SPACE}[<>]{_SPACE}[0-9]{{1,63}}|(?=[ \t\r\n]){_SPACE}(?:in|notin){_SPACE}{_VALUE_SET})?)"
+)
+_LABEL_SELECTOR = re.compile(
+    rf"{_SPACE}(?:{_REQUIREMENT}{_SPACE}(?:,{_SPACE}{_REQUIREMENT}{_SPACE})*)?"
+)
+_COMPARISON = re.compile(rf"[<>]{_SPACE}0*([0-9]+)")
+_INT64_LIMIT: Final = 2**63
+
+_FIELD_TERM = re.compile(rb"(?:[^\\,]|\\.)*+\\?", re.DOTALL)
+_FIELD_OPERATOR = re.compile(rb"!=|==|=")
+_FIELD_VALUE = re.compile(rb"(?:[^\\,=]|\\[\\,=])*+")
+_FIELD_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+
+
+def parse_list_options(query: bytes) -> ListOptions:
+    """Read the options of a GET without a name. The query must have passed `parse_target`."""
+    if not query:
+        return _NO_OPTIONS
+    parameters = _parameters(query)
+    watch = parameters.get(b"watch")
+    field_selector = parameters.get(b"fieldSelector", b"")
+    label_selector = parameters.get(b"labelSelector", b"").decode("utf-8", "replace")
+    name = b""
+    if field_selector and _parses(parameters, label_selector):
+        name = _exact_name(field_selector)
+    return ListOptions(
+        watch is not None and watch.lower() not in (b"false", b"0"),
+        name.decode("utf-8", "replace"),
+        field_selector.decode("utf-8", "replace"),
+        label_selector,
+    )
+
+
+def _parameters(query: bytes) -> dict[bytes, bytes]:
+    """The first value of every parameter; a key without "=" has the empty value."""
+    parameters: dict[bytes, bytes] = {}
+    encoded = b"%" in query or b"+" in query
+    for pair in query.split(b"&"):
+        if pair:
+            key, _, value = pair.partition(b"=")
+            if encoded:
+                key, value = decode_parameter(key), decode_parameter(value)
+            parameters.setdefault(key, value)
+    return parameters
+
+
+def _parses(parameters: dict[bytes, bytes], label_selector: str) -> bool:
+    return (
+        is_int64(parameters.get(b"limit", b"0"))
+        and is_int64(parameters.get(b"timeoutSeconds", b"0"))
+        and is_label_selector(label_selector)
+    )
+
+
+def is_int64(text: bytes) -> bool:
+    """Whether Go's `strconv.ParseInt(text, 10, 64)` accepts the text."""
+    match = _INT64.fullmatch(text)
+    if match is None:
+        return False
+    sign, digits = match.groups()
+    return int(digits) <= _INT64_LIMIT - (sign != b"-")
+
+
+def is_label_selector(text: str) -> bool:
+    """Whether `labels.Parse` accepts the text; a NUL, where Go stops reading, is not accepted."""
+    if not _LABEL_SELECTOR.fullmatch(text):
+        return False
+    return all(int(digits) < _INT64_LIMIT for digits in _COMPARISON.findall(text))
+
+
+def _exact_name(selector: bytes) -> bytes:
+    """The value that `metadata.name` must equal, b"" if the selector does not say or is invalid."""
+    name: bytes | None = None
+    for term in sorted(_split_terms(selector)):
+        if not term:
+            continue
+        operator = _FIELD_OPERATOR.search(term)
+        if operator is None or not _FIELD_VALUE.fullmatch(value := term[operator.end() :]):
+            return b""
+        is_name = term[: operator.start()] == b"metadata.name" and operator[0] != b"!="
+        if is_name and name is None:
+            name = _FIELD_ESCAPE.sub(rb"\1", value)
+    if name is None or name in (b".", b"..") or b"/" in name or b"%" in name:
+        return b""  # not a path segment (apimachinery, IsValidPathSegmentName)
+    return name
+
+
+def _split_terms(selector: bytes) -> list[bytes]:
+    """Split on the commas that no backslash escapes."""
+    terms: list[bytes] = []
+    position = 0
+    while position <= len(selector):
+        match = _FIELD_TERM.match(selector, position)
+        assert match is not None  # the pattern matches the empty string
+        terms.append(match[0])
+        position = match.end() + 1
+    return terms

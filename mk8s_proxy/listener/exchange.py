@@ -1,0 +1,144 @@
+"""One request on its way through the corridor, whichever HTTP version it came by.
+
+Made by a client connection, filled by `corridor`, read by the tunnel when the answer comes.
+"""
+
+import time
+from typing import Final, Protocol
+
+from mk8s_agent.wire.stream import Fields, Stream
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts, ImpersonatedUser
+from mk8s_proxy.audit.identifier import new_audit_id
+from mk8s_proxy.authz.attributes import Decision
+from mk8s_proxy.identity.identity import Identity
+from mk8s_proxy.kube.request_info import RequestInfo
+from mk8s_proxy.listener.recurring import Recurring
+from mk8s_proxy.listener.request_head import RequestHead
+
+_NO_INFO: Final = RequestInfo(False, "", "")
+_NOBODY: Final = Identity("", "", (), 0.0, "", "", 0)
+
+
+class Front(Protocol):
+    """A client connection as the corridor sees it."""
+
+    def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
+        """Sends a whole answer of central's own."""
+
+
+class Exchange:
+    """What is known of one request. `front` is its stream on the client's connection."""
+
+    __slots__ = (
+        "back",
+        "cluster",
+        "decision",
+        "entry",
+        "farewell",
+        "forwarded_target",
+        "front",
+        "head",
+        "identity",
+        "info",
+        "prefix",
+        "recurring",
+        "settled",
+        "stays_open",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        front: Stream,
+        head: RequestHead,
+        entry: AuditEntry,
+        recurring: Recurring | None = None,
+    ) -> None:
+        self.front = front
+        self.head = head
+        self.entry = entry
+        self.recurring = recurring
+        """What is known of earlier requests with the very same head, and of this one afterwards."""
+        self.cluster = ""
+        """The cluster that it is for, once known."""
+        self.info: RequestInfo | None = None
+        self.identity: Identity | None = None
+        """As whom the cluster answers; `identity.original` is the real user if that is another."""
+        self.decision: Decision | None = None
+        self.back: Stream | None = None
+        """Its stream on the tunnel, once staged."""
+        self.prefix = b""
+        """What path addressing put before the Kubernetes path, such as /k8s/prod."""
+        self.forwarded_target = b""
+        """What a stage sends to the cluster instead of the client's target; empty: that one."""
+        self.farewell = b""
+        """What an open watch says to its client before it ends."""
+        self.stays_open = False
+        """It may go on for hours: a watch, a followed log, an upgraded connection."""
+        self.settled = False
+        """The outcome row is written."""
+        self.whole: Exchange | None = None
+        """The request that this one is a part of, where central carries that out by several."""
+
+    def __repr__(self) -> str:
+        head = self.head
+        return f"<Exchange {head.method!r} {head.target!r} cluster={self.cluster!r}>"
+
+
+def new_entry(source_ip: str) -> AuditEntry:
+    """The audit entry of a request whose head has just arrived."""
+    return AuditEntry(new_audit_id(), time.time(), source_ip)
+
+
+def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
+    """What the audit says of an exchange, as far as it has come.
+
+    Args:
+        exchange: whose doors have opened so far.
+        decision: allow or forbid.
+        reason: the sentence behind the decision.
+    """
+    head, info, identity = exchange.head, exchange.info or _NO_INFO, exchange.identity or _NOBODY
+    impersonated = None
+    if identity.original is not None:
+        impersonated = ImpersonatedUser(
+            identity.user, identity.uid, identity.groups, identity.extra
+        )
+        identity = identity.original
+    return AuditFacts(  # by position, which is the faster half
+        head.method.decode("ascii", "replace"),
+        head.target.decode("ascii", "replace"),
+        head.user_agent.decode("utf-8", "replace"),
+        head.client_audit_id.decode("ascii", "replace"),
+        identity.user,
+        identity.uid,
+        identity.groups,
+        identity.token_id,
+        exchange.cluster,
+        info.verb,
+        info.api_group,
+        info.api_version,
+        info.namespace,
+        info.resource,
+        info.subresource,
+        info.name,
+        decision,
+        reason,
+        impersonated,
+    )
+
+
+def refused_tunnel(cluster_id: str, cluster: str, reason: str) -> AuditEntry:
+    """The entry of an agent that was turned away."""
+    facts = AuditFacts(
+        user=f"agent:{cluster_id}",
+        cluster=cluster,
+        verb="connect",
+        api_group="mk8s.io",
+        resource="tunnels",
+        name=cluster_id,
+        reason=reason,
+    )
+    entry = AuditEntry(new_audit_id(), time.time(), facts=facts)
+    entry.refusal, entry.code = "TUNNEL_REFUSED", 403
+    return entry

@@ -1,0 +1,134 @@
+"""What happens to each request header, by name: the one list a reviewer has to read.
+
+Used by `mk8s_proxy.listener.request_head` for every field of every request. Names that are not
+listed travel on unchanged, so that tools keep working, unless `action_of_unlisted` knows better.
+"""
+
+import re
+from typing import Final
+
+from mk8s_proxy.listener.refusals import HeaderRefusal
+
+FORWARD: Final = 0
+"""Relay it."""
+DROP: Final = 1
+"""Forget it: hop-by-hop, or something a client could use to speak in mk8s's name."""
+NOTE: Final = 2
+"""Relay it and hand its value to the corridor."""
+KEEP: Final = 3
+"""Hand its value to the corridor; never relayed as it came."""
+IMPERSONATE: Final = 4
+"""Hand it to the corridor to judge; never relayed."""
+CONNECTION: Final = 5
+"""Refuse: a header about the connection, on HTTP/2 (RFC 9113, 8.2.2)."""
+
+_COMMON: Final[dict[bytes, int]] = {
+    # Every request of kubectl and client-go has some of these.
+    b"accept": NOTE,
+    b"accept-encoding": FORWARD,  # passed through: bodies are never decompressed here
+    b"accept-language": FORWARD,
+    b"cache-control": FORWARD,
+    b"content-type": NOTE,
+    b"if-match": FORWARD,
+    b"if-none-match": FORWARD,
+    b"kubectl-command": FORWARD,
+    b"kubectl-session": FORWARD,
+    b"pragma": FORWARD,
+    b"range": FORWARD,
+    b"traceparent": FORWARD,
+    b"tracestate": FORWARD,
+    b"user-agent": NOTE,
+    b"x-stream-protocol-version": FORWARD,  # SPDY offers, repeated, in order
+    # The corridor's.
+    b"audit-id": KEEP,  # replaced by our own; the client's is noted as untrusted
+    b"authorization": KEEP,
+    b"content-encoding": NOTE,
+    b"content-length": KEEP,
+    b"expect": KEEP,
+    b"host": KEEP,
+    b"origin": KEEP,
+    b"te": KEEP,
+    b"sec-websocket-key": KEEP,
+    b"sec-websocket-protocol": KEEP,
+    b"sec-websocket-version": KEEP,
+    # Dropped.
+    b"alt-used": DROP,
+    b"cookie": DROP,  # a web page's session must not reach a pod through services/proxy
+    b"forwarded": DROP,
+    b"http2-settings": DROP,
+    b"proxy-authenticate": DROP,
+    b"proxy-authorization": DROP,
+    b"sec-websocket-accept": DROP,
+    b"sec-websocket-extensions": DROP,  # a server may decline every extension
+    b"trailer": DROP,
+    b"true-client-ip": DROP,
+    b"x-client-ip": DROP,
+    b"x-method-override": DROP,
+    b"x-original-url": DROP,  # some frameworks route by it: another path than the one authorised
+    b"x-real-ip": DROP,
+    b"x-rewrite-url": DROP,
+}
+
+HTTP1_ACTIONS: Final[dict[bytes, int]] = _COMMON | {
+    b"connection": KEEP,
+    b"keep-alive": DROP,
+    b"proxy-connection": DROP,
+    b"transfer-encoding": KEEP,
+    b"upgrade": KEEP,
+}
+HTTP2_ACTIONS: Final[dict[bytes, int]] = _COMMON | {
+    b"connection": CONNECTION,
+    b"keep-alive": CONNECTION,
+    b"proxy-connection": CONNECTION,
+    b"transfer-encoding": CONNECTION,
+    b"upgrade": CONNECTION,
+}
+
+REPEATABLE: Final = frozenset(
+    (b"accept", b"audit-id", b"connection", b"expect", b"sec-websocket-protocol", b"te")
+)
+"""Noted or kept headers that may come more than once: their values are joined with a comma."""
+
+DUPLICATE_REASONS: Final[dict[bytes, str]] = {
+    b"authorization": "DUP_AUTHORIZATION",
+    b"content-length": "CL",
+    b"host": "HOST",
+    b"origin": "BROWSER_ORIGIN",
+    b"sec-websocket-key": "WEBSOCKET_HEAD",
+    b"sec-websocket-version": "WEBSOCKET_HEAD",
+    b"transfer-encoding": "TE",
+    b"upgrade": "UPGRADE_TOKEN",
+}
+"""The reason code of a repeated header; DUP_HEADER for the others."""
+
+# RFC 9110, 5.6.2 (token), lower-case, without "_": a hop that reads "_" as "-" sees another name.
+_NAME: Final = re.compile(rb"[!#$%&'*+.^`|~0-9a-z-]+")
+_IMPERSONATE_PREFIX: Final = b"impersonate"
+_RESERVED_PREFIXES: Final = (b"mk8s-", b"x-mk8s-")
+_DROPPED_PREFIXES: Final = (b"x-remote-", b"x-forwarded-", b"x-http-method")
+
+
+def action_of_unlisted(name: bytes) -> int:
+    """What to do with a header that has no entry of its own.
+
+    Args:
+        name: the lower-case name.
+
+    Raises:
+        HeaderRefusal: PSEUDO_HEADER, UNDERSCORE_HEADER, BAD_HEADER_NAME or RESERVED_HEADER.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise HeaderRefusal(_name_fault(name), name)
+    if name.startswith(_RESERVED_PREFIXES):
+        raise HeaderRefusal("RESERVED_HEADER", name)
+    if name.startswith(_IMPERSONATE_PREFIX):
+        return IMPERSONATE
+    return DROP if name.startswith(_DROPPED_PREFIXES) else FORWARD
+
+
+def _name_fault(name: bytes) -> str:
+    if name.startswith(b":"):
+        return "PSEUDO_HEADER"
+    if _NAME.fullmatch(name.replace(b"_", b"-")):
+        return "UNDERSCORE_HEADER"
+    return "BAD_HEADER_NAME"

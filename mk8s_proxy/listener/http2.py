@@ -1,0 +1,211 @@
+"""A client's HTTP/2 connection: kubectl's ordinary requests, all multiplexed on one socket."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mk8s_agent.wire import hpack_codec
+from mk8s_agent.wire.frames import ErrorCode, rst_stream
+from mk8s_agent.wire.hpack_codec import CHANGES_TABLE, NEEDS_TABLE, table_use
+from mk8s_agent.wire.http2_server import Http2Server
+from mk8s_agent.wire.limits import BufferBudget, Limits
+from mk8s_agent.wire.outbound import Transport
+from mk8s_agent.wire.stream import Fields, Stream
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
+from mk8s_proxy.listener.exchange import Exchange, new_entry
+from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
+from mk8s_proxy.listener.refusals import HeaderRefusal
+from mk8s_proxy.listener.repeated_heads import read_repeated_head
+from mk8s_proxy.listener.request_head import RequestHead
+
+
+class Corridor(Protocol):
+    """What a connection needs of the corridor."""
+
+    def admit(self, exchange: Exchange) -> None:
+        """Takes a request through the doors."""
+
+    def refuse(self, exchange: Exchange, error: StatusError) -> None:
+        """Answers with a Status."""
+
+    def finish(self, exchange: Exchange) -> None:
+        """The exchange is over."""
+
+
+class Deadlines(Protocol):
+    """The parts of the settings that a client connection watches over."""
+
+    @property
+    def header_seconds(self) -> float:
+        """For a whole request head to arrive."""
+
+    @property
+    def idle_seconds(self) -> float:
+        """For a connection without a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """What every client connection is given by `app`."""
+
+    corridor: Corridor
+    deadlines: Deadlines
+    recurring: RecurringRequests = field(default_factory=RecurringRequests)
+    """The requests that came before; what is known of them is `corridor`'s."""
+
+
+UNREADABLE = RequestHead(b"", b"", b"", b"", b"", -1, b"", b"", b"", b"", (), ())
+"""Stands for a head that was refused before it could be read."""
+
+
+class ClientHttp2(Http2Server):
+    """One client's connection.
+
+    Args:
+        source_ip: the client's address, for the audit.
+    """
+
+    __slots__ = (
+        "_corridor", "_deadlines", "_incomplete_seconds", "_recurring", "_source_ip", "_table",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        transport: Transport,
+        ticks: Ticks,
+        limits: Limits,
+        buffers: BufferBudget,
+        *,
+        doorway: Doorway,
+        source_ip: str,
+    ) -> None:
+        super().__init__(transport, ticks, limits, buffers)
+        self._corridor = doorway.corridor
+        self._recurring = doorway.recurring
+        self._table = 0
+        self._deadlines = doorway.deadlines
+        self._source_ip = source_ip
+        self._incomplete_seconds = 0.0
+
+    def __repr__(self) -> str:
+        return f"<ClientHttp2 {self._source_ip} streams={len(self.streams)}>"
+
+    # -- requests
+
+    def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        """A request head, or trailers. A block that came before means what it meant then, if the
+        table is what it was then or the block refers to none."""
+        find = self._recurring.find
+        known = find((block, end, 0)) or find((block, end, self._table))
+        if known is None:
+            self._on_new_block(stream_id, block, end)
+            return
+        stream = self.accept(stream_id, end)
+        if stream is not None:
+            self._admit(stream, known.head, known)
+
+    def _on_new_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        fields = self.decode(block)  # even a refused block: the decoder's table must follow
+        use = table_use(block)
+        if use == CHANGES_TABLE:
+            self._table = self._recurring.new_table()
+        stream = self.accept(stream_id, end)
+        if stream is None:
+            return
+        try:
+            head = read_repeated_head(fields, end)
+        except HeaderRefusal as refusal:
+            self._refuse_head(stream, fields, refusal)
+            return
+        if use == CHANGES_TABLE:
+            self._admit(stream, head, None)
+            return
+        recurring = Recurring(head)
+        self._admit(stream, head, recurring)
+        table = self._table if use == NEEDS_TABLE else 0
+        self._recurring.keep((block, end, table), len(block), recurring)
+
+    def _admit(self, stream: Stream, head: RequestHead, recurring: Recurring | None) -> None:
+        """A checked head: into the corridor."""
+        stream.length_left = head.content_length
+        exchange = Exchange(stream, head, new_entry(self._source_ip), recurring)
+        stream.exchange = exchange
+        self._corridor.admit(exchange)
+
+    def _refuse_head(self, stream: Stream, fields: Fields, refusal: HeaderRefusal) -> None:
+        """A head that cannot be read is answered and audited like any other refusal."""
+        seen = dict(fields)
+        head = UNREADABLE._replace(
+            method=seen.get(b":method", b"")[:32],
+            target=seen.get(b":path", b"")[:4096],
+            accept=seen.get(b"accept", b""),
+        )
+        entry = new_entry(self._source_ip)
+        entry.refusal = refusal.reason
+        exchange = stream.exchange = Exchange(stream, head, entry)
+        self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))
+        if refusal.code == 400:  # malformed, which is a stream error too (RFC 9113, 8.1.1)
+            self._spend_reset()
+            if stream.local_closed and stream.remote_closed:
+                self._put(rst_stream(stream.stream_id, ErrorCode.PROTOCOL_ERROR))
+            else:
+                super().reset(stream, ErrorCode.PROTOCOL_ERROR)
+
+    def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
+        """Sends a whole answer of central's own (see `Front.answer`)."""
+        if stream.local_closed:
+            return
+        if stream.head_passed:
+            super().reset(stream, ErrorCode.INTERNAL_ERROR)
+            return
+        length = [(b"content-length", b"%d" % len(body))]
+        block = hpack_codec.block([(b":status", b"%d" % code), *fields, *length])
+        bodiless = not body or stream.exchange.head.method == b"HEAD"
+        self.relay_head(stream, block, bodiless)
+        if not bodiless:
+            self.send_data(stream, body, len(body), True)
+
+    # -- endings
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """The cluster's side ended: in words while no answer has begun, else by a reset."""
+        if stream.local_closed and stream.remote_closed:
+            return
+        if stream.local_closed:  # the whole answer has left: only the upload is of no use now
+            super().reset(stream, ErrorCode.NO_ERROR)
+            return
+        if stream.head_passed or stream.exchange is None:
+            super().reset(stream, ErrorCode.INTERNAL_ERROR)
+            return
+        stream.peer = None
+        self._corridor.refuse(stream.exchange, interrupted(code))
+
+    def on_stream_closed(self, stream: Stream) -> None:
+        """An exchange is over."""
+        exchange, stream.exchange = stream.exchange, None
+        if exchange is not None:
+            self._corridor.finish(exchange)
+
+    # -- deadlines
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: a head that drips, a connection that nobody uses."""
+        super().second(elapsed)
+        if self.closed:
+            return
+        incomplete = bool(self._block_stream) or bool(self._tail) or self._preface_missing
+        self._incomplete_seconds = self._incomplete_seconds + elapsed if incomplete else 0.0
+        if self._incomplete_seconds > self._deadlines.header_seconds:
+            self.fail(ErrorCode.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
+        elif not self.streams and self._silent_seconds > self._deadlines.idle_seconds:
+            self.drain()
+
+
+def interrupted(code: int) -> StatusError:
+    """What a client reads when its request ended before an answer began.
+
+    Only a stream that was refused for certain may be sent again by the client.
+    """
+    if code == ErrorCode.REFUSED_STREAM:
+        return service_unavailable("the request was not sent to the cluster", retry_after=1)
+    return bad_gateway("the connection to the cluster was lost before it answered")

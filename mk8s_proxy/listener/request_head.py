@@ -1,0 +1,305 @@
+"""Request headers: from the fields a client sent to the one `RequestHead` the corridor works with.
+
+Called by both connections of `mk8s_proxy.connections`, once per request; pure. The forwarded set
+is built from nothing out of what `mk8s_proxy.listener.header_names` lets through, so nothing a
+client sends can name an identity, describe a connection or be read differently by the next hop.
+
+The order of checks: size, bytes of values, pseudo headers, method and target, then the fields in
+one loop, then what needs several of them together (host, body length, upgrade, credential).
+"""
+
+import functools
+import re
+from typing import Final, NamedTuple
+
+from mk8s_proxy.listener.header_names import (
+    CONNECTION,
+    DROP,
+    DUPLICATE_REASONS,
+    FORWARD,
+    HTTP1_ACTIONS,
+    HTTP2_ACTIONS,
+    IMPERSONATE,
+    NOTE,
+    REPEATABLE,
+    action_of_unlisted,
+)
+from mk8s_proxy.listener.http1_head import METHODS, check_http1_head
+from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
+from mk8s_proxy.listener.upgrade_head import Upgrade, bearer, read_upgrade
+
+__all__ = [
+    "MAX_FIELDS",
+    "MAX_HEAD_BYTES",
+    "HeaderRefusal",
+    "RequestHead",
+    "check_http1_head",
+    "no_credential",
+    "read_http1_head",
+    "read_http2_head",
+]
+
+Field = tuple[bytes, bytes]
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Bytes of all names and values plus 32 for each field (counted as RFC 9113, 6.5.2 does). The
+tunnel's own limit must be higher: a head that passes here must never break a tunnel."""
+MAX_FIELDS: Final = 200
+"""Fields of one head, pseudo headers included."""
+_FIELD_OVERHEAD: Final = 32
+_MAX_LENGTH_DIGITS: Final = 18  # fits a signed 64-bit number, as every HTTP server counts
+
+# RFC 9110, 5.5: tab, space, visible ASCII, and bytes over 0x7F, which are opaque.
+_LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
+_VISIBLE: Final = bytes(range(0x21, 0x7F))
+_AUTHORITY: Final = re.compile(rb"(?:[a-z0-9._-]{1,255}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_PSEUDO_NAMES: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
+_SCHEMES: Final = frozenset((b"https", b"http"))
+_BODILESS: Final = frozenset((b"GET", b"HEAD"))
+_CODINGS: Final = frozenset((b"br", b"deflate", b"gzip", b"identity", b"x-gzip", b"zstd"))
+_NO_UPGRADE: Final = Upgrade(token=b"", credential=b"", forwarded=())
+
+
+class RequestHead(NamedTuple):
+    """A request head that passed every check that one head alone can decide.
+
+    A named tuple and not a frozen dataclass: one is made for every request, a microsecond cheaper.
+    """
+
+    method: bytes
+    target: bytes
+    """Exactly the bytes of path and query the client sent; not yet parsed."""
+    authority: bytes
+    """Host and port the client addressed, lower-case."""
+    authorization: bytes
+    """The one credential as `Bearer <token>`, from Authorization or from the WebSocket
+    subprotocol; empty when there is none, which the corridor answers by `no_credential()`."""
+    upgrade: bytes
+    """Empty, `websocket` or `SPDY/3.1`. Whether the route may be upgraded is not decided here."""
+    content_length: int
+    """What the client declared, in bytes; -1 when it declared nothing."""
+    content_type: bytes
+    accept: bytes
+    user_agent: bytes
+    client_audit_id: bytes
+    """The client's Audit-ID: untrusted, for the audit row only."""
+    impersonation: tuple[Field, ...]
+    """The client's Impersonate-* headers, for the corridor to judge."""
+    forwarded: tuple[Field, ...]
+    """The headers to relay: lower-case names, in the client's order."""
+    expects_continue: bool = False
+    """The client waits for `100 Continue` before it sends the body."""
+
+
+class _Sorted(NamedTuple):
+    kept: dict[bytes, bytes]
+    forwarded: list[Field]
+    impersonation: list[Field]
+
+
+def read_http2_head(fields: list[Field], end_stream: bool) -> RequestHead:
+    """Read the decoded fields of an HTTP/2 HEADERS block, pseudo headers included.
+
+    Args:
+        fields: names and values in the order received.
+        end_stream: whether the block ended the stream, so that no body follows.
+
+    Raises:
+        HeaderRefusal: the head breaks RFC 9113, 8.2 and 8.3, or a rule of ours.
+    """
+    _check_bytes(fields)
+    pseudo = _read_pseudo(fields)
+    method, target = pseudo[b":method"], pseudo[b":path"]
+    found = _sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS)
+    kept = found.kept
+    if kept.get(b"te", b"trailers") != b"trailers":
+        raise HeaderRefusal("CONNECTION_HEADER", b"te")
+    host = kept.get(b"host")
+    authority = pseudo.get(b":authority", host)
+    if host is not None and host != authority:
+        raise HeaderRefusal("HOST")
+    length = _content_length(kept)
+    if length > 0 and end_stream:
+        raise HeaderRefusal("CL")
+    _check_body(method, has_body=length > 0 or (length < 0 and not end_stream))
+    return _head(method, target, authority, length, found, _NO_UPGRADE)
+
+
+def read_http1_head(method: bytes, target: bytes, fields: list[Field]) -> RequestHead:
+    """Read the head of an HTTP/1.1 request whose raw bytes passed `check_http1_head`.
+
+    Args:
+        method: as in the request line.
+        target: as in the request line, undecoded.
+        fields: names in any case and values, in the order received.
+
+    Raises:
+        HeaderRefusal: the head breaks RFC 9112 or a rule of ours.
+    """
+    fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
+    _check_request_line(method, target)
+    _check_bytes([*fields, (method, target)])
+    found = _sort_fields(fields, HTTP1_ACTIONS)
+    kept = found.kept
+    length = _content_length(kept)
+    coding = kept.get(b"transfer-encoding")
+    if coding is not None:
+        if length >= 0:
+            raise HeaderRefusal("CL_TE")
+        if coding != b"chunked":  # exactly: a longer or differently cased form may be read twice
+            raise HeaderRefusal("TE")
+    has_body = length > 0 or coding is not None
+    _check_body(method, has_body=has_body)
+    upgrade = read_upgrade(method, kept)
+    if upgrade.token and has_body:
+        raise HeaderRefusal("UPGRADE_BODY")
+    return _head(method, target, kept.get(b"host"), length, found, upgrade)
+
+
+def _check_bytes(fields: list[Field]) -> None:
+    """Size of the list and the bytes of every value, with a fixed number of passes in C."""
+    if not 0 < len(fields) <= MAX_FIELDS:
+        raise HeaderRefusal("HEADER_TOO_LARGE" if fields else "BAD_HEADER")
+    if head_bytes(fields) > MAX_HEAD_BYTES:
+        raise HeaderRefusal("HEADER_TOO_LARGE")
+    values = [value for _, value in fields]
+    stripped = [value.strip() for value in values]
+    if stripped != values or b"".join(values).translate(None, _LEGAL_IN_VALUES):
+        raise HeaderRefusal("BAD_HEADER_VALUE")
+
+
+def head_bytes(fields: list[Field]) -> int:
+    """What a head counts against `MAX_HEAD_BYTES`."""
+    names, values = zip(*fields, strict=True)
+    return len(b"".join(values)) + len(b"".join(names)) + len(fields) * _FIELD_OVERHEAD
+
+
+def is_target(target: bytes) -> bool:
+    """Whether these bytes may stand as path and query: visible ASCII that begins with a slash."""
+    return target.startswith(b"/") and not target.translate(None, _VISIBLE)
+
+
+def _check_request_line(method: bytes, target: bytes) -> None:
+    if method not in METHODS:
+        raise HeaderRefusal("METHOD")
+    if not target.startswith(b"/"):
+        raise HeaderRefusal("TARGET_FORM")
+    if target.translate(None, _VISIBLE):
+        raise HeaderRefusal("RAW_ILLEGAL")
+
+
+def _read_pseudo(fields: list[Field]) -> dict[bytes, bytes]:
+    """The pseudo headers: unique, known, first, and complete (RFC 9113, 8.3)."""
+    pseudo: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name not in _PSEUDO_NAMES:
+            if name == b":protocol":  # extended CONNECT (RFC 8441) is not offered
+                raise HeaderRefusal("METHOD")
+            break  # another name with a colon is refused with the fields
+        if name in pseudo:
+            raise HeaderRefusal("PSEUDO_HEADER", name)
+        pseudo[name] = value
+    method, target = pseudo.get(b":method"), pseudo.get(b":path")
+    if method is None:
+        raise HeaderRefusal("PSEUDO_HEADER", b":method")
+    if not target or pseudo.get(b":scheme") not in _SCHEMES:  # CONNECT has neither
+        raise HeaderRefusal("PSEUDO_HEADER" if method in METHODS else "METHOD")
+    _check_request_line(method, target)
+    return pseudo
+
+
+def _sort_fields(fields: list[Field], actions: dict[bytes, int]) -> _Sorted:
+    """The one loop over the fields: relay, keep, hand over or forget each of them."""
+    kept: dict[bytes, bytes] = {}
+    forwarded: list[Field] = []
+    impersonation: list[Field] = []
+    for field in fields:
+        name = field[0]
+        action = actions.get(name, -1)
+        if action < 0:
+            action = action_of_unlisted(name)
+        if action == FORWARD:
+            forwarded.append(field)
+        elif action == IMPERSONATE:
+            impersonation.append(field)
+        elif action == CONNECTION:
+            raise HeaderRefusal("CONNECTION_HEADER", name)
+        elif action != DROP:
+            if action == NOTE:
+                forwarded.append(field)
+            kept[name] = _joined(name, kept[name], field[1]) if name in kept else field[1]
+    return _Sorted(kept, forwarded, impersonation)
+
+
+def _joined(name: bytes, first: bytes, second: bytes) -> bytes:
+    if name not in REPEATABLE:
+        raise HeaderRefusal(DUPLICATE_REASONS.get(name, "DUP_HEADER"), name)
+    return b"%b, %b" % (first, second)
+
+
+def _content_length(kept: dict[bytes, bytes]) -> int:
+    text = kept.get(b"content-length")
+    if text is None:
+        return -1
+    if not text.isdigit() or len(text) > _MAX_LENGTH_DIGITS:  # no sign, no list, no underscore
+        raise HeaderRefusal("CL")
+    return int(text)
+
+
+def _check_body(method: bytes, *, has_body: bool) -> None:
+    if has_body and method in _BODILESS:
+        raise HeaderRefusal("BODY_ON_GET")
+
+
+@functools.lru_cache(maxsize=1024)  # only names that passed are held: at most 263 bytes each
+def _host(authority: bytes | None) -> bytes:
+    """The host and port a client addresses, lower-case; no user information, no empty name."""
+    if authority is None or _AUTHORITY.fullmatch(host := authority.lower()) is None:
+        raise HeaderRefusal("HOST")
+    return host
+
+
+def _is_own_origin(kept: dict[bytes, bytes], host: bytes) -> bool:
+    """Whether an Origin comes from a program and not from another site's page.
+
+    The WebSocket library of the official Python client sends the server's own URL. A page of
+    another site cannot name this host, nor set Authorization without a preflight, which is refused;
+    the token in a subprotocol proves nothing, since a page may send that. The field never travels
+    on: a server behind mk8s would compare it with another name, and needs none.
+    """
+    return b"authorization" in kept and kept[b"origin"].lower() == b"https://" + host
+
+
+def _head(
+    method: bytes,
+    target: bytes,
+    authority: bytes | None,
+    length: int,
+    found: _Sorted,
+    upgrade: Upgrade,
+) -> RequestHead:
+    kept, forwarded = found.kept, found.forwarded
+    host = _host(authority)
+    if b"origin" in kept and not _is_own_origin(kept, host):
+        raise HeaderRefusal("BROWSER_ORIGIN")
+    if kept.get(b"content-encoding", b"gzip").lower() not in _CODINGS:
+        raise HeaderRefusal("CONTENT_CODING")
+    authorization = upgrade.credential
+    if b"authorization" in kept:  # read_upgrade refuses both at once
+        authorization = bearer(kept[b"authorization"])
+    forwarded.extend(upgrade.forwarded)
+    return RequestHead(
+        method,
+        target,
+        host,
+        authorization,
+        upgrade.token,
+        length,
+        kept.get(b"content-type", b""),
+        kept.get(b"accept", b""),
+        kept.get(b"user-agent", b""),
+        kept.get(b"audit-id", b""),
+        tuple(found.impersonation),
+        tuple(forwarded),
+        b"100-continue" in kept.get(b"expect", b"").lower(),
+    )

@@ -1,0 +1,183 @@
+"""The policy feed: keeps the compiled policy in memory as fresh as the database.
+
+``app`` starts it, gives it a task (:meth:`PolicyFeed.run`) and hands it to the corridor and the
+management API. The corridor asks :meth:`PolicyFeed.fresh` and :attr:`PolicyFeed.current` for each
+request, without waiting. A database that does not answer, or a policy that does not compile,
+leaves the last good snapshot in force until its lease ends; from then on every request gets 503.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from mk8s_proxy.authz.policy import PolicyError, PolicySource, parse_role
+from mk8s_proxy.authz.snapshot import PolicySnapshot
+from mk8s_proxy.db.announcements import Siblings
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.policy import PolicyRows, load_policy, policy_version
+from mk8s_proxy.settings.model import PolicySettings
+
+LARGE_POLICY_RULES = 200
+"""Compiling more rules than this takes over a millisecond, so it happens in a thread."""
+JITTER = 0.1
+"""Share of the interval by which polls vary, so that replicas do not ask all at once."""
+
+logger = logging.getLogger(__name__)
+
+
+class PolicyNotLoaded(Exception):
+    """The policy was asked for before :meth:`PolicyFeed.start`."""
+
+
+class PolicyFeed:
+    """The policy in force in this process."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: PolicySettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+        self._snapshot: PolicySnapshot | None = None
+        self._rows: PolicyRows | None = None
+        self._checked = float("-inf")
+        self._failing = False
+        self._lock = asyncio.Lock()
+        self._hurry = asyncio.Event()
+        self._listeners: list[Callable[[PolicyFeed], None]] = []
+
+    def __repr__(self) -> str:
+        version = self._rows.version if self._rows else None
+        return f"<PolicyFeed version={version} failing={self._failing}>"
+
+    @property
+    def current(self) -> PolicySnapshot:
+        """The snapshot in force. Raises :class:`PolicyNotLoaded` before the first."""
+        if self._snapshot is None:
+            raise PolicyNotLoaded("PolicyFeed.start() was not awaited")
+        return self._snapshot
+
+    @property
+    def rows(self) -> PolicyRows:
+        """What the snapshot was made of: token epochs, cluster ids. Raises as :attr:`current`."""
+        if self._rows is None:
+            raise PolicyNotLoaded("PolicyFeed.start() was not awaited")
+        return self._rows
+
+    def fresh(self, now: float) -> bool:
+        """Whether the snapshot may still decide: it was found current within its lease.
+
+        Args:
+            now: seconds of ``time.monotonic()`` (an event loop's ``time()`` is the same clock).
+        """
+        return now - self._checked < self._settings.lease_seconds
+
+    def on_change(self, listener: Callable[["PolicyFeed"], None]) -> None:
+        """Call ``listener(feed)`` on the event loop after each new snapshot, and now if there is
+        one, so that nobody has to care about the order of start-up."""
+        self._listeners.append(listener)
+        if self._snapshot is not None:
+            listener(self)
+
+    async def start(self) -> None:
+        """Load the first snapshot.
+
+        Raises:
+            PolicyError: a stored role cannot be compiled.
+            Exception: whatever the database raises; central must not start without a policy.
+        """
+        async with self._lock:
+            await self._update()
+
+    async def refresh(self) -> None:
+        """Bring the snapshot up to the database now, as after a write through the API.
+
+        Never fails: what went wrong is logged, and :meth:`run` tries again.
+        """
+        async with self._lock:
+            try:
+                await self._update()
+            except Exception as error:  # noqa: BLE001 -- whatever it was, the lease runs out
+                self._note_failure(error)
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 -- no secret
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.poll_seconds * spread):
+                    await self._hurry.wait()
+            self._hurry.clear()
+            await self.refresh()
+
+    def hurry(self) -> None:
+        """Let :meth:`run` look now: another process says that it changed something."""
+        self._hurry.set()
+
+    async def _update(self) -> None:
+        # The lease counts from before the question: the answer may be old when it arrives.
+        asked = self._clock()
+        if self._rows is None or await policy_version(self._database) != self._rows.version:
+            rows = await load_policy(self._database)
+            self._snapshot = await _compile(rows)
+            self._rows = rows
+            logger.info("policy.loaded", extra={"version": rows.version, "roles": len(rows.roles)})
+            for listener in self._listeners:
+                listener(self)
+        self._checked = asked
+        if self._failing:
+            self._failing = False
+            logger.info("policy.recovered", extra={"version": self._rows.version})
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            lease = self._settings.lease_seconds
+            logger.error("policy.stale", extra={"reason": str(error), "lease_seconds": lease})
+
+
+class AnnouncedFeed:
+    """The policy feed as the management API uses it: a change that it made, others look at, too."""
+
+    def __init__(self, feed: PolicyFeed, siblings: Siblings) -> None:
+        self._feed = feed
+        self._siblings = siblings
+
+    @property
+    def current(self) -> PolicySnapshot:
+        """The snapshot in force."""
+        return self._feed.current
+
+    async def refresh(self) -> None:
+        """Load what the database holds now."""
+        self._siblings.tell("policy")
+        await self._feed.refresh()
+
+
+async def _compile(rows: PolicyRows) -> PolicySnapshot:
+    if sum(len(role.rules) for role in rows.roles) > LARGE_POLICY_RULES:
+        return await asyncio.to_thread(compile_rows, rows)
+    return compile_rows(rows)
+
+
+def compile_rows(rows: PolicyRows) -> PolicySnapshot:
+    """Make the snapshot of stored rows.
+
+    Raises:
+        PolicyError: a role is not one; it names the role.
+    """
+    roles = []
+    for role in rows.roles:
+        try:
+            roles.append(parse_role(role.name, role.rules))
+        except PolicyError as error:
+            raise PolicyError(f'role "{role.name}".{error.place}', error.problem) from error
+    source = PolicySource(roles=roles, user_roles=rows.user_roles, clusters=rows.clusters)
+    return PolicySnapshot(source, rows.version)

@@ -1,0 +1,263 @@
+"""What an operator can choose: nested frozen dataclasses, every value with a default.
+
+Made by :mod:`mk8s_proxy.settings.load` from YAML and the environment, or directly by tests; read
+by everything that ``app`` builds. Field names are the keys of the YAML file; joined by "_", in
+capitals and behind ``MK8S_``, they are the environment variables.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+MIB = 1 << 20
+TUNNEL_SERVER_NAME = "tunnel.mk8s.internal"
+"""The TLS server name by which agents ask for the tunnel."""
+
+_DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DNS_NAME = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*")
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. Each of ``problems`` is one line that says what to do."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+def setting(default: Any, *, least: float | None = None, most: float | None = None) -> Any:
+    """A field with a default and, for numbers, the range that makes sense."""
+    return field(default=default, metadata={"least": least, "most": most})
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The certificate of the public names. Without one, central's own CA issues it."""
+
+    certificate: Path | None = None
+    """PEM file: the certificate, then its intermediates."""
+    key: Path | None = None
+    """PEM file with mode 0600 (or 0640) of the certificate's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """How long a login lasts."""
+
+    access_seconds: int = setting(900, least=60, most=3600)
+    """Life of an access token; also how long a revoked one may go on where nobody checks."""
+    refresh_seconds: int = setting(12 * 3600, least=300, most=90 * 86400)
+    """Life of a refresh token: after so long without use, log in again."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSettings:
+    """How an agent is admitted."""
+
+    token_seconds: int = setting(900, least=60, most=86400)
+    """Life of a join token."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What central gives to agents."""
+
+    certificate_seconds: int = setting(86400, least=300, most=30 * 86400)
+    """Life of an agent's certificate; the agent renews it at two thirds."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """The journal."""
+
+    path: Path | None = None
+    """The file in use; by default audit/journal.jsonl in ``data_dir``."""
+    max_bytes: int = setting(100 * MIB, least=MIB)
+    """Size at which a new file is begun."""
+    keep: int = setting(20, least=1)
+    """How many finished files stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What one client, and all of them together, may take."""
+
+    streams_per_connection: int = setting(100, least=1, most=1000)
+    """Concurrent HTTP/2 streams; 100 is what kube-apiserver's clients are used to."""
+    header_list_bytes: int = setting(65536, least=8192, most=MIB)
+    """Size of a request's head, both HTTP versions."""
+    handshake_seconds: float = setting(10.0, least=1)
+    """For the TLS handshake."""
+    header_seconds: float = setting(15.0, least=1)
+    """For a whole request head to arrive."""
+    idle_seconds: float = setting(300.0, least=60)
+    """For a connection without a request; Go's clients PING after 30 s of silence."""
+    connections: int = setting(10000, least=10)
+    """Open client connections."""
+    buffered_bytes: int = setting(512 * MIB, least=16 * MIB)
+    """Bytes waiting in memory, all streams together."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """How fast a policy change arrives, and how long an old policy may decide."""
+
+    poll_seconds: float = setting(1.0, least=0.05, most=30)
+    """Between two looks at the policy's version in the database."""
+    lease_seconds: float = setting(60.0, least=1, most=3600)
+    """Without a look that succeeded for so long, every request gets 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The program's own log, on standard error. The audit log is another thing."""
+
+    level: str = "info"
+    """One of debug, info, warning, error."""
+    format: str = "json"
+    """"json", one object per line, or "text", ``key=value`` pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything. Fields left empty that depend on others are filled on construction."""
+
+    listen: str = "0.0.0.0:8443"
+    """Where clients and agents connect."""
+    tunnel_listen: str = ""
+    """Another address for agents only; by default they share ``listen``."""
+    public_url: str = ""
+    """How clients reach central from outside; by default https://localhost with our port."""
+    domain: str = ""
+    """Clusters are reached at <cluster>.<domain> when set (a wildcard name points here)."""
+    data_dir: Path = Path()
+    """Private folder for the database, server key and journal. By default /var/lib/mk8s for
+    root, else ~/.local/share/mk8s-central."""
+    database_url: str = field(default="", repr=False)
+    """sqlite:///FILE or postgresql://...; by default central.db in ``data_dir``."""
+    admin_listen: str = "127.0.0.1:8081"
+    """Health and metrics; keep it on a loopback or otherwise protected address. "" is off.
+    Of several workers, each takes the next port."""
+    workers: int = setting(1, least=1, most=64)
+    """Processes that share the port; more than one for more than one processor."""
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    join: JoinSettings = field(default_factory=JoinSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        """Fill what depends on other fields, then refuse what cannot work.
+
+        Raises:
+            SettingsError: with every problem found.
+        """
+        if self.data_dir == Path():
+            self._fill("data_dir", default_data_dir())
+        self._fill("data_dir", self.data_dir.expanduser().absolute())
+        problems = _problems(self)
+        if problems:
+            raise SettingsError(problems)
+        if not self.public_url:
+            self._fill("public_url", f"https://localhost:{parse_address(self.listen)[1]}")
+        self._fill("public_url", self.public_url.rstrip("/"))
+        if not self.database_url:
+            self._fill("database_url", f"sqlite:///{self.data_dir / 'central.db'}")
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's file: ``audit.path``, or its default in ``data_dir``."""
+        return self.audit.path or self.data_dir / "audit" / "journal.jsonl"
+
+    @property
+    def public_host(self) -> str:
+        """The host name or address in ``public_url``."""
+        return urlsplit(self.public_url).hostname or "localhost"
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the embedded database is used."""
+        return self.database_url.startswith("sqlite")
+
+    def _fill(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+def default_data_dir() -> Path:
+    """Where central keeps its files when nobody says otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/mk8s")
+    return Path.home() / ".local" / "share" / "mk8s-central"
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split "host:port" or "[v6]:port". Port 0 lets the system choose.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f'"{text}": put an IPv6 address in brackets, as in [::1]:8443')
+    if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f'"{text}" is not an address like 127.0.0.1:8443')
+    return host, int(port)
+
+
+def shown_address(host: str, port: int) -> str:
+    """The text that `parse_address` splits into these two."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _problems(settings: Settings) -> list[str]:
+    problems = [
+        *_address_problems(settings),
+        *_url_problems(settings.public_url),
+    ]
+    if settings.domain and not _DNS_NAME.fullmatch(settings.domain):
+        problems.append(f'domain: "{settings.domain}" is not a DNS name in lower case')
+    if (settings.tls.certificate is None) != (settings.tls.key is None):
+        problems.append("tls: set both certificate and key, or neither")
+    if settings.policy.poll_seconds * 2 > settings.policy.lease_seconds:
+        problems.append("policy: lease_seconds must be at least twice poll_seconds")
+    if settings.log.level not in {"debug", "info", "warning", "error"}:
+        problems.append(f'log.level: "{settings.log.level}" is not debug, info, warning or error')
+    if settings.log.format not in {"json", "text"}:
+        problems.append(f'log.format: "{settings.log.format}" is not json or text')
+    return problems
+
+
+def _address_problems(settings: Settings) -> list[str]:
+    problems = []
+    for name in ("listen", "tunnel_listen", "admin_listen"):
+        text = getattr(settings, name)
+        if not text and name != "listen":
+            continue
+        try:
+            parse_address(text)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    return problems
+
+
+def _url_problems(url: str) -> list[str]:
+    if not url:
+        return []
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        return [f'public_url: "{url}" is not a URL']
+    if not usable or parts.username is not None:
+        return [f'public_url: "{url}" is not like https://mk8s.example.com']
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        return ["public_url: leave out everything behind the host name and port"]
+    return []
