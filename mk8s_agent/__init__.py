@@ -1,7 +1,8 @@
 """The agent of mk8s: what it can do in your cluster, and what it cannot.
 
 This folder is all that runs in your cluster, and it imports nothing of mk8s from outside it. It is
-meant to be read in an afternoon. Start here, then ``impersonation.py``, then ``apiserver.py``.
+meant to be read in an afternoon. Start here, then ``apiserver/impersonation.py``, then
+``apiserver/pool.py``.
 
 What it does
     The agent dials central; nothing listens for central on your side, and no port of your cluster
@@ -11,7 +12,7 @@ What it does
 
     ::
 
-        central ──one HTTP/2 stream per request──▶ tunnel.py ─▶ impersonation.py ─▶ apiserver.py
+        central ──one HTTP/2 stream per request──▶ tunnel/ ─▶ impersonation ─▶ apiserver/
                                                                                         │
                                              kube-apiserver ◀──ServiceAccount token, Impersonate-*
 
@@ -24,17 +25,17 @@ What it may do
 
 What it refuses, whatever central says
     * A request without exactly one user, without the marker group ``mk8s:users``, or with any name
-      that begins with ``system:`` but ``system:authenticated`` (``impersonation.py``). So central
-      cannot become ``system:masters`` or one of your ServiceAccounts.
-      Identity and headers that passed are known again by their bytes, so most requests are not
-      checked field by field (``request_block.py``); what is not byte for byte the same is.
+      that begins with ``system:`` but ``system:authenticated`` (``apiserver/impersonation.py``). So
+      central cannot become ``system:masters`` or one of your ServiceAccounts. Identity and headers
+      that passed are known again by their bytes, so most requests are not checked field by field
+      (``apiserver/request_block.py``); what is not byte for byte the same is.
     * A request when it has no credential of its own: it would run as ``system:anonymous``.
-      A missing token, and a 401 from the API server, stop the service (``credentials.py``).
+      A missing token, and a 401 from the API server, stop the service (``credentials/sources.py``).
     * Following redirects, dialling any address but the API server's, and passing raw bytes before
       the API server has agreed to the same upgrade.
     * A central that it cannot verify. The first contact is checked against the pin of central's CA
-      before the join token is sent (``join.py``); afterwards only that CA counts. There is no
-      unverified way, also not for a while.
+      before the join token is sent (``identity/join.py``); afterwards only that CA counts. There is
+      no unverified way, also not for a while.
 
 What is secret here, and where it is
     ======================  ================================================  ===================

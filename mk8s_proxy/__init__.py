@@ -1,46 +1,47 @@
 """mk8s-central: one way into many Kubernetes clusters.
 
-Start reading here. A request of kubectl walks down one corridor and passes each door once::
+Start reading here. A request of kubectl walks along the handler chain and passes each door once::
 
-    listener -> connections -> corridor -> tunnel ==(mTLS, HTTP/2)==> agent -> kube-apiserver
-    TLS, SNI,   HTTP/2 or      target, RequestInfo, authenticate,
-    ALPN        HTTP/1.1       authorize, journal
+    listener -> chain -> tunnel ==(mTLS, HTTP/2)==> agent -> kube-apiserver
+    TLS, SNI, ALPN,     target, RequestInfo, authenticate,
+    HTTP/2 or HTTP/1.1  authorize, journal
 
 1. ``listener.server`` accepts TLS. The server name ``tunnel.mk8s.internal`` selects the context
    that demands an agent's certificate, every other name the public one. ALPN selects the protocol;
    none means HTTP/1.1, since kubectl's upgrade connections offer none.
-2. ``connections.http2`` and ``connections.http1`` read a head (``request_headers``, ``http1_head``)
-   and hand the corridor an ``exchange.Exchange``.
-3. ``corridor.Corridor.admit`` walks it: ``route`` (which cluster), ``request_target`` and
-   ``request_info`` (what is asked, in Kubernetes's words, from the raw bytes and parsed once),
-   ``authn`` (who), ``authz`` (may they, and by which rule). It is one synchronous function: no
-   task, future, lock or database access for a request. A head that was admitted before, byte for
-   byte, needs not be read and asked again (``recurring``) while policy, credential and time would
-   give the same answer.
+2. ``listener.http2`` and ``listener.http1`` read a head (``request_head``, ``http1_head``) and hand
+   the chain an ``exchange.Exchange``.
+3. ``chain.handler_chain.HandlerChain.admit`` walks it: ``chain.route`` (which cluster),
+   ``kube.request_target`` and ``kube.request_info`` (what is asked, in Kubernetes's words, from the
+   raw bytes and parsed once), ``identity`` (who), ``authz`` (may they, and by which rule). It is
+   one synchronous function: no task, future, lock or database access for a request. A head that was
+   admitted before, byte for byte, needs not be read and asked again (``listener.recurring``) while
+   policy, credential and time would give the same answer.
 4. What was admitted in a loop tick is written to the ``audit`` journal with one call, and only then
-   do the request heads go to their tunnels (``corridor.Corridor.commit``). A request whose row
-   could not be written gets 503 and reaches no cluster.
+   do the request heads go to their tunnels (``HandlerChain.commit``). A request whose row could not
+   be written gets 503 and reaches no cluster.
 5. ``tunnel.session`` is one HTTP/2 connection that an agent dialled and on which central opens the
    streams. Bodies pass frame by frame, never as a whole; each hop gives window back only for
    bytes that it has handed on, so a slow reader stalls itself and nobody else.
-6. Answers are decoded, checked and composed anew (``response_headers``) before they touch a
+6. Answers are decoded, checked and composed anew (``tunnel.response_head``) before they touch a
    client's connection. An upgrade is spliced only after the API server's 101 with the protocol that
    was asked for.
 7. Streams that stay open are looked at again when their token ends or the policy changes
-   (``long_running``).
+   (``chain.long_running``).
 
 What a person may do only in part is not refused: lists and watches are shortened while they pass
-(``filtering``), and a deletecollection becomes a list and deletions by name, which central sends
-through this same corridor (``filtering.collection_deletion``).
+(``answers.filtering``), and a deletecollection becomes a list and deletions by name, which central
+sends through this same chain (``answers.filtering.collection_deletion``).
 
-Beside the corridor stands the management API (``api``), an aiohttp application on a private Unix
-socket: one more upstream of the same listener (``management``).
+Beside the chain stands the management API (``api``), an aiohttp application on a private
+Unix socket: one more upstream of the same listener (``chain.api_upstream``).
 
-Central may be several processes on one port (``supervisor``, ``worker``). Each has tunnels, a
+Central may be several processes on one port (``process.supervisor``). Each has tunnels, a
 policy and a journal of its own; an agent dials until it reaches all of them. Whatever must be right
 in every process is in the database (refresh and join tokens, users, roles, clusters, keys) or told
-to the others at once (``siblings``: ended access tokens, counted password guesses, "the policy
-changed"). What only adds up is each one's own: limits, the tunnels that ``GET /clusters`` counts.
+to the others at once (``db.announcements``: ended access tokens, counted password guesses, "the
+policy changed"). What only adds up is each one's own: limits, the tunnels that ``GET /clusters``
+counts.
 
 Trust boundaries. A client is trusted with nothing but its signed token; what two parsers could read
 differently is refused. A cluster and its agent are not trusted with a client's connection, nor

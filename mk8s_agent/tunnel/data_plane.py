@@ -124,7 +124,7 @@ class TunnelPlane:
         self.buffers = BufferBudget()
         self.apiserver = ApiServer(credentials, self.ticks, self.buffers, answer)
         self.open_tunnels: set[OpenTunnel] = set()
-        self._second_hand = asyncio.get_running_loop().create_task(self._count_seconds())
+        self._clock = asyncio.get_running_loop().create_task(self._count_seconds())
 
     async def open_tunnel(
         self, *, central: Address, identity: AgentIdentity, make_control: MakeControl
@@ -170,5 +170,5 @@ class TunnelPlane:
 
     def close(self) -> None:
         """Ends the connections to the API server."""
-        self._second_hand.cancel()
+        self._clock.cancel()
         self.apiserver.close()

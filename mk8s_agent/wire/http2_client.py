@@ -79,14 +79,14 @@ class Http2Client(Http2Connection):
         """The peer's first SETTINGS arrived."""
         return self._settings_seen
 
-    def stage(self) -> Stream:
-        """A stream without an id: its body waits until `open_staged` sends the head."""
+    def prepare(self) -> Stream:
+        """A stream without an id: its body waits until `open_prepared` sends the head."""
         stream = Stream(self, STAGED, -1, self.limits.stream_window)
         stream.length_left = AWAITING_HEAD
         return stream
 
-    def open_staged(self, stream: Stream, block: bytes) -> None:
-        """Sends the request head of a staged stream, and the part of the body that waited."""
+    def open_prepared(self, stream: Stream, block: bytes) -> None:
+        """Sends the request head of a prepared stream, and the part of the body that waited."""
         stream.stream_id = self._next_stream
         self._next_stream += 2
         self.streams[stream.stream_id] = stream
@@ -110,8 +110,8 @@ class Http2Client(Http2Connection):
         join(front, stream)
         self.send_headers(stream, block, end)
 
-    def discard_staged(self, stream: Stream) -> None:
-        """Forgets a staged stream whose head will not be sent."""
+    def discard_prepared(self, stream: Stream) -> None:
+        """Forgets a prepared stream whose head will not be sent."""
         part(stream)
         stream.local_closed = stream.remote_closed = True
         self._drop_pending(stream)

@@ -315,7 +315,7 @@ class ConnectionControl(Outbound):
                 peer.connection.reset(peer, ErrorCode.INTERNAL_ERROR)
         self.on_lost()
 
-    # -- the second hand
+    # -- the clock
 
     def second(self, elapsed: float) -> None:
         """Called about once a second: refills budgets, notices a peer that stopped reading."""

@@ -82,7 +82,7 @@ class Stream:
         self.granted_at = 0.0
         self.peer: Stream | None = None
         self.exchange: Any = None
-        """What the owner of the corridor keeps about the request; the wire never looks at it."""
+        """What the handler chain keeps about the request; the wire never looks at it."""
         self.pending: deque[Bytes] | None = None
         self.pending_bytes = 0
         self.end_queued = False

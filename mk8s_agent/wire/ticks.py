@@ -1,4 +1,4 @@
-"""One flush per connection and loop tick, and one second hand for all deadlines.
+"""One flush per connection and loop tick, and one clock for all deadlines.
 
 Every connection that has output marks itself; at the end of the tick the hooks run first (central
 writes its audit rows there, before any stream head leaves), then each marked connection

@@ -2,7 +2,7 @@
 
 An aiohttp application on a private Unix socket; the listener relays to it everything on central's
 host that is not a request for a cluster. It is a side entrance: it never sees a Kubernetes
-request, and the corridor never waits for it.
+request, and the handler chain never waits for it.
 
 One request, top to bottom (`middleware`, then `endpoint.Door`):
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mk8s_proxy.api.audit_rows import Journal
-from mk8s_proxy.db.announcements import Siblings
+from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.ca import Authorities
@@ -63,7 +63,7 @@ class Policy(Protocol):
 
 
 class PolicyFeed(Protocol):
-    """The policy that the corridor decides by, and the users whose tokens it accepts."""
+    """The policy that the handler chain decides by, and the users whose tokens it accepts."""
 
     @property
     def current(self) -> Policy:
@@ -89,7 +89,7 @@ class ApiContext:
     """Epoch seconds: token lives, audit times."""
     monotonic: Callable[[], float] = time.monotonic
     """Seconds that never jump: delays and durations."""
-    siblings: Siblings = dataclasses.field(default_factory=Siblings)
+    announcements: Announcements = dataclasses.field(default_factory=Announcements)
     """The other workers of this machine."""
     passwords: PasswordHasher = dataclasses.field(default_factory=PasswordHasher)
     logins: LoginThrottle = dataclasses.field(init=False)
@@ -98,14 +98,14 @@ class ApiContext:
     def __post_init__(self) -> None:
         self.logins = LoginThrottle(self.monotonic, self._tell_attempt)
         self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic, self._tell_attempt)
-        self.siblings.on("attempt", self._note_attempt)
+        self.announcements.on("attempt", self._note_attempt)
 
     def now(self) -> datetime.datetime:
         """Return the clock's time as the database wants it."""
         return datetime.datetime.fromtimestamp(self.clock(), datetime.UTC)
 
     def _tell_attempt(self, rule: str, event: str, key: str) -> None:
-        self.siblings.tell("attempt", rule, event, key)
+        self.announcements.tell("attempt", rule, event, key)
 
     def _note_attempt(self, rule: str, event: str, key: str) -> None:
         for throttle in (*self.logins.throttles, self.joins):

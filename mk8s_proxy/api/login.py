@@ -182,7 +182,7 @@ async def _require_visible(call: Call, token: str, cluster: str) -> None:
 
 
 async def _announce(context: ApiContext, token: str) -> None:
-    """Make sure that the corridor here accepts a token before its owner can use it.
+    """Make sure that the handler chain here accepts a token before its owner can use it.
 
     Somebody who was created, or changed the password, on another replica a moment ago may not be in
     this one's snapshot yet.
@@ -215,7 +215,7 @@ def _end_login(context: ApiContext, login: str) -> None:
 def _end_access(context: ApiContext, ended: str, expires: float) -> None:
     """Refuse a token or a login until `expires`, in every worker of this machine."""
     context.authenticator.revoke(ended, expires)
-    context.siblings.tell("revoked", ended, expires)
+    context.announcements.tell("revoked", ended, expires)
 
 
 def _seconds_until(context: ApiContext, moment: float) -> int:

@@ -2,11 +2,12 @@
 
 What it promises, and how:
 
-- **Intent before action.** The corridor gives the journal an *intent* row (stage RequestReceived)
-  for every request it admits, and calls `Journal.commit()` at the end of the loop tick, before any
-  stream head of that tick is handed to a tunnel. All rows of a tick are one `write`. If it fails,
-  or is cut short by a full disk, the file is cut back to its last whole row, commit says False, and
-  the requests of those intents are answered 503 (Retry-After is right here: nothing was sent).
+- **Intent before action.** The handler chain gives the journal an *intent* row (stage
+  RequestReceived) for every request it admits, and calls `Journal.commit()` at the end of the loop
+  tick, before any stream head of that tick is handed to a tunnel. All rows of a tick are one
+  `write`. If it fails, or is cut short by a full disk, the file is cut back to its last whole row,
+  commit says False, and the requests of those intents are answered 503 (Retry-After is right here:
+  nothing was sent).
 - **Outcome after.** At the end of a request an *outcome* row (stage ResponseComplete) with the
   status, bytes and duration. A failed append keeps outcomes for the next commit, up to a bound:
   an intent without an outcome means "outcome unknown", never "did not happen".

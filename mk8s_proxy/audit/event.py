@@ -1,6 +1,6 @@
 """`AuditEntry`: what is known of one request, filled as it goes; its rows are made from it.
 
-Made by client connections, filled by the corridor and the management API; read by
+Made by client connections, filled by the handler chain and the management API; read by
 `mk8s_proxy.audit.rows`. Pure.
 """
 

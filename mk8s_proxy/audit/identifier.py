@@ -1,7 +1,7 @@
 """Audit ids: UUIDv7 (RFC 9562, 5.7), in order of creation within a process.
 
-Made by the corridor and the management API, one per request; sent on as Audit-ID so that the API
-server's own audit log can be joined with ours.
+Made by the handler chain and the management API, one per request; sent on as Audit-ID so that the
+API server's own audit log can be joined with ours.
 """
 
 import os

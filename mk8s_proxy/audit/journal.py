@@ -1,8 +1,8 @@
 """The journal: collects the rows of a loop tick and appends them with one write.
 
-The corridor and the management API hand in entries and call `commit()` before anything leaves; see
-the package docstring for what that promises. One event loop owns a journal; only `sync()` may be
-called from another thread.
+The handler chain and the management API hand in entries and call `commit()` before anything leaves;
+see the package docstring for what that promises. One event loop owns a journal; only `sync()` may
+be called from another thread.
 """
 
 import logging

@@ -1,9 +1,9 @@
 """May I? One question of a SelfSubjectAccessReview, answered by mk8s's policy alone.
 
-Called by `mk8s_proxy.answers.reviews`. The answer is what the corridor would say to the request
-that the question is about, all that it requires included (`create` for a stream, for example).
-Where a question is wider than any request (`*`, or one object's verb in all namespaces), it is yes
-only if every request that it stands for would be allowed:
+Called by `mk8s_proxy.answers.reviews`. The answer is what the handler chain would say to the
+request that the question is about, all that it requires included (`create` for a stream, for
+example). Where a question is wider than any request (`*`, or one object's verb in all namespaces),
+it is yes only if every request that it stands for would be allowed:
 
 - a list or watch of all namespaces that would be allowed for a part is a yes: that request works,
   and its answer is filtered;
@@ -220,7 +220,7 @@ def meet(first: str, second: str) -> str:
 
 
 def _answer_impersonation(access: Access, wanted: Attributes) -> Decision:
-    """As the corridor judges `kubectl --as`: a uid or extra value comes with any user."""
+    """As the handler chain judges `kubectl --as`: a uid or extra value comes with any user."""
     if wanted.name.casefold().startswith(_RESERVED):
         return Decision(False, "nobody acts as system:* users or groups through mk8s")
     if wanted.resource in ("uids", "userextras"):

@@ -1,7 +1,7 @@
 """The question that authorization answers, and the answer.
 
-`required_attributes` is called by the corridor for every request; most requests ask one question,
-some two or three, and all must be allowed.
+`required_attributes` is called by the handler chain for every request; most requests ask one
+question, some two or three, and all must be allowed.
 """
 
 from collections.abc import Hashable

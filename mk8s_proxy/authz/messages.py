@@ -1,4 +1,4 @@
-"""The sentence that a refused user reads. Called by the corridor when a decision denies."""
+"""The sentence that a refused user reads. Called by the handler chain when a decision denies."""
 
 import json
 

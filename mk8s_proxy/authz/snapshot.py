@@ -1,4 +1,4 @@
-"""The whole policy at one moment. Made by the policy feed, asked by the corridor.
+"""The whole policy at one moment. Made by the policy feed, asked by the handler chain.
 
 A snapshot never changes; its caches only remember what it would say again. Roles are compiled when
 it is made, which may take a while and may happen in another thread; what a user may do on a

@@ -1,8 +1,9 @@
 """What the target of a request means: cluster, checked target, RequestInfo; remembered.
 
-Called by the corridor first of all. Clients repeat themselves, so the meaning of a short target is
-kept: it follows from host, method and target alone, never from who asks. A target that is refused
-is not kept, nor that of a watch, which names the version it goes on from and hardly comes again.
+Called by the handler chain first of all. Clients repeat themselves, so the meaning of a short
+target is kept: it follows from host, method and target alone, never from who asks. A target that is
+refused is not kept, nor that of a watch, which names the version it goes on from and hardly comes
+again.
 """
 
 from dataclasses import dataclass

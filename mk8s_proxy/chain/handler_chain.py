@@ -1,11 +1,11 @@
-"""The corridor: a request passes each door once, in one synchronous function, and leaves.
+"""The chain: a request passes each door once, in one synchronous function, and leaves.
 
     target -> RequestInfo -> authenticate -> authorize -> journal -> tunnel stream
 
-`Corridor.admit` walks it for one request. What it admits is staged; `Corridor.commit`, at the end
-of the same loop tick, writes the intent rows of all requests of the tick with one call and only
-then lets their heads go to the tunnels. No task, lock or database access on the way.
-A door that raises refuses; an unexpected exception is a refusal too.
+`HandlerChain.admit` walks it for one request. What it admits waits; `HandlerChain.commit`, at the
+end of the same loop tick, writes the intent rows of all requests of the tick with one call and only
+then lets their heads go to the tunnels. No task, lock or database access on the way. A door that
+raises refuses; an unexpected exception is a refusal too.
 
 A request whose head equals that of one that was admitted follows it, as long as the policy, the
 credential and the time still say the same (`recurring`): its rows and its tunnel are its own.
@@ -17,8 +17,14 @@ from collections.abc import Callable
 
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.answers.choose import TokenSeal, begin_deletion, decided_as, farewell, make_stage
-from mk8s_proxy.answers.stage import BodyStage
+from mk8s_proxy.answers.choose import (
+    TokenSeal,
+    begin_deletion,
+    closing_event,
+    decided_as,
+    make_interceptor,
+)
+from mk8s_proxy.answers.interceptor import Interceptor
 from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
@@ -53,7 +59,7 @@ log = logging.getLogger(__name__)
 _DECISIONS = 4096
 
 
-class Corridor:
+class HandlerChain:
     """The way of every request to a cluster.
 
     Args:
@@ -78,7 +84,7 @@ class Corridor:
         self._tunnels = tunnels
         self._management = management
         self._ticks = ticks
-        self._staged: list[tuple[Exchange, Tunnel, Stream, bytes]] = []
+        self._waiting_heads: list[tuple[Exchange, Tunnel, Stream, bytes]] = []
         self.seal = TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.long_running = LongRunning(self._why_ended)
@@ -98,7 +104,7 @@ class Corridor:
         except StatusError as error:
             self._refuse_with(exchange, error, error.reason)
         except Exception:
-            log.exception("corridor.crashed", extra={"audit_id": exchange.entry.audit_id})
+            log.exception("chain.crashed", extra={"audit_id": exchange.entry.audit_id})
             self._refuse_with(exchange, internal_error(), "INTERNAL")
 
     def _walk(self, exchange: Exchange) -> None:
@@ -218,14 +224,14 @@ class Corridor:
 
     def _stage(self, exchange: Exchange, identity: Identity, address: Address) -> None:
         session = self._pick(exchange.cluster)
-        stage = make_stage(exchange, self._policies.current, self.refuse, self.seal)
+        interceptor = make_interceptor(exchange, self._policies.current, self.refuse, self.seal)
         parts = request_parts(exchange, identity, address.path_block)
         exchange.stays_open = bool(exchange.head.upgrade) or address.info.long_running
         if not exchange.stays_open:  # an open watch holds no row
             exchange.entry.texts = texts_of(exchange.entry.facts)
-            if stage is None:
+            if interceptor is None:
                 self._remember(exchange, identity, address.info, parts)
-        self._send(exchange, session, stage, parts)
+        self._send(exchange, session, interceptor, parts)
 
     def _remember(
         self, exchange: Exchange, identity: Identity, info: RequestInfo, parts: tuple[bytes, bytes]
@@ -273,22 +279,22 @@ class Corridor:
         self,
         exchange: Exchange,
         session: Tunnel,
-        stage: BodyStage | None,
+        interceptor: Interceptor | None,
         parts: tuple[bytes, bytes],
     ) -> None:
-        """Stages an admitted request; `parts` of its block go before and after the audit id."""
+        """Prepares an admitted request; `parts` of its block go before and after the audit id."""
         entry = exchange.entry
         block = audit_field(entry.audit_id).join(parts)
         self._journal.intent(entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
-        stream = session.stage()
+        stream = session.prepare()
         stream.end_queued = exchange.front.remote_closed
         exchange.back = stream
-        if stage is None:
+        if interceptor is None:
             join(exchange.front, stream)
         else:
-            stage.insert(stream)
-        self._staged.append((exchange, session, stream, block))
+            interceptor.insert(stream)
+        self._waiting_heads.append((exchange, session, stream, block))
         self._ticks.schedule()
 
     def commit(self) -> bool:
@@ -298,19 +304,19 @@ class Corridor:
             Whether the rows were written. Whoever else writes to the journal commits here too:
             a commit elsewhere could lose the row of a request that then left.
         """
-        staged, self._staged = self._staged, []
+        waiting, self._waiting_heads = self._waiting_heads, []
         written = self._write_rows()
         refused = False
-        for exchange, session, stream, block in staged:
+        for exchange, session, stream, block in waiting:
             if stream.peer is not None and written and session.available:
-                session.open_staged(stream, block)
+                session.open_prepared(stream, block)
                 if exchange.stays_open:
                     self._keep_in_sight(exchange)
                 continue
             gone = stream.peer is None  # the client has left in the same tick
-            session.discard_staged(stream)
+            session.discard_prepared(stream)
             if not gone:
-                self._refuse_staged(exchange, written)
+                self._refuse_waiting(exchange, written)
                 refused = True
         if refused:
             self._write_rows()
@@ -323,7 +329,7 @@ class Corridor:
             log.exception("journal.crashed")
             return False
 
-    def _refuse_staged(self, exchange: Exchange, written: bool) -> None:
+    def _refuse_waiting(self, exchange: Exchange, written: bool) -> None:
         if written:
             error = service_unavailable("the agent has just disconnected", retry_after=1)
             self.refuse(exchange, error)
@@ -355,7 +361,7 @@ class Corridor:
             return f"no longer allowed: {decision.reason}"
         if exchange.decision is None or exchange.decision.visibility == visibility:
             return ""
-        exchange.farewell = farewell(exchange)
+        exchange.closing_event = closing_event(exchange)
         return "what the user may see has changed"
 
     # -- endings

@@ -1,4 +1,4 @@
-"""`kubectl --as`: a person acts as another user, if a role of mk8s says so. Called by the corridor.
+"""`kubectl --as`: a person acts as another user, if a role of mk8s says so. Called by the chain.
 
 The client's Impersonate-* headers become an `Identity` of their own, behind which the real one
 stands: from then on the request is decided, cached, sent and written down like one of the other

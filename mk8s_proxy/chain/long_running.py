@@ -2,7 +2,7 @@
 
 A short request is decided once. One that stays open is looked at again when its token ends and
 whenever the policy or the users change, and it ends when it would not be allowed any more.
-The corridor adds such exchanges here; `app` calls `second` and `recheck_all`.
+The handler chain adds such exchanges here; `app` calls `second` and `recheck_all`.
 """
 
 import heapq
@@ -116,7 +116,7 @@ class LongRunning:
         if back is not None:
             back.connection.reset(back, ErrorCode.CANCEL)
         if clean:
-            farewell = exchange.farewell
-            front.connection.send_data(front, farewell, len(farewell), True)
+            closing_event = exchange.closing_event
+            front.connection.send_data(front, closing_event, len(closing_event), True)
         else:
             front.connection.reset(front, ErrorCode.INTERNAL_ERROR)

@@ -1,4 +1,4 @@
-"""What the corridor needs around it: an authenticator, a policy, an audit log, tunnels."""
+"""What the handler chain needs around it: an authenticator, a policy, an audit log, tunnels."""
 
 from typing import Protocol
 
@@ -50,20 +50,20 @@ class Policies(Protocol):
 
 
 class Tunnel(Protocol):
-    """A cluster's tunnel as the corridor sees it (`tunnel.session.TunnelSession`)."""
+    """A cluster's tunnel as the handler chain sees it (`tunnel.session.TunnelSession`)."""
 
     @property
     def available(self) -> bool:
         """Whether a new stream may be opened here."""
 
-    def stage(self) -> Stream:
-        """A stream without an id: its body waits until `open_staged` sends the head."""
+    def prepare(self) -> Stream:
+        """A stream without an id: its body waits until `open_prepared` sends the head."""
 
-    def open_staged(self, stream: Stream, block: bytes) -> None:
-        """Sends the request head of a staged stream."""
+    def open_prepared(self, stream: Stream, block: bytes) -> None:
+        """Sends the request head of a prepared stream."""
 
-    def discard_staged(self, stream: Stream) -> None:
-        """Forgets a staged stream whose head will not be sent."""
+    def discard_prepared(self, stream: Stream) -> None:
+        """Forgets a prepared stream whose head will not be sent."""
 
 
 class Tunnels(Protocol):

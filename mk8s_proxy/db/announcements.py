@@ -2,7 +2,7 @@
 
 Made by `app`. Each worker hears on a Unix datagram socket in a private folder; telling means one
 datagram to each of the others. It is news, not state: nothing waits for an answer, and what is
-lost (a sibling that is just being restarted) it reads from the database, or never had to know.
+lost (a worker that is just being restarted) it reads from the database, or never had to know.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ _LONGEST: Final = 4096
 _AT_ONCE: Final = 64
 """Datagrams read before others get their turn."""
 _MOST_WAITING: Final = 100_000
-"""News kept for siblings that are busy; beyond it they are lost."""
+"""News kept for workers that are busy; beyond it they are lost."""
 _RETRY_SECONDS: Final = 0.01
 
 Value = str | float
 
 
-class Siblings:
+class Announcements:
     """One worker's way to the others.
 
     Args:
-        folder: where the sockets are; None when there are no siblings.
+        folder: where the sockets are; None when there are no workers.
         number: of this worker, from 1.
         count: of all workers.
     """
@@ -46,7 +46,7 @@ class Siblings:
         self._handlers: dict[str, Callable[..., object]] = {}
         self._socket: socket.socket | None = None
         self._waiting: deque[tuple[bytes, str]] = deque()
-        """What did not fit into a sibling's queue, which the kernel keeps short."""
+        """What did not fit into a worker's queue, which the kernel keeps short."""
 
     def on(self, kind: str, handler: Callable[..., object]) -> None:
         """Call `handler` with the values of each piece of news of this kind."""
@@ -75,7 +75,7 @@ class Siblings:
         if len(self._waiting) < _MOST_WAITING:
             self._waiting.extend((message, other) for other in self._others)
         else:
-            log.warning("siblings.not_told", extra={"kind": kind})
+            log.warning("announcements.not_told", extra={"kind": kind})
         if idle:
             self._send()
 
@@ -87,7 +87,7 @@ class Siblings:
                 asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._send)
                 return
             except OSError as error:  # it is being restarted
-                log.debug("siblings.gone", extra={"reason": str(error)})
+                log.debug("announcements.gone", extra={"reason": str(error)})
             self._waiting.popleft()
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Siblings:
             if handler is not None:
                 handler(*values)
         except Exception:
-            log.exception("siblings.not_understood")
+            log.exception("announcements.not_understood")
 
 
 def _path(folder: Path, number: int) -> Path:

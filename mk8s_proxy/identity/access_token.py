@@ -1,7 +1,7 @@
 """Access tokens: minted for a login, verified for each request.
 
 RS256 and nothing else. `mint` is called by the management API, `TokenAuthenticator` by the
-corridor and the API alike, so that there is one verification for every entrance.
+handler chain and the API alike, so that there is one verification for every entrance.
 A token has the header `{"alg": "RS256", "kid": ..., "typ": "JWT"}` and no other field; anything
 that would bring its own key or rules (jku, x5u, jwk, x5c, crit) is refused before any signature
 is looked at (RFC 8725 sections 3.1, 3.5 and 3.10).

@@ -1,6 +1,6 @@
 """The verified caller of one request, and the refusal when there is none.
 
-Built by `access_token.TokenAuthenticator`; read by the corridor, the audit and the API.
+Built by `access_token.TokenAuthenticator`; read by the chain, the audit and the API.
 """
 
 import dataclasses
@@ -63,9 +63,9 @@ class Identity:
     key_id: str = ""
     """The key that signed the token; a retired key takes its identities with it."""
     decisions: dict[Any, Any] = dataclasses.field(default_factory=dict)
-    """The corridor's decisions for this identity, by its own key and policy version."""
+    """The handler chain's decisions for this identity, by its own key and policy version."""
     wire: bytes = b""
-    """The corridor's encoded identity block for the tunnel, "" until first used."""
+    """The handler chain's encoded identity block for the tunnel, "" until first used."""
     original: "Identity | None" = None
     """Whose token it is when somebody acts as `user` (`mk8s_proxy.chain.impersonation`)."""
     extra: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)

@@ -58,8 +58,8 @@ def check_password(password: str, stored: str | None, *, rounds: int = ROUNDS) -
 class PasswordHasher:
     """The two functions above as coroutines, a few at a time in threads.
 
-    Not more than `workers` compute at once, so that logins leave a core to the corridor; not more
-    than `waiting` queue up, so that a flood is answered at once instead of after minutes.
+    Not more than `workers` compute at once, so that logins leave a core to the handler chain; not
+    more than `waiting` queue up, so that a flood is answered at once instead of after minutes.
     """
 
     def __init__(self, *, rounds: int = ROUNDS, workers: int = 2, waiting: int = 32) -> None:

@@ -1,4 +1,4 @@
-"""Kubernetes's RequestInfo: what a request asks for. Called by the corridor before authentication.
+"""Kubernetes's RequestInfo: what a request asks for. Known before authentication.
 
 Field names and semantics are those of `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`
 (1.20 to 1.37). Paths that Kubernetes would read in a surprising way are refused instead:

@@ -1,4 +1,4 @@
-"""The request target, read once and strictly from its raw bytes. Called by the corridor.
+"""The request target, read once and strictly from its raw bytes. Called by the handler chain.
 
 A Kubernetes path is read by several programs on its way (this one, the agent, the API server, an
 aggregated API server, a Pod behind a proxy subresource). An access decision holds only if all of

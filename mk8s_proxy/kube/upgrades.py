@@ -1,4 +1,4 @@
-"""Which requests may leave HTTP for a protocol of their own; pure. Called by the corridor."""
+"""Which requests may leave HTTP for a protocol of their own; pure. Called by the handler chain."""
 
 from typing import Final
 

@@ -1,6 +1,6 @@
-"""One request on its way through the corridor, whichever HTTP version it came by.
+"""One request on its way through the chain, whichever HTTP version it came by.
 
-Made by a client connection, filled by `corridor`, read by the tunnel when the answer comes.
+Made by a client connection, filled by `handler_chain`, read by the tunnel when the answer comes.
 """
 
 import time
@@ -20,7 +20,7 @@ _NOBODY: Final = Identity("", "", (), 0.0, "", "", 0)
 
 
 class Front(Protocol):
-    """A client connection as the corridor sees it."""
+    """A client connection as the handler chain sees it."""
 
     def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
         """Sends a whole answer of central's own."""
@@ -31,10 +31,10 @@ class Exchange:
 
     __slots__ = (
         "back",
+        "closing_event",
         "cluster",
         "decision",
         "entry",
-        "farewell",
         "forwarded_target",
         "front",
         "head",
@@ -71,7 +71,7 @@ class Exchange:
         """What path addressing put before the Kubernetes path, such as /k8s/prod."""
         self.forwarded_target = b""
         """What a stage sends to the cluster instead of the client's target; empty: that one."""
-        self.farewell = b""
+        self.closing_event = b""
         """What an open watch says to its client before it ends."""
         self.stays_open = False
         """It may go on for hours: a watch, a followed log, an upgraded connection."""

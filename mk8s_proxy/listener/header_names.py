@@ -14,11 +14,11 @@ FORWARD: Final = 0
 DROP: Final = 1
 """Forget it: hop-by-hop, or something a client could use to speak in mk8s's name."""
 NOTE: Final = 2
-"""Relay it and hand its value to the corridor."""
+"""Relay it and hand its value to the handler chain."""
 KEEP: Final = 3
-"""Hand its value to the corridor; never relayed as it came."""
+"""Hand its value to the handler chain; never relayed as it came."""
 IMPERSONATE: Final = 4
-"""Hand it to the corridor to judge; never relayed."""
+"""Hand it to the handler chain to judge; never relayed."""
 CONNECTION: Final = 5
 """Refuse: a header about the connection, on HTTP/2 (RFC 9113, 8.2.2)."""
 
@@ -39,7 +39,7 @@ _COMMON: Final[dict[bytes, int]] = {
     b"tracestate": FORWARD,
     b"user-agent": NOTE,
     b"x-stream-protocol-version": FORWARD,  # SPDY offers, repeated, in order
-    # The corridor's.
+    # The handler chain's.
     b"audit-id": KEEP,  # replaced by our own; the client's is noted as untrusted
     b"authorization": KEEP,
     b"content-encoding": NOTE,

@@ -15,7 +15,7 @@ from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.kube.status import status_error
 from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.http1_reader import BadChunk, ChunkedBody, Request, read_request
-from mk8s_proxy.listener.http2 import UNREADABLE, Doorway, interrupted
+from mk8s_proxy.listener.http2 import UNREADABLE, ClientConfig, interrupted
 from mk8s_proxy.listener.recurring import Recurring
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import RequestHead
@@ -50,13 +50,13 @@ class ClientHttp1(Http1Leg):
         ticks: Ticks,
         buffers: BufferBudget,
         *,
-        doorway: Doorway,
+        config: ClientConfig,
         source_ip: str,
     ) -> None:
         super().__init__(transport, ticks, buffers)
-        self._corridor = doorway.corridor
-        self._recurring = doorway.recurring
-        self._deadlines = doorway.deadlines
+        self._chain = config.chain
+        self._recurring = config.recurring
+        self._deadlines = config.deadlines
         self._source_ip = source_ip
         self._early = b""
         """Bytes not yet taken: the start of a head, pipelined requests, data before a 101."""
@@ -143,7 +143,7 @@ class ClientHttp1(Http1Leg):
         self._begin(raw, request)
 
     def _begin(self, raw: bytes, request: Request) -> None:
-        """A request: its stream is joined to a tunnel's by the corridor."""
+        """A request: its stream is joined to a tunnel's by the handler chain."""
         head = request.head
         self._chunks = ChunkedBody(self._pass_chunk) if request.chunked else None
         self._body_left = max(head.content_length, 0)
@@ -161,16 +161,16 @@ class ClientHttp1(Http1Leg):
             self._read_body(body)
 
     def _admit(self, recurring: Recurring, *, whole: bool) -> Stream:
-        """A checked head, of a request without a body if `whole`: into the corridor."""
+        """A checked head, of a request without a body if `whole`: into the handler chain."""
         stream = self.stream = Stream(self, 1, 0, 0)
         stream.remote_closed = whole
         entry = new_entry(self._source_ip)
         exchange = stream.exchange = Exchange(stream, recurring.head, entry, recurring)
-        self._corridor.admit(exchange)
+        self._chain.admit(exchange)
         return stream
 
     def _serves(self, stream: Stream) -> bool:
-        """Whether this is still the request in progress: the corridor may have answered it."""
+        """Whether this is still the request in progress: the handler chain may have answered it."""
         return self.stream is stream
 
     # -- bodies in
@@ -273,7 +273,7 @@ class ClientHttp1(Http1Leg):
         entry = new_entry(self._source_ip)
         entry.refusal = refusal.reason
         exchange = stream.exchange = Exchange(stream, head, entry)
-        self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))
+        self._chain.refuse(exchange, status_error(refusal.code, refusal.message))
 
     # -- endings
 
@@ -314,7 +314,7 @@ class ClientHttp1(Http1Leg):
             self._drop_pending(stream)
         exchange, stream.exchange = stream.exchange, None
         if exchange is not None:
-            self._corridor.finish(exchange)
+            self._chain.finish(exchange)
 
     def reset(self, stream: Stream, code: int) -> None:
         """The cluster's side ended: in words while no answer has begun, else by closing."""
@@ -324,7 +324,7 @@ class ClientHttp1(Http1Leg):
         if stream.head_passed:
             self._break_off()
         else:
-            self._corridor.refuse(stream.exchange, interrupted(code))
+            self._chain.refuse(stream.exchange, interrupted(code))
 
     def _abandon(self, stream: Stream, code: int) -> None:
         self._break_off()

@@ -80,7 +80,7 @@ class _Parsed:
         try:
             self._parser.feed_data(raw)
         except httptools.HttpParserUpgrade:
-            pass  # the head is complete; the corridor decides about the upgrade
+            pass  # the head is complete; the handler chain decides about the upgrade
         except httptools.HttpParserError as error:
             raise HeaderRefusal("BAD_HEADER") from error
         self.method: bytes = self._parser.get_method()

@@ -19,8 +19,8 @@ from mk8s_proxy.listener.repeated_heads import read_repeated_head
 from mk8s_proxy.listener.request_head import RequestHead
 
 
-class Corridor(Protocol):
-    """What a connection needs of the corridor."""
+class HandlerChain(Protocol):
+    """What a connection needs of the handler chain."""
 
     def admit(self, exchange: Exchange) -> None:
         """Takes a request through the doors."""
@@ -45,13 +45,13 @@ class Deadlines(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Doorway:
+class ClientConfig:
     """What every client connection is given by `app`."""
 
-    corridor: Corridor
+    chain: HandlerChain
     deadlines: Deadlines
     recurring: RecurringRequests = field(default_factory=RecurringRequests)
-    """The requests that came before; what is known of them is `corridor`'s."""
+    """The requests that came before; what is known of them is `handler_chain`'s."""
 
 
 UNREADABLE = RequestHead(b"", b"", b"", b"", b"", -1, b"", b"", b"", b"", (), ())
@@ -66,7 +66,7 @@ class ClientHttp2(Http2Server):
     """
 
     __slots__ = (
-        "_corridor", "_deadlines", "_incomplete_seconds", "_recurring", "_source_ip", "_table",
+        "_chain", "_deadlines", "_incomplete_seconds", "_recurring", "_source_ip", "_table",
     )  # fmt: skip
 
     def __init__(
@@ -76,14 +76,14 @@ class ClientHttp2(Http2Server):
         limits: Limits,
         buffers: BufferBudget,
         *,
-        doorway: Doorway,
+        config: ClientConfig,
         source_ip: str,
     ) -> None:
         super().__init__(transport, ticks, limits, buffers)
-        self._corridor = doorway.corridor
-        self._recurring = doorway.recurring
+        self._chain = config.chain
+        self._recurring = config.recurring
         self._table = 0
-        self._deadlines = doorway.deadlines
+        self._deadlines = config.deadlines
         self._source_ip = source_ip
         self._incomplete_seconds = 0.0
 
@@ -126,11 +126,11 @@ class ClientHttp2(Http2Server):
         self._recurring.keep((block, end, table), len(block), recurring)
 
     def _admit(self, stream: Stream, head: RequestHead, recurring: Recurring | None) -> None:
-        """A checked head: into the corridor."""
+        """A checked head: into the handler chain."""
         stream.length_left = head.content_length
         exchange = Exchange(stream, head, new_entry(self._source_ip), recurring)
         stream.exchange = exchange
-        self._corridor.admit(exchange)
+        self._chain.admit(exchange)
 
     def _refuse_head(self, stream: Stream, fields: Fields, refusal: HeaderRefusal) -> None:
         """A head that cannot be read is answered and audited like any other refusal."""
@@ -143,7 +143,7 @@ class ClientHttp2(Http2Server):
         entry = new_entry(self._source_ip)
         entry.refusal = refusal.reason
         exchange = stream.exchange = Exchange(stream, head, entry)
-        self._corridor.refuse(exchange, status_error(refusal.code, refusal.message))
+        self._chain.refuse(exchange, status_error(refusal.code, refusal.message))
         if refusal.code == 400:  # malformed, which is a stream error too (RFC 9113, 8.1.1)
             self._spend_reset()
             if stream.local_closed and stream.remote_closed:
@@ -178,13 +178,13 @@ class ClientHttp2(Http2Server):
             super().reset(stream, ErrorCode.INTERNAL_ERROR)
             return
         stream.peer = None
-        self._corridor.refuse(stream.exchange, interrupted(code))
+        self._chain.refuse(stream.exchange, interrupted(code))
 
     def on_stream_closed(self, stream: Stream) -> None:
         """An exchange is over."""
         exchange, stream.exchange = stream.exchange, None
         if exchange is not None:
-            self._corridor.finish(exchange)
+            self._chain.finish(exchange)
 
     # -- deadlines
 

@@ -3,7 +3,7 @@
 Controllers and dashboards ask the same again and again. A client connection looks the bytes of a
 head up here and need not read them again, since what they mean follows from them alone. What
 the doors said does not: an `Admission` is good only until the policy, the credential or the users
-change, so `corridor` asks for each request whether it still holds. Only admitted requests are
+change, so `handler_chain` asks for each request whether it still holds. Only admitted requests are
 kept: strangers cannot fill the memory.
 """
 
@@ -58,7 +58,7 @@ class Recurring:
 
 
 class RecurringRequests:
-    """What one corridor's client connections remember; all is forgotten when it becomes much."""
+    """What all client connections remember; all is forgotten when it becomes much."""
 
     def __init__(self) -> None:
         self._known: dict[Key, Recurring] = {}

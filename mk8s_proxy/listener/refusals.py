@@ -1,7 +1,7 @@
 """Why a request head is refused: one table from reason code to status and sentence.
 
 Raised by `mk8s_proxy.listener.request_head`, `mk8s_proxy.listener.http1_head` and
-`mk8s_proxy.listener.upgrade_head`; caught by the corridor, which answers a Kubernetes Status and
+`mk8s_proxy.listener.upgrade_head`; caught by the chain, which answers a Kubernetes Status and
 writes the reason into the audit row. No sentence repeats a header's value: it may be a credential.
 """
 
@@ -102,5 +102,5 @@ class HeaderRefusal(Exception):
 
 
 def no_credential() -> HeaderRefusal:
-    """The refusal (401) of a head whose `authorization` is empty; the corridor raises it."""
+    """The refusal (401) of a head whose `authorization` is empty; the handler chain raises it."""
     return HeaderRefusal("NO_CREDENTIAL")

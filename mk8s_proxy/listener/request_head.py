@@ -1,4 +1,4 @@
-"""Request headers: from the fields a client sent to the one `RequestHead` the corridor works with.
+"""Request headers: from the fields a client sent to the one `RequestHead` the chain works with.
 
 Called by both connections of `mk8s_proxy.connections`, once per request; pure. The forwarded set
 is built from nothing out of what `mk8s_proxy.listener.header_names` lets through, so nothing a
@@ -73,7 +73,7 @@ class RequestHead(NamedTuple):
     """Host and port the client addressed, lower-case."""
     authorization: bytes
     """The one credential as `Bearer <token>`, from Authorization or from the WebSocket
-    subprotocol; empty when there is none, which the corridor answers by `no_credential()`."""
+    subprotocol; empty when there is none, which the handler chain answers by `no_credential()`."""
     upgrade: bytes
     """Empty, `websocket` or `SPDY/3.1`. Whether the route may be upgraded is not decided here."""
     content_length: int
@@ -84,7 +84,7 @@ class RequestHead(NamedTuple):
     client_audit_id: bytes
     """The client's Audit-ID: untrusted, for the audit row only."""
     impersonation: tuple[Field, ...]
-    """The client's Impersonate-* headers, for the corridor to judge."""
+    """The client's Impersonate-* headers, for the handler chain to judge."""
     forwarded: tuple[Field, ...]
     """The headers to relay: lower-case names, in the client's order."""
     expects_continue: bool = False

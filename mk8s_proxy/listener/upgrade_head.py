@@ -2,7 +2,7 @@
 
 Called by `mk8s_proxy.listener.request_head`; pure. kubectl upgrades to `websocket` (exec since
 1.30, port-forward since 1.31) and to `SPDY/3.1`; any other token would turn the proxy blind to what
-follows. Which routes may be upgraded is the corridor's question, not this module's.
+follows. Which routes may be upgraded is the handler chain's question, not this module's.
 
 Browsers and the dashboards in them cannot set Authorization on a WebSocket, so Kubernetes reads
 the token from a subprotocol (apiserver, authentication/request/websocket/protocol.go). Unlike

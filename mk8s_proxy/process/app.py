@@ -24,10 +24,10 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.chain.api_upstream import Management
-from mk8s_proxy.chain.handler_chain import Corridor
+from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
 from mk8s_proxy.db import keys as key_store
-from mk8s_proxy.db.announcements import Siblings
+from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import TokenAuthenticator
 from mk8s_proxy.identity.ca import load_authorities
@@ -35,7 +35,7 @@ from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensure_server_certificate
 from mk8s_proxy.identity.signing_keys import SigningKeys, usable_keys
 from mk8s_proxy.listener.http1 import ClientHttp1
-from mk8s_proxy.listener.http2 import ClientHttp2, Doorway
+from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
@@ -55,7 +55,7 @@ _PAGE_TOKENS: Final = b"mk8s page tokens of filtered lists"
 
 
 class CommittedJournal:
-    """The journal as the management API writes it: committed together with the corridor's rows."""
+    """The journal as the management API writes it: committed together with the chain's rows."""
 
     def __init__(self, journal: Journal, commit: Callable[[], bool]) -> None:
         self.intent: Callable[[AuditEntry], None] = journal.intent
@@ -69,7 +69,9 @@ class Central:
     def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
         self.settings = settings
         self.worker = worker or Worker()
-        self.siblings = Siblings(self.worker.folder, self.worker.number, self.worker.count)
+        self.announcements = Announcements(
+            self.worker.folder, self.worker.number, self.worker.count
+        )
         self.database = Database(settings.database_url)
         self.policies = PolicyFeed(self.database, settings.policy)
         self.tunnels = TunnelRegistry()
@@ -108,13 +110,13 @@ class Central:
             max_bytes=settings.audit.max_bytes,
             keep=settings.audit.keep,
         )
-        self._build_corridor()
+        self._build_chain()
         self.policies.on_change(self._policy_changed)
-        self._hear_siblings()
+        self._hear_announcements()
         await self._start_management()
         await self._start_listener()
         await self._start_health()
-        self._spawn("second hand", self._second_hand())
+        self._spawn("clock", self._clock())
         self._spawn("policy feed", self.policies.run())
         self._spawn("journal sync", self._sync_journal())
         self._spawn("renewals", self._renew())
@@ -132,25 +134,25 @@ class Central:
     def _recheck(self) -> None:
         """Asks again of all open streams whether they may go on."""
         self._rechecked = self.authenticator.stamp
-        self.corridor.long_running.recheck_all()
+        self.chain.long_running.recheck_all()
 
-    def _hear_siblings(self) -> None:
-        self.siblings.on("revoked", self.authenticator.revoke)
-        self.siblings.on("policy", self.policies.hurry)
-        self.siblings.on("hello", self._tell_revoked)
-        self.siblings.start()
-        self.siblings.tell("hello")
+    def _hear_announcements(self) -> None:
+        self.announcements.on("revoked", self.authenticator.revoke)
+        self.announcements.on("policy", self.policies.hurry)
+        self.announcements.on("hello", self._tell_revoked)
+        self.announcements.start()
+        self.announcements.tell("hello")
 
     def _tell_revoked(self) -> None:
         """A worker has just begun: nothing in the database says which tokens were ended."""
         for ended, expires in self.authenticator.revoked.items():
-            self.siblings.tell("revoked", ended, expires)
+            self.announcements.tell("revoked", ended, expires)
 
-    def _build_corridor(self) -> None:
+    def _build_chain(self) -> None:
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mk8s-api-"))
         self._socket = Path(folder) / "api.sock"  # the folder has mode 0700
         self.management = Management(self._socket, self.ticks, self._buffers)
-        self.corridor = Corridor(
+        self.chain = HandlerChain(
             router=Router(self.settings.domain),
             authenticator=self.authenticator,
             policies=self.policies,
@@ -161,11 +163,11 @@ class Central:
         )
         self._share_seal()
         self._tunnel_services = self._serve_tunnels()
-        self._doorway = Doorway(self.corridor, self.settings.limits)
+        self._client_config = ClientConfig(self.chain, self.settings.limits)
 
     def _share_seal(self) -> None:
         """Page tokens of one replica are good on all others, and after a restart."""
-        self.corridor.seal.replace(self.keys.derive(_PAGE_TOKENS))
+        self.chain.seal.replace(self.keys.derive(_PAGE_TOKENS))
 
     async def _start_management(self) -> None:
         context = ApiContext(
@@ -173,11 +175,11 @@ class Central:
             database=self.database,
             keys=self.keys,
             authenticator=self.authenticator,
-            policy_feed=AnnouncedFeed(self.policies, self.siblings),
+            policy_feed=AnnouncedFeed(self.policies, self.announcements),
             authorities=self.authorities,
-            journal=CommittedJournal(self.journal, self.corridor.commit),
+            journal=CommittedJournal(self.journal, self.chain.commit),
             tunnels=self.tunnels,
-            siblings=self.siblings,
+            announcements=self.announcements,
         )
         runner = await self._run(create_application(context))
         await web.UnixSite(runner, str(self._socket)).start()
@@ -229,7 +231,7 @@ class Central:
             self.ticks,
             FRONT,
             self._buffers,
-            doorway=self._doorway,
+            config=self._client_config,
             source_ip=transport.peer_address,
         )
 
@@ -238,7 +240,7 @@ class Central:
             transport,
             self.ticks,
             self._buffers,
-            doorway=self._doorway,
+            config=self._client_config,
             source_ip=transport.peer_address,
         )
 
@@ -256,7 +258,7 @@ class Central:
             self.ticks,
             self._buffers,
             cluster_id=cluster_id,
-            events=TunnelEvents(self.corridor.refuse, self._tunnel_draining, self._tunnel_closed),
+            events=TunnelEvents(self.chain.refuse, self._tunnel_draining, self._tunnel_closed),
         )
         session.conversation = TunnelControl(
             session,
@@ -273,13 +275,13 @@ class Central:
             self.authorities.agent_ca,
             self.settings.agent.certificate_seconds,
             self.tunnels,
-            self.corridor.tunnel_refused,
+            self.chain.tunnel_refused,
             self.worker.instance,
             self.worker.count,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:
-        self.corridor.long_running.drain("the agent drains", session)
+        self.chain.long_running.drain("the agent drains", session)
 
     def _tunnel_closed(self, session: TunnelSession) -> None:
         self.tunnels.remove(session)
@@ -291,7 +293,7 @@ class Central:
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(_guard(name, work), name=name))
 
-    async def _second_hand(self) -> None:
+    async def _clock(self) -> None:
         last = time.monotonic()
         while True:
             await asyncio.sleep(1.0)
@@ -299,7 +301,7 @@ class Central:
             self.listener.second(now - last)
             if self._rechecked != self.authenticator.stamp:  # somebody has logged out
                 self._recheck()
-            self.corridor.long_running.second(time.time())
+            self.chain.long_running.second(time.time())
             last = now
 
     async def _sync_journal(self) -> None:
@@ -321,7 +323,7 @@ class Central:
         """Drains: no new requests, open ones may end within `grace` seconds, then all is closed."""
         if hasattr(self, "listener"):
             self.listener.drain()
-            self.corridor.long_running.drain("central stops")
+            self.chain.long_running.drain("central stops")
             await self._wait_for_requests(grace)
             self.listener.abort()
         for task in self._tasks:
@@ -331,7 +333,7 @@ class Central:
             self.management.close()
         for runner in self._runners:
             await runner.cleanup()
-        self.siblings.close()
+        self.announcements.close()
         self._agents.close()
         await asyncio.sleep(0)
         if hasattr(self, "journal"):

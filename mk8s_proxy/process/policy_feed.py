@@ -1,9 +1,10 @@
 """The policy feed: keeps the compiled policy in memory as fresh as the database.
 
-``app`` starts it, gives it a task (:meth:`PolicyFeed.run`) and hands it to the corridor and the
-management API. The corridor asks :meth:`PolicyFeed.fresh` and :attr:`PolicyFeed.current` for each
-request, without waiting. A database that does not answer, or a policy that does not compile,
-leaves the last good snapshot in force until its lease ends; from then on every request gets 503.
+``app`` starts it, gives it a task (:meth:`PolicyFeed.run`) and hands it to the handler chain and
+the management API. The handler chain asks :meth:`PolicyFeed.fresh` and :attr:`PolicyFeed.current`
+for each request, without waiting. A database that does not answer, or a policy that does not
+compile, leaves the last good snapshot in force until its lease ends; from then on every request
+gets 503.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from collections.abc import Callable
 
 from mk8s_proxy.authz.policy import PolicyError, PolicySource, parse_role
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.db.announcements import Siblings
+from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.policy import PolicyRows, load_policy, policy_version
 from mk8s_proxy.settings.model import PolicySettings
@@ -146,9 +147,9 @@ class PolicyFeed:
 class AnnouncedFeed:
     """The policy feed as the management API uses it: a change that it made, others look at, too."""
 
-    def __init__(self, feed: PolicyFeed, siblings: Siblings) -> None:
+    def __init__(self, feed: PolicyFeed, announcements: Announcements) -> None:
         self._feed = feed
-        self._siblings = siblings
+        self._announcements = announcements
 
     @property
     def current(self) -> PolicySnapshot:
@@ -157,7 +158,7 @@ class AnnouncedFeed:
 
     async def refresh(self) -> None:
         """Load what the database holds now."""
-        self._siblings.tell("policy")
+        self._announcements.tell("policy")
         await self._feed.refresh()
 
 

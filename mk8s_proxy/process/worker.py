@@ -1,7 +1,7 @@
 """One of several processes that together are central on one machine (`serve --workers N`).
 
 `supervisor` makes one for each process it starts; `app` asks it what differs from process to
-process. A worker is a replica: it shares the port and the database with its siblings, and has
+process. A worker is a replica: it shares the port and the database with the others, and has
 tunnels, a policy feed and a journal of its own.
 """
 
@@ -32,7 +32,7 @@ class Worker:
     """From 1; it names the journal and the address of health."""
     count: int = 1
     folder: Path | None = None
-    """A private folder for the sockets by which siblings talk; None for the only one."""
+    """A private folder for the sockets by which workers talk; None for the only one."""
     channel: socket.socket | None = None
     """To the supervisor; it ends when the supervisor does."""
     instance: str = field(default_factory=lambda: secrets.token_hex(8))

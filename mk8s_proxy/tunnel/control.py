@@ -1,6 +1,6 @@
 """The conversation on a tunnel's control stream, central's side: register, heartbeat, renew.
 
-Runs beside the corridor: it may wait for the database. A tunnel carries no request before its agent
+Runs beside the chain: it may wait for the database. A tunnel carries no request before its agent
 has registered and the cluster in its certificate was found.
 """
 

@@ -1,4 +1,4 @@
-"""All live tunnels by cluster. The corridor picks one, the management API shows them."""
+"""All live tunnels by cluster. The handler chain picks one, the management API shows them."""
 
 import datetime
 import logging

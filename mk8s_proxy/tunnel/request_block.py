@@ -1,4 +1,4 @@
-"""The head of a request as it goes through a tunnel; pure. Called by the corridor.
+"""The head of a request as it goes through a tunnel; pure. Called by the handler chain.
 
 The bearer token never leaves central. What goes instead is one field that says on whose behalf the
 agent shall act, encoded once for each token. First comes what differs from request to request, then

@@ -1,8 +1,8 @@
 """One tunnel, central's end: an HTTP/2 client on a connection that an agent dialled.
 
-The corridor stages a stream here for each request and opens it once its audit row is written. The
-answer is checked and composed anew before it reaches the client's connection, which carries other
-requests, perhaps of other clusters.
+The handler chain stages a stream here for each request and opens it once its audit row is written.
+The answer is checked and composed anew before it reaches the client's connection, which carries
+other requests, perhaps of other clusters.
 """
 
 import logging
@@ -38,7 +38,7 @@ class TunnelEvents:
     """What a tunnel tells the rest of central."""
 
     refuse: Callable[[Any, StatusError], None]
-    """Answers an exchange with a Status; the corridor's."""
+    """Answers an exchange with a Status; the handler chain's."""
     draining: Callable[["TunnelSession"], None]
     """The agent takes no new streams: what can move to another tunnel should."""
     closed: Callable[["TunnelSession"], None]
@@ -93,14 +93,14 @@ class TunnelSession(Http2Client):
         return f"<TunnelSession cluster={self.cluster!r} {state} streams={len(self.streams)}>"
 
     def _open_control(self) -> ControlChannel:
-        stream = self.stage()
+        stream = self.prepare()
         channel = ControlChannel(stream)
         head = [
             (b":method", b"POST"),
             (b":scheme", b"https"),
             (b":path", headers.CONTROL_PATH),
         ]
-        self.open_staged(stream, hpack_codec.block(head))
+        self.open_prepared(stream, hpack_codec.block(head))
         return channel
 
     # -- answers

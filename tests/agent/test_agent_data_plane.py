@@ -172,7 +172,7 @@ async def test_a_central_that_never_registers(
     assert scene.plane.open_tunnels == set()
 
 
-async def test_the_second_hand_reaches_every_tunnel(
+async def test_the_clock_reaches_every_tunnel(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = scene.open()

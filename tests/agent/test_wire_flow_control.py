@@ -270,10 +270,10 @@ class Hop(Http2Server):
         super().__init__(self.socket, hand, Limits(stream_window=1000), back.budget)
 
     def on_request(self, stream: Stream, fields: Any, end: bool) -> None:
-        behind = self.back.stage()
+        behind = self.back.prepare()
         behind.end_queued = end
         join(stream, behind)
-        self.back.open_staged(behind, BLOCK)
+        self.back.open_prepared(behind, BLOCK)
 
 
 def test_windows_go_hop_by_hop() -> None:
@@ -575,9 +575,9 @@ def test_a_body_waits_for_its_connection() -> None:
     assert server.budget.used == 60_003
 
     def forward(front: Stream) -> None:
-        behind = client.stage()
+        behind = client.prepare()
         join(front, behind)
-        client.open_staged(behind, BLOCK)
+        client.open_prepared(behind, BLOCK)
 
     room.leave(stream, forward)
     seen = far.read()
@@ -724,9 +724,9 @@ def test_a_request_waits_for_the_socket_behind_its_head() -> None:
     client.socket.full = True
     client.ping()
     peer.read()
-    stream = client.stage()
+    stream = client.prepare()
     client.send_data(stream, b"body", 4, True)
-    client.open_staged(stream, BLOCK)
+    client.open_prepared(stream, BLOCK)
     assert kinds(peer.read()) == ["HEADERS"]
     client.writable()
     assert bodies(peer.read()) == {1: b"body"}

@@ -61,10 +61,10 @@ class NotingClient(Http2Client):
 
     def ask(self, *, end: bool = True) -> tuple[Stream, NotingLeg]:
         """A request that leaves at once."""
-        stream, leg = self.stage(), NotingLeg()
+        stream, leg = self.prepare(), NotingLeg()
         leg.beside(stream)
         stream.end_queued = end
-        self.open_staged(stream, BLOCK)
+        self.open_prepared(stream, BLOCK)
         return stream, leg
 
 
@@ -115,13 +115,13 @@ def test_trailers_end_an_answer() -> None:
 
 def test_a_body_waits_for_its_head() -> None:
     client, peer = connect()
-    stream, leg = client.stage(), NotingLeg()
+    stream, leg = client.prepare(), NotingLeg()
     leg.beside(stream)
     client.send_data(stream, b"came", 4, False)
     client.send_data(stream, b" early", 6, True)
     assert peer.read() == []
     assert client.budget.used == 10
-    client.open_staged(stream, BLOCK)
+    client.open_prepared(stream, BLOCK)
     assert peer.read() == [Frame("HEADERS", 1, HEAD), Frame("DATA", 1, b"came early", end=True)]
     assert client.budget.used == 0
     assert leg.granted == 10
@@ -129,22 +129,22 @@ def test_a_body_waits_for_its_head() -> None:
 
 def test_an_empty_body_that_ended_early_ends_with_the_head() -> None:
     client, peer = connect()
-    stream = client.stage()
+    stream = client.prepare()
     client.send_data(stream, b"", 0, True)
-    client.open_staged(stream, BLOCK)
+    client.open_prepared(stream, BLOCK)
     assert peer.read() == [Frame("HEADERS", 1, HEAD, end=True)]
 
 
 def test_a_staged_stream_that_is_not_sent_leaves_nothing() -> None:
     client, peer = connect()
-    stream, leg = client.stage(), NotingLeg()
+    stream, leg = client.prepare(), NotingLeg()
     front = leg.beside(stream)
     client.send_data(stream, b"x" * 1000, 1000, False)
-    client.discard_staged(stream)
+    client.discard_prepared(stream)
     assert (client.budget.used, client.streams, front.peer) == (0, {}, None)
     client.send_data(stream, b"late", 4, True)
     assert peer.read() == []
-    gone = client.stage()
+    gone = client.prepare()
     client.send_data(gone, b"y", 1, False)
     client.reset(gone, CANCEL)
     assert (peer.read(), client.budget.used) == ([], 0)
@@ -282,4 +282,4 @@ def test_a_silent_server_is_asked_and_then_given_up() -> None:
 def test_the_role_is_left_open() -> None:
     bare: Any = Http2Client(MemoryTransport(), HandTicks(), Limits(), BufferBudget())
     with pytest.raises(AssertionError):
-        bare.on_response(bare.stage(), b"", True)
+        bare.on_response(bare.prepare(), b"", True)

@@ -1,7 +1,7 @@
 """CPU of one request in central and in the agent: run `python -m tests.bench.bench_exchange`.
 
 Everything of the data plane is real but for sockets and TLS: HTTP/2 connections of four clients,
-the corridor with RS256 tokens and a policy of 200 rules, the journal on a disk, a tunnel, the
+the handler chain with RS256 tokens and a policy of 200 rules, the journal on a disk, a tunnel, the
 agent, its connection to an API server. The two far ends are bytes made beforehand. Prints
 microseconds for a request, the least of many rounds of 32 requests in flight; `--profile central`
 or `--profile agent` prints where the calls go instead. Every head is a new one; with `--recurring`
@@ -144,9 +144,9 @@ class Bench:
         directory = UserDirectory()
         directory.replace({f"id-{n}": 0 for n in range(USERS)})
         authenticator = TokenAuthenticator(keys, issuer=ISSUER, valid_epochs=directory)
-        corridor: Any = self.central.corridor
-        corridor._authenticator = authenticator
-        corridor._journal = self.central.journal.real
+        chain: Any = self.central.chain
+        chain._authenticator = authenticator
+        chain._journal = self.central.journal.real
         return [
             access_token.mint(
                 keys,
@@ -168,7 +168,7 @@ class Bench:
         self.back_wire = MemoryTransport()
         self.back = ApiServerHttp2(self.back_wire, self.apiserver)
         self.apiserver._connections.append(self.back)
-        events = TunnelEvents(central.corridor.refuse, lambda _: None, lambda _: None)
+        events = TunnelEvents(central.chain.refuse, lambda _: None, lambda _: None)
         self.near, self.far = MemoryTransport(), MemoryTransport()
         self.session = TunnelSession(
             self.near, central.ticks, central.budget, cluster_id="id-prod", events=events

@@ -40,7 +40,7 @@ ASKED = [(CHANCE.randrange(USERS), CHANCE.randrange(PATHS)) for _ in range(REQUE
 
 
 def make_entry(user: int, path: int) -> AuditEntry:
-    """A GET of one pod, made as the corridor makes it."""
+    """A GET of one pod, made as the handler chain makes it."""
     entry = AuditEntry(new_audit_id(), time.time(), ADDRESSES[user])
     namespace, name = NAMES[path]
     person, uid, token_id = PEOPLE[user]

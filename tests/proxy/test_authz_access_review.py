@@ -42,7 +42,7 @@ def limited(*namespaces: str, **more: Any) -> dict[str, Any]:
     return {**EVERYTHING, "namespaces": list(namespaces), **more}
 
 
-def test_what_the_corridor_would_say() -> None:
+def test_what_the_chain_would_say() -> None:
     viewer = limited("*", verbs=["get", "list", "logs"])
     assert can("get", "pods", viewer)
     assert not can("delete", "pods", viewer)
@@ -248,7 +248,7 @@ def made(written: list[RuleSpec]) -> PolicySnapshot:
 
 
 def request_allowed(snapshot: PolicySnapshot, wanted: Attributes) -> bool:
-    """What the corridor would say to the request."""
+    """What the handler chain would say to the request."""
     info = RequestInfo(
         True,
         wanted.verb,
@@ -298,7 +298,7 @@ def places(wanted: Attributes) -> list[Attributes]:
 
 
 @given(some_rules, questions)
-def test_a_question_about_one_request_gets_the_corridors_answer(
+def test_a_question_about_one_request_gets_the_chain_answer(
     written: list[RuleSpec], asked: Attributes
 ) -> None:
     assume("*" not in (asked.verb, asked.api_group, asked.resource, asked.subresource))

@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, unquote
 import pytest
 
 from mk8s_agent.wire import headers as internal
-from mk8s_proxy.answers.filtering import collection_deletion, doomed
+from mk8s_proxy.answers.filtering import collection_deletion, deletion_candidates
 from mk8s_proxy.answers.filtering.collection_deletion import WORKERS, begin_deletion
-from mk8s_proxy.answers.filtering.doomed import MAXIMUM_ANSWER
+from mk8s_proxy.answers.filtering.deletion_candidates import MAXIMUM_ANSWER
 from mk8s_proxy.answers.filtering.json_values import Unfilterable
 from mk8s_proxy.kube.status import StatusError
 from mk8s_proxy.listener.exchange import Exchange
@@ -643,12 +643,12 @@ def test_attack_an_object_that_the_policy_no_longer_shows(scene: Scene) -> None:
     one = Exchange(whole.front, whole.head, whole.entry)
     one.whole, one.decision = whole, whole.decision
     one.info = replace(whole.info, verb="delete", name="web-9")
-    assert not begin_deletion(one, scene.central.corridor, print)
+    assert not begin_deletion(one, scene.central.chain, print)
     assert one.decision is not None
     assert not one.decision.filtered
     one.info, one.decision = replace(one.info, name="db-1"), whole.decision
     with pytest.raises(StatusError) as refusal:
-        begin_deletion(one, scene.central.corridor, print)
+        begin_deletion(one, scene.central.chain, print)
     assert refusal.value.code == 403
 
 
@@ -705,9 +705,9 @@ def test_attack_a_fault_of_central_deletes_nothing(
 
 
 def test_attack_objects_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doomed, "MAXIMUM_ANSWER", 1000)
-    monkeypatch.setattr(doomed, "MAXIMUM_WAITING", 100)
-    found = doomed.DoomedObjects(lambda _, name: True, "", strip_rows=False)
+    monkeypatch.setattr(deletion_candidates, "MAXIMUM_ANSWER", 1000)
+    monkeypatch.setattr(deletion_candidates, "MAXIMUM_WAITING", 100)
+    found = deletion_candidates.DeletionCandidates(lambda _, name: True, "", strip_rows=False)
     for number in range(100):
         raw = b'{"metadata":{"name":"n","uid":"u"},"x":%d}' % number
         assert found.item(raw) == b""
@@ -719,7 +719,7 @@ def test_attack_objects_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("key", ["name", "uid"])
 def test_attack_names_without_end_are_not_kept(key: str) -> None:
-    found = doomed.DoomedObjects(lambda *_: True, "", strip_rows=False)
+    found = deletion_candidates.DeletionCandidates(lambda *_: True, "", strip_rows=False)
     metadata = {"name": "n", "uid": "u"} | {key: "x" * 5000}
     with pytest.raises(Unfilterable):
         found.item(json.dumps({"metadata": metadata}).encode())

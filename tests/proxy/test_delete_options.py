@@ -16,7 +16,7 @@ from mk8s_proxy.answers.filtering.delete_options import (
     read_options,
     read_parameters,
 )
-from mk8s_proxy.answers.filtering.doomed import Doomed, DoomedObjects
+from mk8s_proxy.answers.filtering.deletion_candidates import Candidate, DeletionCandidates
 from mk8s_proxy.answers.filtering.json_values import Unfilterable
 from mk8s_proxy.kube.status import StatusError
 
@@ -104,7 +104,7 @@ some_names = st.lists(st.sampled_from(["a", "b", "hidden"]), max_size=4)
 
 @given(st.lists(some_names, min_size=1, max_size=3), st.integers(1, 40))
 def test_pages_cut_anywhere_are_one_list(pages: list[list[str]], size: int) -> None:
-    found = DoomedObjects(lambda _, name: name != "hidden", "", strip_rows=False)
+    found = DeletionCandidates(lambda _, name: name != "hidden", "", strip_rows=False)
     for number, names in enumerate(pages, start=1):
         reader = found.page()
         token = "next" if number < len(pages) else ""
@@ -115,7 +115,7 @@ def test_pages_cut_anywhere_are_one_list(pages: list[list[str]], size: int) -> N
         reader.feed(b"", True)
         assert found.token == token
     wanted = [name for names in pages for name in names if name != "hidden"]
-    assert list(found.waiting) == [Doomed(name, f"u-{name}") for name in wanted]
+    assert list(found.waiting) == [Candidate(name, f"u-{name}") for name in wanted]
     answer = json.loads(found.answer)
     assert [one["metadata"]["name"] for one in answer["items"]] == wanted
     assert answer["metadata"] == {"resourceVersion": "1"}
@@ -124,7 +124,7 @@ def test_pages_cut_anywhere_are_one_list(pages: list[list[str]], size: int) -> N
 
 @pytest.mark.parametrize("row", [{}, {"object": None}, {"object": {"metadata": {}}}])
 def test_a_row_that_is_about_nothing_is_not_deleted(row: Any) -> None:
-    found = DoomedObjects(lambda *_: True, "", strip_rows=True)
+    found = DeletionCandidates(lambda *_: True, "", strip_rows=True)
     found.page().feed(json.dumps({"rows": [row]}).encode(), True)
     assert not found.waiting
 
@@ -132,7 +132,7 @@ def test_a_row_that_is_about_nothing_is_not_deleted(row: Any) -> None:
 @pytest.mark.parametrize("metadata", [{"name": "a"}, {"name": "a", "uid": ""},
                                       {"name": "a", "uid": "u", "namespace": "x"}])  # fmt: skip
 def test_attack_an_object_that_could_be_another_one_later(metadata: Any) -> None:
-    found = DoomedObjects(lambda *_: True, "", strip_rows=False)
+    found = DeletionCandidates(lambda *_: True, "", strip_rows=False)
     with pytest.raises(Unfilterable):
         found.page().feed(json.dumps({"items": [{"metadata": metadata}]}).encode(), True)
     assert not found.waiting

@@ -236,7 +236,7 @@ async def test_what_the_network_cannot_take_yet_does_not_pile_up_in_the_kernel(
     writer.transport.abort()
 
 
-async def test_the_second_hand_and_the_drain_reach_every_connection(house: House) -> None:
+async def test_the_clock_and_the_drain_reach_every_connection(house: House) -> None:
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", house.port, ssl=client("h2"), server_hostname="localhost"
     )

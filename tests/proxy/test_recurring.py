@@ -46,7 +46,7 @@ def person(central: Central) -> Http2Person:
 
 
 def known(central: Central) -> int:
-    return len(central.doorway.recurring)
+    return len(central.config.recurring)
 
 
 def serve(agent: Agent) -> dict[bytes, bytes]:
@@ -486,7 +486,7 @@ class World:
     def __init__(self, folder: Path, *, remembers: bool) -> None:
         self.central = Central(folder, rbac=RBAC)
         if not remembers:
-            memory: Any = self.central.doorway.recurring
+            memory: Any = self.central.config.recurring
             memory.find = lambda key: None
         self.agents = [self.central.agent(), self.central.agent("staging")]
         self.person = self.central.http2()

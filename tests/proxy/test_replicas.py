@@ -45,15 +45,15 @@ async def page_tokens(folder: Path) -> None:
         await first.start()
         await second.start()
         await asyncio.sleep(0)  # their background tasks have begun
-        token = first.corridor.seal.seal("page two", b"about").encode()
-        assert second.corridor.seal.unseal(token, b"about") == b"page two"
+        token = first.chain.seal.seal("page two", b"about").encode()
+        assert second.chain.seal.unseal(token, b"about") == b"page two"
         await second.stop(0)
         await rotate(first.settings.database_url)
         second = Central(settings(folder, "second"))
         await second.start()
         await asyncio.sleep(0)
         with pytest.raises(TokenExpired):
-            second.corridor.seal.unseal(token, b"about")
+            second.chain.seal.unseal(token, b"about")
     finally:
         await first.stop(0)
         await second.stop(0)

@@ -49,7 +49,7 @@ class Scene:
         self.database, self.cluster_id = database, cluster_id
         self.records = AgentRecords(database, gather_seconds=0)
         self.transport = MemoryTransport()
-        events = TunnelEvents(self.central.corridor.refuse, lambda _: None, self._closed)
+        events = TunnelEvents(self.central.chain.refuse, lambda _: None, self._closed)
         self.session = TunnelSession(
             self.transport,
             self.central.ticks,
@@ -70,7 +70,7 @@ class Scene:
             AGENT_CA,
             LIFE,
             self.central.registry,
-            self.central.corridor.tunnel_refused,
+            self.central.chain.tunnel_refused,
         )
         end = datetime.now(UTC) + timedelta(seconds=lives)
         control = TunnelControl(self.session, services, "abc123", end)

@@ -1,4 +1,4 @@
-"""Central's data plane in memory: real connections, corridor, journal and tunnels, no sockets.
+"""Central's data plane in memory: real connections, chain, journal and tunnels, no sockets.
 
 The test plays both far ends: clients, and agents as the HTTP/2 servers that they are.
 """
@@ -15,12 +15,12 @@ from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.authz.policy import PolicySource, parse_rbac
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.chain.handler_chain import Corridor
+from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.listener.exchange import Exchange
 from mk8s_proxy.listener.http1 import ClientHttp1
-from mk8s_proxy.listener.http2 import ClientHttp2, Doorway
+from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support.memory import (
@@ -166,7 +166,7 @@ class Central:
         self.drained: list[TunnelSession] = []
         self.closed: list[TunnelSession] = []
         parts: dict[str, Any] = {"authenticator": self.tokens}
-        self.corridor = Corridor(
+        self.chain = HandlerChain(
             router=Router(domain),
             policies=self.policies,
             journal=self.journal,
@@ -176,12 +176,12 @@ class Central:
             **parts,
         )
         self.deadlines = Deadlines()
-        self.doorway = Doorway(self.corridor, self.deadlines)
+        self.config = ClientConfig(self.chain, self.deadlines)
 
     def agent(self, cluster: str = "prod", *, instance: str = "a1") -> Agent:
         """A registered tunnel of `cluster`."""
         transport = MemoryTransport()
-        events = TunnelEvents(self.corridor.refuse, self.drained.append, self._closed)
+        events = TunnelEvents(self.chain.refuse, self.drained.append, self._closed)
         session = TunnelSession(
             transport, self.ticks, self.budget, cluster_id=f"id-{cluster}", events=events
         )
@@ -203,7 +203,7 @@ class Central:
             self.ticks,
             limits,
             self.budget,
-            doorway=self.doorway,
+            config=self.config,
             source_ip="192.0.2.7",
         )
 
@@ -327,7 +327,7 @@ class Http1Person:
             self.transport,
             central.ticks,
             central.budget,
-            doorway=central.doorway,
+            config=central.config,
             source_ip="192.0.2.8",
         )
 

@@ -185,7 +185,7 @@ class Relay:
         self.apiserver._connections.append(self.upstream)
         self.api = Player(self.upstream, api_transport, self.ticks, server=True)
         self.api.on_head = self._request_came
-        events = TunnelEvents(self.central.corridor.refuse, lambda _: None, lambda _: None)
+        events = TunnelEvents(self.central.chain.refuse, lambda _: None, lambda _: None)
         near, far = MemoryTransport(), MemoryTransport()
         self.session = TunnelSession(
             near, self.ticks, self.central.budget, cluster_id="id-prod", events=events

@@ -9,9 +9,10 @@ requests never come here. Read in this order:
 - `objects`: which object an item, a row or an event is about.
 - `list_filter`, `watch_filter`: the two forms of an answer. Both take bytes and return bytes.
 - `continue_token`: page tokens, which name the last object of a page and are therefore sealed.
-- `filter_stage`: the leg between the tunnel's stream and the client's.
+- `interceptor`: the leg between the tunnel's stream and the client's.
 - `collection_deletion`: a deletecollection of a part, which central carries out object by object
-  (`delete_options`: what is asked for each; `doomed`: which ones; `part_request`: one request).
+  (`delete_options`: what is asked for each; `deletion_candidates`: which ones; `part_request`: one
+  request).
 
 What passes is what the API server wrote, byte for byte. What could be read in two ways, or is of a
 form that is not known here, ends the answer with an error: it never passes unjudged.

@@ -1,9 +1,9 @@
 """A deletecollection of which a person may delete only a part: central deletes each object itself.
 
-Begun by the corridor (`mk8s_proxy.answers.choose.begin_deletion`) instead of a tunnel's stream: the
-request of the client never reaches the cluster, which would delete what is hidden too. What central
-sends are requests of the same person, each through the corridor and each with audit rows of its own
-(`part_request`):
+Begun by the handler chain (`mk8s_proxy.answers.choose.begin_deletion`) instead of a tunnel's
+stream: the request of the client never reaches the cluster, which would delete what is hidden too.
+What central sends are requests of the same person, each through the handler chain and each with
+audit rows of its own (`part_request`):
 
 1. the discovery document of the API version: is there such a collection, and can it be deleted?
 2. the list, page by page, with the person's selectors and by their own right to list;
@@ -25,7 +25,11 @@ import orjson
 
 from mk8s_agent.wire.stream import Bytes, Fields, Stream, join, part
 from mk8s_proxy.answers.filtering import delete_options
-from mk8s_proxy.answers.filtering.doomed import Doomed, DoomedObjects, PageReader
+from mk8s_proxy.answers.filtering.deletion_candidates import (
+    Candidate,
+    DeletionCandidates,
+    PageReader,
+)
 from mk8s_proxy.answers.filtering.json_values import Unfilterable
 from mk8s_proxy.answers.filtering.part_request import Doors, PartRequest, Receiver
 from mk8s_proxy.answers.filtering.request import JSON, json_accept
@@ -97,7 +101,7 @@ class CollectionDeletion:
     Args:
         exchange: admitted.
         visibility: says which objects may be deleted.
-        doors: the corridor.
+        doors: the handler chain.
         note_intent: writes the request's intent row, together with that of its first part.
 
     Raises:
@@ -122,7 +126,7 @@ class CollectionDeletion:
         delete_options.check_whole(self._parameters)
         self._accept = json_accept(exchange.head.accept)
         bare_rows = self._parameters.get(b"includeObject") == [b"None"]
-        self._objects = DoomedObjects(visibility.allows, info.namespace, strip_rows=bare_rows)
+        self._objects = DeletionCandidates(visibility.allows, info.namespace, strip_rows=bare_rows)
         self._options: delete_options.Options = {}
         self._body = bytearray()
         self._down = Stream(self, 1, 0, 0)  # peer of the client's stream
@@ -206,10 +210,10 @@ class CollectionDeletion:
         else:
             self._answer()
 
-    def _delete(self, doomed: Doomed) -> None:
+    def _delete(self, candidate: Candidate) -> None:
         self._sent = True
-        body = delete_options.options_for(self._options, doomed.uid)
-        target = f"{self._path()}/{quote(doomed.name, safe=':')}"
+        body = delete_options.options_for(self._options, candidate.uid)
+        target = f"{self._path()}/{quote(candidate.name, safe=':')}"
         self._send(_Deletion(self, self._options), b"DELETE", target, JSON, body)
 
     def _send(

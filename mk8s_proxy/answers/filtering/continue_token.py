@@ -1,4 +1,4 @@
-"""Page tokens of filtered lists, sealed; called by `request` and `filter_stage`.
+"""Page tokens of filtered lists, sealed; called by `request` and `interceptor`.
 
 The API server's `continue` token holds the namespace and name of the last object of a page in
 base64, hidden objects included, and nothing protects it: a user could read names out of it, or

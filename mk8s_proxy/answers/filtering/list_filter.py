@@ -1,4 +1,4 @@
-"""A list or table, shortened item by item while it streams; pure. Called by `filter_stage`.
+"""A list or table, shortened item by item while it streams; pure. Called by `interceptor`.
 
 The document may be cut anywhere, and may have its members in any order (typed lists begin with
 `kind`, custom resources with `apiVersion` and have `items` before `metadata`). One item at a time

@@ -1,7 +1,7 @@
 """One of the requests by which central carries out another; made by `collection_deletion`.
 
-It goes through the corridor like any client's and is answered here: it is a leg without a socket.
-Its audit rows name the request that it is a part of.
+It goes through the handler chain like any client's and is answered here: it is a leg without a
+socket. Its audit rows name the request that it is a part of.
 """
 
 from typing import Any, Final, Protocol
@@ -21,7 +21,7 @@ _CAUSE: Final = ("reason", "message", "field")
 
 
 class Doors(Protocol):
-    """The corridor, as a part needs it."""
+    """The chain, as a part needs it."""
 
     def admit(self, exchange: Exchange) -> None:
         """Takes a request through the doors."""
@@ -48,7 +48,7 @@ class PartRequest:
 
     Args:
         whole: the client's request.
-        doors: the corridor.
+        doors: the handler chain.
         receiver: is told what comes of it: `read` until its end, or `failed` once.
     """
 
@@ -63,7 +63,7 @@ class PartRequest:
         self._over = False
 
     def send(self, method: bytes, target: str, accept: bytes = JSON, body: bytes = b"") -> None:
-        """Walks through the corridor; whatever refuses there is a failure."""
+        """Walks through the handler chain; whatever refuses there is a failure."""
         front, whole = self._front, self._whole
         raw = whole.prefix + target.encode("ascii", "replace")
         agent = tuple(field for field in whole.head.forwarded if field[0] == b"user-agent")

@@ -1,4 +1,4 @@
-"""What changes in a request whose answer will be filtered; pure. Called by `filter_stage`.
+"""What changes in a request whose answer will be filtered; pure. Called by `interceptor`.
 
 The audit row keeps what the client sent.
 """

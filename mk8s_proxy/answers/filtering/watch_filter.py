@@ -1,4 +1,4 @@
-"""The events of a watch, let through or dropped one by one; pure. Called by `filter_stage`.
+"""The events of a watch, let through or dropped one by one; pure. Called by `interceptor`.
 
 Events are JSON objects behind each other, as metav1.WatchEvent. An event goes out as soon as it is
 complete. A name never changes, so an object cannot enter or leave what a user sees but by a change

@@ -1,8 +1,8 @@
 """What may I do, and whose token is this? The cluster's answers, made true for whom mk8s let in.
 
 `kubectl auth can-i` and its kin post a review to the API server, which answers for the user that
-the agent impersonates: that is the cluster's word, not yet mk8s's. A stage holds the answer back
-until it is whole and says yes only where both do:
+the agent impersonates: that is the cluster's word, not yet mk8s's. An interceptor holds the answer
+back until it is whole and says yes only where both do:
 
 - SelfSubjectAccessReview: `status.allowed` of both; the reason names the rule of mk8s that said no.
 - SelfSubjectRulesReview: the rules that both have; `incomplete` where Kubernetes's rules have no
@@ -12,6 +12,6 @@ until it is whole and says yes only where both do:
 
 An answer that is no success passes as it is, and so does one that both agree on, byte for byte. One
 that cannot be understood is 502: never a yes. SelfSubjectReview names the user as the cluster sees
-it, and needs no stage; reviews about others (SubjectAccessReview, LocalSubjectAccessReview) are the
-cluster's own answer about its own RBAC.
+it, and needs no interceptor; reviews about others (SubjectAccessReview, LocalSubjectAccessReview)
+are the cluster's own answer about its own RBAC.
 """

@@ -1,10 +1,11 @@
-"""The stage of SelfSubjectAccessReview and SelfSubjectRulesReview: yes only where both say so.
+"""Interceptors of SelfSubjectAccessReview and SelfSubjectRulesReview: yes only where both say so.
 
-Made by `stage`. The rules review answers without saying which namespace it was asked about, so the
-request's body is read as it passes.
+Made by `interceptor`. The rules review answers without saying which namespace it was asked about,
+so the request's body is read as it passes.
 """
 
 from mk8s_agent.wire.stream import Bytes, Stream
+from mk8s_proxy.answers.interceptor import Refuse
 from mk8s_proxy.answers.reviews.documents import (
     ACCESS_REVIEW,
     RULES_REVIEW,
@@ -15,12 +16,11 @@ from mk8s_proxy.answers.reviews.documents import (
 from mk8s_proxy.answers.reviews.held_answer import HeldAnswer
 from mk8s_proxy.answers.reviews.protobuf import Message
 from mk8s_proxy.answers.reviews.verdicts import access_status, rules_status
-from mk8s_proxy.answers.stage import Refuse
 from mk8s_proxy.authz.access import Access
 from mk8s_proxy.listener.exchange import Exchange
 
 
-class AccessReviewStage(HeldAnswer):
+class AccessReviewInterceptor(HeldAnswer):
     """Narrows the cluster's answer to what mk8s allows as well."""
 
     def __init__(self, exchange: Exchange, refuse: Refuse, kind: str, access: Access) -> None:

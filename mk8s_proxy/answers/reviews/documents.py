@@ -1,4 +1,4 @@
-"""Reviews as JSON, YAML and protobuf: read into one shape, written as they came. Called by `stage`.
+"""Reviews as JSON, YAML and protobuf: read into one shape, written as they came..
 
 The shape is the JSON of authorization.k8s.io and authentication.k8s.io, v1 and v1beta1. Protobuf
 comes in the envelope that every Kubernetes object has (`k8s`, a zero byte and a runtime.Unknown);

@@ -9,8 +9,8 @@ from typing import Final
 
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.stream import Bytes, Fields, Stream
+from mk8s_proxy.answers.interceptor import InterceptionRefused, Interceptor, Refuse
 from mk8s_proxy.answers.reviews.documents import DocumentError
-from mk8s_proxy.answers.stage import BodyStage, Refuse, StageRefused
 from mk8s_proxy.kube.status import bad_gateway, request_entity_too_large
 from mk8s_proxy.listener.exchange import Exchange
 
@@ -18,7 +18,7 @@ MAX_ANSWER_BYTES: Final = 1024 * 1024
 MAX_QUESTION_BYTES: Final = 64 * 1024
 
 
-class HeldAnswer(BodyStage, ABC):
+class HeldAnswer(Interceptor, ABC):
     """Between the two halves of a review; both bodies are small."""
 
     def __init__(self, exchange: Exchange, refuse: Refuse) -> None:
@@ -44,12 +44,12 @@ class HeldAnswer(BodyStage, ABC):
         """Keeps a piece of the question.
 
         Raises:
-            StageRefused: it is too large.
+            InterceptionRefused: it is too large.
         """
         self.question += data
         if len(self.question) > MAX_QUESTION_BYTES:
             message = f"a review has at most {MAX_QUESTION_BYTES // 1024} KiB"
-            raise StageRefused(request_entity_too_large(message))
+            raise InterceptionRefused(request_entity_too_large(message))
 
     def guarded(self, work: Callable[[], None]) -> None:
         """Does something; what it raises becomes the client's answer."""
@@ -57,7 +57,7 @@ class HeldAnswer(BodyStage, ABC):
             work()
         except DocumentError as error:
             message = f"the cluster's answer to a review cannot be read: {error}"
-            self._give_up(StageRefused(bad_gateway(message)))
+            self._give_up(InterceptionRefused(bad_gateway(message)))
         except Exception as error:  # noqa: BLE001  an exception is a refusal
             self._give_up(error)
 

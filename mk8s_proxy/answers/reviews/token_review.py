@@ -1,14 +1,15 @@
-"""The stage of a TokenReview: a token of mk8s never goes to a cluster.
+"""The interceptor of a TokenReview: a token of mk8s never goes to a cluster.
 
-Made by `stage`. Client libraries ask the API server whose token they hold (kr8s does), and the
-cluster would read a credential for central, and for other clusters, in that question. So the body
-is held until it is whole. If it asks about a token of mk8s, the cluster gets a placeholder, its
-answer lends the form (and its refusal holds: its own RBAC decides who may ask), and what it says of
-the placeholder is replaced by what mk8s says of the token. Every other token is the cluster's
-business: its review passes as it came, both ways.
+Made by `interceptor`. Client libraries ask the API server whose token they hold (kr8s does), and
+the cluster would read a credential for central, and for other clusters, in that question. So the
+body is held until it is whole. If it asks about a token of mk8s, the cluster gets a placeholder,
+its answer lends the form (and its refusal holds: its own RBAC decides who may ask), and what it
+says of the placeholder is replaced by what mk8s says of the token. Every other token is the
+cluster's business: its review passes as it came, both ways.
 """
 
 from mk8s_agent.wire.stream import Bytes, Stream
+from mk8s_proxy.answers.interceptor import InterceptionRefused, Refuse
 from mk8s_proxy.answers.reviews.documents import TOKEN_REVIEW, DocumentError, read, read_answer
 from mk8s_proxy.answers.reviews.held_answer import HeldAnswer
 from mk8s_proxy.answers.reviews.protobuf import Message
@@ -19,13 +20,12 @@ from mk8s_proxy.answers.reviews.tokens import (
     token_status,
     with_token,
 )
-from mk8s_proxy.answers.stage import Refuse, StageRefused
 from mk8s_proxy.identity.access_token import AUDIENCE
 from mk8s_proxy.kube.status import bad_request
 from mk8s_proxy.listener.exchange import Exchange
 
 
-class TokenReviewStage(HeldAnswer):
+class TokenReviewInterceptor(HeldAnswer):
     """Keeps the question back until it is known whose token it is about."""
 
     def __init__(self, exchange: Exchange, refuse: Refuse) -> None:
@@ -71,10 +71,10 @@ class TokenReviewStage(HeldAnswer):
                 body = document.write(with_token(document.content, PLACEHOLDER))
         except DocumentError as error:
             message = f"the TokenReview cannot be read: {error}"
-            raise StageRefused(bad_request(message)) from error
+            raise InterceptionRefused(bad_request(message)) from error
         if self._ours.are_in(body):
             message = "a token of mk8s stands outside of spec.token: no cluster may read it"
-            raise StageRefused(bad_request(message))
+            raise InterceptionRefused(bad_request(message))
         return body
 
     def _keep(self, token: str, review: Message) -> None:

@@ -1,4 +1,4 @@
-"""The answer of a cluster and that of mk8s become one; pure. Called by `stage`.
+"""The answer of a cluster and that of mk8s become one; pure. Called by `interceptor`.
 
 Both functions return what the status of a review must say instead, or None where the cluster's
 status already says what both do.

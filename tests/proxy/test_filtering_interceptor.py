@@ -1,4 +1,4 @@
-"""Filtered requests through the corridor: what the cluster is asked, what the client gets."""
+"""Filtered requests through the chain: what the cluster is asked, what the client gets."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from corridor_for_tests import Passage
+from chain_for_tests import Passage
 from test_filtering_lists import SECRET, item
 
-from mk8s_proxy.answers.filtering import filter_stage
-from mk8s_proxy.answers.filtering.filter_stage import LIST_ANEW
+from mk8s_proxy.answers.filtering import interceptor
+from mk8s_proxy.answers.filtering.interceptor import LIST_ANEW
 from tests.support.front_door import Central
 from tests.support.memory import data, headers
 
@@ -148,9 +148,9 @@ def test_a_websocket_is_no_way_around_the_filter(monkeypatch: pytest.MonkeyPatch
     visibility = passage.exchange.decision and passage.exchange.decision.visibility
     assert visibility is not None
     seal: Any = None
-    with pytest.raises(filter_stage.StatusError, match="WebSocket"):
-        filter_stage.FilterStage(
-            passage.exchange, passage.corridor.refuse, visibility=visibility, seal=seal
+    with pytest.raises(interceptor.StatusError, match="WebSocket"):
+        interceptor.FilterInterceptor(
+            passage.exchange, passage.chain.refuse, visibility=visibility, seal=seal
         )
 
 
@@ -211,20 +211,20 @@ def test_a_whole_watch_that_becomes_a_filtered_one_ends(
     agent.send(data(stream, b"bytes"))
     central.policies.current = Passage(RBAC).policy.current
     central.policies.current.version = 2
-    central.corridor.long_running.recheck_all()
+    central.chain.long_running.recheck_all()
     for _ in range(2):
-        central.corridor.long_running.second(0.0)
+        central.chain.long_running.second(0.0)
     answer = person.answer(number)
     assert answer.ended
     assert answer.body == b"bytes" + (LIST_ANEW if told else b"")
 
 
 @pytest.mark.parametrize(
-    ("namespaces", "farewell"),
+    ("namespaces", "closing_event"),
     [(["shop"], b""), (["shop", "bank"], LIST_ANEW), (["bank"], LIST_ANEW)],
 )
 def test_a_change_of_what_is_visible_makes_clients_list_anew(
-    tmp_path: Path, namespaces: list[str], farewell: bytes
+    tmp_path: Path, namespaces: list[str], closing_event: bytes
 ) -> None:
     central = Central(tmp_path, rbac=RBAC)
     agent = central.agent()
@@ -236,12 +236,12 @@ def test_a_change_of_what_is_visible_makes_clients_list_anew(
     changed = {"name": "team", "clusters": [TEAM | {"namespaces": namespaces}]}
     central.policies.current = Passage(RBAC | {"roles": [changed]}).policy.current
     central.policies.current.version = 2
-    central.corridor.long_running.recheck_all()
+    central.chain.long_running.recheck_all()
     for _ in range(2):
-        central.corridor.long_running.second(0.0)
+        central.chain.long_running.second(0.0)
     answer = person.answer(number)
-    assert answer.body == event(item()) + farewell
-    assert answer.ended is bool(farewell)
+    assert answer.body == event(item()) + closing_event
+    assert answer.ended is bool(closing_event)
     assert answer.reset is None
 
 

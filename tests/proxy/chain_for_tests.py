@@ -1,4 +1,4 @@
-"""A corridor between a client and a cluster that only note what they are told; no socket, no loop.
+"""A chain between a client and a cluster that only note what they are told; no socket, no loop.
 
 `Passage.send` walks one request to the end of its tick; the answer is played back with
 `Passage.answer`, as a tunnel would pass it on.
@@ -17,7 +17,7 @@ from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.rows import encode_outcome
 from mk8s_proxy.authz.policy import PolicySource, parse_rbac
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.chain.handler_chain import Corridor
+from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.listener.exchange import Exchange
@@ -82,16 +82,16 @@ class Cluster:
         self.granted = 0
         self.resets: list[int] = []
 
-    def stage(self) -> Stream:
+    def prepare(self) -> Stream:
         """The half of a new stream."""
         self.back = Stream(self, 0, -1, 0)
         return self.back
 
-    def open_staged(self, stream: Stream, block: bytes) -> None:
+    def open_prepared(self, stream: Stream, block: bytes) -> None:
         """The head leaves."""
         self.heads.append(dict(hpack_codec.Decoder(0, 65536).decode(block)))
 
-    def discard_staged(self, stream: Stream) -> None:
+    def discard_prepared(self, stream: Stream) -> None:
         """The head does not leave."""
         part(stream)
 
@@ -179,7 +179,7 @@ def snapshot(rbac: dict[str, Any], version: int = 1) -> PolicySnapshot:
 
 
 class Passage:
-    """One client, one cluster, and the corridor between them."""
+    """One client, one cluster, and the handler chain between them."""
 
     def __init__(self, rbac: dict[str, Any]) -> None:
         self.policy = Policy(snapshot(rbac))
@@ -195,7 +195,7 @@ class Passage:
             "journal": self.journal,
             "tunnels": self,
         }
-        self.corridor = Corridor(
+        self.chain = HandlerChain(
             router=Router(), management=self.managed.append, ticks=Ticks(queued.append), **parts
         )
         self.client = Client()
@@ -231,7 +231,7 @@ class Passage:
         entry = AuditEntry("audit-id", 0.0)
         self.exchange = Exchange(front, read_http2_head(head, bodiless), entry)
         front.exchange = self.exchange
-        self.corridor.admit(self.exchange)
+        self.chain.admit(self.exchange)
         self._run()
         if body:
             self.go_on(body)
@@ -261,7 +261,7 @@ class Passage:
 
     def finish(self) -> dict[str, Any]:
         """Ends the exchange; its last audit row."""
-        self.corridor.finish(self.exchange)
+        self.chain.finish(self.exchange)
         row: dict[str, Any] = json.loads(encode_outcome(self.exchange.entry, 0.0))
         return row
 

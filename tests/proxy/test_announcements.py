@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_proxy.db import announcements as siblings
-from mk8s_proxy.db.announcements import Siblings
+from mk8s_proxy.db import announcements
+from mk8s_proxy.db.announcements import Announcements
 
 
 @asynccontextmanager
-async def family(folder: Path, count: int = 2) -> AsyncIterator[list[Siblings]]:
-    members = [Siblings(folder, number + 1, count) for number in range(count)]
+async def family(folder: Path, count: int = 2) -> AsyncIterator[list[Announcements]]:
+    members = [Announcements(folder, number + 1, count) for number in range(count)]
     for member in members:
         member.start()
     try:
@@ -27,7 +27,7 @@ async def family(folder: Path, count: int = 2) -> AsyncIterator[list[Siblings]]:
 class Ear:
     """What one worker hears."""
 
-    def __init__(self, member: Siblings, kind: str) -> None:
+    def __init__(self, member: Announcements, kind: str) -> None:
         self._heard: asyncio.Queue[tuple[object, ...]] = asyncio.Queue()
         member.on(kind, lambda *values: self._heard.put_nowait(values))
 
@@ -92,7 +92,7 @@ async def test_what_makes_no_sense_is_passed_over(tmp_path: Path, message: bytes
 
 
 async def test_one_process_tells_nobody() -> None:
-    alone = Siblings()
+    alone = Announcements()
     alone.start()
     alone.tell("policy")
     alone.close()
@@ -101,8 +101,8 @@ async def test_one_process_tells_nobody() -> None:
 async def test_news_for_a_sibling_that_hangs_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(siblings, "_MOST_WAITING", 10)
+    monkeypatch.setattr(announcements, "_MOST_WAITING", 10)
     async with family(tmp_path) as (first, _):
         for _ in range(2000):  # the other one gets no turn to read meanwhile
             first.tell("policy")
-    assert "siblings.not_told" in caplog.text
+    assert "announcements.not_told" in caplog.text

@@ -23,14 +23,14 @@ _LONGEST: Final = 1024
 """Characters of a name or uid."""
 
 
-class Doomed(NamedTuple):
+class Candidate(NamedTuple):
     """An object to be deleted."""
 
     name: str
     uid: str
 
 
-class DoomedObjects(ObjectJudge):
+class DeletionCandidates(ObjectJudge):
     """Collects what a list shows and `allows` lets be deleted.
 
     Args:
@@ -52,7 +52,7 @@ class DoomedObjects(ObjectJudge):
         self._size = 0
         self._envelope: dict[str, Any] = {}
         self._key = "items"
-        self.waiting: deque[Doomed] = deque()
+        self.waiting: deque[Candidate] = deque()
         self.token = ""
 
     def page(self) -> "PageReader":
@@ -84,7 +84,7 @@ class DoomedObjects(ObjectJudge):
             raise Unfilterable("an object without a uid: it cannot be told from a new one")
         if len(self.waiting) >= MAXIMUM_WAITING or max(len(name), len(uid)) > _LONGEST:
             raise Unfilterable("more objects at once, or longer names, than can be remembered")
-        self.waiting.append(Doomed(name, uid))
+        self.waiting.append(Candidate(name, uid))
         self._key = "rows" if within else "items"
         self._size += len(shown) + 1
         if self._size <= MAXIMUM_ANSWER:
@@ -119,16 +119,16 @@ class DoomedObjects(ObjectJudge):
 class PageReader:
     """One page, however its bytes are cut."""
 
-    def __init__(self, doomed: DoomedObjects) -> None:
-        self._doomed = doomed
-        self._filter = ListFilter(doomed, doomed.seal)
+    def __init__(self, candidates: DeletionCandidates) -> None:
+        self._candidates = candidates
+        self._filter = ListFilter(candidates, candidates.seal)
         self._envelope: list[bytes] = []
 
     def feed(self, data: bytes, end: bool) -> None:
         """Reads on; the arguments and errors are those of `ListFilter.feed`."""
         self._envelope.append(self._filter.feed(data, end))
         if end:
-            self._doomed.frame(b"".join(self._envelope))
+            self._candidates.frame(b"".join(self._envelope))
 
 
 def _success(kind: str) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""`kubectl --as` through every door of the corridor."""
+"""`kubectl --as` through every door of the handler chain."""
 
 from typing import Any
 
 import pytest
-from corridor_for_tests import Passage, snapshot
+from chain_for_tests import Passage, snapshot
 
 DEV: dict[str, Any] = {
     "name": "prod",
@@ -139,7 +139,7 @@ def test_a_right_that_was_taken_away_ends_the_next_request_and_an_open_stream(
     stream.send("dev", "GET", POD + "/log?follow=true", AS_ALICE)
     (head,) = stream.cluster.heads
     assert head[b":path"].endswith(b"follow=true")
-    why = stream.corridor._why_ended
+    why = stream.chain._why_ended
     assert why(stream.exchange) == ""
     dev = {**DEV, "impersonate": {"users": ["bob@example.com"]}}
     stream.policy.current = snapshot(
@@ -158,9 +158,9 @@ def test_an_open_stream_ends_with_the_real_users_login(passage: Passage) -> None
     stream = Passage({**RBAC, "roles": [RBAC["roles"][0], with_logs()]})
     stream.send("dev", "GET", POD + "/log?follow=true", AS_ALICE)
     stream.people.ended = {"alice@example.com"}
-    assert stream.corridor._why_ended(stream.exchange) == ""
+    assert stream.chain._why_ended(stream.exchange) == ""
     stream.people.ended = {"dev@example.com"}
-    assert stream.corridor._why_ended(stream.exchange) == "logged out"
+    assert stream.chain._why_ended(stream.exchange) == "logged out"
 
 
 def test_a_policy_too_old_impersonates_nobody(passage: Passage) -> None:

@@ -9,7 +9,7 @@ from mk8s_proxy.answers.filtering.list_filter import ListFilter
 from mk8s_proxy.answers.filtering.objects import ObjectJudge
 from mk8s_proxy.answers.filtering.request import JSON, filtered_target, judgeable_headers
 from mk8s_proxy.answers.filtering.watch_filter import WatchFilter
-from mk8s_proxy.answers.stage import BodyStage, Refuse, StageRefused
+from mk8s_proxy.answers.interceptor import InterceptionRefused, Interceptor, Refuse
 from mk8s_proxy.authz.attributes import Visibility
 from mk8s_proxy.kube.status import StatusError, bad_gateway, forbidden
 from mk8s_proxy.listener.exchange import Exchange
@@ -40,7 +40,7 @@ _EXPIRED: Final = (
 )
 
 
-def farewell(exchange: Exchange) -> bytes:
+def closing_event(exchange: Exchange) -> bytes:
     """What an open watch says last when its user's visibility changes; empty if it has no words.
 
     A watch that was not filtered may be in another form than JSON; such a one just ends.
@@ -50,7 +50,7 @@ def farewell(exchange: Exchange) -> bytes:
     return LIST_ANEW if filtered or plain else b""
 
 
-class FilterStage(BodyStage):
+class FilterInterceptor(Interceptor):
     """Lets through what `visibility` allows; changes the exchange's request so that it can.
 
     Raises:
@@ -92,7 +92,9 @@ class FilterStage(BodyStage):
         if not status.startswith(b"2"):
             return fields
         if status != b"200" or not _is_plain_json(fields):
-            raise StageRefused(bad_gateway("the cluster did not answer in JSON: nothing is shown"))
+            raise InterceptionRefused(
+                bad_gateway("the cluster did not answer in JSON: nothing is shown")
+            )
         if self._watch:
             self._filter = WatchFilter(self._judge)
         else:
@@ -109,7 +111,7 @@ class FilterStage(BodyStage):
             return self._filter.feed(data, end)
         except Unfilterable as error:
             message = f"the cluster's answer cannot be reduced to what you may see: {error}"
-            raise StageRefused(bad_gateway(message)) from error
+            raise InterceptionRefused(bad_gateway(message)) from error
 
     def _sealed(self, token: str) -> str:
         return self._seal.seal(token, self._about)

@@ -68,7 +68,7 @@ FILLED_IN = {
     b"\\n": b"\n",
     b"\\0": b"\0",
 }
-JUDGED_BY_THE_CORRIDOR = {"IMPERSONATION_FROM_CLIENT", "EMPTY_USER", "RESERVED_GROUP"} | {
+JUDGED_BY_THE_CHAIN = {"IMPERSONATION_FROM_CLIENT", "EMPTY_USER", "RESERVED_GROUP"} | {
     "RESERVED_USER"
 }
 # The version is judged before Transfer-Encoding, and so names the reason of this row.
@@ -104,7 +104,7 @@ def has_credential(lines: list[bytes]) -> bool:
 
 
 def read_raw(head: bytes) -> RequestHead:
-    """What the HTTP/1.1 connection and the corridor do with raw bytes, without a parser."""
+    """What the HTTP/1.1 connection and the handler chain do with raw bytes, without a parser."""
     check_http1_head(head)
     request_line, *lines = head[:-4].split(b"\r\n")
     method, target, _ = request_line.split(b" ")
@@ -118,7 +118,7 @@ def read_raw(head: bytes) -> RequestHead:
 @pytest.mark.parametrize("row", HEADER_ROWS.values(), ids=list(HEADER_ROWS))
 def test_header_row(row: dict[str, Any]) -> None:
     head = raw_head(row)
-    if row["reason"] in JUDGED_BY_THE_CORRIDOR:
+    if row["reason"] in JUDGED_BY_THE_CHAIN:
         read = read_raw(head)
         assert read.impersonation
         assert not any(name.startswith(b"impersonate") for name, _ in read.forwarded)
@@ -516,7 +516,7 @@ def test_one_bearer_token_or_401(value: bytes) -> None:
     assert (refused.reason, refused.code) == ("BAD_AUTHORIZATION", 401)
 
 
-def test_no_credential_is_for_the_corridor_to_refuse() -> None:
+def test_no_credential_is_for_the_chain_to_refuse() -> None:
     assert http2().authorization == b""
     assert (no_credential().reason, no_credential().code) == ("NO_CREDENTIAL", 401)
 

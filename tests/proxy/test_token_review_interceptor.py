@@ -1,4 +1,4 @@
-"""TokenReview through the corridor: no cluster reads a token of mk8s, and the answer is true."""
+"""TokenReview through the chain: no cluster reads a token of mk8s, and the answer is true."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from corridor_for_tests import Passage
+from chain_for_tests import Passage
 from test_reviews_protobuf import blob, envelope, text
 from test_reviews_tokens import FOREIGN, ME, MINE, THEIRS
 
@@ -264,20 +264,20 @@ def test_attack_cluster_that_begins_to_answer_before_it_is_asked(passage: Passag
     back = passage.cluster.back
     assert back is not None
     assert back.peer is not None
-    stage = back.peer
+    interceptor = back.peer
     fields = [(b":status", b"201"), (b"content-type", JSON)]
-    stage.connection.relay_head(stage, b"", False, fields)
+    interceptor.connection.relay_head(interceptor, b"", False, fields)
     passage.go_on(document("opaque"))
-    stage.connection.send_data(stage, b"{}", 2, True)
+    interceptor.connection.send_data(interceptor, b"{}", 2, True)
     assert passage.client.code == 502
 
 
 def test_a_client_that_leaves_early_asks_nothing(passage: Passage) -> None:
     passage.send(MINE, "POST", API, (b"content-type", JSON), unfinished=True)
-    stage = passage.exchange.front.peer
-    assert stage is not None
-    stage.connection.reset(stage, 8)
-    stage.connection.send_data(stage, document(MINE), 1, True)
+    interceptor = passage.exchange.front.peer
+    assert interceptor is not None
+    interceptor.connection.reset(interceptor, 8)
+    interceptor.connection.send_data(interceptor, document(MINE), 1, True)
     assert passage.cluster.body == b""
 
 

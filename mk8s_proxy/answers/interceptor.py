@@ -1,4 +1,4 @@
-"""A stage: code that reads or changes an answer on its way from a tunnel to the client.
+"""An interceptor: code that reads or changes an answer on its way from a tunnel to the client.
 
 Put between the two halves of one stream when a decision asks for it (filtered lists and watches,
 access reviews); every other stream is relayed without one. A subclass sees the head and the body
@@ -24,7 +24,7 @@ _HELD: Final = 256 * 1024
 Refuse = Callable[[Exchange, StatusError], None]
 
 
-class StageRefused(Exception):
+class InterceptionRefused(Exception):
     """The answer cannot be passed on: the client gets `error`, or a reset once a head has left."""
 
     def __init__(self, error: StatusError) -> None:
@@ -32,11 +32,11 @@ class StageRefused(Exception):
         self.error = error
 
 
-class BodyStage:
+class Interceptor:
     """The leg between a client's stream and a tunnel's stream.
 
-    Subclasses override `head` and `body`; both may raise `StageRefused`, and any other exception
-    refuses too.
+    Subclasses override `head` and `body`; both may raise `InterceptionRefused`, and any other
+    exception refuses too.
     """
 
     def __init__(self, exchange: Exchange, refuse: Refuse) -> None:
@@ -48,7 +48,7 @@ class BodyStage:
         self._owed = 0
 
     def insert(self, back: Stream) -> None:
-        """Joins the client's stream, this stage and the tunnel's staged stream `back`."""
+        """Joins the client's stream, this interceptor and the tunnel's staged stream `back`."""
         join(self.exchange.front, self._down)
         join(self._up, back)
 
@@ -134,10 +134,10 @@ class BodyStage:
         self._cancel()
         front = self.exchange.front
         part(front)
-        if isinstance(error, StageRefused):
+        if isinstance(error, InterceptionRefused):
             self._refuse(self.exchange, error.error)
         else:
-            log.error("stage.crashed", exc_info=error)
+            log.error("interceptor.crashed", exc_info=error)
             self._refuse(self.exchange, _broken(error))
 
 

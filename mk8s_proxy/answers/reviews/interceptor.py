@@ -1,4 +1,4 @@
-"""Which requests are reviews, and the stage of each. Called by `mk8s_proxy.answers.choose`.
+"""Which requests are reviews, and the interceptor of each. Called by `mk8s_proxy.answers.choose`.
 
 Each is the POST of one kind. The request goes to the cluster as it is, but for the forms of answer
 that can be read here (no compression, Table or CBOR) and a token of mk8s in a TokenReview.
@@ -6,7 +6,8 @@ that can be read here (no compression, Table or CBOR) and a token of mk8s in a T
 
 from typing import Final
 
-from mk8s_proxy.answers.reviews.access_review import AccessReviewStage
+from mk8s_proxy.answers.interceptor import Interceptor, Refuse
+from mk8s_proxy.answers.reviews.access_review import AccessReviewInterceptor
 from mk8s_proxy.answers.reviews.documents import (
     ACCESS_REVIEW,
     JSON,
@@ -15,8 +16,7 @@ from mk8s_proxy.answers.reviews.documents import (
     TOKEN_REVIEW,
     media_type,
 )
-from mk8s_proxy.answers.reviews.token_review import TokenReviewStage
-from mk8s_proxy.answers.stage import BodyStage, Refuse
+from mk8s_proxy.answers.reviews.token_review import TokenReviewInterceptor
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.kube.request_info import RequestInfo
 from mk8s_proxy.kube.status import StatusError
@@ -31,10 +31,10 @@ _KINDS: Final = {
 _ANY_TYPES: Final = frozenset({b"*/*", b"application/*"})
 
 
-def make_review_stage(
+def make_review_interceptor(
     exchange: Exchange, policy: PolicySnapshot, refuse: Refuse
-) -> BodyStage | None:
-    """The stage of a review, None for every other request.
+) -> Interceptor | None:
+    """The interceptor of a review, None for every other request.
 
     Raises:
         StatusError: 415, a question in a form that is not read here; clients then send JSON.
@@ -51,9 +51,9 @@ def make_review_stage(
     if kind == TOKEN_REVIEW:
         # The placeholder for a token has another length.
         exchange.head = exchange.head._replace(content_length=-1)
-        return TokenReviewStage(exchange, refuse)
+        return TokenReviewInterceptor(exchange, refuse)
     access = policy.access_of(identity.user, identity.groups, exchange.cluster)
-    return AccessReviewStage(exchange, refuse, kind, access)
+    return AccessReviewInterceptor(exchange, refuse, kind, access)
 
 
 def _kind(info: RequestInfo) -> str:

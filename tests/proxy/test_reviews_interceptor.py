@@ -1,11 +1,11 @@
-"""`kubectl auth can-i` through the corridor: yes only where the cluster and mk8s both say so."""
+"""`kubectl auth can-i` through the chain: yes only where the cluster and mk8s both say so."""
 
 import json
 from typing import Any
 
 import pytest
 import yaml
-from corridor_for_tests import Passage
+from chain_for_tests import Passage
 from test_reviews_protobuf import blob, envelope, text
 
 from mk8s_proxy.answers.reviews.documents import (
@@ -209,21 +209,21 @@ def test_an_answer_that_is_cut_short_is_none(passage: Passage) -> None:
     asked(passage)
     back = passage.cluster.back
     assert back is not None
-    stage = back.peer
-    assert stage is not None
+    interceptor = back.peer
+    assert interceptor is not None
     fields = [(b":status", b"201"), (b"content-type", JSON)]
-    stage.connection.relay_head(stage, b"", False, fields)
-    stage.connection.send_data(stage, b'{"kind":', 8, False)
+    interceptor.connection.relay_head(interceptor, b"", False, fields)
+    interceptor.connection.send_data(interceptor, b'{"kind":', 8, False)
     assert passage.cluster.granted == 8, "what is held here is taken from the tunnel"
-    stage.connection.reset(stage, 2)
+    interceptor.connection.reset(interceptor, 2)
     assert (passage.client.code, passage.client.resets) == (0, [2])
 
 
 def test_a_client_that_leaves_ends_the_clusters_stream(passage: Passage) -> None:
     asked(passage)
-    stage = passage.exchange.front.peer
-    assert stage is not None
-    stage.connection.reset(stage, 8)
+    interceptor = passage.exchange.front.peer
+    assert interceptor is not None
+    interceptor.connection.reset(interceptor, 8)
     assert len(passage.cluster.resets) == 1
 
 

@@ -1,4 +1,4 @@
-"""The corridor: the order of its doors, and that nothing passes without its row in the journal.
+"""The chain: the order of its doors, and that nothing passes without its row in the journal.
 
 I1 to I3 are the invariants of the audit: every upstream request has one allow row before it, every
 answer the client sees has that row, and every refusal has a row and no upstream request.
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mk8s_agent.wire import headers as internal
-from mk8s_proxy.chain.handler_chain import Corridor
+from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.kube.status import not_found
 from tests.support.front_door import PODS, RBAC, Central, refusal_of, request
 from tests.support.memory import data, headers, rst_stream
@@ -407,11 +407,11 @@ def test_what_is_remembered_is_bounded(central: Central, monkeypatch: pytest.Mon
     person = central.http2()
     for number in range(20):
         person.ask(b"/k8s/prod" + PODS + b"/p%d" % number)
-        assert len(central.corridor._addresses._known) <= 5
+        assert len(central.chain._addresses._known) <= 5
     identity = central.tokens.authenticate(b"Bearer dev")
     assert 0 < len(identity.decisions) <= 5
     person.ask(b"/k8s/prod" + PODS + b"?labelSelector=" + b"x" * 600)
-    assert all(len(raw) <= 512 for _, _, raw in central.corridor._addresses._known)
+    assert all(len(raw) <= 512 for _, _, raw in central.chain._addresses._known)
 
 
 # -- central's own address
@@ -438,6 +438,6 @@ def test_an_outcome_is_written_once(central: Central) -> None:
     person.ask(b"/auth/x")
     [exchange] = central.managed
     exchange.settled = False
-    Corridor.refuse(central.corridor, exchange, not_found("gone"))
-    central.corridor.finish(exchange)
+    HandlerChain.refuse(central.chain, exchange, not_found("gone"))
+    central.chain.finish(exchange)
     assert len(central.outcomes()) == 1

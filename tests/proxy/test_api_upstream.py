@@ -27,7 +27,7 @@ class House:
         self.central = Central(folder)
         self.path = folder / "api.sock"
         self.management = Management(self.path, self.central.ticks, self.central.budget)
-        self.central.corridor._management = self.management.forward
+        self.central.chain._management = self.management.forward
 
     async def start(self) -> web.AppRunner:
         application = web.Application()
