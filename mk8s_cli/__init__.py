@@ -16,10 +16,11 @@ What is trusted, and what is not:
 - Central's own certificate authority is taken over only when its pin was given (`--ca-pin`), its
   file was given (`--ca-file`) or a person compared the pin shown. There is no "insecure" switch.
 - Whatever comes from the network is text of a stranger: names and addresses must match a pattern
-  before they reach a file (`terminal/validation.py`), and control characters are escaped before they
-  reach a terminal (`terminal/screen.py`).
+  before they reach a file (`terminal/validation.py`), and control characters are escaped before
+  they reach a terminal (`terminal/screen.py`).
 
 Where to read on: `main.py` (entry, errors to one line), `command_table.py` (lazy commands),
-`login/access_tokens.py` (cache, lock, refresh), `kubeconfig/entries.py` (pure) and `files.py` (locks
-and files), `central/transport.py` (timeouts, retries, clock) and `central/api.py` (the endpoints).
+`login/access_tokens.py` (cache, lock, refresh), `kubeconfig/entries.py` (pure) and `files.py`
+(locks and files), `central/transport.py` (timeouts, retries, clock) and `central/api.py` (the
+endpoints).
 """
