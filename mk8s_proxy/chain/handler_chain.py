@@ -17,13 +17,7 @@ from collections.abc import Callable
 
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.answers.choose import (
-    TokenSeal,
-    begin_deletion,
-    closing_event,
-    decided_as,
-    make_interceptor,
-)
+from mk8s_proxy.answers import choose
 from mk8s_proxy.answers.interceptor import Interceptor
 from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
@@ -85,7 +79,7 @@ class HandlerChain:
         self._management = management
         self._ticks = ticks
         self._waiting_heads: list[tuple[Exchange, Tunnel, Stream, bytes]] = []
-        self.seal = TokenSeal()
+        self.seal = choose.TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.long_running = LongRunning(self._why_ended)
         ticks.before_flush.append(self.commit)
@@ -126,8 +120,8 @@ class HandlerChain:
         exchange.info = info
         identity = self._authenticate(exchange, route)
         self._check_head(head, info)
-        identity = self._authorize(exchange, identity, decided_as(exchange, info))
-        if not begin_deletion(exchange, self, self._journal.intent):
+        identity = self._authorize(exchange, identity, choose.decided_as(exchange, info))
+        if not choose.begin_deletion(exchange, self, self._journal.intent):
             self._stage(exchange, identity, address)
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
@@ -224,7 +218,9 @@ class HandlerChain:
 
     def _stage(self, exchange: Exchange, identity: Identity, address: Address) -> None:
         session = self._pick(exchange.cluster)
-        interceptor = make_interceptor(exchange, self._policies.current, self.refuse, self.seal)
+        interceptor = choose.make_interceptor(
+            exchange, self._policies.current, self.refuse, self.seal
+        )
         parts = request_parts(exchange, identity, address.path_block)
         exchange.stays_open = bool(exchange.head.upgrade) or address.info.long_running
         if not exchange.stays_open:  # an open watch holds no row
@@ -361,7 +357,7 @@ class HandlerChain:
             return f"no longer allowed: {decision.reason}"
         if exchange.decision is None or exchange.decision.visibility == visibility:
             return ""
-        exchange.closing_event = closing_event(exchange)
+        exchange.closing_event = choose.closing_event(exchange)
         return "what the user may see has changed"
 
     # -- endings

@@ -47,11 +47,15 @@ def test_cached_token_needs_nothing_but_the_standard_library() -> None:
     assert code == "0"
     assert modules & FOREIGN == set()
     assert {name for name in modules if name.startswith("mk8s_cli.")} <= {
-        "mk8s_cli.terminal.errors",
+        "mk8s_cli.central",
+        "mk8s_cli.central.access_token",
+        "mk8s_cli.login",
         "mk8s_cli.login.exec_credential",
-        "mk8s_cli.main",
-        "mk8s_cli.terminal.private_files",
         "mk8s_cli.login.token_cache",
+        "mk8s_cli.main",
+        "mk8s_cli.terminal",
+        "mk8s_cli.terminal.errors",
+        "mk8s_cli.terminal.private_files",
         "mk8s_cli.terminal.validation",
     }
 
@@ -104,7 +108,7 @@ def test_help_and_version_of_the_whole(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_entry_that_is_no_command_is_a_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = command_table.Entry("config", "load", "No command.")
+    entry = command_table.Entry("login.config", "load", "No command.")
     monkeypatch.setitem(command_table.COMMANDS, "strange", entry)
     with pytest.raises(TypeError, match="no click command"):
         run("strange")

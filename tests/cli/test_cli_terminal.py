@@ -148,7 +148,7 @@ def test_progress_is_silent_in_scripts(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_table_on_a_terminal_is_coloured_unless_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "from mk8s_cli import output; output.table(['status'], [['connected']])"
+    program = "from mk8s_cli.terminal import output; output.table(['status'], [['connected']])"
     monkeypatch.setenv("TERM", "xterm")
     command = [sys.executable, "-c", program]
     assert b"\x1b[" not in talk(command, [])[1].replace(b"\x1b[1m", b"").replace(b"\x1b[0m", b"")
