@@ -122,7 +122,7 @@ class HandlerChain:
         self._check_head(head, info)
         identity = self._authorize(exchange, identity, choose.decided_as(exchange, info))
         if not choose.begin_deletion(exchange, self, self._journal.intent):
-            self._stage(exchange, identity, address)
+            self._leave(exchange, identity, address)
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
         """Who asks, and of which cluster: host, prefix and token must agree."""
@@ -216,11 +216,9 @@ class HandlerChain:
 
     # -- the way out
 
-    def _stage(self, exchange: Exchange, identity: Identity, address: Address) -> None:
-        session = self._pick(exchange.cluster)
-        interceptor = choose.make_interceptor(
-            exchange, self._policies.current, self.refuse, self.seal
-        )
+    def _leave(self, exchange: Exchange, identity: Identity, address: Address) -> None:
+        session, policy = self._pick(exchange.cluster), self._policies.current
+        interceptor = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
         parts = request_parts(exchange, identity, address.path_block)
         exchange.stays_open = bool(exchange.head.upgrade) or address.info.long_running
         if not exchange.stays_open:  # an open watch holds no row
