@@ -83,8 +83,8 @@ def demo(context: str, port: int, data_dir: Path | None) -> None:
         _check_context(context)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _directory(data_dir) as directory, Programs(directory) as programs:
-            world = Demo(directory, programs, context, _port(port))
+        with _directory(data_dir) as directory, Programs(directory) as programs, _bound(port) as at:
+            world = Demo(directory, programs, context, at)
             world.start()
             world.explain()
             world.follow()
@@ -119,18 +119,22 @@ def _directory(wanted: Path | None) -> Iterator[Path]:
     yield wanted.resolve()
 
 
-def _port(wanted: int = 0) -> int:
-    """A port of loopback that nobody listens on: the wanted one, or with 0 any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+@contextmanager
+def _bound(wanted: int) -> Iterator[socket.socket]:
+    """A socket bound to a port of loopback, the wanted one or with 0 any, for central to inherit.
+
+    A port that was only looked up could be somebody else's by the time central binds it.
+    """
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            bound.bind(("127.0.0.1", wanted))
         except OSError as error:
             reason = error.strerror or str(error)
             raise CliError(
                 f"port {wanted} cannot be used ({reason}); give another --port"
             ) from error
-        return int(probe.getsockname()[1])
+        yield bound
 
 
 def _folder_to_add() -> str:
@@ -147,13 +151,14 @@ class Demo:
     directory: Path
     programs: Programs
     context: str
-    port: int
+    bound: socket.socket
+    """What central listens on."""
     pin: str = ""
 
     @property
     def url(self) -> str:
         """Where central is."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://127.0.0.1:{self.bound.getsockname()[1]}"
 
     @property
     def login_environment(self) -> dict[str, str]:
@@ -191,17 +196,19 @@ class Demo:
         policy.write_text(RBAC)
         settings = environment(
             MK8S_DATA_DIR=str(self.directory / "central"),
-            MK8S_LISTEN=f"127.0.0.1:{self.port}",
-            MK8S_ADMIN_LISTEN=f"127.0.0.1:{_port()}",
+            MK8S_ADMIN_LISTEN="127.0.0.1:0",
             MK8S_PUBLIC_URL=self.url,
         )
+        inherited = self.bound.fileno()
         init = [*module("mk8s_proxy"), "init", "-f", str(policy), "--admin", ADMIN]
         told = run([*init, "--password-stdin"], settings, stdin=f"{password}\n")
         found = re.search(r"sha256:[0-9a-f]{64}", told)
         if found is None:
             raise CliError("mk8s-central init printed no CA pin; is it of the same version?")
         self.pin = found[0]
-        self.programs.start("mk8s-central", [*module("mk8s_proxy"), "serve"], settings)
+        serving = settings | {"MK8S_LISTEN": f"fd://{inherited}"}
+        serve = [*module("mk8s_proxy"), "serve"]
+        self.programs.start("mk8s-central", serve, serving, inherited)
         self.programs.wait_until(self._answers, "central")
 
     def _answers(self) -> bool:

@@ -132,8 +132,10 @@ class Programs:
         while self.running:
             self.running.pop().end()
 
-    def start(self, name: str, command: Sequence[str], variables: Mapping[str, str]) -> None:
-        """Start a child."""
+    def start(
+        self, name: str, command: Sequence[str], variables: Mapping[str, str], *inherited: int
+    ) -> None:
+        """Start a child, which gets the `inherited` descriptors under the same numbers."""
         log = self.directory / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -143,6 +145,7 @@ class Programs:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=inherited,
                 preexec_fn=_parent_watch(),  # noqa: PLW1509 - it only makes two system calls
             )
         self.running.append(Program(name, process, log))

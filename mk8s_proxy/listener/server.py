@@ -8,6 +8,7 @@ import asyncio
 import errno
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,21 +79,17 @@ class Listener:
         self._shared = shared
         self._servers: list[asyncio.Server] = []
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, inherited: int | None = None) -> int:
         """Binds an address and returns the port; 0 lets the system choose one.
+
+        Args:
+            inherited: the descriptor of a socket that is bound to this address already.
 
         Raises:
             OSError: the address cannot be bound.
         """
-        loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(
-                lambda: ListenerTransport(self),
-                host,
-                port,
-                backlog=1024,
-                reuse_port=self._shared or None,
-            )
+            server = await self._create_server(host, port, inherited)
         except OSError as error:
             raise OSError(error.errno, cannot_listen(host, port, error)) from error
         for listening in server.sockets:
@@ -100,6 +97,18 @@ class Listener:
         self._servers.append(server)
         bound: int = server.sockets[0].getsockname()[1]
         return bound
+
+    async def _create_server(self, host: str, port: int, inherited: int | None) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+
+        def accept() -> ListenerTransport:
+            return ListenerTransport(self)
+
+        if inherited is not None:
+            bound = socket.socket(fileno=os.dup(inherited))
+            return await loop.create_server(accept, sock=bound, backlog=1024)
+        shared = self._shared or None
+        return await loop.create_server(accept, host, port, backlog=1024, reuse_port=shared)
 
     def second(self, elapsed: float) -> None:
         """Once a second, for all connections."""

@@ -40,7 +40,7 @@ from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
-from mk8s_proxy.settings.model import Settings, parse_address
+from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
 from mk8s_proxy.tunnel.registry import TunnelRegistry
@@ -215,9 +215,12 @@ class Central:
             handshake_seconds=limits.handshake_seconds,
             shared=not self.worker.alone,
         )
-        self.port = await self.listener.listen(*parse_address(self.settings.listen))
+        self.port = await self._listen(self.settings.listen)
         if self.settings.tunnel_listen:
-            await self.listener.listen(*parse_address(self.settings.tunnel_listen))
+            await self._listen(self.settings.tunnel_listen)
+
+    async def _listen(self, address: str) -> int:
+        return await self.listener.listen(*parse_address(address), inherited_socket(address))
 
     async def _contexts(self) -> Contexts:
         public = await ensure_server_certificate(self.database, self.settings)

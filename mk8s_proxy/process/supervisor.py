@@ -28,7 +28,7 @@ from mk8s_proxy.process import log
 from mk8s_proxy.process import run as process
 from mk8s_proxy.process.app import DRAIN_SECONDS
 from mk8s_proxy.process.worker import FAILED, READY, Worker, WorkersFailed, settings_of
-from mk8s_proxy.settings.model import Settings, parse_address, shown_address
+from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address, shown_address
 
 logger = logging.getLogger(__name__)
 
@@ -306,6 +306,8 @@ def _reserved(settings: Settings) -> Iterator[Settings]:
 
 
 def _reserve(address: str, held: contextlib.ExitStack) -> str:
+    if inherited_socket(address) is not None:
+        return address  # bound by our parent, who keeps it
     host, port = parse_address(address)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -7,12 +7,15 @@ capitals and behind ``MK8S_``, they are the environment variables.
 
 import os
 import re
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 MIB = 1 << 20
+INHERITED = "fd://"
+"""How an address begins that is a bound socket of our parent's, as from systemd's sockets."""
 TUNNEL_SERVER_NAME = "tunnel.mk8s.internal"
 """The TLS server name by which agents ask for the tunnel."""
 
@@ -126,7 +129,7 @@ class Settings:
     """Everything. Fields left empty that depend on others are filled on construction."""
 
     listen: str = "0.0.0.0:8443"
-    """Where clients and agents connect."""
+    """Where clients and agents connect; fd://3 is a socket bound by whoever started us."""
     tunnel_listen: str = ""
     """Another address for agents only; by default they share ``listen``."""
     public_url: str = ""
@@ -199,9 +202,13 @@ def default_data_dir() -> Path:
 def parse_address(text: str) -> tuple[str, int]:
     """Split "host:port" or "[v6]:port". Port 0 lets the system choose.
 
+    Of an inherited socket ("fd://3") these are the host and port that it is bound to.
+
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these.
     """
+    if text.startswith(INHERITED):
+        return _bound_address(text)
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -210,6 +217,22 @@ def parse_address(text: str) -> tuple[str, int]:
     if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError(f'"{text}" is not an address like 127.0.0.1:8443')
     return host, int(port)
+
+
+def inherited_socket(text: str) -> int | None:
+    """The descriptor in "fd://3", a socket that whoever started us has bound; None for the rest."""
+    number = text.removeprefix(INHERITED)
+    return int(number) if number != text and re.fullmatch(r"[0-9]{1,6}", number) else None
+
+
+def _bound_address(text: str) -> tuple[str, int]:
+    number = inherited_socket(text)
+    try:
+        with socket.socket(fileno=os.dup(-1 if number is None else number)) as bound:
+            host, port = bound.getsockname()[:2]
+    except (OSError, ValueError) as error:
+        raise ValueError(f'"{text}" is not a TCP socket that was handed to us') from error
+    return str(host), int(port)
 
 
 def shown_address(host: str, port: int) -> str:
@@ -243,6 +266,8 @@ def _address_problems(settings: Settings) -> list[str]:
             continue
         try:
             parse_address(text)
+            if name == "admin_listen" and text.startswith(INHERITED):
+                problems.append(f"{name}: {text}: an inherited socket can be listen only")
         except ValueError as error:
             problems.append(f"{name}: {error}")
     return problems

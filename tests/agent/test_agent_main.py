@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from mk8s_agent.wire import control
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.central_for_tests import TOKEN, Central
 from tests.agent.pki_for_tests import Issuer
+from tests.support.processes import own_port
 
 MANIFEST = Path(__file__).parents[2] / "deploy" / "kubernetes" / "agent.yaml"
 
@@ -278,7 +278,7 @@ async def test_readiness_needs_a_tunnel_and_a_credential(world: World, tmp_path:
     kubeconfig = world.kubeconfig()
     document = yaml.safe_load(kubeconfig.read_text())
     document["users"][0]["user"] = {"tokenFile": str(token_file)}
-    port = free_port()
+    port = own_port()
     settings = world.settings(health_listen=f"127.0.0.1:{port}")
     kubeconfig.write_text(yaml.safe_dump(document))
 
@@ -317,18 +317,12 @@ async def world_free_agent(tmp_path: Path, issuer: Issuer) -> Agent:
     return Agent(settings, credentials, FileStore(tmp_path), identity, Plane(credentials))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 # --- mistakes: one line, exit code 1; wrong usage: exit code 2 ---
 
 
 def started(folder: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     environment = {
-        "CENTRAL_URL": f"https://localhost:{free_port()}",
+        "CENTRAL_URL": f"https://localhost:{own_port()}",
         "CLUSTER_NAME": "prod",
         "AGENT_TOKEN": TOKEN,
         "CA_PIN": "sha256:" + "0" * 64,

@@ -161,7 +161,9 @@ async def test_certificate_that_is_not_valid_yet(central: Central) -> None:
         assert "check the clock of this machine" in await refusal(central.request())
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", email.utils.formatdate(usegmt=True)])
+@pytest.mark.parametrize(
+    "date", ["", "yesterday", email.utils.formatdate(usegmt=True)], ids=["none", "word", "now"]
+)
 async def test_a_date_that_says_nothing_is_no_error(central: Central, date: str) -> None:
     async def answer(body: dict[str, Any]) -> web.Response:
         response = await central.issue(body)

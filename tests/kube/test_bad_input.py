@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import free_port, private_environment, run
+from tests.support.processes import own_port, private_environment, run
 from tests.support.wire import send, token_of
 from tests.support.world import CENTRAL, MK8S, Person, World
 
@@ -99,7 +99,7 @@ def test_person_without_a_role(world: World, tmp_path: Path) -> None:
 
 
 def test_central_that_is_down(tmp_path: Path) -> None:
-    url = f"https://localhost:{free_port()}"
+    url = f"https://localhost:{own_port()}"
     command = [*MK8S, "login", url, "--email", "dev@example.com", "--password-stdin"]
     refused = run(command, private_environment(tmp_path), stdin="x\n", code=1)
     assert url.removeprefix("https://") in one_line(refused.stderr)
@@ -117,7 +117,7 @@ def test_port_in_use(world: World, tmp_path: Path) -> None:
 
 def test_second_central_on_the_same_data(world: World) -> None:
     environment = world.central_environment(
-        MK8S_LISTEN=f"127.0.0.1:{free_port()}", MK8S_ADMIN_LISTEN=""
+        MK8S_LISTEN=f"127.0.0.1:{own_port()}", MK8S_ADMIN_LISTEN=""
     )
     refused = run([*CENTRAL, "serve"], environment, code=1)
     assert "journal" in (refused.stdout + refused.stderr).strip().splitlines()[-1]

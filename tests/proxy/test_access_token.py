@@ -231,8 +231,8 @@ def test_header_that_brings_its_own_key_or_rules(world: World, field: str, value
         "' OR '1'='1",
         "key; DROP TABLE signing_keys",
         "a\x00b",
-        f"{FIRST.kid}\n",
-        f" {FIRST.kid}",
+        pytest.param(f"{FIRST.kid}\n", id="known, newline"),
+        pytest.param(f" {FIRST.kid}", id="known, blank"),
         "k" * 65,
         "",
         None,
@@ -240,7 +240,7 @@ def test_header_that_brings_its_own_key_or_rules(world: World, field: str, value
         ["kid"],
         {"kid": FIRST.kid},
         "unknown",
-        SECOND.kid,
+        pytest.param(SECOND.kid, id="of another key"),
     ],
 )
 def test_kid_injection(world: World, kid: object) -> None:

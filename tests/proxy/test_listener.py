@@ -252,6 +252,20 @@ async def test_the_clock_and_the_drain_reach_every_connection(house: House) -> N
     silent[1].close()
 
 
+async def test_an_inherited_socket_is_listened_on_and_stays_its_owners(house: House) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        host, port = bound.getsockname()
+        assert await house.listener.listen(host, port, bound.fileno()) == port
+        reader, writer = await asyncio.open_connection(
+            host, port, ssl=client("h2"), server_hostname="localhost"
+        )
+        assert await reader.readexactly(2) == b"h2"
+        writer.transport.abort()
+        house.listener.drain()
+        assert bound.getsockname() == (host, port)
+
+
 async def test_an_address_in_use_is_told_in_one_line(house: House, tmp_path: Path) -> None:
     taken = socket.create_server(("127.0.0.1", 0))
     with pytest.raises(OSError, match=str(taken.getsockname()[1])):

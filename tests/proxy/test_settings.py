@@ -1,5 +1,6 @@
 """Settings: defaults, file, environment over it, and one clear line for each mistake."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_proxy.settings.load import environment_variables, load_settings
-from mk8s_proxy.settings.model import Settings, SettingsError, TlsSettings, parse_address
+from mk8s_proxy.settings.model import (
+    Settings,
+    SettingsError,
+    TlsSettings,
+    inherited_socket,
+    parse_address,
+)
 
 Written = Callable[[str], Path]
 
@@ -202,6 +209,30 @@ def test_settings_do_not_show_the_database_password() -> None:
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
     assert parse_address(text) == address
+
+
+def test_an_inherited_socket_is_where_it_is_bound() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        text = f"fd://{bound.fileno()}"
+        assert parse_address(text) == bound.getsockname()
+        assert inherited_socket(text) == bound.fileno()
+        assert inherited_socket("127.0.0.1:1") is None
+        settings = load_settings(None, {"MK8S_LISTEN": text})
+        assert settings.public_url == f"https://localhost:{bound.getsockname()[1]}"
+        (line,) = problems(None, {"MK8S_ADMIN_LISTEN": text})
+        assert "can be listen only" in line
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "999999", "1e3", "0999999999"])
+def test_what_is_no_inherited_socket_is_refused(number: str) -> None:
+    with pytest.raises(ValueError, match="is not a TCP socket"):
+        parse_address(f"fd://{number}")
+
+
+def test_a_file_is_no_inherited_socket(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as opened, pytest.raises(ValueError, match="is not a TCP"):
+        parse_address(f"fd://{opened.fileno()}")
 
 
 @given(st.text(max_size=30))

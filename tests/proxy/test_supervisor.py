@@ -206,7 +206,8 @@ def test_a_worker_without_a_tunnel_says_try_again(services: Services) -> None:
 def test_an_address_in_use_is_refused_although_workers_could_share_it(services: Services) -> None:
     product = product_of(services, {})
     with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for shared in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            other.setsockopt(socket.SOL_SOCKET, shared, 1)
         other.bind(("127.0.0.1", product.port))
         other.listen()
         program = Program(

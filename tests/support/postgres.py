@@ -11,7 +11,6 @@ import itertools
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.support.processes import own_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 UNPRIVILEGED = ("postgres", "nobody")
@@ -60,7 +61,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         data = folder / "data"
         initdb = ["initdb", "-D", str(data), "-U", "mk8s", "-A", "trust", "-N", "-E", "UTF8"]
         _run(binaries, [*initdb, "--locale=C.UTF-8"], user, folder)
-        port = _free_port()
+        port = own_port()
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 {QUICK}"
         start = ["pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options]
         _run(binaries, [*start, "start"], user, folder)
@@ -109,10 +110,3 @@ def _run(binaries: Path, command: list[str], user: str | None, folder: Path) -> 
         )
         output.seek(0)
         assert result.returncode == 0, output.read()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -21,11 +21,21 @@ from typing import Self
 GRACE_SECONDS = 15
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_HELD: list[socket.socket] = []
+
+
+def own_port() -> int:
+    """A TCP port of 127.0.0.1 that no other program gets as long as this process lives.
+
+    A port that was free a moment ago may be anybody's when our program binds it, and then the
+    test talks to a stranger. So a socket stays bound to it; since it does not listen and both it
+    and our programs set SO_REUSEADDR, they can bind the same port, again and again (socket(7)).
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _HELD.append(held)
+    return int(held.getsockname()[1])
 
 
 def private_environment(home: Path, **extra: str) -> dict[str, str]:

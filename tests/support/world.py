@@ -21,7 +21,7 @@ import pytest
 
 from tests.support import kubectl as kubectls
 from tests.support.kubectl import Kubectl
-from tests.support.processes import Program, free_port, private_environment, run
+from tests.support.processes import Program, own_port, private_environment, run
 
 MK8S = (sys.executable, "-m", "mk8s_cli")
 CENTRAL = (sys.executable, "-m", "mk8s_proxy")
@@ -122,8 +122,8 @@ class World:
         self.settings = settings
         """More variables for central, beside those of `central_environment`."""
         self.clusters = clusters
-        self.port = free_port()
-        self.admin_port = free_port()
+        self.port = own_port()
+        self.admin_port = own_port()
         self.url = f"https://localhost:{self.port}"
         self.data = folder / "central"
         self.people: dict[str, Person] = {}

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench.relay.load_sockets import LoadError
-from tests.support.processes import Program, free_port, private_environment
+from tests.support.processes import Program, own_port, private_environment
 
-__all__ = ["FAILURES", "Missing", "Services", "free_port", "needed", "private_environment"]
+__all__ = ["FAILURES", "Missing", "Services", "needed", "own_port", "private_environment"]
 
 
 _START = 120

@@ -10,7 +10,7 @@ from contextlib import closing
 
 from tests.bench.relay.generator import Generator
 from tests.bench.relay.laboratory import Laboratory
-from tests.bench.relay.launch import Services, free_port
+from tests.bench.relay.launch import Services, own_port
 from tests.bench.relay.measures import Sample
 from tests.bench.relay.product import CLUSTER, Product
 from tests.bench.relay.targets import LONG_BYTES, LONG_PATH
@@ -62,7 +62,7 @@ def _send(server: socket.socket) -> None:
 
 def line(services: Services, target: int) -> int:
     """Starts a line to a port; the port of its near end."""
-    port = free_port()
+    port = own_port()
     program = services.python(
         f"line to {target}", "delay", str(port), str(target), str(ONE_WAY), str(GIGABIT)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.relay.certificates import Certificates, go_token
-from tests.bench.relay.launch import Missing, Services, free_port, needed
+from tests.bench.relay.launch import Missing, Services, needed, own_port
 from tests.bench.relay.product import LIFETIME
 from tests.bench.relay.stub import TOKEN, start_nginx
 from tests.bench.relay.targets import USERS, Target
@@ -72,7 +72,7 @@ class Upstream:
 
 def nginx(services: Services, certificates: Certificates, upstream: Upstream) -> Target:
     """One hop, h2 or http/1.1 to http/1.1."""
-    port = free_port()
+    port = own_port()
     content = _NGINX.format(
         port=port,
         upstream=upstream.port,
@@ -89,7 +89,7 @@ def haproxy(services: Services, certificates: Certificates, upstream: Upstream) 
     """One hop, h2 to h2; http/1.1 to http/1.1 on another port."""
     folder = services.folder / "haproxy"
     folder.mkdir()
-    port, port_http1 = free_port(), free_port()
+    port, port_http1 = own_port(), own_port()
     config = folder / "haproxy.cfg"
     content = _HAPROXY.format(
         port=port,
@@ -134,7 +134,7 @@ def go_tunnel(
     folder = services.folder / name
     folder.mkdir()
     _share(certificates, folder, upstream.authority)
-    port, tunnel_port = free_port(), free_port()
+    port, tunnel_port = own_port(), own_port()
     environment = services.plain(BENCH_DIR=str(folder), GOGC=str(gogc), AGENT_TOKEN=upstream.token)
     listen, dial = f"127.0.0.1:{port}", f"127.0.0.1:{tunnel_port}"
     central = services.start(
@@ -183,7 +183,7 @@ def go_proxy(services: Services, certificates: Certificates, upstream: Upstream)
     program = folder / "go-proxy"
     environment = services.plain(GO111MODULE="off", GOFLAGS="", GOCACHE=str(folder / "cache"))
     run([go, "build", "-o", program, source], environment, seconds=300)
-    port = free_port()
+    port = own_port()
     command: list[str | Path] = [
         program, f"127.0.0.1:{port}", f"https://localhost:{upstream.port}",
         certificates.certificate, certificates.key, upstream.authority,

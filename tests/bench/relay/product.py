@@ -20,7 +20,7 @@ from mk8s_proxy.db import clusters, keys, tokens, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity import access_token, join_token, signing_keys
 from mk8s_proxy.identity.ca import Authorities, SignedAgent, load_authorities
-from tests.bench.relay.launch import Services, free_port
+from tests.bench.relay.launch import Services, own_port
 from tests.bench.relay.targets import SMALL_PATHS, USERS, Target
 from tests.support.processes import Program, run
 
@@ -83,7 +83,7 @@ class Product:
         self.services = services
         self.folder = services.folder / name
         self.folder.mkdir()
-        self.port = free_port()
+        self.port = own_port()
         self.url = f"https://localhost:{self.port}"
         self.agent_url = self.url
         """Where agents dial."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.relay.certificates import Certificates
-from tests.bench.relay.launch import Services, free_port, needed, wait_for_socket
+from tests.bench.relay.launch import Services, needed, own_port, wait_for_socket
 from tests.bench.relay.targets import BODY_BYTES, BULK_BYTES, LIST_ITEMS, LONG_BYTES, Target
 
 TOKEN = "stub-token"
@@ -123,7 +123,7 @@ def start_nginx(services: Services, name: str, folder: Path, content: str, port:
 def start_stub(services: Services, certificates: Certificates) -> Stub:
     """Starts nginx and the helper for streams. Raises Missing without nginx."""
     folder = services.folder / "stub"
-    port = free_port()
+    port = own_port()
     content = _SERVER.format(
         port=port,
         certificate=certificates.certificate,
