@@ -102,7 +102,9 @@ def test_a_page_token_does_not_name_the_last_hidden_object() -> None:
         TokenSeal(b"x" * 32).seal("t", b"mine").encode(),
         SEAL.seal("t", b"mine").encode()[:-2], SEAL.seal("t", b"mine").encode() + b"AAAA",
     ],
-    ids=["cluster's", "x", "!", "padding", "byte", "long", "other list", "other key", "cut", "longer"],
+    ids=[
+        "cluster's", "x", "!", "padding", "byte", "long", "other list", "other key", "cut", "longer"
+    ],
 )  # fmt: skip
 def test_a_page_token_that_was_not_given_for_this_list_has_expired(token: bytes) -> None:
     with pytest.raises(TokenExpired):
