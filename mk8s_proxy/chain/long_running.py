@@ -37,6 +37,8 @@ class LongRunning:
         self._expiries: list[tuple[float, int, Exchange]] = []
         self._order = itertools.count()
         self._ending: dict[Exchange, tuple[int, int]] = {}
+        self._begun: set[Exchange] = set()
+        """Those of `_ending` that have not been watched for a whole second yet."""
 
     def __len__(self) -> int:
         """Open exchanges."""
@@ -51,18 +53,21 @@ class LongRunning:
         """An exchange ended by itself; its place in the heap goes when its time comes."""
         self._open.discard(exchange)
         self._ending.pop(exchange, None)
+        self._begun.discard(exchange)
         if len(self._expiries) > 64 and len(self._expiries) > 4 * len(self._open):
             self._expiries = [item for item in self._expiries if item[2] in self._open]
             heapq.heapify(self._expiries)
 
     def second(self, now: float) -> None:
         """Once a second: ends what has expired. `now` is epoch seconds."""
+        for exchange, (seen, tries) in list(self._ending.items()):
+            if exchange not in self._begun:
+                self._try_to_end(exchange, seen, tries)
         while self._expiries and self._expiries[0][0] <= now:
             exchange = heapq.heappop(self._expiries)[2]
             if exchange in self._open:
                 self._check(exchange)
-        for exchange, (seen, tries) in list(self._ending.items()):
-            self._try_to_end(exchange, seen, tries)
+        self._begun.clear()
 
     def recheck_all(self) -> None:
         """The policy or the users changed."""
@@ -96,6 +101,7 @@ class LongRunning:
             return
         log.info("stream.ended", extra={"audit_id": exchange.entry.audit_id, "reason": reason})
         self._ending[exchange] = (-1, 0)
+        self._begun.add(exchange)
         self._try_to_end(exchange, -1, 0)
 
     def _try_to_end(self, exchange: Exchange, seen: int, tries: int) -> None:

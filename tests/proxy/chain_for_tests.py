@@ -21,7 +21,11 @@ from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.listener.exchange import Exchange
+from mk8s_proxy.listener.http2 import UNREADABLE
 from mk8s_proxy.listener.request_head import read_http2_head
+
+UNREAD = UNREADABLE
+"""A head for exchanges of which only the streams matter."""
 
 
 class Client:
