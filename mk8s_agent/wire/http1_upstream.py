@@ -52,7 +52,6 @@ class Http1Upstream(Http1Leg):
         self._upgrade = b""
         self._switched = False
         self._method = b""
-        self._feeding = False
         self._parser = httptools.HttpResponseParser(self)
         """For all answers in turn: behind a whole one it expects the next."""
         self._reset_exchange()
@@ -115,8 +114,6 @@ class Http1Upstream(Http1Leg):
         if self._switched:
             self.flush()
             self.transport.close()
-        elif stream.remote_closed:
-            self._finish()
 
     # -- response
 
@@ -126,7 +123,6 @@ class Http1Upstream(Http1Leg):
             self._pass_on(data, end=False)
             return
         self._head_bytes += 0 if self._head_done else len(data)
-        self._feeding = True
         try:
             self._parser.feed_data(data)
             self._check_head_size()
@@ -135,7 +131,6 @@ class Http1Upstream(Http1Leg):
         except (httptools.HttpParserError, UpstreamError) as error:
             self._over = False
             self._fail(f"invalid answer: {error.__context__ or error}")
-        self._feeding = False
         if self._over:
             self._offer()
 
@@ -227,8 +222,7 @@ class Http1Upstream(Http1Leg):
     def _finish(self) -> None:
         """The exchange is over; the connection is offered for another one if both sides agree."""
         stream = self.stream
-        if stream is None:
-            return
+        assert stream is not None
         reusable = stream.local_closed and not self._until_close and not self._upgrade
         reusable = reusable and self._parser.should_keep_alive()
         self.stream = None
@@ -236,9 +230,7 @@ class Http1Upstream(Http1Leg):
         self._drop_pending(stream)
         self._read_again()
         if reusable and not self.closed:
-            self._over = True
-            if not self._feeding:  # else what was read with it must be looked at first
-                self._offer()
+            self._over = True  # offered once what was read with it has been looked at
         else:
             self.flush()
             self.transport.close()

@@ -1,4 +1,5 @@
-"""The commands: each turns options into calls and answers into lines, and decides nothing else.
+"""The commands of `mk8s`, one module for each, found by name in `command_table`.
 
-Called through `mk8s_cli.command_table`, which imports a module when its command runs.
+Nothing imports a command but the table, so that each costs only its own start. A command reads its
+options, calls the other rooms and writes to the terminal; it keeps no rule of its own.
 """

@@ -184,7 +184,6 @@ class ClientHttp1(Http1Leg):
         if len(taken) < len(data):
             self._hold(data[len(taken) :])
         self._pass_on(taken, end=not self._body_left)
-        self._after_body()
 
     def _read_chunks(self, chunks: ChunkedBody, data: bytes) -> None:
         try:
@@ -197,15 +196,9 @@ class ClientHttp1(Http1Leg):
         if chunks.done:
             self._chunks = None
             self._pass_on(b"", end=True)
-            self._after_body()
 
     def _pass_chunk(self, data: bytes) -> None:
         self._pass_on(data, end=False)
-
-    def _after_body(self) -> None:
-        stream = self.stream
-        if stream is not None and stream.remote_closed and stream.local_closed:
-            self._complete(stream)
 
     # -- answers
 
@@ -312,9 +305,9 @@ class ClientHttp1(Http1Leg):
         self.stream = None
         if stream.pending is not None:
             self._drop_pending(stream)
-        exchange, stream.exchange = stream.exchange, None
-        if exchange is not None:
-            self._chain.finish(exchange)
+        exchange: Exchange = stream.exchange
+        stream.exchange = None
+        self._chain.finish(exchange)
 
     def reset(self, stream: Stream, code: int) -> None:
         """The cluster's side ended: in words while no answer has begun, else by closing."""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_leg import Http1Leg
 from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.limits import HIGH_WATER, BufferBudget
@@ -490,3 +491,23 @@ def test_an_answer_that_ends_with_the_connection_is_complete_only_if_its_server_
     assert bytes(scene.leg.body) == b"must not upgrade"
     assert scene.leg.ended is clean
     assert bool(scene.leg.resets) is not clean
+
+
+def test_bytes_behind_a_switch_that_nobody_asked_for_end_the_connection() -> None:
+    """httptools says so only behind a 101, which is judged before; this is the second lock."""
+    scene = Scene()
+    scene.ask()
+    scene.connection._after_switch(b"raw")
+    assert scene.leg.body == b""
+    assert scene.leg.resets == [ErrorCode.PROTOCOL_ERROR]
+    assert scene.socket.aborted
+
+
+def test_a_bad_answer_for_a_front_that_has_gone_ends_the_connection() -> None:
+    scene = Scene()
+    scene.ask()
+    assert scene.connection.stream is not None
+    scene.connection.stream.peer = None
+    scene.send(b"no HTTP at all\r\n\r\n")
+    assert scene.socket.aborted
+    assert scene.leg.resets == []

@@ -153,3 +153,7 @@ def test_a_drain_of_central_ends_all_watches(scene: Scene) -> None:
     scene.open.second(1.0)
     scene.open.second(2.0)
     assert all(client_of(exchange).ended for exchange in exchanges)
+
+
+def test_an_exchange_shows_what_it_is(scene: Scene) -> None:
+    assert repr(scene.add()) == "<Exchange b'' b'' cluster=''>"

@@ -407,3 +407,19 @@ def test_who_am_i_has_no_stage(passage: Passage, path: str) -> None:
     passage.send("viewer", "POST", path, (b"accept-encoding", b"gzip"), body=b"{}")
     assert passage.cluster.heads[0][b"accept-encoding"] == b"gzip"
     assert passage.answer(201, "anything", b"\0").body == b"\0"
+
+
+def test_an_answer_whose_tunnel_has_gone_is_judged_without_giving_it_credit(
+    passage: Passage,
+) -> None:
+    asked(passage)
+    assert passage.cluster.back is not None
+    leg = passage.cluster.back.peer
+    assert leg is not None
+    fields = [(b":status", b"201"), (b"content-type", b"application/json")]
+    leg.connection.relay_head(leg, b"", False, fields)
+    leg.peer = None
+    body = access(YES, verb="get", name="root")
+    leg.connection.send_data(leg, body, len(body), True)
+    assert passage.cluster.granted == 0
+    assert passage.client.document["status"]["allowed"] is False
