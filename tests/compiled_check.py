@@ -88,7 +88,7 @@ def main(scratch: Path, arguments: list[str]) -> None:
     house = copy(TESTED_WITH, scratch / "tests")
     ignored = [f"--ignore-glob=tests/{pattern}" for pattern in WITHOUT_HOT_MODULES]
     selected = arguments or ["tests/agent", "tests/proxy", *ignored]
-    tests = [sys.executable, "-P", "-m", "pytest", "-m", "not kube", *selected]
+    tests = [sys.executable, "-P", "-m", "pytest", "-n", "auto", "-m", "not kube", *selected]
     sys.exit(subprocess.run(tests, cwd=house, check=False).returncode)
 
 
