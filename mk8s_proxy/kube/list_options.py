@@ -8,7 +8,7 @@ any option does not parse, the name in the field selector is not used, while `wa
 import re
 from typing import Final, NamedTuple
 
-from mk8s_proxy.kube.request_target import decode_parameter
+from mk8s_proxy.kube.request_target import TargetRefusal, decode_parameter
 
 
 class ListOptions(NamedTuple):
@@ -33,7 +33,7 @@ _DNS_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _KEY = rf"(?:(?=[^/]{{1,253}}/){_DNS_LABEL}(?:\.{_DNS_LABEL})*/)?{_VALUE}"
 # After commas only an odd number may precede ")": the Kubernetes parser consumes them in pairs.
 _VALUE_SET = (
-    rf"\((?!{_SPACE}\)){_SPACE}(?:{_VALUE}{_SPACE})?(?:(?:,{_SPACE})+{_VALUE}{_SPACE})*"
+    rf"\({_SPACE}(?:{_VALUE}{_SPACE})?(?:(?:,{_SPACE})+{_VALUE}{_SPACE})*"
     rf"(?:,{_SPACE}(?:,{_SPACE},{_SPACE})*)?\)"
 )
 _REQUIREMENT = (
@@ -53,7 +53,11 @@ _FIELD_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def parse_list_options(query: bytes) -> ListOptions:
-    """Read the options of a GET without a name. The query must have passed `parse_target`."""
+    """Read the options of a GET without a name. The query must have passed `parse_target`.
+
+    Raises:
+        TargetRefusal: Kubernetes itself reads such a query in two ways.
+    """
     if not query:
         return _NO_OPTIONS
     parameters = _parameters(query)
@@ -64,7 +68,7 @@ def parse_list_options(query: bytes) -> ListOptions:
     if field_selector and _parses(parameters, label_selector):
         name = _exact_name(field_selector)
     return ListOptions(
-        watch is not None and watch.lower() not in (b"false", b"0"),
+        watch is not None and read_bool(watch),
         name.decode("utf-8", "replace"),
         field_selector.decode("utf-8", "replace"),
         label_selector,
@@ -76,12 +80,24 @@ def _parameters(query: bytes) -> dict[bytes, bytes]:
     parameters: dict[bytes, bytes] = {}
     encoded = b"%" in query or b"+" in query
     for pair in query.split(b"&"):
-        if pair:
-            key, _, value = pair.partition(b"=")
-            if encoded:
-                key, value = decode_parameter(key), decode_parameter(value)
-            parameters.setdefault(key, value)
+        key, _, value = pair.partition(b"=")
+        if encoded:
+            key, value = decode_parameter(key), decode_parameter(value)
+        parameters.setdefault(key, value)
     return parameters
+
+
+def read_bool(text: bytes) -> bool:
+    """What apimachinery reads from the text of a parameter that is there: anything but no is yes.
+
+    Raises:
+        TargetRefusal: the text is not ASCII. `Convert_Slice_string_To_bool` compares with
+            `strings.EqualFold`, to which the long s of "fal\u017fe" is an s, and RequestInfo, when
+            another parameter does not parse, with `strings.ToLower`, to which it is not.
+    """
+    if not text.isascii():
+        raise TargetRefusal("BAD_BOOL", 400, "a parameter that is true or false is neither")
+    return text.lower() not in (b"false", b"0")
 
 
 def _parses(parameters: dict[bytes, bytes], label_selector: str) -> bool:
@@ -94,11 +110,17 @@ def _parses(parameters: dict[bytes, bytes], label_selector: str) -> bool:
 
 def is_int64(text: bytes) -> bool:
     """Whether Go's `strconv.ParseInt(text, 10, 64)` accepts the text."""
+    return read_int64(text) is not None
+
+
+def read_int64(text: bytes) -> int | None:
+    """The number that Go's `strconv.ParseInt(text, 10, 64)` reads; None where it is an error."""
     match = _INT64.fullmatch(text)
     if match is None:
-        return False
+        return None
     sign, digits = match.groups()
-    return int(digits) <= _INT64_LIMIT - (sign != b"-")
+    number = -int(digits) if sign == b"-" else int(digits)
+    return number if -_INT64_LIMIT <= number < _INT64_LIMIT else None
 
 
 def is_label_selector(text: str) -> bool:

@@ -24,6 +24,14 @@ MAXIMUM_PATH: Final = 4 * 1024
 MAXIMUM_TARGET: Final = 64 * 1024
 """Bytes of path and query: `kubectl exec` carries the whole command line in the query."""
 
+MAXIMUM_PAIRS: Final = 256
+"""Pairs of a query. Go since 1.24.12 and 1.25.6 reads a query with more than 10,000 of them as an
+empty one (net/url, GODEBUG `urlmaxqueryparams`): a selector that was judged would not be applied.
+kubectl exec sends one pair for each word of a command; those are counted apart."""
+
+MAXIMUM_WORDS: Final = 4096
+"""`command` pairs of a query."""
+
 REPEATABLE_PARAMETERS: Final = frozenset({b"command", b"ports", b"exclude", b"dryRun", b"match[]"})
 """Query parameters documented as lists: exec's command, port-forward's ports, the checks that
 /livez and /readyz leave out, dryRun, and the series selectors of Prometheus behind a proxy. Any
@@ -32,9 +40,10 @@ other parameter may appear once: some programs take the first value, others the 
 CHECK_ORDER: Final = (
     "METHOD", "TARGET_FORM", "RAW_ILLEGAL", "LENGTH", "BAD_PCT", "CONTROL", "ENC_SLASH",
     "ENC_PERCENT", "ENC_BACKSLASH", "ENC_QUESTION", "ENC_HASH", "SEMICOLON", "BAD_UTF8",
-    "EMPTY_SEGMENT", "DOT_SEGMENT", "NEEDLESS_ENC", "SEMICOLON", "BAD_PCT", "DUP_PARAM",
+    "EMPTY_SEGMENT", "DOT_SEGMENT", "NEEDLESS_ENC", "SEMICOLON", "BAD_PCT", "MANY_PARAMS",
+    "EMPTY_PARAM", "DUP_PARAM",
 )  # fmt: skip
-"""Reasons in the order of their checks; the last three are those of the query."""
+"""Reasons in the order of their checks; the last five are those of the query."""
 
 
 class TargetRefusal(Exception):
@@ -152,15 +161,24 @@ def _check_query(query: bytes) -> None:
         raise _refusal("BAD_PCT", "the query contains a percent sign that encodes nothing")
     if b"&" not in query:
         return
+    _check_pairs(query)
     decode = decode_parameter if b"%" in query or b"+" in query else _unchanged
     _check_repetition(query, decode)
+
+
+def _check_pairs(query: bytes) -> None:
+    pairs = query.count(b"&") + 1
+    if pairs > MAXIMUM_PAIRS:
+        words = (b"&" + query).count(b"&command=")
+        if words > MAXIMUM_WORDS or pairs - words > MAXIMUM_PAIRS:
+            raise _refusal("MANY_PARAMS", f"the query has more than {MAXIMUM_PAIRS} parameters")
+    if b"&&" in query or query.startswith(b"&") or query.endswith(b"&"):
+        raise _refusal("EMPTY_PARAM", "the query has an empty parameter: a & too many")
 
 
 def _check_repetition(query: bytes, decode: Callable[[bytes], bytes]) -> None:
     seen: set[bytes] = set()
     for pair in query.split(b"&"):
-        if not pair:
-            continue
         key = decode(pair.partition(b"=")[0])
         if key in seen and key not in REPEATABLE_PARAMETERS:
             raise _refusal("DUP_PARAM", "a query parameter appears twice: send it once")

@@ -86,11 +86,37 @@ def test_an_empty_uid_is_none() -> None:
     assert not names_uid(read_options(b'{"preconditions": null}', b"", {}))
 
 
-@pytest.mark.parametrize("query", [b"limit=5", b"continue=x", b"limit=-1"])
+@pytest.mark.parametrize("query", [b"limit=5", b"continue=x", b"limit=-1", b"limit="])
 def test_pages_are_refused(query: bytes) -> None:
-    with pytest.raises(StatusError):
+    with pytest.raises(StatusError, match="cannot be cut into pages"):
         check_whole(read_parameters(query))
-    check_whole(read_parameters(b"limit=0&x=1&"))
+    check_whole(read_parameters(b"limit=0&timeoutSeconds=5&pretty=true&dryRun=All"))
+
+
+@pytest.mark.parametrize("query", [b"x=1", b"labelselector=a", b"%ff=1", b"sendInitialEvents=1"])
+def test_attack_a_selector_that_is_not_known_would_delete_everything(query: bytes) -> None:
+    with pytest.raises(StatusError, match="leave it out"):
+        check_whole(read_parameters(query))
+
+
+def test_the_shard_that_was_selected_is_all_that_is_listed() -> None:
+    shard = b"shardRange(object.metadata.uid,'0x0','0x8')"
+    parameters = read_parameters(b"shardSelector=" + quote(shard, safe="").encode())
+    check_whole(parameters)
+    for token in ("", "next"):
+        asked = read_parameters(list_query(parameters, token, table=False).encode())
+        assert asked[b"shardSelector"] == [shard]
+
+
+@pytest.mark.parametrize("query", [b"timeoutSeconds=x", b"timeoutSeconds="])
+def test_a_deletion_that_kubernetes_refuses_is_not_begun(query: bytes) -> None:
+    with pytest.raises(StatusError, match="timeoutSeconds is no number"):
+        check_whole(read_parameters(query))
+
+
+def test_attack_a_flag_that_kubernetes_reads_in_two_ways() -> None:
+    with pytest.raises(StatusError, match="neither"):
+        read_options(b"", b"", read_parameters("orphanDependents=fal\u017fe".encode()))
 
 
 def page(names: list[str], token: str) -> bytes:

@@ -8,8 +8,10 @@ from request_lines import CASES, request_lines
 from mk8s_proxy.kube import request_target
 from mk8s_proxy.kube.request_target import (
     CHECK_ORDER,
+    MAXIMUM_PAIRS,
     MAXIMUM_PATH,
     MAXIMUM_TARGET,
+    MAXIMUM_WORDS,
     METHODS,
     RequestTarget,
     TargetRefusal,
@@ -92,6 +94,10 @@ def test_row_of_the_conformance_table(case) -> None:
         (b"/%30", "NEEDLESS_ENC"),
         (b"/a?x=1;y=2", "SEMICOLON"),
         (b"/a?x=%zz", "BAD_PCT"),
+        (b"/a?&x=1", "EMPTY_PARAM"),
+        (b"/a?x=1&", "EMPTY_PARAM"),
+        (b"/a?x=1&&y=2", "EMPTY_PARAM"),
+        (b"/a?" + b"&" * 10_000, "MANY_PARAMS"),
         (b"/a?x=1&x=1", "DUP_PARAM"),
         (b"/a?watch=1&%77atch=0", "DUP_PARAM"),
         (b"/a?a+b=1&a%20b=2", "DUP_PARAM"),
@@ -123,7 +129,6 @@ def test_smuggled_target(target: bytes, reason: str) -> None:
         (b"/a?command=sh&command=-c", "/a", b"command=sh&command=-c"),
         (b"/a?ports=1&ports=2", "/a", b"ports=1&ports=2"),
         (b"/a?match%5B%5D=a&match[]=b", "/a", b"match%5B%5D=a&match[]=b"),
-        (b"/a?&&x=1&", "/a", b"&&x=1&"),
         (b"/a?x=1&X=1", "/a", b"x=1&X=1"),
     ],
 )
@@ -177,3 +182,29 @@ def test_no_bytes_raise_anything_but_a_refusal(method: bytes, target: bytes) -> 
     outcome(method, target)
     found = outcome(b"GET", b"/" + target)
     assert isinstance(found, tuple) or found.raw == b"/" + target
+
+
+def pairs(count: int, pair: bytes = b"") -> bytes:
+    return b"&".join(pair or b"x%d=1" % number for number in range(count))
+
+
+def test_attack_so_many_parameters_that_go_reads_none() -> None:
+    """CVE-2025-61726's bound: a selector in front of 10,000 pairs is judged and not applied."""
+    judged = b"/api/v1/secrets?fieldSelector=metadata.name=mine&"
+    for many in (pairs(9_999, b"x"), b"&" * 10_000, pairs(300), pairs(5_000, b"command=a")):
+        with pytest.raises(TargetRefusal, match="parameters") as refused:
+            parse_target(b"GET", judged + many)
+        assert refused.value.reason == "MANY_PARAMS"
+
+
+def test_as_many_parameters_as_anybody_needs_pass() -> None:
+    assert parse_target(b"GET", b"/a?" + pairs(MAXIMUM_PAIRS)).path == "/a"
+    with pytest.raises(TargetRefusal):
+        parse_target(b"GET", b"/a?" + pairs(MAXIMUM_PAIRS + 1))
+
+
+def test_a_command_of_many_words_passes() -> None:
+    words = pairs(MAXIMUM_WORDS, b"command=a")
+    assert parse_target(b"GET", b"/a?container=c&" + words + b"&stdout=true").path == "/a"
+    with pytest.raises(TargetRefusal):
+        parse_target(b"GET", b"/a?command=a&" + words)

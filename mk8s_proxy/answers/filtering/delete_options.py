@@ -13,16 +13,19 @@ import orjson
 
 from mk8s_proxy.answers.filtering.json_values import Unfilterable, unambiguous
 from mk8s_proxy.answers.filtering.request import JSON, MINIMUM_PAGE
-from mk8s_proxy.kube.list_options import is_int64
-from mk8s_proxy.kube.request_target import decode_parameter
+from mk8s_proxy.kube.list_options import read_bool, read_int64
+from mk8s_proxy.kube.request_target import TargetRefusal, decode_parameter
 from mk8s_proxy.kube.status import StatusError, bad_request
 
 MAXIMUM_OPTIONS: Final = 64 * 1024
 """Bytes of a DeleteOptions body."""
 
-_SELECTING: Final = (b"labelSelector", b"fieldSelector")
+_SELECTING: Final = (b"labelSelector", b"fieldSelector", b"shardSelector")
 _FIRST_PAGE_ONLY: Final = (b"resourceVersion", b"resourceVersionMatch")
 _PAGING: Final = (b"limit", b"continue")
+_HARMLESS: Final = frozenset({b"timeoutSeconds", b"timeout", b"pretty", b"includeObject", b"watch"})
+"""What selects nothing and changes no deletion. The list is closed: a parameter that is not known
+here could select, and what it leaves out would be deleted."""
 _WHOLE: Final = (
     "your role covers only a part of these objects, and their deletion cannot be cut into pages: "
     "leave out limit and continue"
@@ -43,12 +46,23 @@ def read_parameters(query: bytes) -> Parameters:
 
 
 def check_whole(parameters: Parameters) -> None:
-    """Refuses a page of a deletion: where a page ends, hidden objects would say.
+    """Refuses what cannot be carried over to the list and the deletions by name.
+
+    A page of a deletion is refused, since where a page ends hidden objects would say.
 
     Raises:
         StatusError: 400.
     """
-    if any(_first(parameters, key) not in (b"", b"0") for key in _PAGING):
+    for key in parameters:
+        if key not in _CARRIED and key.decode("utf-8", "replace") not in _IN_QUERY:
+            name = key.decode("ascii", "backslashreplace")[:64]
+            raise bad_request(
+                "your role covers only a part of these objects, and it is not known what "
+                f'"{name}" means for a part: leave it out'
+            )
+    if read_int64(_first(parameters, b"timeoutSeconds", b"0")) is None:
+        raise bad_request("timeoutSeconds is no number")
+    if read_int64(_first(parameters, b"limit", b"0")) != 0 or _first(parameters, b"continue"):
         raise bad_request(_WHOLE)
 
 
@@ -107,8 +121,8 @@ def _options_of_query(parameters: Parameters) -> Options:
     return options | ({"preconditions": preconditions} if preconditions else {})
 
 
-def _first(parameters: Parameters, key: bytes) -> bytes:
-    return parameters.get(key, [b""])[0]
+def _first(parameters: Parameters, key: bytes, absent: bytes = b"") -> bytes:
+    return parameters.get(key, [absent])[0]
 
 
 def _text(values: list[bytes]) -> str:
@@ -120,13 +134,17 @@ def _texts(values: list[bytes]) -> list[str]:
 
 
 def _flag(values: list[bytes]) -> bool:
-    return values[0].lower() not in (b"false", b"0")
+    try:
+        return read_bool(values[0])
+    except TargetRefusal as refusal:
+        raise bad_request(refusal.message) from refusal
 
 
 def _number(values: list[bytes]) -> int:
-    if not is_int64(values[0]):
+    number = read_int64(values[0])
+    if number is None:
         raise bad_request("gracePeriodSeconds is no number")
-    return int(values[0])
+    return number
 
 
 _IN_QUERY: Final[dict[str, Callable[[list[bytes]], Any]]] = {
@@ -136,6 +154,11 @@ _IN_QUERY: Final[dict[str, Callable[[list[bytes]], Any]]] = {
     "dryRun": _texts,
     "ignoreStoreReadErrorWithClusterBreakingPotential": _flag,
 }
+
+
+_CARRIED: Final = frozenset(
+    {*_SELECTING, *_FIRST_PAGE_ONLY, *_PAGING, *_HARMLESS, b"uid", b"resourceVersion"}
+)
 
 
 def names_uid(options: Options) -> bool:

@@ -19,7 +19,7 @@ from mk8s_proxy.answers.filtering.json_values import (
 )
 from mk8s_proxy.answers.filtering.objects import MAXIMUM_OBJECT, ObjectJudge
 
-_LIST_METADATA: Final = frozenset({"selfLink", "resourceVersion", "continue"})
+_LIST_METADATA: Final = frozenset({"selfLink", "resourceVersion", "continue", "shardInfo"})
 """What passes of metav1.ListMeta. `remainingItemCount` counts what the user may not see."""
 
 _MEMBERS: Final = frozenset({"kind", "apiVersion", "metadata", "columnDefinitions"})
@@ -250,7 +250,8 @@ class ListFilter:
         if not isinstance(value, dict):
             raise Unfilterable('the "metadata" of the answer is no object')
         shown = {key: text for key, text in value.items() if key in _LIST_METADATA}
-        if not all(isinstance(text, str) for text in shown.values()):
+        texts = [text for key, text in shown.items() if key != "shardInfo"]
+        if not all(isinstance(text, str) for text in (*texts, *_shard(shown))):
             raise Unfilterable('the "metadata" of the answer is not that of a list')
         token = shown.get("continue")
         if not token and len(shown) == len(value):
@@ -258,3 +259,9 @@ class ListFilter:
         if token:
             shown["continue"] = self._seal(token)
         return orjson.dumps(shown)
+
+
+def _shard(metadata: dict[str, object]) -> list[object]:
+    """The values of metav1.ShardInfo: the client's own selector, given back."""
+    shard = metadata.get("shardInfo", {})
+    return list(shard.values()) if isinstance(shard, dict) and len(shard) <= 1 else [shard]

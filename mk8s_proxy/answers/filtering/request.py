@@ -7,7 +7,9 @@ from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from mk8s_proxy.answers.filtering.continue_token import TokenSeal
+from mk8s_proxy.kube.list_options import read_int64
 from mk8s_proxy.kube.request_target import decode_parameter
+from mk8s_proxy.kube.status import bad_request
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -73,6 +75,7 @@ def filtered_target(raw: bytes, seal: TokenSeal, about: bytes) -> FilteredTarget
 
     Raises:
         TokenExpired: the client's page token is not one that it got for this list.
+        StatusError: 400, the limit is no number.
     """
     path, mark, query = raw.partition(b"?")
     strip_rows = False
@@ -85,8 +88,16 @@ def filtered_target(raw: bytes, seal: TokenSeal, about: bytes) -> FilteredTarget
         elif key == b"continue" and value:
             token = quote_from_bytes(seal.unseal(value, about), safe="")
             pairs.append(b"continue=" + token.encode("ascii"))
-        elif key == b"limit" and value.isdigit() and 0 < int(value[:19]) < MINIMUM_PAGE:
-            pairs.append(b"limit=%d" % MINIMUM_PAGE)
+        elif key == b"limit":
+            pairs.append(b"limit=%d" % _page(value))
         else:
             pairs.append(pair)
     return FilteredTarget(path + mark + b"&".join(pairs), strip_rows)
+
+
+def _page(limit: bytes) -> int:
+    """The limit to ask with: none where none was meant, and written in one way only."""
+    asked = read_int64(limit)
+    if asked is None:
+        raise bad_request("limit is no number")
+    return max(asked, MINIMUM_PAGE) if asked > 0 else 0

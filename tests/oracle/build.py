@@ -1,0 +1,46 @@
+"""Builds the oracle from its Go sources, once for each version of them; prints where it is.
+
+    export MK8S_TEST_ORACLE=$(python -m tests.oracle.build)
+
+Needs the go command; modules come from the module proxy that it is set up for.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parent
+BUILT_FROM = ("main.go", "go.mod", "go.sum")
+
+
+def go_command() -> str:
+    """The go command, also where it is installed but not on PATH."""
+    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if found is None:
+        sys.exit("the go command is missing: install Go 1.26 or newer")
+    return found
+
+
+def build() -> Path:
+    """The program, built if these sources were not built before."""
+    content = b"".join((SOURCES / name).read_bytes() for name in BUILT_FROM)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mk8s-oracle"
+    cache.mkdir(parents=True, exist_ok=True)
+    program = cache / hashlib.sha256(content).hexdigest()[:16]
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            fresh = program.with_suffix(".new")
+            environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=mod"}
+            command = [go_command(), "build", "-o", str(fresh), "."]
+            subprocess.run(command, cwd=SOURCES, env=environment, check=True, stdout=sys.stderr)
+            fresh.rename(program)
+    return program
+
+
+if __name__ == "__main__":
+    print(build())

@@ -1,0 +1,208 @@
+// Answers, one JSON line for each on standard input, how Kubernetes itself reads a request line and
+// its parts: with Go's net/http and k8s.io/apiserver, not with a copy of their rules. Bytes are
+// base64 both ways, since neither side of a comparison may repair what is no UTF-8.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/klog/v2"
+)
+
+type question struct {
+	Ask    string `json:"ask"` // request, labels, fields or int64
+	Method []byte `json:"method"`
+	Text   []byte `json:"text"` // the request target, the selector, the number
+}
+
+type term struct {
+	Field []byte `json:"field"`
+	Equal bool   `json:"equal"`
+	Value []byte `json:"value"`
+}
+
+type list struct {
+	Error                string `json:"error"`
+	Watch                bool   `json:"watch"`
+	Limit                int64  `json:"limit"`
+	TimeoutSeconds       *int64 `json:"timeoutSeconds"`
+	Continue             []byte `json:"continue"`
+	ResourceVersion      []byte `json:"resourceVersion"`
+	ResourceVersionMatch []byte `json:"resourceVersionMatch"`
+	ShardSelector        []byte `json:"shardSelector"`
+	SendInitialEvents    *bool  `json:"sendInitialEvents"`
+	AllowWatchBookmarks  bool   `json:"allowWatchBookmarks"`
+	IncludeObject        []byte `json:"includeObject"`
+	LabelSelector        []byte `json:"labelSelector"`
+	FieldSelector        []byte `json:"fieldSelector"`
+}
+
+type reading struct {
+	Error      string              `json:"error"`
+	IsResource bool                `json:"resource_request"`
+	Verb       string              `json:"verb"`
+	Path       []byte              `json:"path"`
+	Group      []byte              `json:"api_group"`
+	Version    []byte              `json:"api_version"`
+	Namespace  []byte              `json:"namespace"`
+	Resource   []byte              `json:"resource"`
+	Sub        []byte              `json:"subresource"`
+	Name       []byte              `json:"name"`
+	Fields     []byte              `json:"field_selector"`
+	Labels     []byte              `json:"label_selector"`
+	Query      map[string][][]byte `json:"query"` // keys as Go's strings in base64 too
+	List       *list               `json:"list,omitempty"`
+	Delete     json.RawMessage     `json:"delete,omitempty"`
+	DeleteErr  string              `json:"delete_error"`
+	Terms      []term              `json:"terms"`
+}
+
+var factory = &request.RequestInfoFactory{
+	APIPrefixes:          sets.NewString("api", "apis"),
+	GrouplessAPIPrefixes: sets.NewString("api"),
+}
+
+func failed(err error) reading { return reading{Error: err.Error()} }
+
+func readRequest(method, target []byte) reading {
+	head := bytes.Join([][]byte{method, target, []byte("HTTP/1.1\r\nHost: central\r\n\r\n")}, []byte(" "))
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
+	if err != nil {
+		return failed(err)
+	}
+	info, err := factory.NewRequestInfo(r)
+	if err != nil {
+		return failed(err)
+	}
+	query := r.URL.Query()
+	found := reading{
+		IsResource: info.IsResourceRequest, Verb: info.Verb, Path: []byte(info.Path),
+		Group: []byte(info.APIGroup), Version: []byte(info.APIVersion), Namespace: []byte(info.Namespace),
+		Resource: []byte(info.Resource), Sub: []byte(info.Subresource), Name: []byte(info.Name),
+		Fields: []byte(info.FieldSelector), Labels: []byte(info.LabelSelector), Query: encoded(query),
+	}
+	switch info.Verb {
+	case "list", "watch", "deletecollection":
+		found.List = readList(query)
+	}
+	if info.Verb == "delete" || info.Verb == "deletecollection" {
+		found.Delete, found.DeleteErr = readDelete(query)
+	}
+	return found
+}
+
+func encoded(query url.Values) map[string][][]byte {
+	found := map[string][][]byte{}
+	for key, values := range query {
+		for _, value := range values {
+			found[strconv.QuoteToASCII(key)] = append(found[strconv.QuoteToASCII(key)], []byte(value))
+		}
+	}
+	return found
+}
+
+func readList(query url.Values) *list {
+	options, table := internalversion.ListOptions{}, metav1.TableOptions{}
+	if err := scheme.ParameterCodec.DecodeParameters(query, metav1.SchemeGroupVersion, &options); err != nil {
+		return &list{Error: err.Error()}
+	}
+	if err := scheme.ParameterCodec.DecodeParameters(query, metav1.SchemeGroupVersion, &table); err != nil {
+		return &list{Error: err.Error()}
+	}
+	found := &list{
+		Watch: options.Watch, Limit: options.Limit, TimeoutSeconds: options.TimeoutSeconds,
+		Continue: []byte(options.Continue), ResourceVersion: []byte(options.ResourceVersion),
+		ResourceVersionMatch: []byte(options.ResourceVersionMatch), ShardSelector: []byte(options.ShardSelector),
+		SendInitialEvents: options.SendInitialEvents, AllowWatchBookmarks: options.AllowWatchBookmarks,
+		IncludeObject: []byte(table.IncludeObject),
+	}
+	if options.LabelSelector != nil {
+		found.LabelSelector = []byte(options.LabelSelector.String())
+	}
+	if options.FieldSelector != nil {
+		found.FieldSelector = []byte(options.FieldSelector.String())
+	}
+	return found
+}
+
+func readDelete(query url.Values) (json.RawMessage, string) {
+	options := metav1.DeleteOptions{}
+	if err := scheme.ParameterCodec.DecodeParameters(query, metav1.SchemeGroupVersion, &options); err != nil {
+		return nil, err.Error()
+	}
+	written, err := json.Marshal(options)
+	if err != nil {
+		return nil, err.Error()
+	}
+	return written, ""
+}
+
+func readFields(text []byte) reading {
+	selector, err := fields.ParseSelector(string(text))
+	if err != nil {
+		return failed(err)
+	}
+	found := reading{Terms: []term{}}
+	for _, one := range selector.Requirements() {
+		equal := one.Operator == selection.Equals || one.Operator == selection.DoubleEquals
+		found.Terms = append(found.Terms, term{[]byte(one.Field), equal, []byte(one.Value)})
+	}
+	return found
+}
+
+func answer(asked question) reading {
+	switch asked.Ask {
+	case "request":
+		return readRequest(asked.Method, asked.Text)
+	case "fields":
+		return readFields(asked.Text)
+	case "labels":
+		if _, err := labels.Parse(string(asked.Text)); err != nil {
+			return failed(err)
+		}
+		return reading{}
+	case "int64":
+		number, err := strconv.ParseInt(string(asked.Text), 10, 64)
+		if err != nil {
+			return failed(err)
+		}
+		return reading{List: &list{Limit: number}}
+	}
+	return reading{Error: "no such question: " + asked.Ask}
+}
+
+func main() {
+	klog.SetLogger(logr.Discard()) // it says in a line of its own what it cannot parse
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 64<<20)
+	out := bufio.NewWriter(os.Stdout)
+	for in.Scan() {
+		var asked []question
+		if err := json.Unmarshal(in.Bytes(), &asked); err != nil {
+			panic(err)
+		}
+		answers := make([]reading, len(asked))
+		for i, one := range asked {
+			answers[i] = answer(one)
+		}
+		if err := json.NewEncoder(out).Encode(answers); err != nil {
+			panic(err)
+		}
+		out.Flush()
+	}
+}
