@@ -21,6 +21,11 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 NO_SKIP = os.environ.get("MK8S_TEST_NO_SKIP") == "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which Kubernetes the kube tests run on."""
+    parser.addoption("--oldest", action="store_true", help="on the oldest Kubernetes, not today's")
+
+
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Where nothing may be skipped, a skipped report becomes a failed one that keeps its reason."""
     if NO_SKIP and report.skipped:

@@ -13,6 +13,13 @@ from tests.support.world import Person, World, world
 
 __all__ = ["cluster_place", "kube_cluster", "second_cluster", "world"]
 
+
+@pytest.fixture(scope="session")
+def oldest(pytestconfig: pytest.Config) -> bool:
+    """Whether the clusters are of the oldest Kubernetes: `pytest --oldest`."""
+    return bool(pytestconfig.getoption("--oldest"))
+
+
 BINARIES = kubectls.binaries()
 
 

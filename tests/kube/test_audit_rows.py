@@ -8,7 +8,7 @@ import pytest
 from tests.support.kubectl import Kubectl
 from tests.support.world import Person, World, wait_until
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.oldest]
 
 
 def rows_of(world: World, count: int, **wanted: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from tests.support.cast import enrol
 from tests.support.wire import Answer, send, token_of
 from tests.support.world import Person, World
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.oldest]
 
 NAMES = ("db-1", "web-1", "web-2")
 Ask = Callable[..., Answer]

@@ -15,7 +15,7 @@ from tests.support.kubectl import Kubectl
 from tests.support.wire import send, token_of
 from tests.support.world import Person, World
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.oldest]
 
 
 @pytest.fixture(params=kubectls.few(), ids=kubectls.name_of)

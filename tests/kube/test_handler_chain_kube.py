@@ -14,7 +14,7 @@ import pytest
 from tests.support.kubectl import Kubectl
 from tests.support.world import Person, World
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.oldest]
 
 CONFIGMAP = """
 apiVersion: v1

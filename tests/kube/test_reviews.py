@@ -11,10 +11,10 @@ import pytest
 from tests.support import kubectl as kubectls
 from tests.support.cast import enrol
 from tests.support.kubectl import Kubectl
-from tests.support.wire import send, token_of
+from tests.support.wire import Answer, send, token_of
 from tests.support.world import GRANT, Person, World, wait_until
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.oldest]
 
 
 @pytest.fixture(params=kubectls.few(), ids=kubectls.name_of)
@@ -222,13 +222,18 @@ def test_a_malformed_review_gets_the_clusters_own_refusal(world: World, tenant: 
     assert answer.code in (400, 422)
 
 
-def review_token(world: World, token: str, about: str, version: str) -> Any:
-    """The status of a TokenReview, as kr8s and others send it."""
+def post_token_review(world: World, token: str, about: str, version: str) -> Answer:
+    """A TokenReview, as kr8s and others send it."""
     head = {"kind": "TokenReview", "apiVersion": f"authentication.k8s.io/{version}"}
     path = f"/k8s/prod/apis/authentication.k8s.io/{version}/tokenreviews"
     body = json.dumps({**head, "spec": {"token": about}}).encode()
     content = {"Content-Type": "application/json"}
-    answer = send(world, path, token=token, method="POST", headers=content, body=body)
+    return send(world, path, token=token, method="POST", headers=content, body=body)
+
+
+def review_token(world: World, token: str, about: str, version: str) -> Any:
+    """The status of a TokenReview."""
+    answer = post_token_review(world, token, about, version)
     assert answer.code == 201, answer.body
     review = json.loads(answer.body)
     assert review["spec"]["token"] == about
@@ -241,6 +246,9 @@ def test_a_token_of_mk8s_is_reviewed_by_mk8s(
 ) -> None:
     """The cluster knows no such token: without mk8s's word the answer would be no."""
     own, other = token_of(developer, world, "prod"), token_of(viewer, world, "prod")
+    if version == "v1beta1" and world.server_version >= (1, 22):
+        assert post_token_review(world, own, own, version).code == 404  # gone since 1.22
+        return
     status = review_token(world, own, own, version)
     assert status["authenticated"] is True
     assert status["user"]["username"] == "dev@example.com"
@@ -253,8 +261,15 @@ def test_a_token_of_mk8s_is_reviewed_by_mk8s(
     assert "mk8s" not in json.dumps(status)
 
 
-def test_whoami_needs_a_newer_cluster(kubectl: Kubectl, binary: Path) -> None:
-    """This cluster has no SelfSubjectReview: kubectl says so as it would without mk8s."""
+def test_whoami_is_who_the_cluster_sees(world: World, kubectl: Kubectl, binary: Path) -> None:
+    """Where a cluster has no SelfSubjectReview, kubectl says so as it would without mk8s."""
     if kubectls.version_of(binary) < (1, 27):
+        assert "unknown command" in kubectl("auth", "whoami", code=1).stderr
+        return
+    if world.server_version >= (1, 28):
+        shown = kubectl("auth", "whoami", "-o", "json").stdout
+        user = json.loads(shown)["status"]["userInfo"]
+        assert user["username"] == "dev@example.com"
+        assert user["groups"] == ["mk8s:users", "system:authenticated"]
         return
     assert "SelfSubjectReview" in kubectl("auth", "whoami", code=1).stderr

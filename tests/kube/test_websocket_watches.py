@@ -12,7 +12,7 @@ from tests.support.cast import enrol
 from tests.support.wire import authority_of, token_of
 from tests.support.world import Person, World
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.oldest]
 
 SECONDS = 30
 RULE = {"name": "prod", "namespaces": ["*"], "verbs": ["watch"], "resources": ["configmaps"]}

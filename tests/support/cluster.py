@@ -17,8 +17,15 @@ from pathlib import Path
 import pytest
 
 COMMAND = "MK8S_TEST_CLUSTER"
+OLDEST = "MK8S_TEST_OLDEST_ASSETS"
+"""The folder with the programs of the oldest Kubernetes to test with, for `pytest --oldest`."""
 START_SECONDS = 300
 STOP_SECONDS = 60
+
+
+def environment(oldest: bool) -> dict[str, str]:
+    """What the command runs with: the programs of today's Kubernetes, or of the oldest."""
+    return dict(os.environ) | ({"KUBEBUILDER_ASSETS": os.environ[OLDEST]} if oldest else {})
 
 
 @contextmanager
@@ -31,7 +38,7 @@ def machine_lock() -> Iterator[None]:
 
 
 @contextmanager
-def running(name: str, *options: str) -> Iterator[Path]:
+def running(name: str, *options: str, oldest: bool = False) -> Iterator[Path]:
     """A cluster of this name for the length of the block; the path of its admin kubeconfig."""
     command = shlex.split(os.environ[COMMAND])
     stop = [*command, "down", name]
@@ -44,6 +51,7 @@ def running(name: str, *options: str) -> Iterator[Path]:
             capture_output=True,
             text=True,
             timeout=START_SECONDS,
+            env=environment(oldest),
         )
         assert started.returncode == 0, f"no cluster:\n{started.stdout}{started.stderr}"
         yield Path(started.stdout.split()[-1])
@@ -52,23 +60,24 @@ def running(name: str, *options: str) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def cluster_place() -> Iterator[None]:
+def cluster_place(oldest: bool) -> Iterator[None]:
     """The right to start clusters on this machine."""
-    if COMMAND not in os.environ:
-        pytest.skip(f"{COMMAND} is not set: see README, Development")
+    needed = [COMMAND, OLDEST] if oldest else [COMMAND]
+    if missing := [name for name in needed if not os.environ.get(name)]:
+        pytest.skip(f"{', '.join(missing)} not set: see the documentation, Development")
     with machine_lock():
         yield
 
 
 @pytest.fixture(scope="session")
-def kube_cluster(cluster_place: None) -> Iterator[Path]:
+def kube_cluster(cluster_place: None, oldest: bool) -> Iterator[Path]:
     """The admin kubeconfig of a real cluster with one real node."""
-    with running("mk8s-test", "--node") as kubeconfig:
+    with running("mk8s-test", "--node", oldest=oldest) as kubeconfig:
         yield kubeconfig
 
 
 @pytest.fixture(scope="session")
-def second_cluster(cluster_place: None) -> Iterator[Path]:
+def second_cluster(cluster_place: None, oldest: bool) -> Iterator[Path]:
     """The admin kubeconfig of another real control plane, without a node."""
-    with running("mk8s-test-2") as kubeconfig:
+    with running("mk8s-test-2", oldest=oldest) as kubeconfig:
         yield kubeconfig

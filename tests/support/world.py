@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,12 @@ class World:
         environment = private_environment(self.folder / "operator", KUBECONFIG=str(config))
         newest = max(kubectls.binaries(), key=kubectls.version_of)
         return run([newest, *arguments], environment, stdin=stdin, code=code)
+
+    @cached_property
+    def server_version(self) -> tuple[int, int]:
+        """The cluster's major and minor version, e.g. (1, 37)."""
+        told = json.loads(self.direct("get", "--raw", "/version").stdout)
+        return int(told["major"]), int(told["minor"])
 
     def audit(self, **wanted: Any) -> list[dict[str, Any]]:
         """The journal's rows whose fields equal `wanted`; "__" reaches into an inner object."""
