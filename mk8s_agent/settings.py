@@ -53,23 +53,24 @@ class Settings:
     cluster_name: str
     """The name that the cluster was added with."""
     data_dir: Path | None
-    """Where the identity is kept; None in a pod, where `identity_secret` keeps it."""
+    """Where the identity is kept; by default a folder per cluster in ~/.local/share/mk8s-agent. Not
+    used in a pod, where `identity_secret` keeps it."""
     join_token: str = dataclasses.field(default="", repr=False)
     """Needed once; ignored as long as there is a valid identity."""
     ca_pin: str = ""
-    """``sha256:<hex>`` of central's CA; "" trusts `ca_file`, or else the system's store."""
+    """``sha256:<hex>`` of central's CA; empty trusts `ca_file`, or else the system's store."""
     ca_file: str = ""
     """PEM of the CA that signed central's certificate, where there is no pin."""
     kubeconfig: str = ""
-    """A kubeconfig; "" means the pod's ServiceAccount, or KUBECONFIG, or ~/.kube/config."""
+    """A kubeconfig; empty means the pod's ServiceAccount, or KUBECONFIG, or ~/.kube/config."""
     context: str = ""
-    """A context of the kubeconfig; "" means its current one."""
+    """A context of the kubeconfig; empty means its current one."""
     identity_secret: str = "mk8s-agent-identity"
     """Name of the Secret, in the pod's namespace, that keeps the identity in a pod."""
     tunnels: int = 2
-    """Tunnels held at the same time, 1 to 16."""
+    """Tunnels held at the same time, 1 to 16; more where central has more workers, one to each."""
     health_listen: str = ""
-    """``host:port`` for /livez and /readyz; "" turns them off."""
+    """``host:port`` for /livez and /readyz; empty turns them off."""
     join_timeout: float = 60.0
     """Seconds that central may be out of reach at the join."""
     drain_seconds: float = 30.0
@@ -147,11 +148,16 @@ def _read_file(path: Path) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None}
 
 
+def environment_variables() -> dict[str, tuple[str, ...]]:
+    """The variables of each setting, the one that wins first."""
+    short = {name: (variable,) for name, variable in _SHORT_NAMES.items()}
+    return {name: ("MK8S_AGENT_" + name.upper(), *short.get(name, ())) for name in _NAMES}
+
+
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     values = {}
-    for name in _NAMES:
-        long_name = "MK8S_AGENT_" + name.upper()
-        value = environment.get(long_name) or environment.get(_SHORT_NAMES.get(name, long_name))
+    for name, variables in environment_variables().items():
+        value = next(filter(None, map(environment.get, variables)), None)
         if value:
             values[name] = value
     return values

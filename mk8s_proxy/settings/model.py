@@ -135,7 +135,7 @@ class Settings:
     public_url: str = ""
     """How clients reach central from outside; by default https://localhost with our port."""
     domain: str = ""
-    """Clusters are reached at <cluster>.<domain> when set (a wildcard name points here)."""
+    """Clusters are reached at ``<cluster>.<domain>`` when set (a wildcard name points here)."""
     data_dir: Path = Path()
     """Private folder for the database, server key and journal. By default /var/lib/mk8s for
     root, else ~/.local/share/mk8s-central."""

@@ -121,7 +121,7 @@ class TestReport:
         assert "NOT flat" in growth.verdicts(results)[0]
         assert "1.33" in growth.verdicts(results)[0]
 
-    def test_the_readme_gets_the_targets_of_all_builds_and_the_growth(
+    def test_the_results_get_the_targets_of_all_builds_and_the_growth(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         results, grown = Results(), Results()
@@ -137,10 +137,10 @@ class TestReport:
             files[-1].parent.mkdir()
             report.write_json(files[-1], found, made | {"build": name}, "5 rounds; more")
             files[-1].with_name("report.png").write_text(name)
-        readme = tmp_path / "README.md"
-        readme.write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
-        publish.publish(files, readme, tmp_path)
-        told = readme.read_text()
+        kept_in = tmp_path / "RESULTS.md"
+        kept_in.write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
+        publish.publish(files, kept_in, tmp_path)
+        told = kept_in.read_text()
         title = "| CPU/request 2 KB h2 c32, stub | go-tunnel-400 | "
         assert f"{title}0.20 (<= 0.25) | **0.20** (<= 0.18) |\n" in told
         compiled = "compiled, CPython 3.13, OpenSSL 3.5"
@@ -173,7 +173,7 @@ class TestReport:
     def test_what_is_no_report_is_not_published(self, tmp_path: Path) -> None:
         (tmp_path / "other.json").write_text("{}")
         with pytest.raises(ValueError, match="no report"):
-            publish.publish([tmp_path / "other.json"], tmp_path / "README.md")
+            publish.publish([tmp_path / "other.json"], tmp_path / "RESULTS.md")
 
 
 class Wire:

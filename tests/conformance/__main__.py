@@ -23,7 +23,7 @@ from tests.conformance.runner import Runner
 from tests.conformance.stage import stage
 from tests.support import cluster
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -36,7 +36,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--operations", default="", help="keys of rows, separated by commas")
     parser.add_argument("--json", type=Path, help="write everything to this file too")
     parser.add_argument("--resume", action="store_true", help="begin with what --json holds")
-    parser.add_argument("--readme", action="store_true", help="update the table in README.md")
+    parser.add_argument(
+        "--publish", action="store_true", help=f"update the table in {RESULTS.name}"
+    )
     parser.add_argument("--list", action="store_true", help="list rows and clients, run nothing")
     return parser
 
@@ -91,10 +93,10 @@ def main(words: Sequence[str] | None = None) -> int:
                 options.json.write_text(report.as_json(matrix))
     print(report.as_text(matrix))
     print("\n".join(f"not available: {reason}" for reason in missing))
-    if options.readme:
+    if options.publish:
         today = datetime.datetime.now(datetime.UTC).date()
         how = "resumed from earlier runs" if resumed else "one run"
-        report.into_readme(matrix, CHECKOUT / "README.md", f"written on {today}, {how}")
+        report.publish(matrix, RESULTS, f"written on {today}, {how}")
     return 1 if matrix.count(Verdict.DIFFERS) else 0
 
 

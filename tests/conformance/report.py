@@ -1,4 +1,4 @@
-"""The matrix as text, JSON and the table of the README."""
+"""The matrix as text, JSON and the table of RESULTS.md."""
 
 import json
 import re
@@ -9,10 +9,10 @@ from tests.conformance.operations import CHAPTERS
 from tests.conformance.outcome import Cell, Matrix, Verdict
 from tests.support.marked_text import replace_between
 
-BEGIN = "<!-- conformance: written by `python -m tests.conformance --readme` -->"
+BEGIN = "<!-- conformance: written by `python -m tests.conformance --publish` -->"
 END = "<!-- conformance: end -->"
 NOTE = 260
-"""Characters of a note in the README; --json has all."""
+"""Characters of a note in RESULTS.md; --json has all."""
 MARKS = {Verdict.SAME: "same", Verdict.DIFFERS: "**differs**", Verdict.UNAVAILABLE: "-"}
 
 
@@ -118,11 +118,11 @@ def _summary(matrix: Matrix, key: str) -> str:
     return "; ".join(parts)
 
 
-def into_readme(matrix: Matrix, readme: Path, made_by: str) -> None:
+def publish(matrix: Matrix, results: Path, made_by: str) -> None:
     """Replace what stands between the two marks.
 
     Raises:
         ValueError: the file has no such place.
     """
     counts = ", ".join(f"{matrix.count(verdict)} {verdict}" for verdict in Verdict)
-    replace_between(readme, BEGIN, END, f"{as_markdown(matrix)}\n\n{counts}; {made_by}.")
+    replace_between(results, BEGIN, END, f"{as_markdown(matrix)}\n\n{counts}; {made_by}.")

@@ -72,15 +72,15 @@ def test_requests_are_read_from_both_forms_of_the_log() -> None:
     assert requests_in(log) == ("GET https://h/api 200 OK",) * 2
 
 
-def test_the_readme_gets_the_table_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_the_results_get_the_table_and_keeps_the_rest(tmp_path: Path) -> None:
     matrix = Matrix()
     key = next(iter(TITLES))
     matrix.put(key, "one", Cell(Verdict.SAME, "", 3))
     matrix.put(key, "two", Cell(Verdict.DIFFERS, "a | b", 3))
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.into_readme(matrix, readme, "command")
-    text = readme.read_text()
+    results = tmp_path / "RESULTS.md"
+    results.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.publish(matrix, results, "command")
+    text = results.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
@@ -90,9 +90,9 @@ def test_the_readme_gets_the_table_and_keeps_the_rest(tmp_path: Path) -> None:
     assert report.from_json(report.as_json(matrix)) == matrix
 
 
-def test_a_readme_without_the_marks_is_left_alone(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("text\n")
+def test_results_without_the_marks_are_left_alone(tmp_path: Path) -> None:
+    results = tmp_path / "RESULTS.md"
+    results.write_text("text\n")
     with pytest.raises(ValueError, match="has no lines"):
-        report.into_readme(Matrix(), readme, "command")
-    assert readme.read_text() == "text\n"
+        report.publish(Matrix(), results, "command")
+    assert results.read_text() == "text\n"

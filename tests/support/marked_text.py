@@ -1,4 +1,4 @@
-"""Text between two marks of a file: what a command writes into the README."""
+"""Text between two marks of a file: what a command writes into a page that people write too."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The README's table of targets: from reports of runs, one a column, and of growth.
+"""The table of targets in RESULTS.md: from reports of runs, one a column, and of growth.
 
     python -m tests.bench.relay --publish PURE/report.json COMPILED/report.json GROWTH/report.json
 
@@ -21,16 +21,16 @@ PLOTS = Path(__file__).parent
 Report = dict[str, Any]
 
 
-def publish(files: Sequence[Path], readme: Path, plots: Path = PLOTS) -> None:
+def publish(files: Sequence[Path], results: Path, plots: Path = PLOTS) -> None:
     """Writes the table, and keeps the plots of the first run and of the one of growth.
 
     Args:
         files: report.json of runs of different builds or interpreters, and of one with --growth.
-        readme: with the two marks.
+        results: with the two marks.
         plots: the folder to keep plots in.
 
     Raises:
-        ValueError: the README has no place for it, or a file is not such a report.
+        ValueError: the file has no place for it, or a file is not such a report.
         OSError: a file cannot be read.
     """
     reports = {file: read_report(file) for file in files}
@@ -38,7 +38,7 @@ def publish(files: Sequence[Path], readme: Path, plots: Path = PLOTS) -> None:
     grown = [file for file in files if file not in builds]
     parts = [table([reports[file] for file in builds])] if builds else []
     parts += ["\n".join(f"- {note}" for note in reports[file]["notes"]) for file in grown]
-    replace_between(readme, BEGIN, END, "\n".join(parts))
+    replace_between(results, BEGIN, END, "\n".join(parts))
     for name, kept in (("targets.png", builds), ("growth.png", grown)):
         for drawn in (file.with_name("report.png") for file in kept[:1]):
             shutil.copyfile(drawn, plots / name)

@@ -18,7 +18,7 @@ from tests.bench.relay.product import ROLES, RULES
 from tests.bench.relay.results import Results
 from tests.bench.relay.targets import BODY_BYTES, PATHS, USERS
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+RESULTS = Path(__file__).resolve().parents[1] / "RESULTS.md"
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -36,7 +36,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="folder of the report")
     parser.add_argument(
         "--publish", nargs="+", type=Path, metavar="JSON",
-        help="measures nothing: writes reports' targets into README.md",
+        help="measures nothing: writes reports' targets into tests/bench/RESULTS.md",
     )  # fmt: skip
     return parser.parse_args(given)
 
@@ -106,9 +106,9 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def published(files: Sequence[Path]) -> int:
-    """The README's table, from reports; the exit code."""
+    """The table of RESULTS.md, from reports; the exit code."""
     try:
-        publish.publish(files, CHECKOUT / "README.md")
+        publish.publish(files, RESULTS)
     except (OSError, ValueError) as error:
         say(str(error))
         return 1

@@ -1,0 +1,191 @@
+"""Writes the reference pages from what they describe: settings and commands.
+
+Run from a checkout with the extra `central` installed, after a setting or command has changed:
+
+    python deploy/docs/make.py
+
+Pages are texts with marked places; only these are written. `--check` writes nothing and exits
+with 1 if a page is stale, which is what the tests ask too.
+"""
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mk8s_agent import main as agent_main
+from mk8s_agent import settings as agent_settings
+from mk8s_cli import command_table
+from mk8s_proxy.process import main as central_main
+from mk8s_proxy.settings import load as central_load
+from mk8s_proxy.settings import model as central_settings
+
+HERE = Path(__file__).resolve().parent
+MARK = "<!-- {name}: written by `python deploy/docs/make.py` -->"
+END = "<!-- {name}: end -->"
+EXAMPLE = re.compile(r"\s*Example: (.*?)(?: \(and .*\))?\s*$", re.DOTALL)
+
+
+def doc_strings(owner: type) -> dict[str, str]:
+    """The text below each field of a class, on one line."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for entry, below in zip(body.body, body.body[1:], strict=False):
+        is_field = isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name)
+        if is_field and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            found[entry.target.id] = " ".join(str(below.value.value).split())
+    return found
+
+
+def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """The place of each setting in the YAML file, its field and what it means."""
+    meanings = doc_strings(owner)
+    for field in dataclasses.fields(owner):
+        nested = field.default_factory
+        if dataclasses.is_dataclass(nested) and isinstance(nested, type):
+            yield from settings_of(nested, f"{prefix}{field.name}.")
+        elif field.name in meanings:
+            yield prefix + field.name, field, meanings[field.name]
+        else:
+            sys.exit(f"{owner.__name__}.{field.name} has no doc string: say what it means")
+
+
+def shown_default(field: Any) -> str:
+    """The default as it is written in YAML; nothing for one that is worked out or empty."""
+    value = field.default
+    if value is dataclasses.MISSING:
+        value = None if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        value = ", ".join(map(str, value))
+    return "" if value is None or value in ("", Path()) else f"`{value}`"
+
+
+def shown_range(field: Any) -> str:
+    """The numbers that are allowed, behind the meaning."""
+    least, most = field.metadata.get("least"), field.metadata.get("most")
+    if least is None and most is None:
+        return ""
+    if most is None:
+        return f" At least {least}."
+    return f" At most {most}." if least is None else f" {least} to {most}."
+
+
+def settings_table(owner: type, variables: Callable[[str], str]) -> str:
+    """One row for each setting."""
+    rows = ["| key | variable | default | meaning |", "|---|---|---|---|"]
+    for place, field, meaning in settings_of(owner):
+        told = (meaning + shown_range(field)).replace("``", "`").replace("|", "\\|")
+        cells = (f"`{place}`", variables(place), shown_default(field), told)
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def central_table() -> str:
+    """The settings of central."""
+    variables = central_load.environment_variables()
+    return settings_table(central_settings.Settings, lambda place: f"`{variables[place]}`")
+
+
+def agent_table() -> str:
+    """The settings of the agent; the short names that manifests use come first."""
+    variables = agent_settings.environment_variables()
+    return settings_table(
+        agent_settings.Settings,
+        lambda place: ", ".join(f"`{name}`" for name in reversed(variables[place])),
+    )
+
+
+def commands_of(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """A command and all below it, in their own order, with whole names."""
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for word in command.list_commands(context):
+            below = command.get_command(context, word)
+            assert below is not None
+            yield from commands_of(below, f"{name} {word}")
+
+
+def command_section(name: str, command: click.Command) -> str:
+    """Usage, what it does, options and an example."""
+    context = click.Context(command, info_name=name)
+    pieces = [it for it in command.collect_usage_pieces(context) if it != "[OPTIONS]"]
+    texts = [inspect.cleandoc(text) for text in (command.help, command.epilog) if text]
+    examples = [found[1] for text in texts if (found := EXAMPLE.search(text))]
+    parts = [f"### `{' '.join([name, *pieces])}`", *(_plain(EXAMPLE.sub("", it)) for it in texts)]
+    options = [it for it in command.params if isinstance(it, click.Option)]
+    records = [it.get_help_record(context) for it in options]
+    parts.append("\n".join(f"- `{it[0]}`: {_plain(it[1])}" for it in records if it))
+    parts += [f"```sh\n{' '.join(example.split())}\n```" for example in examples]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([<>*_])", r"\\\1", text)
+
+
+def reference(command: click.Command, name: str) -> str:
+    """Every command of a program."""
+    return "\n\n".join(command_section(*it) for it in commands_of(command, name))
+
+
+PLACES: dict[str, dict[str, Callable[[], str]]] = {
+    "configuration.md": {"central": central_table, "agent": agent_table},
+    "cli.md": {
+        "mk8s": lambda: reference(command_table.mk8s, "mk8s"),
+        "mk8s-central": lambda: reference(central_main.main, "mk8s-central"),
+        "mk8s-agent": lambda: reference(agent_main.command, "mk8s-agent"),
+    },
+}
+"""What stands at each marked place of each page."""
+
+
+def renewed(page: str, text: str) -> str:
+    """The text of a page with its marked places as they must be."""
+    for name, make in PLACES[page].items():
+        begin, end = MARK.format(name=name), END.format(name=name)
+        if text.count(begin) != 1 or end not in text.partition(begin)[2]:
+            sys.exit(f"{page} has no lines {begin!r} and {end!r}")
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{make()}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def stale(folder: Path = HERE) -> dict[Path, str]:
+    """The pages that must change, and to what."""
+    pages = {folder / page: (folder / page).read_text() for page in PLACES}
+    wanted = {path: renewed(path.name, text) for path, text in pages.items()}
+    return {path: text for path, text in wanted.items() if text != pages[path]}
+
+
+def main() -> int:
+    """The command; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, fail if a page is stale"
+    )
+    is_check = parser.parse_args().check
+    found = stale()
+    for path, text in found.items():
+        if is_check:
+            print(f"{path.name} is stale: run python deploy/docs/make.py")
+        else:
+            path.write_text(text)
+            print(f"{path.name} is written")
+    return 1 if is_check and found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
