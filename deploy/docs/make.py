@@ -133,7 +133,7 @@ def command_section(name: str, command: click.Command) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return re.sub(r"([<>*_])", r"\\\1", text)
+    return re.sub(r"([<>*])", r"\\\1", text)
 
 
 def reference(command: click.Command, name: str) -> str:

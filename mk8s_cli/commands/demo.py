@@ -1,6 +1,6 @@
 """`mk8s demo`: the whole product on this machine, until Ctrl-C.
 
-Called through `mk8s_cli.command_table`. It does what the README's production steps do, as a
+Called through `mk8s_cli.command_table`. It does what the README's first use does, as a
 supervisor of separate programs: the in-memory API (unless --context), `mk8s-central` on SQLite,
 `mk8s-agent`, a login with a kubeconfig of its own. It speaks HTTP to central like the rest of
 the CLI. Nothing outside its directory is written, the caller's kubeconfig above all.

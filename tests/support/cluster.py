@@ -64,7 +64,7 @@ def cluster_place(oldest: bool) -> Iterator[None]:
     """The right to start clusters on this machine."""
     needed = [COMMAND, OLDEST] if oldest else [COMMAND]
     if missing := [name for name in needed if not os.environ.get(name)]:
-        pytest.skip(f"{', '.join(missing)} not set: see the documentation, Development")
+        pytest.skip(f"{', '.join(missing)} not set: see deploy/docs/development.md")
     with machine_lock():
         yield
 

@@ -66,7 +66,7 @@ class Administrator:
 def api_server() -> Iterator[Upstream]:
     """A control plane with 200 ConfigMaps of 2 KB. Raises Missing where none can be started."""
     if COMMAND not in os.environ:
-        raise Missing(f"no real API server: {COMMAND} is not set (README, Development)")
+        raise Missing(f"no real API server: {COMMAND} is not set (deploy/docs/development.md)")
     command = shlex.split(os.environ[COMMAND])
     stop = [*command, "down", NAME]
     subprocess.run(stop, stdin=subprocess.DEVNULL, check=True, timeout=STOP_SECONDS)
