@@ -113,8 +113,8 @@ def split(text: str) -> Iterator[tuple[dict[str, str], tuple[str, ...]]]:
 
 
 def inline_commands(text: str) -> Iterator[tuple[str, ...]]:
-    """Inline code that begins with a program that `CHECKS` knows."""
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    """Inline code that begins with a program that `CHECKS` knows; headings have usages instead."""
+    prose = re.sub(r"^```.*?^```$|^#.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
     for found in re.finditer(r"`([^`\n]+)`", prose):
         first, _, rest = found[1].partition(" ")
         if rest and first in CHECKS:
