@@ -41,7 +41,10 @@ ELSEWHERE = {
 SERVERS = (("mk8s-central", "serve"), ("mk8s-agent",))
 WATCHES = {"-w", "--watch"}
 
-pytestmark = pytest.mark.skipif(not kubectl.binaries(), reason="no kubectl: set MK8S_TEST_KUBECTLS")
+pytestmark = [
+    pytest.mark.skipif(not kubectl.binaries(), reason="no kubectl: set MK8S_TEST_KUBECTLS"),
+    pytest.mark.timeout(300),  # some twenty programs one after the other, on a busy machine too
+]
 
 
 def reason_not_to_run(command: CommandLine) -> str:
