@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 MUST_SHIP = ("mk8s_proxy/py.typed", "mk8s_agent/py.typed", "mk8s_cli/py.typed")
 MUST_NOT_SHIP = ("tests/", "certs/", "deploy/")
 # Installed with the base, these would make every laptop pay for central.
-CENTRAL_ONLY = ("sqlmodel", "sqlalchemy", "uvloop", "httptools")
+CENTRAL_ONLY = ("aiohttp", "sqlmodel", "sqlalchemy", "uvloop", "httptools")
 
 
 def run(*command: str | Path) -> str:

@@ -43,7 +43,7 @@ class Http2Server(Http2Connection):
                     MAX_CONCURRENT_STREAMS: limits.max_streams,
                     INITIAL_WINDOW_SIZE: limits.stream_window,
                     MAX_FRAME_SIZE: limits.max_frame,
-                    MAX_HEADER_LIST_SIZE: limits.header_list,
+                    MAX_HEADER_LIST_SIZE: limits.header_list_told or limits.header_list,
                 }
             )
             + window_update(0, limits.connection_window - DEFAULT_WINDOW)

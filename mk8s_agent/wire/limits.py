@@ -59,6 +59,9 @@ class Limits:
     header_list: int = 192 * KIB
     """Decoded size that ends the connection; smaller excesses are answered with 431."""
 
+    header_list_told: int = 0
+    """The size that a peer is told to stay below (RFC 9113, 6.5.2); 0 tells `header_list`."""
+
     header_block: int = 192 * KIB
     """Encoded bytes of one header block, all CONTINUATION frames together."""
 

@@ -57,6 +57,7 @@ class ClientHttp1(Http1Leg):
         self._chain = config.chain
         self._recurring = config.recurring
         self._deadlines = config.deadlines
+        self._head_bytes = config.head_bytes
         self._source_ip = source_ip
         self._early = b""
         """Bytes not yet taken: the start of a head, pipelined requests, data before a 101."""
@@ -133,7 +134,7 @@ class ClientHttp1(Http1Leg):
             self._admit(known, whole=True)
             return
         try:
-            request = read_request(raw)
+            request = read_request(raw, self._head_bytes)
         except HeaderRefusal as refusal:
             line = raw.partition(b"\r\n")[0].split(b" ")
             seen = UNREADABLE._replace(method=line[0][:32], target=b"".join(line[1:2])[:4096])

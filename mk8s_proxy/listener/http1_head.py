@@ -13,8 +13,11 @@ from mk8s_proxy.listener.refusals import HeaderRefusal
 
 METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
 """The methods of the Kubernetes API; no CONNECT, TRACE or OPTIONS comes through."""
-MAX_HTTP1_HEAD_BYTES: Final = 64 * 1024
-"""Raw bytes of the head; the count with overhead in `request_headers` is stricter still."""
+
+HEAD_BYTES: Final = 64 * 1024
+"""The limit of a head unless the settings say otherwise: the raw bytes, and also (stricter) all names
+and values plus 32 for each field, as RFC 9113, 6.5.2 counts. The tunnel's own limit must be higher:
+a head that passes here must never break a tunnel."""
 
 _HEAD: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.1\r\n"
@@ -28,16 +31,17 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _END: Final = b"\r\n\r\n"
 
 
-def check_http1_head(head: bytes) -> None:
+def check_http1_head(head: bytes, limit: int = HEAD_BYTES) -> None:
     """Refuse a request head that two parsers could read differently.
 
     Args:
         head: the raw bytes up to and including the blank line, and nothing after it.
+        limit: raw bytes of a head; the count with overhead in `request_head` is stricter still.
 
     Raises:
         HeaderRefusal: with the reason of the first fault.
     """
-    if len(head) > MAX_HTTP1_HEAD_BYTES:
+    if len(head) > limit:
         raise HeaderRefusal("HEADER_TOO_LARGE")
     if _HEAD.fullmatch(head) is None:
         raise HeaderRefusal(_reason(head))

@@ -16,13 +16,19 @@ import httptools
 
 from mk8s_proxy.listener.http1_head import check_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.request_head import RequestHead, is_target, read_http1_head
+from mk8s_proxy.listener.request_head import (
+    HEAD_BYTES,
+    MAX_FIELDS,
+    RequestHead,
+    is_target,
+    read_http1_head,
+)
 
 _KNOWN = 4096
 _KNOWN_BYTES: Final = 2048
 """How many heads are remembered, and the bytes of one behind its request line."""
-_TARGET_BYTES: Final = 16 * 1024
-"""With a shorter target such a head stays below every limit of `request_headers`."""
+_MOST_COUNTED: Final = _KNOWN_BYTES + (MAX_FIELDS + 1) * 32
+"""What a remembered head counts at most, its target apart (see `request_head.head_bytes`)."""
 _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -40,8 +46,8 @@ _known: dict[tuple[bytes, bytes], Request] = {}
 """By method and by the bytes from the HTTP version on; without target."""
 
 
-def read_request(raw: bytes) -> Request:
-    """Reads a whole head, blank line included.
+def read_request(raw: bytes, limit: int = HEAD_BYTES) -> Request:
+    """Reads a whole head, blank line included, of at most `limit` bytes.
 
     Raises:
         HeaderRefusal: it is not one that mk8s takes.
@@ -50,11 +56,11 @@ def read_request(raw: bytes) -> Request:
     target, _, lines = rest.partition(b" ")
     known = _known.get((method, lines))
     if known is None:
-        request = read_anew(raw)
+        request = read_anew(raw, limit)
         _remember(method, lines, request)
         return request
-    if len(target) > _TARGET_BYTES or not is_target(target):
-        return read_anew(raw)  # it knows the reason
+    if len(target) > limit - _MOST_COUNTED or not is_target(target):
+        return read_anew(raw, limit)  # it knows the reason
     head = known.head
     return Request(RequestHead(head[0], target, *head[2:]), known.keep_alive, False)
 
@@ -99,11 +105,11 @@ class _Parsed:
         self.keep_alive = self._parser.should_keep_alive()
 
 
-def read_anew(raw: bytes) -> Request:
+def read_anew(raw: bytes, limit: int = HEAD_BYTES) -> Request:
     """Reads a head as if no other had come before (see `read_request`)."""
-    check_http1_head(raw)
+    check_http1_head(raw, limit)
     parsed = _Parsed(raw)
-    head = read_http1_head(parsed.method, parsed.target, parsed.fields)
+    head = read_http1_head(parsed.method, parsed.target, parsed.fields, limit)
     chunked = any(name.lower() == b"transfer-encoding" for name, _ in parsed.fields)
     return Request(head, parsed.keep_alive, chunked)
 

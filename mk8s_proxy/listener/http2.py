@@ -16,7 +16,7 @@ from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.repeated_heads import read_repeated_head
-from mk8s_proxy.listener.request_head import RequestHead
+from mk8s_proxy.listener.request_head import HEAD_BYTES, RequestHead
 
 
 class HandlerChain(Protocol):
@@ -52,6 +52,8 @@ class ClientConfig:
     deadlines: Deadlines
     recurring: RecurringRequests = field(default_factory=RecurringRequests)
     """The requests that came before; what is known of them is `handler_chain`'s."""
+    head_bytes: int = HEAD_BYTES
+    """A larger request head is answered with 431."""
 
 
 UNREADABLE = RequestHead(b"", b"", b"", b"", b"", -1, b"", b"", b"", b"", (), ())
@@ -66,7 +68,7 @@ class ClientHttp2(Http2Server):
     """
 
     __slots__ = (
-        "_chain", "_deadlines", "_incomplete_seconds", "_recurring", "_source_ip", "_table",
+        "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring", "_source_ip", "_table",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +86,7 @@ class ClientHttp2(Http2Server):
         self._recurring = config.recurring
         self._table = 0
         self._deadlines = config.deadlines
+        self._head_bytes = config.head_bytes
         self._source_ip = source_ip
         self._incomplete_seconds = 0.0
 
@@ -113,7 +116,7 @@ class ClientHttp2(Http2Server):
         if stream is None:
             return
         try:
-            head = read_repeated_head(fields, end)
+            head = read_repeated_head(fields, end, self._head_bytes)
         except HeaderRefusal as refusal:
             self._refuse_head(stream, fields, refusal)
             return

@@ -8,7 +8,7 @@ fields, so equal fields may share it; what was refused is read anew, and refused
 from typing import Final, NamedTuple
 
 from mk8s_proxy.listener.request_head import (
-    MAX_HEAD_BYTES,
+    HEAD_BYTES,
     Field,
     RequestHead,
     head_bytes,
@@ -26,8 +26,8 @@ _ALL_BYTES = 24 << 20
 
 class _Repeated(NamedTuple):
     head: RequestHead
-    room: int
-    """Bytes of target with which the head is just small enough."""
+    size: int
+    """What it counts without its target."""
 
 
 class _Known:
@@ -50,7 +50,9 @@ class _Known:
 _known: Final = _Known()
 
 
-def read_repeated_head(fields: list[Field], end_stream: bool) -> RequestHead:
+def read_repeated_head(
+    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES
+) -> RequestHead:
     """As `request_headers.read_http2_head`, which it asks for what it has not seen.
 
     Raises:
@@ -62,27 +64,27 @@ def read_repeated_head(fields: list[Field], end_stream: bool) -> RequestHead:
             break
         place += 1
     else:
-        return read_http2_head(fields, end_stream)
+        return read_http2_head(fields, end_stream, limit)
     target = fields[place][1]
     others = (place, end_stream, *fields[:place], *fields[place + 1 :])
     known = _known.heads.get(others)
     if known is None:
-        return _read_and_keep(fields, end_stream, others)
-    if len(target) > known.room or not is_target(target):
-        return read_http2_head(fields, end_stream)  # it knows the reason
+        return _read_and_keep(fields, end_stream, limit, others)
+    if len(target) > limit - known.size or not is_target(target):
+        return read_http2_head(fields, end_stream, limit)  # it knows the reason
     head = known.head
     return RequestHead(head[0], target, *head[2:])
 
 
 def _read_and_keep(
-    fields: list[Field], end_stream: bool, others: tuple[object, ...]
+    fields: list[Field], end_stream: bool, limit: int, others: tuple[object, ...]
 ) -> RequestHead:
-    head = read_http2_head(fields, end_stream)
+    head = read_http2_head(fields, end_stream, limit)
     size = head_bytes(fields)
     if size <= _KEPT_BYTES:
         if len(_known) >= _KEPT or _known.size + size > _ALL_BYTES:
             _known.clear()
         _known.size += size
-        room = MAX_HEAD_BYTES - size + len(head.target)
-        _known.heads[others] = _Repeated(head._replace(target=b""), room)
+        without_target = size - len(head.target)
+        _known.heads[others] = _Repeated(head._replace(target=b""), without_target)
     return head

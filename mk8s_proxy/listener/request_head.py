@@ -24,13 +24,13 @@ from mk8s_proxy.listener.header_names import (
     REPEATABLE,
     action_of_unlisted,
 )
-from mk8s_proxy.listener.http1_head import METHODS, check_http1_head
+from mk8s_proxy.listener.http1_head import HEAD_BYTES, METHODS, check_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
 from mk8s_proxy.listener.upgrade_head import Upgrade, bearer, read_upgrade
 
 __all__ = [
+    "HEAD_BYTES",
     "MAX_FIELDS",
-    "MAX_HEAD_BYTES",
     "HeaderRefusal",
     "RequestHead",
     "check_http1_head",
@@ -41,9 +41,6 @@ __all__ = [
 
 Field = tuple[bytes, bytes]
 
-MAX_HEAD_BYTES: Final = 64 * 1024
-"""Bytes of all names and values plus 32 for each field (counted as RFC 9113, 6.5.2 does). The
-tunnel's own limit must be higher: a head that passes here must never break a tunnel."""
 MAX_FIELDS: Final = 200
 """Fields of one head, pseudo headers included."""
 _FIELD_OVERHEAD: Final = 32
@@ -97,17 +94,18 @@ class _Sorted(NamedTuple):
     impersonation: list[Field]
 
 
-def read_http2_head(fields: list[Field], end_stream: bool) -> RequestHead:
+def read_http2_head(fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES) -> RequestHead:
     """Read the decoded fields of an HTTP/2 HEADERS block, pseudo headers included.
 
     Args:
         fields: names and values in the order received.
         end_stream: whether the block ended the stream, so that no body follows.
+        limit: bytes of the head, counted as `head_bytes` does.
 
     Raises:
         HeaderRefusal: the head breaks RFC 9113, 8.2 and 8.3, or a rule of ours.
     """
-    _check_bytes(fields)
+    _check_bytes(fields, limit)
     pseudo = _read_pseudo(fields)
     method, target = pseudo[b":method"], pseudo[b":path"]
     found = _sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS)
@@ -125,20 +123,23 @@ def read_http2_head(fields: list[Field], end_stream: bool) -> RequestHead:
     return _head(method, target, authority, length, found, _NO_UPGRADE)
 
 
-def read_http1_head(method: bytes, target: bytes, fields: list[Field]) -> RequestHead:
+def read_http1_head(
+    method: bytes, target: bytes, fields: list[Field], limit: int = HEAD_BYTES
+) -> RequestHead:
     """Read the head of an HTTP/1.1 request whose raw bytes passed `check_http1_head`.
 
     Args:
         method: as in the request line.
         target: as in the request line, undecoded.
         fields: names in any case and values, in the order received.
+        limit: bytes of the head, counted as `head_bytes` does.
 
     Raises:
         HeaderRefusal: the head breaks RFC 9112 or a rule of ours.
     """
     fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
     _check_request_line(method, target)
-    _check_bytes([*fields, (method, target)])
+    _check_bytes([*fields, (method, target)], limit)
     found = _sort_fields(fields, HTTP1_ACTIONS)
     kept = found.kept
     length = _content_length(kept)
@@ -156,11 +157,11 @@ def read_http1_head(method: bytes, target: bytes, fields: list[Field]) -> Reques
     return _head(method, target, kept.get(b"host"), length, found, upgrade)
 
 
-def _check_bytes(fields: list[Field]) -> None:
+def _check_bytes(fields: list[Field], limit: int) -> None:
     """Size of the list and the bytes of every value, with a fixed number of passes in C."""
     if not 0 < len(fields) <= MAX_FIELDS:
         raise HeaderRefusal("HEADER_TOO_LARGE" if fields else "BAD_HEADER")
-    if head_bytes(fields) > MAX_HEAD_BYTES:
+    if head_bytes(fields) > limit:
         raise HeaderRefusal("HEADER_TOO_LARGE")
     values = [value for _, value in fields]
     stripped = [value.strip() for value in values]
@@ -169,7 +170,7 @@ def _check_bytes(fields: list[Field]) -> None:
 
 
 def head_bytes(fields: list[Field]) -> int:
-    """What a head counts against `MAX_HEAD_BYTES`."""
+    """What a head counts against its limit: 32 for each field, too (RFC 9113, 6.5.2)."""
     names, values = zip(*fields, strict=True)
     return len(b"".join(values)) + len(b"".join(names)) + len(fields) * _FIELD_OVERHEAD
 

@@ -5,6 +5,7 @@ Nothing else constructs its collaborators. `process` runs it; tests call `Centra
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import tempfile
 import time
@@ -83,6 +84,11 @@ class Central:
         self._rechecked = 0
         """The authenticator's stamp when open streams were looked at last."""
         self._buffers = BufferBudget(settings.limits.buffered_bytes)
+        self._front = dataclasses.replace(
+            FRONT,
+            max_streams=settings.limits.streams_per_connection,
+            header_list_told=settings.limits.header_list_bytes,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._runners: list[web.AppRunner] = []
         self._cleanup = contextlib.ExitStack()
@@ -163,7 +169,9 @@ class Central:
         )
         self._share_seal()
         self._tunnel_services = self._serve_tunnels()
-        self._client_config = ClientConfig(self.chain, self.settings.limits)
+        self._client_config = ClientConfig(
+            self.chain, self.settings.limits, head_bytes=self.settings.limits.header_list_bytes
+        )
 
     def _share_seal(self) -> None:
         """Page tokens of one replica are good on all others, and after a restart."""
@@ -232,7 +240,7 @@ class Central:
         return ClientHttp2(
             transport,
             self.ticks,
-            FRONT,
+            self._front,
             self._buffers,
             config=self._client_config,
             source_ip=transport.peer_address,

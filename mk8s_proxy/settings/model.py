@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MIB = 1 << 20
+MOST_HEAD_BYTES = 128 << 10
+"""A tunnel carries heads of 192 KiB, with what central adds to a client's."""
 INHERITED = "fd://"
 """How an address begins that is a bound socket of our parent's, as from systemd's sockets."""
 TUNNEL_SERVER_NAME = "tunnel.mk8s.internal"
@@ -90,7 +92,7 @@ class LimitSettings:
 
     streams_per_connection: int = setting(100, least=1, most=1000)
     """Concurrent HTTP/2 streams; 100 is what kube-apiserver's clients are used to."""
-    header_list_bytes: int = setting(65536, least=8192, most=MIB)
+    header_list_bytes: int = setting(65536, least=8192, most=MOST_HEAD_BYTES)
     """Size of a request's head, both HTTP versions."""
     handshake_seconds: float = setting(10.0, least=1)
     """For the TLS handshake."""

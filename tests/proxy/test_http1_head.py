@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mk8s_proxy.listener.http1_head import MAX_HTTP1_HEAD_BYTES, check_http1_head
+from mk8s_proxy.listener.http1_head import HEAD_BYTES, check_http1_head
 from mk8s_proxy.listener.request_head import HeaderRefusal, RequestHead, read_http1_head
 
 Reading = tuple[bytes, bytes, list[tuple[bytes, bytes]]]
@@ -74,7 +74,7 @@ def test_kubectl_passes_and_has_one_reading() -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (head(b"X: " + b"y" * MAX_HTTP1_HEAD_BYTES), "HEADER_TOO_LARGE"),
+        (head(b"X: " + b"y" * HEAD_BYTES), "HEADER_TOO_LARGE"),
         (head(b"X: a\rb"), "BARE_CR"),
         (head(b"X: y").replace(b"\r\n", b"\n"), "BARE_LF"),
         (head(b"X: a\nY: b"), "BARE_LF"),

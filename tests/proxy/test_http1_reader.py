@@ -206,3 +206,12 @@ def test_request_smuggling_behind_chunks_is_seen() -> None:
 def test_broken_chunks() -> None:
     with pytest.raises(BadChunk):
         ChunkedBody(lambda data: None).feed(b"zz\r\n")
+
+
+@pytest.mark.parametrize("limit", [8192, 9000, 16_384, 65_536])
+def test_a_smaller_limit_holds_for_a_head_that_came_before(limit: int) -> None:
+    read_request(FIRST)
+    for size in range(0, limit + 1024, 512):
+        raw = FIRST.replace(b"/pods", b"/" + b"a" * size)
+        seen = outcome(lambda head: read_request(head, limit), raw)
+        assert seen == outcome(lambda head: read_anew(head, limit), raw)

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from mk8s_proxy.listener import repeated_heads
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.repeated_heads import read_repeated_head
-from mk8s_proxy.listener.request_head import MAX_HEAD_BYTES, Field, RequestHead, read_http2_head
+from mk8s_proxy.listener.request_head import (
+    HEAD_BYTES,
+    Field,
+    RequestHead,
+    head_bytes,
+    read_http2_head,
+)
 
 TOKEN = (b"authorization", b"Bearer a.b.c")
 
@@ -79,14 +85,14 @@ def test_an_illegal_target_behind_a_known_head(target: bytes) -> None:
 
 def test_a_known_head_with_too_long_a_target() -> None:
     read_repeated_head(head(b"/api", TOKEN), True)
-    refused = head(b"/" + b"a" * MAX_HEAD_BYTES, TOKEN)
+    refused = head(b"/" + b"a" * HEAD_BYTES, TOKEN)
     with pytest.raises(HeaderRefusal) as caught:
         read_repeated_head(refused, True)
     assert caught.value.reason == "HEADER_TOO_LARGE"
 
 
 def test_the_longest_target_counts_the_same() -> None:
-    size = MAX_HEAD_BYTES
+    size = HEAD_BYTES
     while True:
         fields = head(b"/" + b"a" * size, TOKEN)
         expected = outcome(read_http2_head, fields, True)
@@ -94,7 +100,7 @@ def test_the_longest_target_counts_the_same() -> None:
         assert outcome(read_repeated_head, fields, True) == expected
         if isinstance(expected, RequestHead):
             return
-        size -= 1 if size < MAX_HEAD_BYTES - 300 else 50
+        size -= 1 if size < HEAD_BYTES - 300 else 50
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +119,13 @@ def test_heads_of_strangers_fill_no_more_than_their_share(monkeypatch: pytest.Mo
         read_repeated_head(head(b"/api", (b"x-custom", b"%d" % number * 1000)), True)
         assert len(repeated_heads._known) <= 9
     assert repeated_heads._known
+
+
+def test_a_smaller_limit_holds_for_a_head_that_came_before() -> None:
+    fields = head(b"/" + b"a" * 1000, TOKEN)
+    read_repeated_head(fields, True)
+    counted = head_bytes(fields)
+    assert read_repeated_head(fields, True, counted) == read_http2_head(fields, True)
+    with pytest.raises(HeaderRefusal) as refused:
+        read_repeated_head(fields, True, counted - 1)
+    assert refused.value.reason == "HEADER_TOO_LARGE"

@@ -14,7 +14,7 @@ from mk8s_proxy.listener.header_names import HTTP1_ACTIONS
 from mk8s_proxy.listener.refusals import REASONS
 from mk8s_proxy.listener.request_head import (
     MAX_FIELDS,
-    MAX_HEAD_BYTES,
+    HEAD_BYTES,
     HeaderRefusal,
     RequestHead,
     check_http1_head,
@@ -470,13 +470,13 @@ def test_too_large_heads(reader: Any) -> None:
     many = [(b"x", b"y")] * (MAX_FIELDS - 5)
     assert len(reader(*many).forwarded) == len(many)
     assert refusal_of(reader, *many, *many[:5]).reason == "HEADER_TOO_LARGE"
-    for name, value in ((b"x", b"v" * MAX_HEAD_BYTES), (b"n" * MAX_HEAD_BYTES, b"v")):
+    for name, value in ((b"x", b"v" * HEAD_BYTES), (b"n" * HEAD_BYTES, b"v")):
         refused = refusal_of(reader, (name, value))
         assert (refused.reason, refused.code) == ("HEADER_TOO_LARGE", 431)
 
 
 def test_the_size_counts_the_target() -> None:
-    target = b"/" + b"a" * MAX_HEAD_BYTES
+    target = b"/" + b"a" * HEAD_BYTES
     assert refusal_of(read_http1_head, b"GET", target, [HOST]).reason == "HEADER_TOO_LARGE"
 
 
