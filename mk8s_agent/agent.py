@@ -111,9 +111,9 @@ class Agent:
         tasks = [group.create_task(one) for one in work]
         freeze_memory()
         await self._stop.wait()
-        log.info("agent.draining seconds=%g", self._settings.drain_seconds)
+        log.info("agent.draining", extra={"seconds": self._settings.drain_seconds})
         cut = await self.dialer.drain(self._settings.drain_seconds)
-        log.info("agent.stopped cut_tunnels=%d", cut)
+        log.info("agent.stopped", extra={"cut_tunnels": cut})
         for task in tasks:
             task.cancel()
         if self._unsaved.is_set():  # the next start would otherwise begin with an older identity
@@ -161,7 +161,8 @@ class Agent:
         try:
             await self._store.save(identity)
         except IdentityError as error:
-            log.warning("identity.not_stored reason=%s: will try again", error)
+            told = {"reason": str(error), "advice": "will try again"}
+            log.warning("identity.not_stored", extra=told)
             return False
         if identity is self._keeper.current:
             self._unsaved.clear()
@@ -181,7 +182,8 @@ class Agent:
             reason = str(error)
         if reason and reason != self._unreachable:  # once, not twice a minute
             # Tunnels are opened all the same: users then get the agent's own words.
-            log.warning("apiserver.unreachable reason=%s: will try again", reason)
+            told = {"reason": reason, "advice": "will try again"}
+            log.warning("apiserver.unreachable", extra=told)
         self._unreachable = reason
 
 

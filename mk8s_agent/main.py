@@ -61,7 +61,7 @@ async def obtain_identity(settings: Settings, store: IdentityStore) -> AgentIden
         if time.time() < identity.not_after or not settings.join_token:
             check_expiry(identity, time.time())
             return identity
-        log.warning("identity.expired: joining again with the join token")
+        log.warning("identity.expired", extra={"advice": "joining again with the join token"})
     if not settings.join_token:
         raise IdentityError(
             f"there is no identity in {store.location} and no join token; set AGENT_TOKEN to "
@@ -69,10 +69,10 @@ async def obtain_identity(settings: Settings, store: IdentityStore) -> AgentIden
         )
     await store.check_writable()
     identity = await join(
-        _join_request(settings), lambda line: log.warning("join.waiting %s", line)
+        _join_request(settings), lambda line: log.warning("join.waiting", extra={"reason": line})
     )
     await store.save(identity)
-    log.info("agent.joined cluster=%s", settings.cluster_name)
+    log.info("agent.joined", extra={"cluster": settings.cluster_name})
     return identity
 
 
@@ -124,7 +124,8 @@ async def run(
         environment=os.environ,
         home=Path.home(),
     )
-    log.info("agent.starting apiserver=%s cluster=%s", credentials.host, settings.cluster_name)
+    told = {"apiserver": credentials.host, "cluster": settings.cluster_name}
+    log.info("agent.starting", extra=told)
     store = _make_store(settings, credentials)
     identity = await obtain_identity(settings, store)
     agent = Agent(settings, credentials, store, identity, make_data_plane(credentials))

@@ -240,7 +240,8 @@ class ApiServer:
             self.serve_waiting()  # its settings may have come before this task was woken
 
     def _turn_away(self, reason: str) -> None:
-        log.warning("apiserver.unreachable reason=%s waiting=%d", reason, len(self.waiting))
+        told = {"reason": reason, "waiting": len(self.waiting)}
+        log.warning("apiserver.unreachable", extra=told)
         waiting, self.waiting = self.waiting, deque()
         for stream, _ in waiting:
             front = self._room.turn_away(stream)

@@ -205,7 +205,7 @@ class ExecSource:
             try:
                 await self.renew()
             except ExecPluginError as error:
-                log.warning("credential.not_renewed reason=%s", error)
+                log.warning("credential.not_renewed", extra={"reason": str(error)})
             self._wanted.clear()
             # A plugin that fails, or whose credential is refused at once, is not run in a circle.
             await asyncio.sleep(_RETRY_SECONDS)

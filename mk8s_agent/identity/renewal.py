@@ -90,7 +90,7 @@ class IdentityKeeper:
         self._forget()
         self.current = identity  # one assignment: nobody sees a key without its certificate
         self._changed(identity)
-        log.info("identity.renewed not_after=%d", identity.not_after)
+        log.info("identity.renewed", extra={"not_after": int(identity.not_after)})
         return True
 
     def give_up(self, asker: object, reason: str) -> None:
@@ -101,7 +101,7 @@ class IdentityKeeper:
         pause = random.uniform(0.5, 1.5) * _RETRY_SECONDS  # noqa: S311  jitter, no secret
         self._not_before = self._clock() + pause
         left = self.current.not_after - self._clock()
-        log.warning("identity.not_renewed reason=%s seconds_left=%d", reason, left)
+        log.warning("identity.not_renewed", extra={"reason": reason, "seconds_left": int(left)})
 
     def _forget(self) -> None:
         self._asker = None

@@ -123,7 +123,7 @@ class ControlSession:
             case control.Drain():
                 self._events.draining()
             case control.Unknown():
-                log.info("control.unknown_message kind=%s", message.kind)
+                log.info("control.unknown_message", extra={"kind": message.kind})
             case control.Register() | control.Heartbeat() | control.Renew():
                 self._fail("central sent a message that only agents send")
 
@@ -176,11 +176,12 @@ class ControlSession:
         self.skew = self._clock() - theirs
         far = abs(self.skew) > SKEW_WARNING_SECONDS
         if far and not self._warned:
-            log.warning(
-                "clock.skew seconds=%.0f limit=%.0f: check the clock of this machine and central's",
-                self.skew,
-                SKEW_LIMIT_SECONDS,
-            )
+            skew = {
+                "seconds": round(self.skew),
+                "limit": SKEW_LIMIT_SECONDS,
+                "advice": "check the clock of this machine and central's",
+            }
+            log.warning("clock.skew", extra=skew)
         self._warned = far
 
     def _fail(self, reason: str) -> None:

@@ -252,7 +252,7 @@ class Dialer:
             handle.close()
         else:
             self._fill()
-        log.info("tunnel.opened tunnels=%d", self.connected)
+        log.info("tunnel.opened", extra={"tunnels": self.connected})
         return handle
 
     async def _serve(self, handle: TunnelHandle, search: Backoff) -> TunnelHandle | None:
@@ -265,12 +265,13 @@ class Dialer:
             for wait in waits:
                 wait.cancel()
         if handle.closed.done():
-            log.info("tunnel.closed reason=%s", handle.closed.result())
+            log.info("tunnel.closed", extra={"reason": str(handle.closed.result())})
             return None
         if self._stopping.is_set():
             return None
         if self._outdated(handle):
-            log.info("tunnel.replacing by=%s", "central" if handle.draining.done() else "agent")
+            by = "central" if handle.draining.done() else "agent"
+            log.info("tunnel.replacing", extra={"by": by})
         return handle
 
     async def _until_needed(
@@ -297,4 +298,4 @@ class Dialer:
         reason = str(error) or type(error).__name__
         if reason != self._last_reason:  # once, not ten times in a second
             self._last_reason = reason
-            log.warning("tunnel.not_opened reason=%s: will try again", reason)
+            log.warning("tunnel.not_opened", extra={"reason": reason, "advice": "will try again"})

@@ -88,7 +88,7 @@ class AgentTunnel(Http2Server):
         try:
             request = self._apiserver.reader.read(fields, end)
         except RequestRefused as error:
-            log.warning("request.refused reason=%s", error)
+            log.warning("request.refused", extra={"reason": str(error)})
             answer(stream, 502, f"the agent refused the request: {error}")
             return
         if not request.upgrade:

@@ -256,7 +256,7 @@ class Http1Upstream(Http1Leg):
             peer.connection.reset(peer, code)
 
     def _fail(self, reason: str) -> None:
-        log.warning("upstream.failed reason=%s", reason)
+        log.warning("upstream.failed", extra={"reason": reason})
         if self.stream is not None:
             self._abandon(self.stream, ErrorCode.PROTOCOL_ERROR)
         else:

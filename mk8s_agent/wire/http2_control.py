@@ -295,7 +295,8 @@ class ConnectionControl(Outbound):
         """Ends the connection because its peer broke the protocol or a limit."""
         if self.closed:
             return
-        log.info("connection.failed peer=%r code=%s reason=%s", self, code.name, message)
+        told = {"peer": repr(self), "code": code.name, "reason": message}
+        log.info("connection.failed", extra=told)
         self.close_reason = message
         self._put(goaway(self._last_peer_stream, code, message))
         self.flush()

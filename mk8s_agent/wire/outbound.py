@@ -127,7 +127,7 @@ class Outbound:
         try:
             self._write_out()
         except Exception:  # costs this connection, not the other one
-            log.exception("connection.crashed peer=%r", self)
+            log.exception("connection.crashed", extra={"peer": repr(self)})
             self.transport.abort()
 
     def writable(self) -> None:

@@ -66,5 +66,5 @@ class Ticks:
             try:
                 connection.flush()
             except Exception:
-                log.exception("connection.crashed peer=%r", connection)
+                log.exception("connection.crashed", extra={"peer": repr(connection)})
                 connection.transport.abort()

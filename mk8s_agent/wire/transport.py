@@ -101,7 +101,7 @@ class SocketTransport(asyncio.BufferedProtocol):
         try:
             connection.receive(data)
         except Exception:
-            log.exception("connection.crashed peer=%r", connection)
+            log.exception("connection.crashed", extra={"peer": repr(connection)})
             self.abort()
 
     def pause_writing(self) -> None:
@@ -117,7 +117,7 @@ class SocketTransport(asyncio.BufferedProtocol):
         try:
             connection.writable()
         except Exception:
-            log.exception("connection.crashed peer=%r", connection)
+            log.exception("connection.crashed", extra={"peer": repr(connection)})
             self.abort()
 
     def eof_received(self) -> bool:

@@ -15,9 +15,9 @@ METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE
 """The methods of the Kubernetes API; no CONNECT, TRACE or OPTIONS comes through."""
 
 HEAD_BYTES: Final = 64 * 1024
-"""The limit of a head unless the settings say otherwise: the raw bytes, and also (stricter) all names
-and values plus 32 for each field, as RFC 9113, 6.5.2 counts. The tunnel's own limit must be higher:
-a head that passes here must never break a tunnel."""
+"""The limit of a head unless the settings say otherwise: of its raw bytes, and of all names and
+values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a head that passes
+here must never break a tunnel."""
 
 _HEAD: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.1\r\n"

@@ -68,7 +68,8 @@ class ClientHttp2(Http2Server):
     """
 
     __slots__ = (
-        "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring", "_source_ip", "_table",
+        "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring", "_source_ip",
+        "_table",
     )  # fmt: skip
 
     def __init__(

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from mk8s_agent.wire.log import redact
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import DatabaseUnavailable, parse_database_url, shown_url
 from mk8s_proxy.identity.ca import CaError
 from mk8s_proxy.identity.server_certificate import read_operator_certificate
-from mk8s_proxy.process.log import redact
 from mk8s_proxy.settings.model import Settings, parse_address
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 
+from mk8s_agent.wire import log
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import DatabaseUnavailable, shown_url
 from mk8s_proxy.db.errors import StoreError
 from mk8s_proxy.identity.ca import CaError
 from mk8s_proxy.process import check_config as config_check
-from mk8s_proxy.process import log
 from mk8s_proxy.process.init import AdminChoice, InstallationError, install
 from mk8s_proxy.process.rbac_file import RbacFileError
 from mk8s_proxy.process.worker import WorkersFailed

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from mk8s_agent.wire import log
 from mk8s_proxy.db.errors import StoreError
 from mk8s_proxy.identity.ca import CaError
 from mk8s_proxy.listener.server import cannot_listen
-from mk8s_proxy.process import log
 from mk8s_proxy.process import run as process
 from mk8s_proxy.process.app import DRAIN_SECONDS
 from mk8s_proxy.process.worker import FAILED, READY, Worker, WorkersFailed, settings_of

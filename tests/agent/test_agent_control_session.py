@@ -8,6 +8,7 @@ from mk8s_agent.identity.renewal import IdentityKeeper
 from mk8s_agent.tunnel.control_session import CAPABILITIES, ControlEvents, ControlSession, Facts
 from mk8s_agent.wire import control
 from tests.agent.pki_for_tests import Clock, Issuer
+from tests.support.logged import logged
 
 START = 1_800_000_000.0
 LIFE = 86_400.0
@@ -146,7 +147,7 @@ def test_a_newer_central_is_borne(tunnel: Tunnel, caplog: pytest.LogCaptureFixtu
     caplog.set_level(logging.INFO)
     tunnel.registered().session.receive(control.Unknown("telemetry"))
     assert tunnel.events == []
-    assert "kind=telemetry" in caplog.text
+    assert "kind=telemetry" in logged(caplog)
 
 
 def test_clock_ten_minutes_off(
@@ -157,10 +158,10 @@ def test_clock_ten_minutes_off(
     for _ in range(3):
         tunnel.session.receive(control.HeartbeatAck(clock() + 600))
     assert tunnel.session.skew == -600
-    assert caplog.text.count("check the clock of this machine") == 1
+    assert logged(caplog).count("check the clock of this machine") == 1
     tunnel.session.receive(control.HeartbeatAck(clock()))
     tunnel.session.receive(control.HeartbeatAck(clock() - 61))
-    assert caplog.text.count("check the clock of this machine") == 2
+    assert logged(caplog).count("check the clock of this machine") == 2
 
 
 def test_renewal_at_two_thirds_of_the_life(
@@ -202,7 +203,7 @@ def test_refused_renewal_keeps_the_tunnel_and_is_tried_again(
     tunnel.session.tick()
     tunnel.session.receive(control.Refused("the database is down"))
     assert tunnel.events == []
-    assert "the database is down" in caplog.text
+    assert "the database is down" in logged(caplog)
     assert not keeper.renewal_due()
     clock.now += 90
     assert keeper.renewal_due()

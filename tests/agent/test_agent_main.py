@@ -28,6 +28,7 @@ from mk8s_agent.wire import control
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.central_for_tests import TOKEN, Central
 from tests.agent.pki_for_tests import Issuer
+from tests.support.logged import logged
 from tests.support.processes import own_port
 
 MANIFEST = Path(__file__).parents[2] / "deploy" / "kubernetes" / "agent.yaml"
@@ -226,7 +227,7 @@ async def test_an_unreachable_api_server_is_a_warning(
     register = handle.sent[0]
     assert isinstance(register, control.Register)
     assert register.kubernetes_version == ""
-    assert "apiserver.unreachable" in caplog.text
+    assert "apiserver.unreachable" in logged(caplog)
 
 
 class FailingStore(FileStore):
@@ -269,7 +270,9 @@ async def test_a_renewed_identity_that_cannot_be_stored_is_tried_again(
         agent.stop()
         agent.stop()
         await running
-    assert "identity.not_stored reason=cannot write: disk full" in caplog.text
+    assert 'identity.not_stored logger=mk8s_agent.agent reason="cannot write: disk full"' in logged(
+        caplog
+    )
 
 
 async def test_readiness_needs_a_tunnel_and_a_credential(world: World, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from mk8s_agent.credentials.sources import (
     FileSource,
     load_credentials,
 )
+from tests.support.logged import logged
 
 V1 = "client.authentication.k8s.io/v1"
 
@@ -648,7 +649,7 @@ async def test_exec_credential_is_renewed_ahead_of_its_end(
             await plugin.ran.wait()
         task.cancel()
     assert source.authorization() == b"Bearer b"
-    assert "cloud is down" in caplog.text
+    assert "cloud is down" in logged(caplog)
 
 
 @pytest.mark.usefixtures("no_pause")

@@ -349,7 +349,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     supervisor.serve = serve  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mk8s_proxy.process.supervisor", supervisor)
     monkeypatch.setattr("mk8s_proxy.process.supervisor", supervisor, raising=False)
-    monkeypatch.setattr("mk8s_proxy.process.log.configure", lambda *arguments: None)
+    monkeypatch.setattr("mk8s_agent.wire.log.configure", lambda *arguments: None)
     return calls
 
 

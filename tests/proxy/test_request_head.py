@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mk8s_proxy.listener.header_names import HTTP1_ACTIONS
 from mk8s_proxy.listener.refusals import REASONS
 from mk8s_proxy.listener.request_head import (
-    MAX_FIELDS,
     HEAD_BYTES,
+    MAX_FIELDS,
     HeaderRefusal,
     RequestHead,
     check_http1_head,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.process import log
+from mk8s_agent.wire import log
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 logger = logging.getLogger("mk8s_proxy.test")

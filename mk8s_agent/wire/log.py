@@ -1,6 +1,6 @@
-"""The program's own log: one line per event, as JSON or ``key=value``, without secrets.
+"""The log of central and of agents: one line per event, as JSON or ``key=value``, without secrets.
 
-``main`` calls :func:`configure` once; everybody else uses the standard library:
+Each ``main`` calls :func:`configure` once; everybody else uses the standard library:
 
     logger = logging.getLogger(__name__)
     logger.info("tunnel.opened", extra={"cluster": "prod", "agent": "a1"})
