@@ -39,8 +39,10 @@ from mk8s_agent.identity.store import (
     check_cluster,
     check_expiry,
 )
-from mk8s_agent.settings import Settings, SettingsError, load_settings
+from mk8s_agent.settings import Settings, load_settings
 from mk8s_agent.tunnel.data_plane import TunnelPlane
+from mk8s_agent.wire.log import configure
+from mk8s_agent.wire.settings import SettingsError
 
 USER_ERRORS: Final = (CredentialsError, HealthError, IdentityError, JoinError)
 
@@ -184,9 +186,7 @@ def command(config: Path | None, **options: Any) -> None:
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    configure(settings.log.level, settings.log.format)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             code = runner.run(run(settings))

@@ -16,6 +16,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -46,6 +47,25 @@ _SECRETS = (
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+-]+")
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _HANDLER_NAME = "mk8s"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The program's own log, on standard error. The audit log is another thing."""
+
+    level: str = "info"
+    """One of debug, info, warning, error."""
+    format: str = "json"
+    """"json", one object per line, or "text", ``key=value`` pairs."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with them, one line each."""
+        problems = []
+        if self.level not in {"debug", "info", "warning", "error"}:
+            problems.append(f'log.level: "{self.level}" is not debug, info, warning or error')
+        if self.format not in {"json", "text"}:
+            problems.append(f'log.format: "{self.format}" is not json or text')
+        return problems
 
 
 def redact(text: str) -> str:

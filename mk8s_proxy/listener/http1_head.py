@@ -16,8 +16,8 @@ METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE
 
 HEAD_BYTES: Final = 64 * 1024
 """The limit of a head unless the settings say otherwise: of its raw bytes, and of all names and
-values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a head that passes
-here must never break a tunnel."""
+values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a
+head that passes here must never break a tunnel."""
 
 _HEAD: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.1\r\n"

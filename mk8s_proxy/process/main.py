@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from mk8s_agent.wire import log
+from mk8s_agent.wire.settings import SettingsError
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import DatabaseUnavailable, shown_url
 from mk8s_proxy.db.errors import StoreError
@@ -23,7 +24,7 @@ from mk8s_proxy.process.init import AdminChoice, InstallationError, install
 from mk8s_proxy.process.rbac_file import RbacFileError
 from mk8s_proxy.process.worker import WorkersFailed
 from mk8s_proxy.settings.load import CONFIG_VARIABLE, load_settings
-from mk8s_proxy.settings.model import Settings, SettingsError
+from mk8s_proxy.settings.model import Settings
 
 REFUSALS = (
     SettingsError,

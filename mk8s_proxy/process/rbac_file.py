@@ -5,11 +5,11 @@ Called by ``mk8s-central init -f``. Applying a file twice changes nothing the se
 
 from pathlib import Path
 
+from mk8s_agent.wire.yaml_file import YamlFileError, read_yaml
 from mk8s_proxy.authz.policy import BUILT_IN_ROLES, PolicyError, RbacDocument, parse_rbac
 from mk8s_proxy.db import roles as role_store
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.rbac import Change, WantedRole, WantedUser, apply_rbac
-from mk8s_proxy.settings.yaml_file import YamlFileError, read_yaml
 
 
 class RbacFileError(Exception):

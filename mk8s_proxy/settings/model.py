@@ -10,8 +10,10 @@ import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+from mk8s_agent.wire.log import LogSettings
+from mk8s_agent.wire.settings import SettingsError, setting
 
 MIB = 1 << 20
 MOST_HEAD_BYTES = 128 << 10
@@ -23,19 +25,6 @@ TUNNEL_SERVER_NAME = "tunnel.mk8s.internal"
 
 _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*")
-
-
-class SettingsError(Exception):
-    """The configuration cannot be used. Each of ``problems`` is one line that says what to do."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
-
-
-def setting(default: Any, *, least: float | None = None, most: float | None = None) -> Any:
-    """A field with a default and, for numbers, the range that makes sense."""
-    return field(default=default, metadata={"least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +103,6 @@ class PolicySettings:
     """Between two looks at the policy's version in the database."""
     lease_seconds: float = setting(60.0, least=1, most=3600)
     """Without a look that succeeded for so long, every request gets 503."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """The program's own log, on standard error. The audit log is another thing."""
-
-    level: str = "info"
-    """One of debug, info, warning, error."""
-    format: str = "json"
-    """"json", one object per line, or "text", ``key=value`` pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +232,7 @@ def _problems(settings: Settings) -> list[str]:
         problems.append("tls: set both certificate and key, or neither")
     if settings.policy.poll_seconds * 2 > settings.policy.lease_seconds:
         problems.append("policy: lease_seconds must be at least twice poll_seconds")
-    if settings.log.level not in {"debug", "info", "warning", "error"}:
-        problems.append(f'log.level: "{settings.log.level}" is not debug, info, warning or error')
-    if settings.log.format not in {"json", "text"}:
-        problems.append(f'log.format: "{settings.log.format}" is not json or text')
-    return problems
+    return problems + settings.log.problems()
 
 
 def _address_problems(settings: Settings) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mk8s_agent.settings import Address, Settings, SettingsError, load_settings
+from mk8s_agent.settings import Address, Settings, load_settings
+from mk8s_agent.wire.settings import SettingsError
 
 PIN = "sha256:" + "ab" * 32
 GIVEN = {"CENTRAL_URL": "https://mk8s.example.com:8443", "CLUSTER_NAME": "prod"}
@@ -121,16 +122,16 @@ def test_health_addresses(text: str, address: Address) -> None:
         ({"cluster_name": "a/../b"}, "is not a name of lower-case letters"),
         ({"cluster_name": "x" * 64}, "is not a name of lower-case letters"),
         ({"ca_pin": "sha256:12"}, "CA_PIN: a CA pin looks like"),
-        ({"tunnels": "two"}, "tunnels is 'two', not a number"),
-        ({"tunnels": "0"}, "tunnels is 0, not 1 to 16"),
-        ({"tunnels": "1.5"}, "tunnels is 1.5, not 1 to 16"),
-        ({"join_timeout": "-1"}, "join_timeout is not between 0 and 3600 seconds"),
-        ({"drain_seconds": "nan"}, "drain_seconds is not between 0 and 3600 seconds"),
+        ({"tunnels": "two"}, "tunnels: must be a whole number"),
+        ({"tunnels": "0"}, "tunnels: must be at least 1"),
+        ({"tunnels": "1.5"}, "tunnels: must be a whole number"),
+        ({"join_timeout": "-1"}, "join_timeout: must be at least 0"),
+        ({"drain_seconds": "nan"}, "drain_seconds: must be a number"),
         ({"health_listen": "8082"}, "is not host:port"),
         ({"health_listen": "h:99999"}, "is not host:port"),
         ({"health_listen": "h:²"}, "is not host:port"),
         ({"ca_pin": PIN, "ca_file": "x"}, "exclude each other"),
-        ({"join_token": 7}, "join_token is not text"),
+        ({"join_token": 7}, "join_token: must be text"),
     ],
 )
 def test_mistakes(options: Mapping[str, Any], sentence: str) -> None:
@@ -140,13 +141,13 @@ def test_mistakes(options: Mapping[str, Any], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"tunels: 2", "unknown setting 'tunels'; did you mean tunnels?"),
-        (b"xyzzy: 2", "unknown setting 'xyzzy'; known: central_url"),
-        (b"3: 2", "unknown setting '3'"),
-        (b"tunnels: [2]", "tunnels is not a single value"),
-        (b"- a", "is not a mapping of settings"),
-        (b"a: b: c", "is not YAML at line 1"),
-        (b"\xff", "is not YAML"),
+        (b"tunels: 2", 'unknown setting "tunels" (did you mean "tunnels"?)'),
+        (b"xyzzy: 2", 'unknown setting "xyzzy"'),
+        (b"3: 2", 'unknown setting "3"'),
+        (b"tunnels: [2]", "tunnels: must be a whole number"),
+        (b"- a", "the file must be a mapping of settings"),
+        (b"a: b: c", ":1:5: mapping values are not allowed"),
+        (b"\xff", "is not UTF-8 text"),
     ],
 )
 def test_mistakes_in_the_file(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -157,3 +158,16 @@ def test_mistakes_in_the_file(tmp_path: Path, content: bytes, sentence: str) -> 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "No such file" in refusal(config=tmp_path / "missing.yaml")
+
+
+def test_the_log_is_set_like_centrals(tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text("log: {level: debug}\n")
+    settings = load(environment={"MK8S_AGENT_LOG_FORMAT": "text"}, config=config)
+    assert (settings.log.level, settings.log.format) == ("debug", "text")
+    assert 'log.level: "loud"' in refusal(environment={"MK8S_AGENT_LOG_LEVEL": "loud"})
+
+
+def test_a_misspelt_variable_is_told() -> None:
+    told = 'MK8S_AGENT_TUNELS (did you mean "MK8S_AGENT_TUNNELS"?)'
+    assert told in refusal(environment={"MK8S_AGENT_TUNELS": "3"})

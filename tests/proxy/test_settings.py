@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mk8s_agent.wire.settings import SettingsError
 from mk8s_proxy.settings.load import environment_variables, load_settings
 from mk8s_proxy.settings.model import (
     Settings,
-    SettingsError,
     TlsSettings,
     inherited_socket,
     parse_address,
