@@ -76,11 +76,6 @@ class RemoteProtocolError(Exception):
         self.code = code
 
 
-def frame_header(size: int, kind: int, flags: int, stream_id: int) -> bytes:
-    """The nine bytes before a payload of `size` bytes."""
-    return _HEADER.pack(size >> 8, size & 255, kind, flags, stream_id)
-
-
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """One whole frame."""
     size = len(payload)

@@ -92,11 +92,6 @@ class Kubeconfig:
         """Whether there is a context of this name, ours or not."""
         return self._find("contexts", name) is not None
 
-    def namespace_of(self, context: str) -> str:
-        """Return the namespace of a context, "" when it names none."""
-        found = self._find("contexts", context)
-        return scalar(found[1], "namespace") if found else ""
-
     def contexts_of(self, central: str) -> dict[str, str]:
         """Return cluster name to context name for our entries of `central`."""
         found: dict[str, str] = {}

@@ -75,12 +75,6 @@ async def ensure_admin_role(database: Database) -> RoleRecord:
     return await put_role(database, ADMIN_ROLE, ADMIN_RULES, built_in=True)
 
 
-async def get_role(database: Database, name: str) -> RoleRecord:
-    """The role with this name. Raises :class:`NotFound`."""
-    async with database.session() as session:
-        return _record(await _get(session, name))
-
-
 async def list_roles(database: Database) -> list[RoleRecord]:
     """All roles, by name."""
     async with database.session() as session:

@@ -147,18 +147,6 @@ async def set_disabled(database: Database, user_id: str, disabled: bool) -> None
             await refuse_without_admin(session)
 
 
-async def bump_token_epoch(database: Database, user_id: str) -> int:
-    """End every login of a user: access tokens by the epoch, refresh tokens by revocation.
-
-    Returns the new epoch. Raises :class:`NotFound`.
-    """
-    async with database.transaction() as session:
-        await raise_policy_version(session)
-        user = await _get(session, user_id)
-        await _end_logins(session, user)
-        return user.token_epoch
-
-
 async def delete_user(database: Database, user_id: str) -> None:
     """Remove a user with roles and refresh tokens; the user's audit rows stay.
 

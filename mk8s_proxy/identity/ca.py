@@ -227,13 +227,6 @@ async def ensure_authorities(database: Database) -> tuple[Authorities, bool]:
     return await load_authorities(database), made
 
 
-async def replace_authority(database: Database, purpose: Purpose) -> CertificateAuthority:
-    """Make a new authority in place of the present one; what that signed is worthless then."""
-    fresh = CertificateAuthority.create(purpose)
-    await meta.replace_meta(database, f"ca.{purpose}", _to_stored(fresh))
-    return fresh
-
-
 def _to_stored(authority: CertificateAuthority) -> str:
     return json.dumps(
         {"certificate": authority.certificate_pem.decode(), "key": authority.key_pem.decode()}

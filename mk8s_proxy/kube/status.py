@@ -15,6 +15,8 @@ from typing import Any, Final
 import orjson
 import yaml
 
+from mk8s_proxy.kube.protobuf import bytes_field, integer_field, text_field
+
 STATUS_REASONS: Final = {
     400: "BadRequest",
     401: "Unauthorized",
@@ -99,24 +101,9 @@ def method_not_allowed(message: str) -> StatusError:
     return status_error(405, message)
 
 
-def request_timeout(message: str) -> StatusError:
-    """408: the client did not send its request in time."""
-    return status_error(408, message)
-
-
-def conflict(message: str) -> StatusError:
-    """409: the state of things does not permit it."""
-    return status_error(409, message)
-
-
 def request_entity_too_large(message: str) -> StatusError:
     """413: the body is larger than the limit."""
     return status_error(413, message)
-
-
-def too_many_requests(message: str, retry_after: int) -> StatusError:
-    """429: over a limit, and nothing was forwarded; try again after `retry_after` seconds."""
-    return status_error(429, message, retry_after=retry_after)
 
 
 def internal_error(message: str = "internal error: the log of central tells more") -> StatusError:
@@ -132,11 +119,6 @@ def bad_gateway(message: str) -> StatusError:
 def service_unavailable(message: str, retry_after: int | None = None) -> StatusError:
     """503: nothing was forwarded; with `retry_after` the client tries again after that time."""
     return status_error(503, message, retry_after=retry_after)
-
-
-def gateway_timeout(message: str) -> StatusError:
-    """504: the cluster did not answer in time; the request may have been carried out."""
-    return status_error(504, message)
 
 
 def status_body(error: StatusError, accept: bytes = b"") -> tuple[bytes, bytes]:
@@ -227,51 +209,30 @@ def _encode_protobuf(document: dict[str, Any]) -> bytes:
     details: dict[str, Any] | None = document.get("details")
     status = b"".join(
         (
-            _bytes_field(1, b"\x0a\x00\x12\x00\x1a\x00"),  # ListMeta with its three empty strings
-            _text_field(2, document["status"]),
-            _text_field(3, document["message"]),
-            _text_field(4, document["reason"]),
-            _bytes_field(5, _details_message(details)) if details else b"",
-            _integer_field(6, document["code"]),
+            bytes_field(1, b"\x0a\x00\x12\x00\x1a\x00"),  # ListMeta with its three empty strings
+            text_field(2, document["status"]),
+            text_field(3, document["message"]),
+            text_field(4, document["reason"]),
+            bytes_field(5, _details_message(details)) if details else b"",
+            integer_field(6, document["code"]),
         )
     )
-    type_meta = _text_field(1, "v1") + _text_field(2, "Status")
-    unknown = _bytes_field(1, type_meta) + _bytes_field(2, status) + b"\x1a\x00\x22\x00"
+    type_meta = text_field(1, "v1") + text_field(2, "Status")
+    unknown = bytes_field(1, type_meta) + bytes_field(2, status) + b"\x1a\x00\x22\x00"
     return b"k8s\x00" + unknown
 
 
 def _details_message(details: dict[str, Any]) -> bytes:
     def parts() -> Iterator[bytes]:
         for number, key in ((1, "name"), (2, "group"), (3, "kind")):
-            yield _text_field(number, details.get(key, ""))
+            yield text_field(number, details.get(key, ""))
         for cause in details.get("causes", ()):
             keys = ((1, "reason"), (2, "message"), (3, "field"))
-            yield _bytes_field(4, b"".join(_text_field(n, cause.get(key, "")) for n, key in keys))
-        yield _integer_field(5, details.get("retryAfterSeconds", 0))
-        yield _text_field(6, details.get("uid", ""))
+            yield bytes_field(4, b"".join(text_field(n, cause.get(key, "")) for n, key in keys))
+        yield integer_field(5, details.get("retryAfterSeconds", 0))
+        yield text_field(6, details.get("uid", ""))
 
     return b"".join(parts())
-
-
-def _text_field(number: int, text: str) -> bytes:
-    return _bytes_field(number, text.encode("utf-8"))
-
-
-def _bytes_field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _integer_field(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 _JSON: Final = b"application/json"

@@ -108,7 +108,7 @@ async def test_rights_are_read_from_the_database_not_from_the_snapshot(central: 
     """A change that this replica's feed has not seen yet counts already."""
     token = await central.token()
     dev = await users.get_by_email(central.database, "dev@example.com")
-    await users.bump_token_epoch(central.database, dev.id)
+    await users.set_password(central.database, dev.id, "another hash")
     answer = await central.call("GET", "/auth/whoami", token=token)
     assert (answer.status, answer.message) == (401, "the login was ended: run mk8s login")
     token, _ = mint(

@@ -19,8 +19,8 @@ from mk8s_proxy.identity.ca import (
     CertificateAuthority,
     ensure_authorities,
     load_authorities,
-    replace_authority,
 )
+from tests.support.authorities import replace_authority, replace_meta
 
 CLUSTER = "0b1f3c1e-6a52-4d0f-9f4e-0a6a3c0d5b11"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -320,7 +320,7 @@ async def test_swapped_authorities_are_refused(sqlite_database: Database) -> Non
     await ensure_authorities(sqlite_database)
     agent = await meta.read_meta(sqlite_database, "ca.agent")
     assert agent is not None
-    await meta.replace_meta(sqlite_database, "ca.server", agent)
+    await replace_meta(sqlite_database, "ca.server", agent)
 
     with pytest.raises(CaError, match="one for agents is stored"):
         await load_authorities(sqlite_database)

@@ -68,17 +68,15 @@ async def logged_in(database: Database, user_id: str) -> None:
     )
 
 
-@pytest.mark.parametrize("act", ["password", "disable", "epoch"])
+@pytest.mark.parametrize("act", ["password", "disable"])
 async def test_shutting_out_ends_every_login(database: Database, act: str) -> None:
     user = await users.create_user(database, "x@y", "", "old")
     await logged_in(database, user.id)
 
     if act == "password":
         await users.set_password(database, user.id, "new")
-    elif act == "disable":
-        await users.set_disabled(database, user.id, True)
     else:
-        assert await users.bump_token_epoch(database, user.id) == 1
+        await users.set_disabled(database, user.id, True)
 
     after = await users.get_by_id(database, user.id)
     assert after.token_epoch == 1
@@ -140,11 +138,10 @@ async def test_roles_are_put_and_removed(database: Database) -> None:
     again = await roles.put_role(database, "viewer", [*RULES, *RULES])
 
     assert again.id == made.id
-    assert (await roles.get_role(database, "viewer")).rules == RULES * 2
-    assert [role.name for role in await roles.list_roles(database)] == ["viewer"]
+    (only,) = await roles.list_roles(database)
+    assert (only.name, only.rules) == ("viewer", RULES * 2)
     await roles.delete_role(database, "viewer")
-    with pytest.raises(NotFound, match='role "viewer"'):
-        await roles.get_role(database, "viewer")
+    assert await roles.list_roles(database) == []
 
 
 async def test_role_in_use_is_not_removed(database: Database) -> None:
@@ -222,7 +219,6 @@ CHANGES: dict[str, Act] = {
     "roles set": lambda db, u, _c: users.set_roles(db, u.id, ["viewer"]),
     "password set": lambda db, u, _c: users.set_password(db, u.id, "h"),
     "user disabled": lambda db, u, _c: users.set_disabled(db, u.id, True),
-    "epoch raised": lambda db, u, _c: users.bump_token_epoch(db, u.id),
     "user deleted": lambda db, u, _c: users.delete_user(db, u.id),
     "role put": lambda db, _u, _c: roles.put_role(db, "new", RULES),
     "role changed": lambda db, _u, _c: roles.put_role(db, "viewer", RULES * 2),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from chain_for_tests import Passage
-from test_reviews_protobuf import blob, envelope, text
+from test_protobuf import blob, envelope, text
 
 from mk8s_proxy.answers.reviews.documents import (
     ACCESS_REVIEW,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from chain_for_tests import Passage
-from test_reviews_protobuf import blob, envelope, text
+from test_protobuf import blob, envelope, text
 from test_reviews_tokens import FOREIGN, ME, MINE, THEIRS
 
 from mk8s_agent.wire import headers as internal

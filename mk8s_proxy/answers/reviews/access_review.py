@@ -14,9 +14,9 @@ from mk8s_proxy.answers.reviews.documents import (
     read_answer,
 )
 from mk8s_proxy.answers.reviews.held_answer import HeldAnswer
-from mk8s_proxy.answers.reviews.protobuf import Message
 from mk8s_proxy.answers.reviews.verdicts import access_status, rules_status
 from mk8s_proxy.authz.access import Access
+from mk8s_proxy.kube.protobuf import Message
 from mk8s_proxy.listener.exchange import Exchange
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from mk8s_proxy.answers.reviews.protobuf import (
+from mk8s_proxy.kube.protobuf import (
     Embedded,
     Flag,
     Message,

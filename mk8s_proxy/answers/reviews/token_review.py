@@ -12,7 +12,6 @@ from mk8s_agent.wire.stream import Bytes, Stream
 from mk8s_proxy.answers.interceptor import InterceptionRefused, Refuse
 from mk8s_proxy.answers.reviews.documents import TOKEN_REVIEW, DocumentError, read, read_answer
 from mk8s_proxy.answers.reviews.held_answer import HeldAnswer
-from mk8s_proxy.answers.reviews.protobuf import Message
 from mk8s_proxy.answers.reviews.tokens import (
     PLACEHOLDER,
     OwnTokens,
@@ -21,6 +20,7 @@ from mk8s_proxy.answers.reviews.tokens import (
     with_token,
 )
 from mk8s_proxy.identity.access_token import AUDIENCE
+from mk8s_proxy.kube.protobuf import Message
 from mk8s_proxy.kube.status import bad_request
 from mk8s_proxy.listener.exchange import Exchange
 

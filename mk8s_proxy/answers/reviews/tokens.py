@@ -16,8 +16,8 @@ from typing import Any, Final
 import orjson
 
 from mk8s_proxy.answers.reviews.documents import DocumentError
-from mk8s_proxy.answers.reviews.protobuf import Message
 from mk8s_proxy.identity.identity import Identity
+from mk8s_proxy.kube.protobuf import Message
 
 PLACEHOLDER: Final = "kept-by-mk8s"
 """What a cluster gets to see instead of a token of mk8s."""

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from mk8s_proxy.answers.reviews.documents import DocumentError
-from mk8s_proxy.answers.reviews.protobuf import Message
 from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.access_review import review
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.rules_review import Narrowing, PathRule, ResourceRule
+from mk8s_proxy.kube.protobuf import Message
 
 INCOMPLETE: Final = (
     "mk8s: not every rule of mk8s can be written in Kubernetes's words, and * may stand for less "

@@ -25,7 +25,6 @@ from mk8s_agent.wire.frames import (
     RST_STREAM,
     SETTINGS,
     frame,
-    frame_header,
     settings,
     unpack_header,
     window_update,
@@ -71,8 +70,7 @@ class Http2Load:
         stream = self._next
         self._next = stream + 2
         self._open[stream] = now
-        header = frame_header(len(block), HEADERS, END_HEADERS | END_STREAM, stream)
-        self._out.append(header + block)
+        self._out.append(frame(HEADERS, END_HEADERS | END_STREAM, stream, block))
 
     def flush(self) -> None:
         """Sends what is queued."""

@@ -1,10 +1,11 @@
-"""Protobuf for exactly the messages of reviews: decoded by a small schema, encoded again.
+"""Central's one codec of protobuf: messages read by a small schema and written again, and fields.
 
 A message becomes a dictionary with the JSON names of the fields that are known here. All others,
 whole and in their order, stay under the key `UNKNOWN` and are written back: newer API servers lose
 nothing. Presence is kept, so decoding and encoding a message of the API server gives its meaning.
 
-Wire format: protobuf.dev/programming-guides/encoding. Called by `documents`.
+Wire format: protobuf.dev/programming-guides/encoding. Called by `answers.reviews` and
+`status`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -92,12 +93,27 @@ def encode(schema: Schema, message: Message) -> bytes:
             continue
         value = message[known.name]
         if isinstance(known, Flag):
-            parts.append(_varint(number << 3 | _VARINT) + (b"\1" if value else b"\0"))
+            parts.append(integer_field(number, int(value)))
             continue
         for one in value if known.repeated else (value,):
             content = one.encode() if isinstance(known, Text) else encode(known.schema, one)
-            parts.append(_varint(number << 3 | _BYTES) + _varint(len(content)) + content)
+            parts.append(bytes_field(number, content))
     return b"".join([*parts, message.get(UNKNOWN, b"")])
+
+
+def bytes_field(number: int, content: bytes) -> bytes:
+    """A field of bytes, a string or a message."""
+    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
+
+
+def text_field(number: int, text: str) -> bytes:
+    """A field of text."""
+    return bytes_field(number, text.encode("utf-8"))
+
+
+def integer_field(number: int, value: int) -> bytes:
+    """A field of a number that is not negative, or of a bool."""
+    return _varint(number << 3 | _VARINT) + _varint(value)
 
 
 def _put(message: Message, known: Text | Embedded, value: Any) -> None:

@@ -18,7 +18,7 @@ from mk8s_proxy.answers.reviews.documents import (
     read,
     read_answer,
 )
-from mk8s_proxy.answers.reviews.protobuf import (
+from mk8s_proxy.kube.protobuf import (
     UNKNOWN,
     Embedded,
     Flag,
