@@ -62,7 +62,7 @@ class Settings:
     identity_secret: str = "mk8s-agent-identity"
     """Name of the Secret, in the pod's namespace, that keeps the identity in a pod."""
     tunnels: int = setting(2, least=1, most=16)
-    """Tunnels held at the same time, 1 to 16; more where central has more workers, one to each."""
+    """Tunnels held at the same time; more where central has more workers, one to each."""
     health_listen: str = ""
     """``host:port`` for /livez and /readyz; empty turns them off."""
     join_timeout: float = setting(60.0, least=0, most=3600)
