@@ -153,3 +153,16 @@ def test_text_form_is_key_and_value(lines: io.StringIO) -> None:
     assert line.split(" ", 1)[1] == (
         r'warning agent.lost logger=mk8s_proxy.test cluster=prod why="no answer\n" streams=2'
     )
+
+
+def test_a_worker_says_which_one_it_is() -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    stream = io.StringIO()
+    log.configure("info", "json", stream, worker=3)
+    try:
+        logger.info("worker.ready")
+        logger.info("told", extra={"worker": 7})
+    finally:
+        root.handlers, root.level = handlers, level
+    assert [entry["worker"] for entry in entries(stream)] == [3, 7]
