@@ -3,6 +3,7 @@ r"""What Kubernetes reads from the query of a list: watch or not, and which sing
 Called by `request_info`. The rules are those of apimachinery: `runtime/converter.go` (booleans and
 int64), `fields/selector.go`, `labels/selector.go`, and `NewRequestInfo` for their combination: if
 any option does not parse, the name in the field selector is not used, while `watch` still counts.
+What Kubernetes itself reads in two ways is refused. The tests ask its own library (tests/oracle).
 """
 
 import re
@@ -31,11 +32,9 @@ _SPACE = r"[ \t\r\n]*+"
 _VALUE = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?+"
 _DNS_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _KEY = rf"(?:(?=[^/]{{1,253}}/){_DNS_LABEL}(?:\.{_DNS_LABEL})*/)?{_VALUE}"
-# After commas only an odd number may precede ")": the Kubernetes parser consumes them in pairs.
-_VALUE_SET = (
-    rf"\({_SPACE}(?:{_VALUE}{_SPACE})?(?:(?:,{_SPACE})+{_VALUE}{_SPACE})*"
-    rf"(?:,{_SPACE}(?:,{_SPACE},{_SPACE})*)?\)"
-)
+# Any of the values may be empty. Older API servers (1.28) consume commas in pairs and so refuse
+# some of these; they answer 400 then, whatever is decided here.
+_VALUE_SET = rf"\({_SPACE}(?:{_VALUE}{_SPACE})?(?:,{_SPACE}(?:{_VALUE}{_SPACE})?)*+\)"
 _REQUIREMENT = (
     rf"(?:!{_SPACE}{_KEY}|{_KEY}(?:{_SPACE}(?:==?|!=){_SPACE}(?:{_VALUE})?"
     rf"|{_SPACE}[<>]{_SPACE}[0-9]{{1,63}}|(?=[ \t\r\n]){_SPACE}(?:in|notin){_SPACE}{_VALUE_SET})?)"
@@ -62,15 +61,18 @@ def parse_list_options(query: bytes) -> ListOptions:
         return _NO_OPTIONS
     parameters = _parameters(query)
     watch = parameters.get(b"watch")
-    field_selector = parameters.get(b"fieldSelector", b"")
-    label_selector = parameters.get(b"labelSelector", b"").decode("utf-8", "replace")
+    field_selector = _selector(parameters, b"fieldSelector")
+    label_selector = _selector(parameters, b"labelSelector")
+    if "\0" in label_selector:
+        # There the Kubernetes parser stops reading, and other servers may go on.
+        raise TargetRefusal("BAD_SELECTOR", 400, "the labelSelector contains a NUL")
     name = b""
     if field_selector and _parses(parameters, label_selector):
-        name = _exact_name(field_selector)
+        name = _exact_name(field_selector.encode())
     return ListOptions(
         watch is not None and read_bool(watch),
-        name.decode("utf-8", "replace"),
-        field_selector.decode("utf-8", "replace"),
+        name.decode(),
+        field_selector,
         label_selector,
     )
 
@@ -85,6 +87,19 @@ def _parameters(query: bytes) -> dict[bytes, bytes]:
             key, value = decode_parameter(key), decode_parameter(value)
         parameters.setdefault(key, value)
     return parameters
+
+
+def _selector(parameters: dict[bytes, bytes], key: bytes) -> str:
+    """A selector, if it is UTF-8.
+
+    What is not stays as it is in a value of a field selector, but is replaced if the value has an
+    escape too (fields.UnescapeValue).
+    """
+    try:
+        return parameters.get(key, b"").decode()
+    except UnicodeDecodeError:
+        message = f"the {key.decode()} is not UTF-8"
+        raise TargetRefusal("BAD_SELECTOR", 400, message) from None
 
 
 def read_bool(text: bytes) -> bool:
@@ -102,15 +117,10 @@ def read_bool(text: bytes) -> bool:
 
 def _parses(parameters: dict[bytes, bytes], label_selector: str) -> bool:
     return (
-        is_int64(parameters.get(b"limit", b"0"))
-        and is_int64(parameters.get(b"timeoutSeconds", b"0"))
+        read_int64(parameters.get(b"limit", b"0")) is not None
+        and read_int64(parameters.get(b"timeoutSeconds", b"0")) is not None
         and is_label_selector(label_selector)
     )
-
-
-def is_int64(text: bytes) -> bool:
-    """Whether Go's `strconv.ParseInt(text, 10, 64)` accepts the text."""
-    return read_int64(text) is not None
 
 
 def read_int64(text: bytes) -> int | None:

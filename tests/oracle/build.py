@@ -1,4 +1,6 @@
-"""Builds the oracle from its Go sources, once for each version of them; prints where it is.
+"""Builds the oracle from its Go sources, once for each version of them and of Go.
+
+It is kept in the user's cache folder, and its path is printed:
 
     export MK8S_TEST_ORACLE=$(python -m tests.oracle.build)
 
@@ -27,7 +29,11 @@ def go_command() -> str:
 
 def build() -> Path:
     """The program, built if these sources were not built before."""
-    content = b"".join((SOURCES / name).read_bytes() for name in BUILT_FROM)
+    environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
+    version = subprocess.run(
+        [go_command(), "version"], env=environment, check=True, capture_output=True
+    )
+    content = version.stdout + b"".join((SOURCES / name).read_bytes() for name in BUILT_FROM)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mk8s-oracle"
     cache.mkdir(parents=True, exist_ok=True)
     program = cache / hashlib.sha256(content).hexdigest()[:16]
@@ -35,7 +41,6 @@ def build() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
             fresh = program.with_suffix(".new")
-            environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=mod"}
             command = [go_command(), "build", "-o", str(fresh), "."]
             subprocess.run(command, cwd=SOURCES, env=environment, check=True, stdout=sys.stderr)
             fresh.rename(program)

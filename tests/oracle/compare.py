@@ -97,14 +97,14 @@ def _differences(one: Forwarded, answers: Iterator[Reading]) -> Iterator[str]:
     if theirs["error"]:
         yield f"Kubernetes cannot read it: {theirs['error']}"
         return
-    yield from _reading(one.info, theirs)
+    yield from read_otherwise(one.info, theirs)
     if listed is not None and theirs["list"] is not None:
         yield from _filtered_list(theirs["list"], listed["list"])
     if selected is not None:
         yield from _selected(one, theirs, selected)
 
 
-def _reading(info: RequestInfo, theirs: Reading) -> Iterator[str]:
+def read_otherwise(info: RequestInfo, theirs: Reading) -> Iterator[str]:
     pairs: list[tuple[str, object, object]] = [
         ("resource_request", info.is_resource_request, theirs["resource_request"]),
         ("verb", info.verb, theirs["verb"]),
@@ -156,10 +156,9 @@ def _selected(one: Forwarded, theirs: Reading, selected: Reading) -> Iterator[st
     mine = {
         key: value
         for key, value in (one.options or {}).items()
-        if key not in ("kind", "apiVersion") and value not in ("", None, [])
+        if key not in ("kind", "apiVersion") and value is not None
     }
-    theirs_set = {key: value for key, value in (theirs["delete"] or {}).items() if value != ""}
-    options = json.dumps(theirs_set, sort_keys=True)
+    options = json.dumps(theirs["delete"] or {}, sort_keys=True)
     if json.dumps(mine, sort_keys=True) != options:
         yield f"options are {mine} here and {options} there"
 

@@ -65,7 +65,6 @@ type reading struct {
 	Name       []byte              `json:"name"`
 	Fields     []byte              `json:"field_selector"`
 	Labels     []byte              `json:"label_selector"`
-	Query      map[string][][]byte `json:"query"` // keys as Go's strings in base64 too
 	List       *list               `json:"list,omitempty"`
 	Delete     json.RawMessage     `json:"delete,omitempty"`
 	DeleteErr  string              `json:"delete_error"`
@@ -94,7 +93,7 @@ func readRequest(method, target []byte) reading {
 		IsResource: info.IsResourceRequest, Verb: info.Verb, Path: []byte(info.Path),
 		Group: []byte(info.APIGroup), Version: []byte(info.APIVersion), Namespace: []byte(info.Namespace),
 		Resource: []byte(info.Resource), Sub: []byte(info.Subresource), Name: []byte(info.Name),
-		Fields: []byte(info.FieldSelector), Labels: []byte(info.LabelSelector), Query: encoded(query),
+		Fields: []byte(info.FieldSelector), Labels: []byte(info.LabelSelector),
 	}
 	switch info.Verb {
 	case "list", "watch", "deletecollection":
@@ -102,16 +101,6 @@ func readRequest(method, target []byte) reading {
 	}
 	if info.Verb == "delete" || info.Verb == "deletecollection" {
 		found.Delete, found.DeleteErr = readDelete(query)
-	}
-	return found
-}
-
-func encoded(query url.Values) map[string][][]byte {
-	found := map[string][][]byte{}
-	for key, values := range query {
-		for _, value := range values {
-			found[strconv.QuoteToASCII(key)] = append(found[strconv.QuoteToASCII(key)], []byte(value))
-		}
 	}
 	return found
 }

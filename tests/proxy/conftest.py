@@ -1,5 +1,10 @@
 """Opens the database fixtures of tests/support for the tests of central."""
 
+from collections.abc import Iterator
+
+import pytest
+
+from tests.oracle.process import PROGRAM, Oracle, program
 from tests.support.databases import (
     database,
     database_url,
@@ -19,3 +24,13 @@ __all__ = [
     "sqlite_database",
     "sqlite_url",
 ]
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[Oracle]:
+    """Kubernetes's own library, running."""
+    built = program()
+    if built is None:
+        pytest.skip(f"set {PROGRAM} to what `python -m tests.oracle.build` prints")
+    with Oracle(built) as running:
+        yield running

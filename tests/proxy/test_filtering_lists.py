@@ -209,6 +209,22 @@ def test_a_page_token_is_sealed_and_the_version_kept() -> None:
     assert passed["metadata"] == metadata | {"continue": "sealed shop/web"}
 
 
+@pytest.mark.parametrize("token", ["", "shop/web"])
+def test_a_list_says_of_which_shard_it_is(token: str) -> None:
+    shard = {"selector": "shardRange(object.metadata.uid,'0x0','0x8')"}
+    metadata = {"resourceVersion": "5", "continue": token, "shardInfo": shard}
+    passed = json.loads(filtered(listed(item(), HIDDEN, metadata=metadata)))["metadata"]
+    assert passed == metadata | ({"continue": f"sealed {token}"} if token else {})
+
+
+@pytest.mark.parametrize(
+    "shard", [1, "x", [], {}, {"selector": 1}, {"selector": "a", "object": {"kind": "Secret"}}]
+)
+def test_a_shard_that_could_be_an_object_in_disguise_is_not_shown(shard: Any) -> None:
+    with pytest.raises(Unfilterable):
+        filtered(listed(item(), metadata={"shardInfo": shard}))
+
+
 def test_rows_lose_the_objects_that_nobody_asked_for() -> None:
     rows = [{"cells": ["web", 1], "object": item()}, {"cells": ["x"], "object": HIDDEN}]
     data = json.dumps({"kind": "Table", "rows": rows}).encode()

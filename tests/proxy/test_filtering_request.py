@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_proxy.answers.filtering.continue_token import TokenExpired, TokenSeal
-from mk8s_proxy.answers.filtering.request import filtered_target, json_accept, judgeable_headers
+from mk8s_proxy.answers.filtering.request import (
+    MINIMUM_PAGE,
+    filtered_target,
+    json_accept,
+    judgeable_headers,
+)
 from mk8s_proxy.kube.status import StatusError
+from tests.oracle.process import Oracle
 
 SEAL = TokenSeal(b"k" * 32)
 TABLE = b"application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -86,6 +92,20 @@ def test_attack_a_limit_that_only_one_of_two_can_read(limit: bytes) -> None:
     """A small page tells whether hidden objects follow; "+" in a query is a space."""
     with pytest.raises(StatusError, match="limit is no number"):
         filtered_target(b"/p?limit=" + limit, SEAL, b"")
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [b"%2B1", b"1", b"%31", b"0" * 20 + b"1", b"0" * 5000 + b"1", b"%2B" + b"0" * 30 + b"499"],
+)
+def test_attack_a_page_so_small_that_its_end_tells_of_hidden_objects(
+    oracle: Oracle, limit: bytes
+) -> None:
+    sent = b"/api/v1/secrets?labelSelector=tier%3Dbank&limit=" + limit
+    assert 0 < oracle.request(b"GET", sent)["list"]["limit"] < MINIMUM_PAGE
+    asked = filtered_target(sent, SEAL, b"").raw
+    assert asked.endswith(b"&limit=500")
+    assert oracle.request(b"GET", asked)["list"]["limit"] == MINIMUM_PAGE
 
 
 @given(st.text(min_size=1, max_size=80), st.binary(max_size=20))

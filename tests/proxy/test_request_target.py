@@ -17,6 +17,7 @@ from mk8s_proxy.kube.request_target import (
     TargetRefusal,
     parse_target,
 )
+from tests.oracle.process import Oracle
 
 LATE_REASONS = ("SPECIAL_VERB", "LEGACY_PROXY", "BAD_GROUP", "BAD_VERSION", "BAD_NAMESPACE",
                 "BAD_RESOURCE", "BAD_SUBRESOURCE")  # fmt: skip
@@ -163,6 +164,29 @@ def test_target_at_and_over_its_length() -> None:
     longest = b"/exec?command=" + b"a" * (MAXIMUM_TARGET - 14)
     assert isinstance(outcome(b"GET", longest), RequestTarget)
     assert outcome(b"GET", longest + b"a") == ("LENGTH", 400)
+
+
+@pytest.mark.parametrize("filler", [b"", b"command=x", b"dryRun=All"])
+@pytest.mark.parametrize(
+    ("method", "meant"),
+    [
+        (b"GET", b"fieldSelector=metadata.name%3Dmine"),
+        (b"GET", b"watch=1"),
+        (b"DELETE", b"labelSelector=a%3Db"),
+        (b"DELETE", b"dryRun=All"),
+    ],
+)
+def test_attack_a_query_with_so_many_pairs_that_go_drops_it(
+    oracle: Oracle, method: bytes, meant: bytes, filler: bytes
+) -> None:
+    target = b"/api/v1/namespaces/shop/secrets?" + meant
+    flood = target + b"&" + b"&".join([filler] * 10_000)
+    read = oracle.request(method, flood)
+    assert (read["name"], read["field_selector"], read["label_selector"]) == (b"", b"", b"")
+    assert read["verb"] != "watch"
+    assert not read.get("delete")
+    assert isinstance(outcome(method, target), RequestTarget)
+    assert outcome(method, flood) in {("MANY_PARAMS", 400), ("LENGTH", 400)}
 
 
 def test_reasons_are_those_of_the_check_order() -> None:

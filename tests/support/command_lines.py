@@ -224,11 +224,13 @@ def _python(words: list[str]) -> None:
 
 
 def _module(name: str, words: list[str]) -> None:
-    """Benchmarks and conformance: their argparse takes the words, nothing is run."""
+    """Benchmarks, conformance, the oracle: their parsers take the words, nothing is run."""
     parsers = {
         "tests.conformance": ("tests.conformance.__main__", lambda it: it.arguments().parse_args),
         "tests.bench.relay": ("tests.bench.relay.session", lambda it: it.arguments),
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
+        "tests.oracle.build": ("tests.oracle.build", lambda _: lambda _words: None),
+        "tests.oracle.fuzz": ("tests.oracle.fuzz", lambda it: _click(it.main)),
     }
     assert name in parsers, f"no test knows the module {name}"
     module, parser = parsers[name]

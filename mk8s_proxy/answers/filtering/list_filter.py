@@ -250,8 +250,11 @@ class ListFilter:
         if not isinstance(value, dict):
             raise Unfilterable('the "metadata" of the answer is no object')
         shown = {key: text for key, text in value.items() if key in _LIST_METADATA}
-        texts = [text for key, text in shown.items() if key != "shardInfo"]
-        if not all(isinstance(text, str) for text in (*texts, *_shard(shown))):
+        fits = (
+            _is_shard(text) if key == "shardInfo" else isinstance(text, str)
+            for key, text in shown.items()
+        )
+        if not all(fits):
             raise Unfilterable('the "metadata" of the answer is not that of a list')
         token = shown.get("continue")
         if not token and len(shown) == len(value):
@@ -261,7 +264,8 @@ class ListFilter:
         return orjson.dumps(shown)
 
 
-def _shard(metadata: dict[str, object]) -> list[object]:
-    """The values of metav1.ShardInfo: the client's own selector, given back."""
-    shard = metadata.get("shardInfo", {})
-    return list(shard.values()) if isinstance(shard, dict) and len(shard) <= 1 else [shard]
+def _is_shard(value: object) -> bool:
+    """Whether this is metav1.ShardInfo: the client's own selector, given back."""
+    if not isinstance(value, dict) or value.keys() != {"selector"}:
+        return False
+    return isinstance(value["selector"], str)
