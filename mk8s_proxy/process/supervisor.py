@@ -74,7 +74,7 @@ class Place:
 
     @property
     def failure(self) -> str:
-        """Why the worker could not start, "" when it did not say."""
+        """Why the worker could not start or go on, "" when it did not say."""
         text = bytes(self.heard)
         return text[1:].decode("utf-8", "replace") if text[:1] == FAILED else ""
 
@@ -199,6 +199,7 @@ class Supervisor:
             place.channel.close()
             place.channel = None
         elif said == READY:
+            place.heard.clear()  # what it may say later is why it ends
             place.was_ready = True
             self._tell_ready()
 
