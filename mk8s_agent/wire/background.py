@@ -18,6 +18,8 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 
+from mk8s_agent.wire.bulkhead import say
+
 log = logging.getLogger(__name__)
 
 FIRST_RETRY: Final = 1.0
@@ -336,9 +338,3 @@ def asked_by_cancel() -> bool:
     """Whether a `CancelledError` is meant for this task, and not for what it waits for."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-def say(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

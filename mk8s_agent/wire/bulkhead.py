@@ -6,6 +6,7 @@ Both programs use it; the tests fail one item of each bulkhead in `BULKHEADS`.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -58,11 +59,23 @@ class Bulkhead:
         Never raises, so that hot loops can have their `try` in line.
         """
         self.failures += 1
-        extra = {"loop": self.name, "item": type(item).__name__, "failures": self.failures}
-        log.error("item.failed", extra=extra, exc_info=True)
+        error = sys.exception()
+        extra = {
+            "loop": self.name,
+            "item": type(item).__name__,
+            "reason": say(error) if error is not None else "",
+            "failures": self.failures,
+        }
+        log.error("item.failed", extra=extra, exc_info=error)
         if give_up is None:
             return
         try:
             give_up(item)
         except Exception:
             log.exception("item.not_given_up", extra=extra)
+
+
+def say(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -25,6 +25,7 @@ from mk8s_agent.main import command, loop_factory, obtain_identity, run
 from mk8s_agent.settings import Address, Settings, load_settings
 from mk8s_agent.tunnel.control_session import ControlEvents
 from mk8s_agent.wire import control
+from mk8s_agent.wire.background import Background
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.central_for_tests import TOKEN, Central
 from tests.agent.pki_for_tests import Issuer
@@ -79,7 +80,10 @@ class Handle:
 class Plane:
     """A data plane without data."""
 
-    def __init__(self, credentials: ApiServerCredentials) -> None:
+    def __init__(
+        self, credentials: ApiServerCredentials, background: Background | None = None
+    ) -> None:
+        self.background = background
         self.credentials = credentials
         self.opened: asyncio.Queue[Handle] = asyncio.Queue()
         self.central: Address | None = None
@@ -138,8 +142,8 @@ class World:
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def make_plane(self, credentials: ApiServerCredentials) -> Plane:
-        self.planes.append(Plane(credentials))
+    def make_plane(self, credentials: ApiServerCredentials, background: Background) -> Plane:
+        self.planes.append(Plane(credentials, background))
         self.started.set()
         return self.planes[-1]
 
@@ -250,14 +254,14 @@ async def test_a_renewed_identity_that_cannot_be_stored_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_module, "STORE_RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(agent_module, "VERSION_SECONDS", 0.0)
     now = time.time()
     store = FailingStore(world.folder / "data")
     begin = world.issuer.identity("c-1", now - 70_000, now + 10_000)
     credentials = world.api_server.credentials()
     plane = Plane(credentials)
-    agent = Agent(world.settings(), credentials, store, begin, plane)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    background = Background()
+    agent = Agent(world.settings(), credentials, store, begin, plane, background)
+    async with asyncio.timeout(30), background, asyncio.TaskGroup() as group:
         running = group.create_task(agent.serve())
         handle = await plane.opened.get()
         handle.session.tick()
@@ -314,7 +318,8 @@ async def world_free_agent(tmp_path: Path, issuer: Issuer) -> Agent:
         {"central_url": "h", "cluster_name": "prod"}, {}, home=tmp_path, in_pod=False
     )
     identity = issuer.identity("c-1", time.time(), time.time() + 60)
-    return Agent(settings, credentials, FileStore(tmp_path), identity, Plane(credentials))
+    plane = Plane(credentials)
+    return Agent(settings, credentials, FileStore(tmp_path), identity, plane, Background())
 
 
 # --- mistakes: one line, exit code 1; wrong usage: exit code 2 ---
