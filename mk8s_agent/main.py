@@ -48,6 +48,8 @@ USER_ERRORS: Final = (CredentialsError, HealthError, IdentityError, JoinError)
 
 log = logging.getLogger(__name__)
 
+_PLAIN_RECORD: Final = vars(logging.makeLogRecord({})) | {"message": "", "asctime": ""}
+
 
 async def obtain_identity(settings: Settings, store: IdentityStore) -> AgentIdentity:
     """Give the identity that is kept, or join for a new one and keep it.
@@ -147,6 +149,16 @@ async def _until_stopped(agent: Agent) -> str:
             loop.remove_signal_handler(number)
 
 
+class LineFormatter(logging.Formatter):
+    """One line per event, with the fields that code shared with central gives as ``extra``."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the base class's name
+        """Compose the line; a trace comes after it."""
+        extra = ((name, it) for name, it in vars(record).items() if name not in _PLAIN_RECORD)
+        fields = [f"{name}={value!r}" for name, value in extra]
+        return " ".join([super().formatMessage(record), *fields])
+
+
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Give uvloop's where it is installed, None for asyncio's own."""
     try:
@@ -191,9 +203,9 @@ def command(config: Path | None, **options: Any) -> None:
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             code = runner.run(run(settings))

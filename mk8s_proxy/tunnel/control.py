@@ -7,12 +7,12 @@ has registered and the cluster in its certificate was found.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from mk8s_agent.wire.background import Background, OwnedTasks
+from mk8s_agent.wire.background import Background, Failed, OwnedTasks, Work
 from mk8s_agent.wire.control import (
     Drain,
     Heartbeat,
@@ -44,6 +44,7 @@ _NOTED_SKEW: Final = 60.0
 _TOUCH_SECONDS: Final = 30.0
 """Heartbeats reach the database this often; it is for people to look at."""
 _REVOKED: Final = "the agent's certificate was revoked: join again"
+_FAILED: Final = "central failed, its log says why: try again"
 _UNKNOWN: Final = "the cluster of this certificate is not known"
 
 
@@ -91,7 +92,7 @@ class TunnelControl:
         """A message of the agent."""
         if isinstance(message, Register) and self._register is None:
             self._register = message
-            self._start("tunnel.register", self._admit(message))
+            self._start("tunnel.register", self._admit(message), lambda _: self._refuse(_FAILED))
         elif isinstance(message, Heartbeat) and self._session.registered:
             self._session.control.send(HeartbeatAck(clock=time.time()))
             if not self._refuse_skew(message.clock):
@@ -207,10 +208,10 @@ class TunnelControl:
         extra = {"cluster": self._session.cluster, "serial": signed.serial}
         log.info("certificate.renewed", extra=extra)
 
-    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, name: str, work: Work, failed: Failed | None = None) -> None:
         """Whatever goes wrong costs this message only; the agent asks again."""
         fields: dict[str, object] = {"cluster_id": self._session.cluster_id}
-        self._tasks.start(name, work, seconds=_MESSAGE_SECONDS, fields=fields)
+        self._tasks.start(name, work, failed=failed, seconds=_MESSAGE_SECONDS, fields=fields)
 
 
 def unwanted(standing: Standing | None, cluster_id: str) -> str:
