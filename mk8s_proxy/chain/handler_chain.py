@@ -305,6 +305,7 @@ class HandlerChain:
                 refused = self._release(staged, written) or refused
             except Exception:  # noqa: BLE001  logged by `failed`
                 _RELEASE.failed(staged[0], self.long_running.break_off)
+                refused = True
         if refused:
             self._write_rows()
         return written

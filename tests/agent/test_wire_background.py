@@ -102,7 +102,9 @@ async def test_the_end_cancels_all_and_begins_nothing_any_more() -> None:
     background.forever("a", work("a"))
     owned.start("b", work("b"))
     await asyncio.sleep(0)
-    background.start("never begun", work("c"))  # and its coroutine is not left un-awaited
+    brief = OwnedTasks(background)
+    brief.start("never begun", work("c"))
+    brief.cancel()  # and its coroutine is not left un-awaited
     await background.close()
     await background.close()
     assert sorted(ended) == ["a", "b"]
