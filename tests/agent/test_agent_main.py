@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from mk8s_agent import agent as agent_module
 from mk8s_agent.agent import Agent, MakeControl
 from mk8s_agent.credentials.sources import ApiServerCredentials
 from mk8s_agent.identity.store import AgentIdentity, FileStore, IdentityError
-from mk8s_agent.main import command, loop_factory, obtain_identity, run
+from mk8s_agent.main import LineFormatter, command, loop_factory, obtain_identity, run
 from mk8s_agent.settings import Address, Settings, load_settings
 from mk8s_agent.tunnel.control_session import ControlEvents
 from mk8s_agent.wire import control
@@ -274,6 +275,34 @@ async def test_a_renewed_identity_that_cannot_be_stored_is_tried_again(
         agent.stop()
         await running
     assert "identity.not_stored reason=cannot write: disk full" in caplog.text
+
+
+async def test_an_agent_that_loses_an_endless_task_drains_and_ends_with_code_1(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lose = asyncio.Event()
+
+    async def keep_fresh(_: ApiServerCredentials) -> None:
+        await lose.wait()
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(ApiServerCredentials, "keep_fresh", keep_fresh)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        running = group.create_task(run(world.settings(), world.make_plane))
+        handle = await world.opened()
+        lose.set()
+        assert await running == 1
+    assert handle.closed.result() == "drained"
+    assert world.planes[0].closed
+    [line] = [it for it in caplog.records if it.getMessage() == "process.ending"]
+    assert line.__dict__["task"] == "credentials"
+
+
+def test_a_line_of_the_log_holds_the_fields_of_shared_code() -> None:
+    record = logging.makeLogRecord({"msg": "item.failed", "levelname": "ERROR", "loop": "x\ny"})
+    assert LineFormatter("%(levelname)s %(message)s").format(record) == (
+        r"ERROR item.failed loop='x\ny'"
+    )
 
 
 async def test_readiness_needs_a_tunnel_and_a_credential(world: World, tmp_path: Path) -> None:
