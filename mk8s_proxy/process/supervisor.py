@@ -140,16 +140,30 @@ class Supervisor:
         sys.stderr.flush()
         # A stop that comes in between must not be lost on a handler that is the supervisor's.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        pid = os.fork()
+        pid = self._fork(place)
         if pid == 0:
             ours.close()
             self._become(place.number, theirs)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
+        if pid < 0:
+            ours.close()
+            return
         ours.setblocking(False)
         place.pid, place.channel, place.started = pid, ours, time.monotonic()
         place.heard.clear()
         logger.info("worker.started", extra={"worker": place.number, "worker_pid": pid})
+
+    def _fork(self, place: Place) -> int:
+        """Like `os.fork`, but negative when the system has nothing left, perhaps for a moment."""
+        try:
+            return os.fork()
+        except OSError as error:
+            place.started = time.monotonic()
+            place.ended(place.started)  # the others go on, and this one is tried again
+            extra = {"worker": place.number, "reason": str(error)}
+            logger.error("worker.not_started", extra=extra)  # noqa: TRY400  the reason says it all
+            return -1
 
     def _become(self, number: int, channel: socket.socket) -> None:
         """The rest of the life of a forked process."""
