@@ -202,6 +202,7 @@ def long_running_ending(_: Parts) -> None:
     long_running.drain("central stops")
     assert len(long_running._ending) == 2
     first.connection.failing |= {"send_data", "reset"}
+    long_running.second(-1.0)  # they are watched for a whole second
     long_running.second(-1.0)
     assert first.connection.done == ["send_data", "reset"]
     assert first.connection.transport.done == ["abort"]
