@@ -147,10 +147,10 @@ class Background:
             self.failures[name] += 1
             log.exception("task.failed", extra={"task": name})
             reason = say(error)
-        if self._asked:
+        if self._end.is_set():  # what still runs may end, too: the process drains
             return
         self._ended.append(name)
-        self.reason = self.reason or f"the task {name!r} ended: {reason}"
+        self.reason = f"the task {name!r} ended: {reason}"
         log.critical("process.ending", extra={"task": name, "reason": reason})
         self._end.set()
 

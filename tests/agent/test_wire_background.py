@@ -70,12 +70,17 @@ async def test_an_endless_task_that_ends_unasked_ends_the_process(
     assert (line["levelno"], line["task"], line["reason"]) == (logging.CRITICAL, "feed", reason)
 
 
-async def test_the_first_reason_stays(background: Background) -> None:
+async def test_what_ends_while_the_process_drains_for_another_reason_is_no_reason(
+    background: Background, caplog: pytest.LogCaptureFixture
+) -> None:
     background.forever("first", raises())
     background.forever("second", returns())
+    background.forever("third", raises())
     await asyncio.sleep(0.01)
     assert background.reason.startswith("the task 'first'")
-    assert background.unready() == ["first", "second"]
+    assert background.unready() == ["first"]
+    assert len(fields_of(caplog, "process.ending")) == 1
+    assert [it["task"] for it in fields_of(caplog, "task.failed")] == ["first", "third"]
 
 
 async def test_endless_tasks_may_end_once_the_process_is_to_end(background: Background) -> None:
