@@ -163,7 +163,6 @@ class Watch:
         self.front = Stream(self.connection, 1, 0, 0)
         self.back = None
         self.head = Head()
-        self.identity = types.SimpleNamespace(expires=0.0)
         self.entry = types.SimpleNamespace(audit_id="a", refusal="", facts=Head())
 
 
@@ -172,7 +171,7 @@ def watched(recheck: Callable[[Any], str], *failing: str) -> tuple[LongRunning, 
     first, second = Watch(*failing), Watch(*failing)
     for watch in (first, second):
         made: Any = watch
-        long_running.add(made)
+        long_running.add(made, 0.0)
     return long_running, first, second
 
 

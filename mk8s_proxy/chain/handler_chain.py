@@ -29,6 +29,7 @@ from mk8s_proxy.chain.impersonation import act_as, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnel, Tunnels
 from mk8s_proxy.chain.route import Route, Router
+from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
 from mk8s_proxy.kube.request_target import TargetRefusal
@@ -264,8 +265,9 @@ class HandlerChain:
     def _pick(self, cluster: str) -> Tunnel:
         session = self._tunnels.pick(cluster)
         if session is None:
-            message = f'no agent of cluster "{cluster}" is connected'
-            raise service_unavailable(message, retry_after=1)
+            raise service_unavailable(
+                f'no agent of cluster "{cluster}" is connected', retry_after=1
+            )
         return session
 
     def _send(
@@ -316,7 +318,8 @@ class HandlerChain:
         if stream.peer is not None and written and session.available:
             session.open_prepared(stream, block)
             if exchange.stays_open:
-                self.long_running.add(exchange)
+                assert exchange.identity is not None
+                self.long_running.add(exchange, exchange.identity.expires + LEEWAY)
             return False
         gone = stream.peer is None  # the client has left in the same tick
         session.discard_prepared(stream)

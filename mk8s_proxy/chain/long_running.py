@@ -14,7 +14,6 @@ from typing import Final
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.stream import abort_connection, part
-from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.listener.exchange import Exchange
 
 log = logging.getLogger(__name__)
@@ -49,14 +48,11 @@ class LongRunning:
         """Open exchanges."""
         return len(self._open)
 
-    def add(self, exchange: Exchange) -> None:
-        """A long-running exchange was let through: from now on it is looked at again."""
-        identity = exchange.identity
-        assert identity is not None
+    def add(self, exchange: Exchange, expires: float) -> None:
+        """A long-running exchange was let through; `expires` is epoch seconds, leeway included."""
         exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
         self._open.add(exchange)
-        expiry = (identity.expires + LEEWAY, next(self._order), exchange)  # in epoch seconds
-        heapq.heappush(self._expiries, expiry)
+        heapq.heappush(self._expiries, (expires, next(self._order), exchange))
 
     def remove(self, exchange: Exchange) -> None:
         """An exchange ended by itself; its place in the heap goes when its time comes."""
