@@ -53,7 +53,6 @@ log = logging.getLogger(__name__)
 
 _DECISIONS = 4096
 _RELEASE: Final = Bulkhead("chain.release")
-
 Staged = tuple[Exchange, Tunnel, Stream, bytes]
 
 
@@ -265,9 +264,8 @@ class HandlerChain:
     def _pick(self, cluster: str) -> Tunnel:
         session = self._tunnels.pick(cluster)
         if session is None:
-            raise service_unavailable(
-                f'no agent of cluster "{cluster}" is connected', retry_after=1
-            )
+            message = f'no agent of cluster "{cluster}" is connected'
+            raise service_unavailable(message, retry_after=1)
         return session
 
     def _send(
