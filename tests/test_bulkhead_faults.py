@@ -15,7 +15,7 @@ import pytest
 from mk8s_agent.tunnel.data_plane import OpenTunnel, TunnelPlane
 from mk8s_agent.tunnel.dialer import Dialer
 from mk8s_agent.wire.bulkhead import BULKHEADS, Bulkhead
-from mk8s_agent.wire.limits import BufferBudget
+from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.chain.api_upstream import Management
@@ -28,11 +28,13 @@ from mk8s_proxy.process.app import Central as Process
 from mk8s_proxy.process.policy_feed import PolicyFeed
 from mk8s_proxy.settings.model import PolicySettings
 from tests.agent.test_wire_flow_control import answering, send
+from tests.agent.test_wire_http2_server import GET, NotingServer
 from tests.proxy.test_policy_feed import RULES
 from tests.support.agent_side import AgentSide
 from tests.support.databases import migrated_sqlite, sqlite_database, sqlite_url
 from tests.support.faults import Once, bulkheads
 from tests.support.front_door import Central
+from tests.support.memory import Peer, headers
 from tests.support.tasks import LooseBackground
 
 __all__ = ["migrated_sqlite", "sqlite_database", "sqlite_url"]  # fixtures
@@ -509,6 +511,42 @@ def test_one_exception_in_one_connections_second_leaves_the_others_their_deadlin
     for _ in range(3):
         listener.second(1.0)
     assert good.served.done == ["second"] * 3
+
+
+class Forgetful(NotingServer):
+    """Fails once when it is to forget a stream."""
+
+    faults = 1
+
+    def on_stream_closed(self, stream: Stream) -> None:
+        super().on_stream_closed(stream)
+        if self.faults:
+            self.faults -= 1
+            raise ValueError("on purpose")
+
+
+def test_a_stream_that_cannot_be_forgotten_ends_like_the_others_of_a_lost_connection() -> None:
+    server = Forgetful(Limits())
+    peer = Peer(server, server.socket, server.hand)
+    peer.greet()
+    for number in (1, 3):
+        peer.send(headers(number, GET))
+    server.connection_lost()
+    assert [len(leg.resets) for leg in server.legs.values()] == [1, 1]
+    assert server.streams == {}
+    assert server.lost == 1
+
+
+def test_a_stream_that_another_one_took_along_is_not_ended_twice() -> None:
+    """They share a connection, which goes with the first of them."""
+    long_running, first, second = watched(lambda _: "")
+    for watch, other in ((first, second), (second, first)):
+        watch.front.head_passed = True
+        watch.connection.send_data = lambda *_, gone=other: long_running.remove(gone)
+    long_running.drain("central stops")
+    long_running.second(-1.0)
+    long_running.second(-1.0)
+    assert len(long_running) == 1
 
 
 def test_an_item_that_cannot_even_be_given_up_stops_nobody(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -420,3 +421,22 @@ def chained(error: Exception, cause: Exception, *, shown: bool) -> Exception:
 )
 def test_what_counts_as_absence(error: Exception, absent: bool) -> None:
     assert is_absence(error) is absent
+
+
+async def test_a_place_that_fails_leaves_its_tunnel_and_dials_another_one(
+    central: Central, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialer = Dialer(central.connect, LooseBackground(), 1, draw=lowest)
+    choose, failing = dialer._choose, [ValueError("on purpose")]
+
+    def once(old: Any, fresh: Any) -> Any:
+        if failing:
+            raise failing.pop()
+        return choose(old, fresh)
+
+    monkeypatch.setattr(dialer, "_choose", once)
+    async with running(dialer):
+        await central.until(handles=2)
+        assert central.handles[0].drained
+        assert dialer.connected == 1
+    assert "tunnel.turn_failed" in caplog.text

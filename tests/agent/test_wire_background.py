@@ -215,9 +215,10 @@ async def test_a_short_task_that_fails_is_logged_with_its_fields_and_told(
     owned.start("tunnel.renew", raises(), failed=told.append, fields={"cluster": "prod"})
     owned.start("tunnel.slow", for_ever(), failed=told.append, seconds=0.0)
     owned.start("tunnel.vain", waits_in_vain(), failed=told.append)
+    owned.start("tunnel.untold", raises())
     await owned.ended()
     lines = {it["task"]: it for it in fields_of(caplog, "task.failed")}
-    assert set(lines) == {"tunnel.renew", "tunnel.slow", "tunnel.vain"}
+    assert set(lines) == {"tunnel.renew", "tunnel.slow", "tunnel.vain", "tunnel.untold"}
     assert lines["tunnel.renew"]["cluster"] == "prod"
     assert lines["tunnel.renew"]["reason"] == "OSError: the disk is gone"
     assert {type(it) for it in told} == {OSError, TimeoutError, asyncio.CancelledError}
