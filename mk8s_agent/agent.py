@@ -8,6 +8,7 @@ import asyncio
 import gc
 import importlib.metadata
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from mk8s_agent.settings import Address, Settings
 from mk8s_agent.tunnel.control_session import ControlEvents, ControlSession, Facts, MakeControl
 from mk8s_agent.tunnel.dialer import Dialer, TunnelHandle
 from mk8s_agent.wire import control
+from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.heap import keep_heap
 
 VERSION_SECONDS: Final = 600.0
@@ -57,6 +59,7 @@ class Agent:
         store: where new identities are kept.
         identity: the one to begin with.
         data_plane: opens the tunnels.
+        background: where its tasks run; open.
     """
 
     def __init__(
@@ -66,26 +69,28 @@ class Agent:
         store: IdentityStore,
         identity: AgentIdentity,
         data_plane: DataPlane,
+        background: Background,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._store = store
         self._data_plane = data_plane
+        self._background = background
         self._facts = Facts(agent_version(), secrets.token_hex(8))
         self._keeper = IdentityKeeper(identity, self._identity_changed)
         self._unreachable = ""
         self._unsaved = asyncio.Event()
-        self._stop = asyncio.Event()
-        self.dialer = Dialer(self._connect, settings.tunnels)
+        self._version_due = 0.0
+        self.dialer = Dialer(self._connect, background, settings.tunnels)
 
     def stop(self) -> None:
         """Drain and end; when called again, do not wait for requests."""
-        if self._stop.is_set():
+        if self._background.asked_to_end:
             self.dialer.cut()
-        self._stop.set()
+        self._background.ask_to_end()
 
-    async def serve(self) -> None:
-        """Keep tunnels open until `stop`.
+    async def serve(self) -> str:
+        """Keep tunnels open until `stop`; gives why it ended, "" when it was told to.
 
         Raises:
             HealthError: the health address is taken.
@@ -94,34 +99,34 @@ class Agent:
         if self._settings.health is not None:
             await health.start(self._settings.health)
         try:
-            async with asyncio.TaskGroup() as group:
-                await self._serve(group)
+            return await self._serve()
         finally:
             await health.stop()
             self._data_plane.close()
 
-    async def _serve(self, group: asyncio.TaskGroup) -> None:
+    async def _serve(self) -> str:
         await self._ask_version()
-        work = (
-            self.dialer.run(),
-            self._credentials.keep_fresh(),
-            self._keep_version(),
-            self._keep_stored(),
-        )
-        tasks = [group.create_task(one) for one in work]
+        background = self._background
+        background.forever("dialer", self.dialer.run())
+        background.forever("credentials", self._credentials.keep_fresh())
+        background.forever("identity store", self._keep_stored())
+        # What a failure of this one leaves undone is no reason to send requests elsewhere.
+        background.every("version", VERSION_RETRY_SECONDS, self._keep_version, overdue=math.inf)
         freeze_memory()
-        await self._stop.wait()
+        reason = await background.until_end()
         log.info("agent.draining", extra={"seconds": self._settings.drain_seconds})
         cut = await self.dialer.drain(self._settings.drain_seconds)
         log.info("agent.stopped", extra={"cut_tunnels": cut})
-        for task in tasks:
-            task.cancel()
+        await background.close()
         if self._unsaved.is_set():  # the next start would otherwise begin with an older identity
             await self._save()
+        return reason
 
     def unready(self) -> str:
         """Give why requests cannot be served now, "" when they can."""
-        if self._stop.is_set():
+        if failed := self._background.unready():
+            return f"does not go on: {', '.join(failed)}"
+        if self._background.asked_to_end:
             return "the agent is draining"
         if not self.dialer.connected:
             return "no tunnel to central is open"
@@ -164,17 +169,19 @@ class Agent:
             told = {"reason": str(error), "advice": "will try again"}
             log.warning("identity.not_stored", extra=told)
             return False
+        except Exception:
+            log.exception("identity.not_stored: will try again")
+            return False
         if identity is self._keeper.current:
             self._unsaved.clear()
         return True
 
     async def _keep_version(self) -> None:
-        while True:
-            known = bool(self._facts.kubernetes_version)
-            await asyncio.sleep(VERSION_SECONDS if known else VERSION_RETRY_SECONDS)
+        if not self._facts.kubernetes_version or time.monotonic() >= self._version_due:
             await self._ask_version()
 
     async def _ask_version(self) -> None:
+        self._version_due = time.monotonic() + VERSION_SECONDS
         reason = ""
         try:
             self._facts.kubernetes_version = await kubernetes_version(self._credentials)

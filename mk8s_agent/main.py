@@ -2,8 +2,9 @@
 
 The order is: settings, credentials for the API server, identity (kept or joined), tunnels. Each of
 the first three can be wrong in ways that a person has to mend, and then the agent ends with one
-line that says how: exit code 2 for wrong usage, 1 for the rest. Once tunnels are dialled it does
-not end by itself; what fails then is logged and tried again.
+line that says how: exit code 2 for wrong usage, 1 for the rest. Once tunnels are dialled, what
+fails is logged and tried again; only when a task that keeps the agent going has ended for good, it
+drains and ends with exit code 1, so that Kubernetes starts it again.
 """
 
 import asyncio
@@ -41,6 +42,7 @@ from mk8s_agent.identity.store import (
 )
 from mk8s_agent.settings import Settings, load_settings
 from mk8s_agent.tunnel.data_plane import TunnelPlane
+from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.log import configure
 from mk8s_agent.wire.settings import SettingsError
 
@@ -107,15 +109,16 @@ def _make_store(settings: Settings, credentials: ApiServerCredentials) -> Identi
     return SecretStore(credentials, namespace, settings.identity_secret)
 
 
-def _data_plane(credentials: ApiServerCredentials) -> DataPlane:
-    return TunnelPlane(credentials)
+MakeDataPlane = Callable[[ApiServerCredentials, Background], DataPlane]
 
 
 async def run(
     settings: Settings,
-    make_data_plane: Callable[[ApiServerCredentials], DataPlane] = _data_plane,
+    make_data_plane: MakeDataPlane = TunnelPlane,
 ) -> int:
     """Run the agent until SIGTERM or SIGINT; gives the exit code.
+
+    It is 1 when the agent ended because an endless task did.
 
     Raises:
         CredentialsError, HealthError, IdentityError, JoinError: a person has to mend something.
@@ -130,16 +133,21 @@ async def run(
     log.info("agent.starting", extra=told)
     store = _make_store(settings, credentials)
     identity = await obtain_identity(settings, store)
-    agent = Agent(settings, credentials, store, identity, make_data_plane(credentials))
+    async with Background() as background:
+        plane = make_data_plane(credentials, background)
+        agent = Agent(settings, credentials, store, identity, plane, background)
+        return 1 if await _until_stopped(agent) else 0
+
+
+async def _until_stopped(agent: Agent) -> str:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)
     try:
-        await agent.serve()
+        return await agent.serve()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-    return 0
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -57,6 +57,9 @@ the journal cannot be written  503, nothing is sent
 the policy is too old          503 (the database could not be read for a lease)
 no agent is connected          503 with Retry-After; never another cluster
 a worker dies                  its connections end; another one takes its place
+an endless task ends           the process drains and ends, /readyz names the task meanwhile
+a turn of a periodic one fails it is tried again soon; /readyz names it once it is overdue
+one connection's code raises   that connection ends, nobody else's (``wire.bulkhead``)
 the agent or cluster is lost   before the answer 502, within it the stream is reset:
                                what was cut short never looks complete
 a peer breaks HTTP/2           its connection ends, nobody else's

@@ -233,6 +233,34 @@ def test_the_agent_image_holds_the_agent_alone() -> None:
     assert not any("mk8s_proxy" in line or "mk8s_cli" in line for line in copied)
 
 
+TASK_STARTERS = ("create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe")
+MAY_START_TASKS = ("mk8s_agent/wire/background.py", "mk8s_cli/demo_api/")
+"""The demo's cluster is part of the CLI, which shares no code with the agent."""
+
+
+def starts_of_tasks(tree: ast.AST) -> list[str]:
+    """Where a task begins, by whatever name its loop or group goes."""
+    return [
+        f"line {node.lineno}: {node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in TASK_STARTERS
+    ]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_tasks_are_started_in_one_place(path: Path) -> None:
+    """A task that nobody owns loses its exception, and with it whatever it was to keep going."""
+    if not name_of(path).startswith(MAY_START_TASKS):
+        assert starts_of_tasks(ast.parse(path.read_text())) == []
+
+
+def test_the_search_for_tasks_finds_them() -> None:
+    source = "loop.create_task(x)\ngroup.create_task\nasyncio.ensure_future(x)\ncreate_tasks()"
+    assert len(starts_of_tasks(ast.parse(source))) == 3
+    background = CHECKOUT / MAY_START_TASKS[0]
+    assert starts_of_tasks(ast.parse(background.read_text()))
+
+
 def test_test_files_have_names_of_their_own() -> None:
     """pytest imports a test file by its bare name: of two equal ones it refuses the second."""
     names = [path.name for path in (CHECKOUT / "tests").rglob("test_*.py")]

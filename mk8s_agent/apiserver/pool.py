@@ -4,12 +4,11 @@
 themselves, since the two streams are joined.
 """
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mk8s_agent.apiserver.dial import ApiServerDial
 from mk8s_agent.apiserver.request import Request, request_line
@@ -17,7 +16,10 @@ from mk8s_agent.apiserver.request_block import RequestReader
 from mk8s_agent.apiserver.response_status import passes_unread
 from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsGone
 from mk8s_agent.wire import hpack_codec, tls
+from mk8s_agent.wire.background import Background, OwnedTasks, Work
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.dial import DialError
+from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.http2_client import Http2Client
 from mk8s_agent.wire.limits import API_SERVER, BufferBudget
@@ -31,6 +33,11 @@ log = logging.getLogger(__name__)
 
 _MAX_WAITING = 10_000
 _IDLE_HTTP1 = 8
+_SECOND: Final = Bulkhead("apiserver.second")
+_FORWARD: Final = Bulkhead("apiserver.forward_waiting")
+_TURN_AWAY: Final = Bulkhead("apiserver.turn_away")
+_CLOSE: Final = Bulkhead("apiserver.close")
+_BROKEN: Final = "the agent failed: see its log"
 
 Answer = Callable[[Stream, int, str], None]
 """Answers a stream of the tunnel with an error of the agent's own."""
@@ -84,6 +91,7 @@ class ApiServer:
     Args:
         credentials: who the agent itself is; asked for every request.
         answer: how to answer a request that cannot be forwarded.
+        background: where dials run.
         dial: how to connect, if not by TLS to where `credentials` says.
     """
 
@@ -93,6 +101,7 @@ class ApiServer:
         ticks: Ticks,
         buffers: BufferBudget,
         answer: Answer,
+        background: Background,
         dial: Dial | None = None,
     ) -> None:
         self.ticks = ticks
@@ -105,7 +114,7 @@ class ApiServer:
         self._connections: list[ApiServerHttp2] = []
         self._idle: list[Http1Upstream] = []
         self._dialling = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks(background)
         host = credentials.host
         literal = f"[{host}]" if ":" in host else host
         self._authority = f"{literal}:{credentials.port}".encode("ascii")
@@ -120,7 +129,7 @@ class ApiServer:
     def forward(self, front: Stream, request: Request) -> None:
         """Sends a request of the tunnel to the API server, at once where a connection is open."""
         if request.upgrade:
-            self._later(front, request, self._dial_upgrade)
+            self._later(front, request)
             return
         for connection in self._connections:
             if connection.available:
@@ -144,7 +153,10 @@ class ApiServer:
             self._ensure_dialling()
 
     def _forward_waiting(self, request: Request, front: Stream) -> None:
-        self.forward(front, request)
+        try:
+            self.forward(front, request)
+        except Exception:  # noqa: BLE001  logged by `failed`
+            _FORWARD.failed(front, _reset)  # it is one of many that waited
 
     def _send_http2(self, connection: ApiServerHttp2, front: Stream, request: Request) -> None:
         try:
@@ -201,27 +213,26 @@ class ApiServer:
 
     def close(self) -> None:
         """Ends everything, at the end of the agent."""
-        for task in self._tasks:
-            task.cancel()
-        for connection in self._connections:
-            connection.transport.close()
-        for spare in self._idle:
-            spare.transport.close()
+        self._tasks.cancel()
+        legs: list[ApiServerHttp2 | Http1Upstream] = [*self._connections, *self._idle]
+        _CLOSE.each(legs, _close)
 
     def second(self, elapsed: float) -> None:
         """Once a second: budgets and stalls of the HTTP/2 connections."""
         for connection in list(self._connections):
-            connection.second(elapsed)
+            try:
+                connection.second(elapsed)
+            except Exception:  # noqa: BLE001  logged by `failed`
+                _SECOND.failed(connection, _abort)
 
     def _ensure_dialling(self) -> None:
         if not self._dialling and not any(it.starting for it in self._connections):
             self._dialling = True
-            self._start(self._dial_for_waiting())
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.start(
+                "apiserver.dial",
+                self._dial_for_waiting(),
+                failed=lambda _: self._turn_away(_BROKEN),
+            )
 
     async def _dial_for_waiting(self) -> None:
         try:
@@ -244,9 +255,16 @@ class ApiServer:
         log.warning("apiserver.unreachable", extra=told)
         waiting, self.waiting = self.waiting, deque()
         for stream, _ in waiting:
-            front = self._room.turn_away(stream)
-            if front is not None:
-                self._answer(front, 503, reason)
+            self._turn_one_away(stream, reason)
+
+    def _turn_one_away(self, stream: Stream, reason: str) -> None:
+        front = self._room.turn_away(stream)
+        if front is None:
+            return
+        try:
+            self._answer(front, 503, reason)
+        except Exception:  # noqa: BLE001  logged by `failed`
+            _TURN_AWAY.failed(front, _reset)
 
     def _build(self, transport: TlsTransport) -> ApiServerHttp2 | Http1Upstream:
         if transport.protocol == tls.HTTP2:
@@ -270,19 +288,33 @@ class ApiServer:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def _later(self, front: Stream, request: Request, dial: Callable[..., Any]) -> None:
-        self._start(dial(self._room.admit(front), request))
+    def _later(self, front: Stream, request: Request) -> None:
+        stream = self._room.admit(front)
+        work: Work = self._dial_upgrade(stream, request)
+        self._tasks.start(
+            "apiserver.upgrade", work, failed=lambda _: self._turn_one_away(stream, _BROKEN)
+        )
 
     async def _dial_upgrade(self, stream: Stream, request: Request) -> None:
         """A connection of its own for each upgrade: after the 101 it is no HTTP any more."""
         try:
             connection = await self._dial(self._build_http1, http2=False)
         except (DialError, OSError, ValueError) as error:
-            front = self._room.turn_away(stream)
-            if front is not None:
-                self._answer(front, 503, f"the API server cannot be reached: {error}")
+            self._turn_one_away(stream, f"the API server cannot be reached: {error}")
             return
         if stream.peer is None:
             connection.transport.close()
             return
         self._room.leave(stream, lambda front: self._send_http1(connection, front, request))
+
+
+def _reset(front: Stream) -> None:
+    front.connection.reset(front, ErrorCode.INTERNAL_ERROR)
+
+
+def _abort(connection: ApiServerHttp2) -> None:
+    connection.transport.abort()
+
+
+def _close(connection: ApiServerHttp2 | Http1Upstream) -> None:
+    connection.transport.close()

@@ -86,7 +86,8 @@ class StaticSource:
         """Do nothing; there is no other token."""
 
     async def keep_fresh(self) -> None:
-        """Do nothing; there is nothing to renew."""
+        """Wait; there is nothing to renew."""
+        await asyncio.Event().wait()
 
 
 class FileSource:
@@ -136,7 +137,8 @@ class FileSource:
         self._checked, self._seen = False, None
 
     async def keep_fresh(self) -> None:
-        """Do nothing; each request looks."""
+        """Wait; each request looks."""
+        await asyncio.Event().wait()
 
 
 class ExecSource:
@@ -206,6 +208,8 @@ class ExecSource:
                 await self.renew()
             except ExecPluginError as error:
                 log.warning("credential.not_renewed", extra={"reason": str(error)})
+            except Exception:
+                log.exception("credential.not_renewed")
             self._wanted.clear()
             # A plugin that fails, or whose credential is refused at once, is not run in a circle.
             await asyncio.sleep(_RETRY_SECONDS)

@@ -4,9 +4,9 @@ Made once by `mk8s_agent.main`; `mk8s_agent.agent` asks it for one tunnel after 
 """
 
 import asyncio
-import logging
 import ssl
 import time
+from collections.abc import Callable
 from typing import Final
 
 from mk8s_agent.apiserver.pool import ApiServer
@@ -17,6 +17,8 @@ from mk8s_agent.tunnel.control_session import ControlEvents, ControlSession, Mak
 from mk8s_agent.tunnel.dialer import TunnelRefused
 from mk8s_agent.tunnel.session import AgentTunnel, answer
 from mk8s_agent.wire import tls
+from mk8s_agent.wire.background import Background
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import dial_tls
 from mk8s_agent.wire.frames import ErrorCode
@@ -24,9 +26,9 @@ from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
 
-log = logging.getLogger(__name__)
-
 _REGISTER_SECONDS: Final = 10.0
+_SECOND: Final = Bulkhead("tunnels.second")
+_STEPS: Final = Bulkhead("agent.second")
 
 
 class OpenTunnel:
@@ -109,6 +111,12 @@ class OpenTunnel:
         if self.tunnel is not None:
             self.tunnel.drain()
 
+    def abort(self) -> None:
+        """Ends at once, without a last word: something in it is broken."""
+        if self.tunnel is not None:
+            self.tunnel.transport.abort()
+            self.tunnel.connection_lost()
+
     def close(self) -> None:
         """Ends at once."""
         if self.tunnel is not None:
@@ -119,12 +127,13 @@ class OpenTunnel:
 class TunnelPlane:
     """Opens tunnels that share one way to the API server."""
 
-    def __init__(self, credentials: ApiServerCredentials) -> None:
+    def __init__(self, credentials: ApiServerCredentials, background: Background) -> None:
         self.ticks = Ticks(asyncio.get_running_loop().call_soon)
         self.buffers = BufferBudget()
-        self.apiserver = ApiServer(credentials, self.ticks, self.buffers, answer)
+        self.apiserver = ApiServer(credentials, self.ticks, self.buffers, answer, background)
         self.open_tunnels: set[OpenTunnel] = set()
-        self._clock = asyncio.get_running_loop().create_task(self._count_seconds())
+        self._counted = time.monotonic()
+        background.every("clock", 1.0, self._count_second)
 
     async def open_tunnel(
         self, *, central: Address, identity: AgentIdentity, make_control: MakeControl
@@ -158,17 +167,18 @@ class TunnelPlane:
             identity.authority_pem, identity.certificate_pem, identity.private_key_pem
         )
 
-    async def _count_seconds(self) -> None:
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(1.0)
-            now = time.monotonic()
-            for opened in list(self.open_tunnels):
-                opened.second(now - last)
-            self.apiserver.second(now - last)
-            last = now
+    async def _count_second(self) -> None:
+        """Deadlines. Both steps are due, whatever becomes of the other one."""
+        last, self._counted = self._counted, time.monotonic()
+        elapsed = self._counted - last
+        steps: tuple[Callable[[], object], ...] = (
+            lambda: _SECOND.each(
+                list(self.open_tunnels), lambda it: it.second(elapsed), OpenTunnel.abort
+            ),
+            lambda: self.apiserver.second(elapsed),
+        )
+        _STEPS.each(steps, lambda step: step())
 
     def close(self) -> None:
         """Ends the connections to the API server."""
-        self._clock.cancel()
         self.apiserver.close()

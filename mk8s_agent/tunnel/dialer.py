@@ -20,6 +20,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
+from mk8s_agent.wire.background import Background, OwnedTasks
+from mk8s_agent.wire.bulkhead import Bulkhead
+
 TUNNELS: Final = 2
 """So that one may end without a gap, and two replicas of central can be reached."""
 CONNECT_SECONDS: Final = 10.0
@@ -34,6 +37,9 @@ _LEFT: Final = -1
 """Instead of a generation: we have drained the tunnel."""
 STEADY_SECONDS: Final = 10.0
 """A tunnel that lived so long was a success; a shorter one counts as a refusal."""
+
+_DRAIN: Final = Bulkhead("dialer.drain")
+_CUT: Final = Bulkhead("dialer.cut")
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +115,7 @@ class Dialer:
     Args:
         connect: opens one tunnel and returns when central has accepted it. Called anew for each, so
             that it uses the identity of the moment. Whatever it raises is logged and tried again.
+        background: where the places of tunnels are kept.
         tunnels: how many.
         draw: random number between two, for the pauses.
         monotonic: seconds that never jump.
@@ -117,6 +124,7 @@ class Dialer:
     def __init__(
         self,
         connect: Callable[[], Awaitable[TunnelHandle]],
+        background: Background,
         tunnels: int = TUNNELS,
         *,
         draw: Callable[[float, float], float] = random.uniform,
@@ -130,9 +138,10 @@ class Dialer:
         """Open tunnels, oldest first, with the generation of the identity that dialled each."""
         self._generation = 0
         self._places: set[int] = set()
-        self._group: asyncio.TaskGroup | None = None
-        self._stopping = asyncio.Event()
-        self._replace = asyncio.Event()
+        self._tasks = OwnedTasks(background)
+        loop = asyncio.get_running_loop()
+        self._stopping: asyncio.Future[None] = loop.create_future()
+        self._replace: asyncio.Future[None] = loop.create_future()
         self._last_reason = ""
 
     @property
@@ -142,16 +151,16 @@ class Dialer:
 
     async def run(self) -> None:
         """Keep the tunnels open; returns after `drain`, when the last one has ended."""
-        async with asyncio.TaskGroup() as self._group:
-            self._fill()
+        self._fill()
+        await self._tasks.ended()
         while self._live:
             await asyncio.wait([handle.closed for handle in self._live])
 
     def replace(self) -> None:
         """Open each tunnel anew, then drain the old one: the identity has changed."""
         self._generation += 1
-        self._replace.set()
-        self._replace = asyncio.Event()
+        self._replace.set_result(None)
+        self._replace = asyncio.get_running_loop().create_future()
 
     async def drain(self, seconds: float) -> int:
         """Leave politely: dial no more, let requests end, close what is left after ``seconds``.
@@ -159,20 +168,22 @@ class Dialer:
         Returns:
             The number of tunnels that had to be cut.
         """
-        self._stopping.set()
-        for handle in self._live:
-            handle.drain()
+        self._stop()
+        _DRAIN.each(list(self._live), lambda handle: handle.drain(), lambda it: it.close())
         if self._live:
             await asyncio.wait([handle.closed for handle in self._live], timeout=seconds)
         return self.cut()
 
     def cut(self) -> int:
         """Close all tunnels at once, requests included; gives their number."""
-        self._stopping.set()
+        self._stop()
         left = [handle for handle in self._live if not handle.closed.done()]
-        for handle in left:
-            handle.close()
+        _CUT.each(left, lambda handle: handle.close())
         return len(left)
+
+    def _stop(self) -> None:
+        if not self._stopping.done():
+            self._stopping.set_result(None)
 
     # -- how many, and to whom
 
@@ -183,11 +194,10 @@ class Dialer:
 
     def _fill(self) -> None:
         """Begin to keep the places that are not kept yet."""
-        assert self._group is not None
         for place in range(self._wanted):
             if place not in self._places:
                 self._places.add(place)
-                self._group.create_task(self._keep(place), name=f"tunnel {place}")
+                self._tasks.start("tunnel.place", self._keep(place), fields={"place": place})
 
     def _serving(self) -> list[TunnelHandle]:
         open_now = (it for it, generation in self._live.items() if generation != _LEFT)
@@ -222,19 +232,36 @@ class Dialer:
     async def _keep(self, place: int) -> None:
         backoff, search = Backoff(self._draw), Backoff(self._draw)
         held: TunnelHandle | None = None
-        while not self._stopping.is_set() and (held is not None or place < self._wanted):
-            fresh = await self._dial(backoff)
-            if fresh is None:
-                continue
+        try:
+            while not self._stopping.done() and (held is not None or place < self._wanted):
+                try:
+                    held = await self._take_turn(held, backoff, search)
+                except Exception as error:
+                    log.exception("tunnel.turn_failed", extra={"place": place})
+                    await self._rest(backoff.pause(error))
+        finally:
+            self._places.discard(place)
+
+    async def _take_turn(
+        self, held: TunnelHandle | None, backoff: Backoff, search: Backoff
+    ) -> TunnelHandle | None:
+        """Dial and keep what came of it; gives the tunnel that the next turn is to replace."""
+        fresh = await self._dial(backoff)
+        if fresh is None:
+            return held
+        try:
             held, opened = self._choose(held, fresh), self._monotonic()
             held = await self._serve(held, search)
-            if held is not None and not self._outdated(held):
-                continue  # it waited for its next try already
-            if self._monotonic() - opened >= STEADY_SECONDS:
-                backoff.reset()
-            else:
-                await self._rest(backoff.pause(None))
-        self._places.discard(place)
+        except Exception:
+            self._leave(fresh)  # nobody would watch over it
+            raise
+        if held is not None and not self._outdated(held):
+            return held  # it waited for its next try already
+        if self._monotonic() - opened >= STEADY_SECONDS:
+            backoff.reset()
+        else:
+            await self._rest(backoff.pause(None))
+        return held
 
     async def _dial(self, backoff: Backoff) -> TunnelHandle | None:
         generation = self._generation
@@ -248,7 +275,7 @@ class Dialer:
         self._last_reason = ""
         self._live[handle] = generation
         handle.closed.add_done_callback(lambda _: self._live.pop(handle, None))
-        if self._stopping.is_set():
+        if self._stopping.done():
             handle.close()
         else:
             self._fill()
@@ -257,17 +284,15 @@ class Dialer:
 
     async def _serve(self, handle: TunnelHandle, search: Backoff) -> TunnelHandle | None:
         """Wait until the place needs another tunnel; give the one to replace then, if any."""
-        waits = [asyncio.ensure_future(it.wait()) for it in (self._replace, self._stopping)]
-        events: set[asyncio.Future[Any]] = {handle.closed, handle.draining, *waits}
-        try:
-            await self._until_needed(handle, events, search)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        events: set[asyncio.Future[Any]] = {
+            *(handle.closed, handle.draining),
+            *(self._replace, self._stopping),
+        }
+        await self._until_needed(handle, events, search)
         if handle.closed.done():
             log.info("tunnel.closed", extra={"reason": str(handle.closed.result())})
             return None
-        if self._stopping.is_set():
+        if self._stopping.done():
             return None
         if self._outdated(handle):
             by = "central" if handle.draining.done() else "agent"
@@ -288,11 +313,7 @@ class Dialer:
                 return
 
     async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+        await asyncio.wait([self._stopping], timeout=seconds)
 
     def _complain(self, error: Exception) -> None:
         reason = str(error) or type(error).__name__

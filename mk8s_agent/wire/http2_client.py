@@ -166,8 +166,4 @@ class Http2Client(Http2Connection):
         """Streams that the peer will not process may be tried again elsewhere."""
         for stream in list(self.streams.values()):
             if stream.stream_id > last_stream_id:
-                stream.local_closed = stream.remote_closed = True
-                peer = part(stream)
-                self._drop(stream)
-                if peer is not None:
-                    peer.connection.reset(peer, ErrorCode.REFUSED_STREAM)
+                self._lose(stream, ErrorCode.REFUSED_STREAM)

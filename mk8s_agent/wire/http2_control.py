@@ -7,7 +7,9 @@ frames and passes bodies on.
 import logging
 import struct
 import time
+from typing import Final
 
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.frames import (
     ACK,
@@ -29,10 +31,13 @@ from mk8s_agent.wire.frames import (
 )
 from mk8s_agent.wire.limits import BUDGET_SECONDS, BufferBudget, Limits
 from mk8s_agent.wire.outbound import Outbound, Transport
-from mk8s_agent.wire.stream import Stream, part
+from mk8s_agent.wire.stream import Stream, abort_connection, part
 from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
+
+_LOST: Final = Bulkhead("streams.lost")
+_STALLED: Final = Bulkhead("streams.stalled")
 
 _PEER_MAX_FRAME = 256 * 1024
 """Larger frames are never sent, whatever the peer allows: they delay what comes behind them."""
@@ -309,12 +314,23 @@ class ConnectionControl(Outbound):
             return
         self.closed = True
         for stream in list(self.streams.values()):
-            stream.local_closed = stream.remote_closed = True
-            peer = part(stream)
-            self._drop(stream)
-            if peer is not None:
-                peer.connection.reset(peer, ErrorCode.INTERNAL_ERROR)
+            self._lose(stream, ErrorCode.INTERNAL_ERROR)
         self.on_lost()
+
+    def _lose(self, stream: Stream, code: ErrorCode) -> None:
+        """Ends a stream that this connection carries no more; the others end, too, if it fails."""
+        stream.local_closed = stream.remote_closed = True
+        peer = part(stream)
+        try:
+            self._drop(stream)
+        except Exception:  # noqa: BLE001  logged by `failed`
+            _LOST.failed(stream)
+        if peer is None:
+            return
+        try:
+            peer.connection.reset(peer, code)
+        except Exception:  # noqa: BLE001  logged by `failed`
+            _LOST.failed(peer, abort_connection)
 
     # -- the clock
 
@@ -357,7 +373,10 @@ class ConnectionControl(Outbound):
                 continue
             stream.stalled_seconds += elapsed
             if needed and stream.stalled_seconds >= self.limits.write_seconds:
-                self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
+                _STALLED.each((stream,), self._end_stalled)
+
+    def _end_stalled(self, stream: Stream) -> None:
+        self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
 
     def ping(self) -> None:
         """Asks the peer for a sign of life, and measures how far away it is."""

@@ -148,3 +148,8 @@ def forget_pending(stream: Stream, buffers: BufferBudget) -> None:
         stream.pending = None
         buffers.used -= stream.pending_bytes
         stream.pending_bytes = 0
+
+
+def abort_connection(stream: Stream) -> None:
+    """Ends the connection of a stream at once: something in it is broken."""
+    stream.connection.transport.abort()

@@ -5,11 +5,13 @@ writes its audit rows there, before any stream head leaves), then each marked co
 joins its output into one write.
 """
 
-import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-log = logging.getLogger(__name__)
+from mk8s_agent.wire.bulkhead import Bulkhead
+
+_HOOKS: Final = Bulkhead("ticks.hooks")
+_FLUSH: Final = Bulkhead("ticks.flush")
 
 
 class Flushable(Protocol):
@@ -58,13 +60,16 @@ class Ticks:
         for hook in self.before_flush:
             try:
                 hook()
-            except Exception:
-                log.exception("tick.hook_failed")
+            except Exception:  # noqa: BLE001  logged by `failed`
+                _HOOKS.failed(hook)
         self._scheduled = False
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
             try:
                 connection.flush()
-            except Exception:
-                log.exception("connection.crashed", extra={"peer": repr(connection)})
-                connection.transport.abort()
+            except Exception:  # noqa: BLE001  logged by `failed`
+                _FLUSH.failed(connection, _abort)
+
+
+def _abort(connection: Flushable) -> None:
+    connection.transport.abort()

@@ -135,8 +135,12 @@ class SocketTransport(asyncio.BufferedProtocol):
         if self._linger is not None:
             self._linger.cancel()
         connection, self.connection = self.connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        try:
             connection.connection_lost()
+        except Exception:  # whoever keeps a list of transports is still to hear of it
+            log.exception("connection.crashed", extra={"peer": repr(connection)})
 
     # -- called by the connection
 

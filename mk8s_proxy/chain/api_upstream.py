@@ -6,10 +6,11 @@ only place that speaks HTTP with clients, and the API an ordinary web applicatio
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from mk8s_agent.wire.background import Background, OwnedTasks
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.stream import Stream
@@ -23,18 +24,21 @@ log = logging.getLogger(__name__)
 
 SOURCE_HEADER: Final = b"x-mk8s-source-ip"
 _IDLE: Final = 32
+_CLOSE: Final = Bulkhead("management.close")
 
 
 class Management:
     """Forwards requests to the application behind `socket_path`."""
 
-    def __init__(self, socket_path: Path, ticks: Ticks, buffers: BufferBudget) -> None:
+    def __init__(
+        self, socket_path: Path, ticks: Ticks, buffers: BufferBudget, background: Background
+    ) -> None:
         self._path = str(socket_path)
         self._ticks = ticks
         self._buffers = buffers
         self._room = WaitingRoom(buffers)
         self._idle: list[Http1Upstream] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks(background)
 
     def forward(self, exchange: Exchange) -> None:
         """Sends a request to the API. The API writes the audit rows of what it does itself."""
@@ -44,7 +48,12 @@ class Management:
             self._send(self._idle.pop(), exchange, bodiless=bodiless)
             return
         waiting = self._room.admit(exchange.front)
-        self._start(self._connect(waiting, exchange, bodiless=bodiless))
+        self._tasks.start(
+            "management.connect",
+            self._connect(waiting, exchange, bodiless=bodiless),
+            failed=lambda _: self._turn_away(waiting, exchange),
+            fields={"audit_id": exchange.entry.audit_id},
+        )
 
     def _send(self, connection: Http1Upstream, exchange: Exchange, *, bodiless: bool) -> None:
         head = exchange.head
@@ -80,13 +89,13 @@ class Management:
                 await loop.create_unix_connection(lambda: SocketTransport(make), self._path)
         except (OSError, TimeoutError):
             log.exception("management.unreachable")
-            front = self._room.turn_away(waiting)
-            if front is not None:
-                self._unreachable(exchange)
+            self._turn_away(waiting, exchange)
             return
         self._room.leave(waiting, lambda _: self._send(made[0], exchange, bodiless=bodiless))
 
-    def _unreachable(self, exchange: Exchange) -> None:
+    def _turn_away(self, waiting: Stream, exchange: Exchange) -> None:
+        if self._room.turn_away(waiting) is None:
+            return
         message = bad_gateway("the management API does not answer").message.encode()
         fields = [(b"content-type", b"text/plain")]
         exchange.front.connection.answer(exchange.front, 502, fields, message)
@@ -101,14 +110,7 @@ class Management:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def close(self) -> None:
         """Ends all connections to the API."""
-        for task in self._tasks:
-            task.cancel()
-        for connection in self._idle:
-            connection.transport.close()
+        self._tasks.cancel()
+        _CLOSE.each(self._idle, lambda connection: connection.transport.close())

@@ -14,7 +14,9 @@ credential and the time still say the same (`recurring`): its rows and its tunne
 import logging
 import time
 from collections.abc import Callable
+from typing import Final
 
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers import choose
@@ -44,13 +46,14 @@ from mk8s_proxy.kube.upgrades import may_upgrade
 from mk8s_proxy.listener.exchange import Exchange, facts_of, refused_tunnel
 from mk8s_proxy.listener.recurring import Admission
 from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
-from mk8s_proxy.listener.request_head import RequestHead
 from mk8s_proxy.tunnel.request_block import audit_field, request_parts
 from mk8s_proxy.tunnel.session import TunnelSession
 
 log = logging.getLogger(__name__)
 
 _DECISIONS = 4096
+_RELEASE: Final = Bulkhead("chain.release")
+Staged = tuple[Exchange, Tunnel, Stream, bytes]
 
 
 class HandlerChain:
@@ -78,7 +81,7 @@ class HandlerChain:
         self._tunnels = tunnels
         self._management = management
         self._ticks = ticks
-        self._waiting_heads: list[tuple[Exchange, Tunnel, Stream, bytes]] = []
+        self._waiting_heads: list[Staged] = []
         self.seal = choose.TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.long_running = LongRunning(self._why_ended)
@@ -119,7 +122,8 @@ class HandlerChain:
         exchange.prefix = route.prefix
         exchange.info = info
         identity = self._authenticate(exchange, route)
-        self._check_head(head, info)
+        if head.upgrade and not may_upgrade(head.upgrade, info):
+            raise HeaderRefusal("UPGRADE_ROUTE")
         identity = self._authorize(exchange, identity, choose.decided_as(exchange, info))
         if not choose.begin_deletion(exchange, self, self._journal.intent):
             self._leave(exchange, identity, address)
@@ -151,11 +155,6 @@ class HandlerChain:
         if why := self._why_ended(whole):
             raise forbidden(why)
         return identity
-
-    def _check_head(self, head: RequestHead, info: RequestInfo) -> None:
-        """What the headers ask for beyond the target."""
-        if head.upgrade and not may_upgrade(head.upgrade, info):
-            raise HeaderRefusal("UPGRADE_ROUTE")
 
     def _authorize(self, exchange: Exchange, identity: Identity, info: RequestInfo) -> Identity:
         """Whether this may go on; as whom."""
@@ -301,20 +300,30 @@ class HandlerChain:
         waiting, self._waiting_heads = self._waiting_heads, []
         written = self._write_rows()
         refused = False
-        for exchange, session, stream, block in waiting:
-            if stream.peer is not None and written and session.available:
-                session.open_prepared(stream, block)
-                if exchange.stays_open:
-                    self._keep_in_sight(exchange)
-                continue
-            gone = stream.peer is None  # the client has left in the same tick
-            session.discard_prepared(stream)
-            if not gone:
-                self._refuse_waiting(exchange, written)
+        for staged in waiting:
+            try:
+                refused = self._release(staged, written) or refused
+            except Exception:  # noqa: BLE001  logged by `failed`
+                _RELEASE.failed(staged[0], self.long_running.break_off)
                 refused = True
         if refused:
             self._write_rows()
         return written
+
+    def _release(self, staged: Staged, written: bool) -> bool:
+        """Lets one head go to its tunnel; True when its client was refused instead."""
+        exchange, session, stream, block = staged
+        if stream.peer is not None and written and session.available:
+            session.open_prepared(stream, block)
+            if exchange.stays_open:
+                assert exchange.identity is not None
+                self.long_running.add(exchange, exchange.identity.expires + LEEWAY)
+            return False
+        gone = stream.peer is None  # the client has left in the same tick
+        session.discard_prepared(stream)
+        if not gone:
+            self._refuse_waiting(exchange, written)
+        return not gone
 
     def _write_rows(self) -> bool:
         try:
@@ -330,13 +339,6 @@ class HandlerChain:
         else:
             error = service_unavailable("the audit log cannot be written", retry_after=5)
             self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")
-
-    def _keep_in_sight(self, exchange: Exchange) -> None:
-        """A stream that may stay open for hours is looked at again when something changes."""
-        identity = exchange.identity
-        assert identity is not None
-        exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
-        self.long_running.add(exchange, identity.expires + LEEWAY)
 
     def _why_ended(self, exchange: Exchange) -> str:
         """Why an open exchange may not go on; "" when it may."""
@@ -394,6 +396,5 @@ class HandlerChain:
 
     def tunnel_refused(self, session: TunnelSession, reason: str) -> None:
         """An agent was turned away: that is a row, too."""
-        entry = refused_tunnel(session.cluster_id, session.cluster, reason)
-        self._journal.outcome(entry)
+        self._journal.outcome(refused_tunnel(session.cluster_id, session.cluster, reason))
         self._ticks.schedule()

@@ -11,12 +11,16 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.frames import ErrorCode
-from mk8s_agent.wire.stream import part
+from mk8s_agent.wire.stream import abort_connection, part
 from mk8s_proxy.listener.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
+_CHECKED: Final = Bulkhead("long_running.checked")
+_ENDING: Final = Bulkhead("long_running.ending")
+_DRAINED: Final = Bulkhead("long_running.drained")
 _QUIET_TRIES: Final = 10
 """Seconds to wait for a moment between two events before a watch is broken off."""
 
@@ -46,6 +50,7 @@ class LongRunning:
 
     def add(self, exchange: Exchange, expires: float) -> None:
         """A long-running exchange was let through; `expires` is epoch seconds, leeway included."""
+        exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
         self._open.add(exchange)
         heapq.heappush(self._expiries, (expires, next(self._order), exchange))
 
@@ -60,19 +65,19 @@ class LongRunning:
 
     def second(self, now: float) -> None:
         """Once a second: ends what has expired. `now` is epoch seconds."""
-        for exchange, (seen, tries) in list(self._ending.items()):
-            if exchange not in self._begun:
-                self._try_to_end(exchange, seen, tries)
+        waited = [it for it in self._ending if it not in self._begun]
+        _ENDING.each(waited, self._go_on_ending, self.break_off)
+        expired: list[Exchange] = []
         while self._expiries and self._expiries[0][0] <= now:
             exchange = heapq.heappop(self._expiries)[2]
             if exchange in self._open:
-                self._check(exchange)
+                expired.append(exchange)
+        _CHECKED.each(expired, self._check, self.break_off)
         self._begun.clear()
 
     def recheck_all(self) -> None:
         """The policy or the users changed."""
-        for exchange in list(self._open):
-            self._check(exchange)
+        _CHECKED.each(list(self._open), self._check, self.break_off)
 
     def drain(self, reason: str, tunnel: object = None) -> None:
         """Ends watches and logs between two events, where their clients resume elsewhere.
@@ -82,11 +87,9 @@ class LongRunning:
             tunnel: only the exchanges of this tunnel; None means all. Upgraded streams cannot be
                 resumed, so they go on until their connection ends.
         """
-        for exchange in list(self._open):
-            back = exchange.back
-            concerned = tunnel is None or (back is not None and back.connection is tunnel)
-            if concerned and not exchange.head.upgrade:
-                self._begin_to_end(exchange, reason)
+        concerned = [it for it in self._open if tunnel is None or _passes(it, tunnel)]
+        resumable = [it for it in concerned if not it.head.upgrade]
+        _DRAINED.each(resumable, lambda it: self._begin_to_end(it, reason), self.break_off)
 
     def _check(self, exchange: Exchange) -> None:
         reason = self._recheck(exchange)
@@ -115,6 +118,20 @@ class LongRunning:
         else:
             self._ending[exchange] = (front.sent, tries + 1)
 
+    def _go_on_ending(self, exchange: Exchange) -> None:
+        if exchange in self._ending:  # what ended before it may have ended it, too
+            self._try_to_end(exchange, *self._ending[exchange])
+
+    def break_off(self, exchange: Exchange) -> None:
+        """Nobody knows whether it may go on: that is a no. Its connection goes if it must."""
+        exchange.entry.refusal = exchange.entry.refusal or "INTERNAL"
+        try:
+            self._end(exchange, clean=False)
+        except Exception:
+            log.exception("stream.not_ended", extra={"audit_id": exchange.entry.audit_id})
+            self.remove(exchange)
+            abort_connection(exchange.front)
+
     def _end(self, exchange: Exchange, *, clean: bool) -> None:
         front = exchange.front
         self._ending.pop(exchange, None)
@@ -126,3 +143,7 @@ class LongRunning:
             front.connection.send_data(front, closing_event, len(closing_event), True)
         else:
             front.connection.reset(front, ErrorCode.INTERNAL_ERROR)
+
+
+def _passes(exchange: Exchange, tunnel: object) -> bool:
+    return exchange.back is not None and exchange.back.connection is tunnel

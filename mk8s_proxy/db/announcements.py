@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from mk8s_agent.wire.bulkhead import Bulkhead
+
 log = logging.getLogger(__name__)
 
 _LONGEST: Final = 4096
@@ -23,6 +25,8 @@ _AT_ONCE: Final = 64
 _MOST_WAITING: Final = 100_000
 """News kept for workers that are busy; beyond it they are lost."""
 _RETRY_SECONDS: Final = 0.01
+_HEARD: Final = Bulkhead("announcements.heard")
+_SENT: Final = Bulkhead("announcements.sent")
 
 Value = str | float
 
@@ -88,6 +92,8 @@ class Announcements:
                 return
             except OSError as error:  # it is being restarted
                 log.debug("announcements.gone", extra={"reason": str(error)})
+            except Exception:  # noqa: BLE001  logged by `failed`
+                _SENT.failed(self._waiting[0])  # or nothing behind it would ever be told
             self._waiting.popleft()
 
     def close(self) -> None:
@@ -102,17 +108,14 @@ class Announcements:
     def _hear(self) -> None:
         assert self._socket is not None
         with contextlib.suppress(BlockingIOError):
-            for _ in range(_AT_ONCE):
-                self._take(self._socket.recv(_LONGEST))
+            recv = self._socket.recv
+            _HEARD.each((recv(_LONGEST) for _ in range(_AT_ONCE)), self._take)
 
     def _take(self, message: bytes) -> None:
-        try:
-            kind, *values = json.loads(message)
-            handler = self._handlers.get(kind)
-            if handler is not None:
-                handler(*values)
-        except Exception:
-            log.exception("announcements.not_understood")
+        kind, *values = json.loads(message)
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            handler(*values)
 
 
 def _path(folder: Path, number: int) -> Path:

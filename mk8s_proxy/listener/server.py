@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from mk8s_agent.wire import tls
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.client_hello import ClientHelloPeek, lacks
 from mk8s_agent.wire.tcp import keep_queue_short
 from mk8s_agent.wire.transport import Connection, SocketTransport, TlsTransport
@@ -22,6 +23,9 @@ from mk8s_agent.wire.transport import Connection, SocketTransport, TlsTransport
 log = logging.getLogger(__name__)
 
 _TUNNEL_NAME: Final = tls.TUNNEL_SERVER_NAME.encode("ascii")
+_SECOND: Final = Bulkhead("listener.second")
+_DRAIN: Final = Bulkhead("listener.drain")
+_ABORT: Final = Bulkhead("listener.abort")
 
 
 class Served(Connection, Protocol):
@@ -112,22 +116,17 @@ class Listener:
 
     def second(self, elapsed: float) -> None:
         """Once a second, for all connections."""
-        for transport in list(self.transports):
-            if transport.served is not None:
-                transport.served.second(elapsed)
+        _SECOND.each(list(self.transports), lambda it: it.second(elapsed), ListenerTransport.abort)
 
     def drain(self) -> None:
         """Accepts nothing new; connections close when their last request has ended."""
         for server in self._servers:
             server.close()
-        for transport in list(self.transports):
-            if transport.served is not None:
-                transport.served.drain()
+        _DRAIN.each(list(self.transports), ListenerTransport.drain, ListenerTransport.abort)
 
     def abort(self) -> None:
         """Closes what is left."""
-        for transport in list(self.transports):
-            transport.abort()
+        _ABORT.each(list(self.transports), ListenerTransport.abort)
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> str:
@@ -154,6 +153,16 @@ class ListenerTransport(TlsTransport):
         if len(self._listener.transports) > self._listener.max_connections:
             log.warning("listener.full", extra={"connections": self._listener.max_connections})
             self.abort()
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: the deadlines of what is served here."""
+        if self.served is not None:
+            self.served.second(elapsed)
+
+    def drain(self) -> None:
+        """Takes no new requests."""
+        if self.served is not None:
+            self.served.drain()
 
     def _received_hello(self, data: bytes) -> bool:
         """Reads the server name; True once the TLS context is chosen."""

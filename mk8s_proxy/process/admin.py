@@ -7,19 +7,21 @@ from aiohttp import web
 Check = Callable[[], bool]
 
 
-def create_health(checks: dict[str, Check]) -> web.Application:
+def create_health(checks: dict[str, Check], unready: Callable[[], list[str]]) -> web.Application:
     """The application behind `admin_listen`.
 
     Args:
         checks: by name; /readyz is 200 while all of them say True, and names those that do not.
+        unready: gives the names of tasks that do not go on (`Background.unready`).
     """
 
     async def livez(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
-        failed = [name for name, check in checks.items() if not check()]
-        lines = [f"[{'-' if name in failed else '+'}]{name}" for name in checks]
+        stopped = unready()
+        failed = [name for name, check in checks.items() if not check()] + stopped
+        lines = [f"[{'-' if name in failed else '+'}]{name}" for name in (*checks, *stopped)]
         return web.Response(text="\n".join(lines) + "\n", status=503 if failed else 200)
 
     application = web.Application()

@@ -9,14 +9,16 @@ import dataclasses
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from cryptography import x509
 
 from mk8s_agent.wire import pki, tls
+from mk8s_agent.wire.background import Background
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.limits import FRONT, BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
@@ -52,6 +54,8 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS: Final = 10.0
 _SYNC_SECONDS: Final = 1.0
 _REFRESH_SECONDS: Final = 3600.0
+_RENEWAL_SECONDS: Final = 60.0
+_SECOND: Final = Bulkhead("central.second")
 _PAGE_TOKENS: Final = b"mk8s page tokens of filtered lists"
 
 
@@ -73,11 +77,12 @@ class Central:
         self.announcements = Announcements(
             self.worker.folder, self.worker.number, self.worker.count
         )
+        self.background = Background()
         self.database = Database(settings.database_url)
         self.policies = PolicyFeed(self.database, settings.policy)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
-        self._agents = AgentRecords(self.database)
+        self._agents = AgentRecords(self.database, self.background)
         self.port = 0
         """The bound port, once started."""
         self._users = UserDirectory()
@@ -89,7 +94,6 @@ class Central:
             max_streams=settings.limits.streams_per_connection,
             header_list_told=settings.limits.header_list_bytes,
         )
-        self._tasks: list[asyncio.Task[None]] = []
         self._runners: list[web.AppRunner] = []
         self._cleanup = contextlib.ExitStack()
 
@@ -104,6 +108,7 @@ class Central:
         settings = self.settings
         loop = asyncio.get_running_loop()
         self.ticks = Ticks(loop.call_soon)
+        await self.background.open()
         await self.database.start()
         self.authorities = await load_authorities(self.database)
         await self._load_keys()
@@ -122,10 +127,14 @@ class Central:
         await self._start_management()
         await self._start_listener()
         await self._start_health()
-        self._spawn("clock", self._clock())
-        self._spawn("policy feed", self.policies.run())
-        self._spawn("journal sync", self._sync_journal())
-        self._spawn("renewals", self._renew())
+        self._start_tasks()
+
+    def _start_tasks(self) -> None:
+        self._counted = time.monotonic()
+        self.background.every("clock", 1.0, self._count_second)
+        self.background.forever("policy feed", self.policies.run())
+        self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
+        self.background.every("renewals", _REFRESH_SECONDS, self._renew)
 
     async def _load_keys(self) -> None:
         records = await key_store.list_keys(self.database)
@@ -157,7 +166,7 @@ class Central:
     def _build_chain(self) -> None:
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mk8s-api-"))
         self._socket = Path(folder) / "api.sock"  # the folder has mode 0700
-        self.management = Management(self._socket, self.ticks, self._buffers)
+        self.management = Management(self._socket, self.ticks, self._buffers, self.background)
         self.chain = HandlerChain(
             router=Router(self.settings.domain),
             authenticator=self.authenticator,
@@ -200,7 +209,7 @@ class Central:
             "policy": lambda: self.policies.fresh(time.monotonic()),
         }
         host, port = parse_address(self.settings.admin_listen)
-        runner = await self._run(create_health(checks))
+        runner = await self._run(create_health(checks, self.background.unready))
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
@@ -281,6 +290,7 @@ class Central:
 
     def _serve_tunnels(self) -> TunnelServices:
         return TunnelServices(
+            self.background,
             self.database,
             self._agents,
             self.authorities.agent_ca,
@@ -301,29 +311,27 @@ class Central:
 
     # -- background
 
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(_guard(name, work), name=name))
+    async def _count_second(self) -> None:
+        """Deadlines. Each of the steps is due whatever becomes of the others."""
+        last, self._counted = self._counted, time.monotonic()
+        elapsed = self._counted - last
+        steps: tuple[Callable[[], object], ...] = (
+            lambda: self.listener.second(elapsed),
+            self._recheck_if_revoked,
+            lambda: self.chain.long_running.second(time.time()),
+        )
+        _SECOND.each(steps, lambda step: step())
 
-    async def _clock(self) -> None:
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(1.0)
-            now = time.monotonic()
-            self.listener.second(now - last)
-            if self._rechecked != self.authenticator.stamp:  # somebody has logged out
-                self._recheck()
-            self.chain.long_running.second(time.time())
-            last = now
+    def _recheck_if_revoked(self) -> None:
+        if self._rechecked != self.authenticator.stamp:  # somebody has logged out
+            self._recheck()
 
     async def _sync_journal(self) -> None:
-        while True:
-            await asyncio.sleep(_SYNC_SECONDS)
-            await asyncio.to_thread(self.journal.sync)
+        await asyncio.to_thread(self.journal.sync)
 
     async def _renew(self) -> None:
         """Signing keys and server certificates, as other replicas or time changed them."""
-        while True:
-            await asyncio.sleep(_REFRESH_SECONDS)
+        async with asyncio.timeout(_RENEWAL_SECONDS):
             await self._load_keys()
             self._share_seal()
             self.listener.contexts = await self._contexts()
@@ -332,25 +340,35 @@ class Central:
 
     async def stop(self, grace: float = DRAIN_SECONDS) -> None:
         """Drains: no new requests, open ones may end within `grace` seconds, then all is closed."""
+        self.background.ask_to_end()
+        for step in (
+            lambda: self._drain(grace),
+            self.background.close,
+            self._close_servers,
+            self._close_journal,
+            self.database.close,
+        ):
+            await _close(step)
+        self._cleanup.close()
+
+    async def _drain(self, grace: float) -> None:
         if hasattr(self, "listener"):
             self.listener.drain()
             self.chain.long_running.drain("central stops")
             await self._wait_for_requests(grace)
             self.listener.abort()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _close_servers(self) -> None:
         if hasattr(self, "management"):
             self.management.close()
         for runner in self._runners:
-            await runner.cleanup()
+            await _close(runner.cleanup)
         self.announcements.close()
-        self._agents.close()
+
+    async def _close_journal(self) -> None:
         await asyncio.sleep(0)
         if hasattr(self, "journal"):
             self.journal.close()
-        await self.database.close()
-        self._cleanup.close()
 
     async def _wait_for_requests(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -365,8 +383,9 @@ class Central:
         )
 
 
-async def _guard(name: str, work: Coroutine[Any, Any, None]) -> None:
+async def _close(step: Callable[[], Awaitable[object]]) -> None:
+    """One step of the end; the next ones follow whatever becomes of it: the journal above all."""
     try:
-        await work
+        await step()
     except Exception:
-        log.exception("task.failed", extra={"task": name})
+        log.exception("central.stop_failed")

@@ -13,7 +13,9 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import Final
 
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_proxy.authz.policy import PolicyError, PolicySource, parse_role
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
@@ -26,11 +28,17 @@ LARGE_POLICY_RULES = 200
 JITTER = 0.1
 """Share of the interval by which polls vary, so that replicas do not ask all at once."""
 
+_LISTENERS: Final = Bulkhead("policy.listeners")
+
 logger = logging.getLogger(__name__)
 
 
 class PolicyNotLoaded(Exception):
     """The policy was asked for before :meth:`PolicyFeed.start`."""
+
+
+class PolicyNotTaken(Exception):
+    """A listener failed: what it keeps does not follow the policy; it is told again."""
 
 
 class PolicyFeed:
@@ -53,6 +61,8 @@ class PolicyFeed:
         self._lock = asyncio.Lock()
         self._hurry = asyncio.Event()
         self._listeners: list[Callable[[PolicyFeed], None]] = []
+        self._untold: list[Callable[[PolicyFeed], None]] = []
+        """Those that have not taken the snapshot in force."""
 
     def __repr__(self) -> str:
         version = self._rows.version if self._rows else None
@@ -130,12 +140,19 @@ class PolicyFeed:
             self._snapshot = await _compile(rows)
             self._rows = rows
             logger.info("policy.loaded", extra={"version": rows.version, "roles": len(rows.roles)})
-            for listener in self._listeners:
-                listener(self)
+            self._untold = list(self._listeners)
+        self._tell_listeners()
         self._checked = asked
         if self._failing:
             self._failing = False
             logger.info("policy.recovered", extra={"version": self._rows.version})
+
+    def _tell_listeners(self) -> None:
+        """Raises `PolicyNotTaken` after all were told: the lease is then not renewed."""
+        untold, self._untold = self._untold, []
+        _LISTENERS.each(untold, lambda listener: listener(self), self._untold.append)
+        if self._untold:
+            raise PolicyNotTaken(f"{len(self._untold)} of those who follow the policy failed")
 
     def _note_failure(self, error: Exception) -> None:
         if not self._failing:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def serve(settings: Settings, worker: Worker | None = None) -> int:
     """Runs central until SIGTERM or SIGINT, a worker also until its supervisor is gone.
 
-    Returns the exit code.
+    Returns the exit code; not 0 when it ended because an endless task did.
 
     Raises:
         Whatever `Central.start` raises: the caller turns it into one line.
@@ -40,8 +40,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _serve(settings: Settings, worker: Worker) -> int:
-    stopped = _stop_signals(worker)
     central = Central(settings, worker)
+    background = central.background
+    _on_stop_signals(worker, background.ask_to_end)
     try:
         await central.start()
         gc.freeze()  # what start-up made lives as long as the process
@@ -50,25 +51,24 @@ async def _serve(settings: Settings, worker: Worker) -> int:
         event = "central.ready" if worker.alone else "worker.ready"
         log.info(event, extra={"port": central.port, "public_url": settings.public_url})
         worker.tell_ready()
-        await stopped.wait()
+        if reason := await background.until_end():
+            worker.tell_failed(reason)
         log.info("central.draining")
     finally:
         await central.stop()
-    return 0
+    return 1 if background.reason else 0
 
 
-def _stop_signals(worker: Worker) -> asyncio.Event:
+def _on_stop_signals(worker: Worker, stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stop)
     channel = worker.channel
     if channel is not None:
 
         def look() -> None:
             if not worker.supervised():
                 loop.remove_reader(channel)
-                stopped.set()
+                stop()
 
         loop.add_reader(channel, look)
-    return stopped

@@ -74,7 +74,7 @@ class Place:
 
     @property
     def failure(self) -> str:
-        """Why the worker could not start, "" when it did not say."""
+        """Why the worker could not start or go on, "" when it did not say."""
         text = bytes(self.heard)
         return text[1:].decode("utf-8", "replace") if text[:1] == FAILED else ""
 
@@ -140,16 +140,30 @@ class Supervisor:
         sys.stderr.flush()
         # A stop that comes in between must not be lost on a handler that is the supervisor's.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        pid = os.fork()
+        pid = self._fork(place)
         if pid == 0:
             ours.close()
             self._become(place.number, theirs)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
+        if pid < 0:
+            ours.close()
+            return
         ours.setblocking(False)
         place.pid, place.channel, place.started = pid, ours, time.monotonic()
         place.heard.clear()
         logger.info("worker.started", extra={"worker": place.number, "worker_pid": pid})
+
+    def _fork(self, place: Place) -> int:
+        """Like `os.fork`, but negative when the system has nothing left, perhaps for a moment."""
+        try:
+            return os.fork()
+        except OSError as error:
+            place.started = time.monotonic()
+            place.ended(place.started)  # the others go on, and this one is tried again
+            extra = {"worker": place.number, "reason": str(error)}
+            logger.error("worker.not_started", extra=extra)  # noqa: TRY400  the reason says it all
+            return -1
 
     def _become(self, number: int, channel: socket.socket) -> None:
         """The rest of the life of a forked process."""
@@ -199,6 +213,7 @@ class Supervisor:
             place.channel.close()
             place.channel = None
         elif said == READY:
+            place.heard.clear()  # what it may say later is why it ends
             place.was_ready = True
             self._tell_ready()
 

@@ -17,7 +17,7 @@ from mk8s_proxy.settings.model import Settings, parse_address, shown_address
 READY: Final = b"r"
 """What a worker writes to its supervisor once it serves."""
 FAILED: Final = b"f"
-"""What it writes instead, followed by the reason, when it cannot start."""
+"""What it writes, followed by the reason, when it cannot start or cannot go on."""
 
 
 class WorkersFailed(Exception):
@@ -48,7 +48,7 @@ class Worker:
         self._tell(READY)
 
     def tell_failed(self, reason: str) -> None:
-        """Let the supervisor know why this worker cannot start."""
+        """Let the supervisor know why this worker cannot start, or cannot go on."""
         self._tell(FAILED + reason.encode("utf-8", "replace")[:4096])
 
     def _tell(self, message: bytes) -> None:

@@ -7,9 +7,9 @@ most of what its tunnel costs.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Final
 
+from mk8s_agent.wire.background import Background
 from mk8s_proxy.db import clusters, tokens
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
@@ -28,16 +28,24 @@ class AgentRecords:
     """Certificates and sightings of agents in the database.
 
     Args:
+        background: where questions and notes run.
         gather_seconds: how long sightings wait for others.
     """
 
-    def __init__(self, database: Database, *, gather_seconds: float = _GATHER_SECONDS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        background: Background,
+        *,
+        gather_seconds: float = _GATHER_SECONDS,
+    ) -> None:
         self._database = database
+        self._background = background
         self._gather_seconds = gather_seconds
         self._asked: list[tuple[str, asyncio.Future[Standing | None]]] = []
         self._seen: dict[str, Sighting] = {}
-        self._answering: asyncio.Task[None] | None = None
-        self._noting: asyncio.Task[None] | None = None
+        self._answering = False
+        self._noting = False
 
     async def standing(self, serial: str) -> Standing | None:
         """What is recorded of a certificate, read after this call; None if nothing is.
@@ -49,21 +57,17 @@ class AgentRecords:
         """
         answer: asyncio.Future[Standing | None] = asyncio.get_running_loop().create_future()
         self._asked.append((serial, answer))
-        if self._answering is None:
-            self._answering = _start(self._answer_all())
+        if not self._answering:
+            self._answering = True
+            self._background.start("agents.standing", self._answer_all())
         return await answer
 
     def saw(self, sighting: Sighting) -> None:
         """Notes soon what an agent said of itself; of one cluster the last word counts."""
         self._seen[sighting.cluster_id] = sighting
-        if self._noting is None:
-            self._noting = _start(self._note_all())
-
-    def close(self) -> None:
-        """Asks and notes nothing more."""
-        for task in (self._answering, self._noting):
-            if task is not None:
-                task.cancel()
+        if not self._noting:
+            self._noting = True
+            self._background.start("agents.sightings", self._note_all())
 
     async def _answer_all(self) -> None:
         try:
@@ -71,7 +75,7 @@ class AgentRecords:
                 asked, self._asked = self._asked[:_AT_ONCE], self._asked[_AT_ONCE:]
                 await self._answer(asked)
         finally:
-            self._answering = None
+            self._answering = False
 
     async def _answer(self, asked: list[tuple[str, asyncio.Future[Standing | None]]]) -> None:
         serials = {serial for serial, _ in asked}
@@ -97,7 +101,7 @@ class AgentRecords:
                 seen, self._seen = self._seen, {}
                 await self._note(list(seen.values()))
         finally:
-            self._noting = None
+            self._noting = False
 
     async def _note(self, seen: list[Sighting]) -> None:
         try:
@@ -105,7 +109,3 @@ class AgentRecords:
                 await clusters.note_sightings(self._database, seen)
         except Exception:  # the next heartbeat says it again
             log.exception("tunnel.sightings", extra={"clusters": len(seen)})
-
-
-def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    return asyncio.get_running_loop().create_task(work)

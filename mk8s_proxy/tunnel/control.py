@@ -7,11 +7,12 @@ has registered and the cluster in its certificate was found.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
+from mk8s_agent.wire.background import Background, Failed, OwnedTasks, Work
 from mk8s_agent.wire.control import (
     Drain,
     Heartbeat,
@@ -37,11 +38,13 @@ from mk8s_proxy.tunnel.session import TunnelSession
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 10.0
+_MESSAGE_SECONDS: Final = 30.0
 _REFUSED_SKEW: Final = 300.0
 _NOTED_SKEW: Final = 60.0
 _TOUCH_SECONDS: Final = 30.0
 """Heartbeats reach the database this often; it is for people to look at."""
 _REVOKED: Final = "the agent's certificate was revoked: join again"
+_FAILED: Final = "central failed, its log says why: try again"
 _UNKNOWN: Final = "the cluster of this certificate is not known"
 
 
@@ -49,6 +52,7 @@ _UNKNOWN: Final = "the cluster of this certificate is not known"
 class TunnelServices:
     """What the conversation needs of the rest of central."""
 
+    background: Background
     database: Database
     records: AgentRecords
     agent_ca: CertificateAuthority
@@ -80,7 +84,7 @@ class TunnelControl:
         self._register: Register | None = None
         self._touched = 0.0
         self._renewing = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = OwnedTasks(services.background)
         self._not_after = not_after.timestamp()
         session.control.on_message = self.on_message
 
@@ -88,19 +92,18 @@ class TunnelControl:
         """A message of the agent."""
         if isinstance(message, Register) and self._register is None:
             self._register = message
-            self._start(self._admit(message))
+            self._start("tunnel.register", self._admit(message), lambda _: self._refuse(_FAILED))
         elif isinstance(message, Heartbeat) and self._session.registered:
             self._session.control.send(HeartbeatAck(clock=time.time()))
             if not self._refuse_skew(message.clock):
                 self._touch()
         elif isinstance(message, Renew) and self._session.registered and not self._renewing:
             self._renewing = True  # one at a time: each costs a signature and a row
-            self._start(self._renew(message))
+            self._start("tunnel.renew", self._renew(message))
 
     def close(self) -> None:
         """The tunnel is gone."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
     # -- register
 
@@ -205,18 +208,10 @@ class TunnelControl:
         extra = {"cluster": self._session.cluster, "serial": signed.serial}
         log.info("certificate.renewed", extra=extra)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guard(work))
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
-
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, name: str, work: Work, failed: Failed | None = None) -> None:
         """Whatever goes wrong costs this message only; the agent asks again."""
-        try:
-            async with asyncio.timeout(30):
-                await work
-        except Exception:
-            log.exception("tunnel.control", extra={"cluster": self._session.cluster})
+        fields: dict[str, object] = {"cluster_id": self._session.cluster_id}
+        self._tasks.start(name, work, failed=failed, seconds=_MESSAGE_SECONDS, fields=fields)
 
 
 def unwanted(standing: Standing | None, cluster_id: str) -> str:

@@ -3,10 +3,14 @@
 import datetime
 import logging
 from dataclasses import dataclass
+from typing import Final
 
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_proxy.tunnel.session import TunnelSession
 
 log = logging.getLogger(__name__)
+
+_DELETED: Final = Bulkhead("tunnels.deleted")
 
 
 @dataclass(slots=True)
@@ -79,11 +83,14 @@ class TunnelRegistry:
         for name in self._by_name.keys() - cluster_names:
             tunnels = self._by_name.pop(name)
             self._by_id = {key: kept for key, kept in self._by_id.items() if kept is not tunnels}
-            for session in list(tunnels.sessions):
-                session.close_reason = "the cluster was deleted"
-                session.transport.abort()
-                session.connection_lost()
+            _DELETED.each(list(tunnels.sessions), _end_deleted)
 
     def all_sessions(self) -> list[TunnelSession]:
         """Every live tunnel."""
         return [session for tunnels in self._by_id.values() for session in tunnels.sessions]
+
+
+def _end_deleted(session: TunnelSession) -> None:
+    session.close_reason = "the cluster was deleted"
+    session.transport.abort()
+    session.connection_lost()

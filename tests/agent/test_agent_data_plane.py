@@ -22,6 +22,7 @@ from tests.support.memory import (
     kinds,
     settings,
 )
+from tests.support.tasks import LooseBackground
 
 CONTROL = [(b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/mk8s.control")]
 
@@ -49,7 +50,8 @@ class Session:
 class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         credentials: Any = Credentials()
-        self.plane = TunnelPlane(credentials)
+        self.background = LooseBackground()
+        self.plane = TunnelPlane(credentials, self.background)
         self.transport = MemoryTransport()
         self.reader = FrameReader()
         self.session: Session | None = None
@@ -93,7 +95,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     scene = Scene(monkeypatch)
     yield scene
     scene.plane.close()
-    await asyncio.sleep(0)
+    await scene.background.close()
 
 
 async def test_a_tunnel_is_open_once_it_is_registered(scene: Scene) -> None:
@@ -172,23 +174,12 @@ async def test_a_central_that_never_registers(
     assert scene.plane.open_tunnels == set()
 
 
-async def test_the_clock_reaches_every_tunnel(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_clock_reaches_every_tunnel(scene: Scene) -> None:
     task = scene.open()
     session = await scene.greet()
     session.events.registered()
     opened = await task
-    turns = [0]
-
-    async def at_once(_seconds: float) -> None:
-        turns[0] += 1
-        if turns[0] > 3:
-            raise asyncio.CancelledError
-
-    with monkeypatch.context() as quick:
-        quick.setattr(data_plane.asyncio, "sleep", at_once)
-        with pytest.raises(asyncio.CancelledError):
-            await scene.plane._count_seconds()
+    for _ in range(3):
+        await scene.plane._count_second()
     assert session.log.count("tick") == 3
     opened.close()

@@ -25,6 +25,7 @@ from mk8s_agent.main import command, loop_factory, obtain_identity, run
 from mk8s_agent.settings import Address, Settings, load_settings
 from mk8s_agent.tunnel.control_session import ControlEvents
 from mk8s_agent.wire import control
+from mk8s_agent.wire.background import Background
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.central_for_tests import TOKEN, Central
 from tests.agent.pki_for_tests import Issuer
@@ -80,7 +81,10 @@ class Handle:
 class Plane:
     """A data plane without data."""
 
-    def __init__(self, credentials: ApiServerCredentials) -> None:
+    def __init__(
+        self, credentials: ApiServerCredentials, background: Background | None = None
+    ) -> None:
+        self.background = background
         self.credentials = credentials
         self.opened: asyncio.Queue[Handle] = asyncio.Queue()
         self.central: Address | None = None
@@ -139,8 +143,8 @@ class World:
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def make_plane(self, credentials: ApiServerCredentials) -> Plane:
-        self.planes.append(Plane(credentials))
+    def make_plane(self, credentials: ApiServerCredentials, background: Background) -> Plane:
+        self.planes.append(Plane(credentials, background))
         self.started.set()
         return self.planes[-1]
 
@@ -251,14 +255,14 @@ async def test_a_renewed_identity_that_cannot_be_stored_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_module, "STORE_RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(agent_module, "VERSION_SECONDS", 0.0)
     now = time.time()
     store = FailingStore(world.folder / "data")
     begin = world.issuer.identity("c-1", now - 70_000, now + 10_000)
     credentials = world.api_server.credentials()
     plane = Plane(credentials)
-    agent = Agent(world.settings(), credentials, store, begin, plane)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    background = Background()
+    agent = Agent(world.settings(), credentials, store, begin, plane, background)
+    async with asyncio.timeout(30), background, asyncio.TaskGroup() as group:
         running = group.create_task(agent.serve())
         handle = await plane.opened.get()
         handle.session.tick()
@@ -273,6 +277,27 @@ async def test_a_renewed_identity_that_cannot_be_stored_is_tried_again(
     assert 'identity.not_stored logger=mk8s_agent.agent reason="cannot write: disk full"' in logged(
         caplog
     )
+
+
+async def test_an_agent_that_loses_an_endless_task_drains_and_ends_with_code_1(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lose = asyncio.Event()
+
+    async def keep_fresh(_: ApiServerCredentials) -> None:
+        await lose.wait()
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(ApiServerCredentials, "keep_fresh", keep_fresh)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        running = group.create_task(run(world.settings(), world.make_plane))
+        handle = await world.opened()
+        lose.set()
+        assert await running == 1
+    assert handle.closed.result() == "drained"
+    assert world.planes[0].closed
+    [line] = [it for it in caplog.records if it.getMessage() == "process.ending"]
+    assert line.__dict__["task"] == "credentials"
 
 
 async def test_readiness_needs_a_tunnel_and_a_credential(world: World, tmp_path: Path) -> None:
@@ -317,7 +342,8 @@ async def world_free_agent(tmp_path: Path, issuer: Issuer) -> Agent:
         {"central_url": "h", "cluster_name": "prod"}, {}, home=tmp_path, in_pod=False
     )
     identity = issuer.identity("c-1", time.time(), time.time() + 60)
-    return Agent(settings, credentials, FileStore(tmp_path), identity, Plane(credentials))
+    plane = Plane(credentials)
+    return Agent(settings, credentials, FileStore(tmp_path), identity, plane, Background())
 
 
 # --- mistakes: one line, exit code 1; wrong usage: exit code 2 ---
@@ -424,7 +450,7 @@ def test_ca_file_that_is_missing(tmp_path: Path, issuer: Issuer) -> None:
     ("arguments", "words"),
     [
         (("--central", "http://h"), "must be https"),
-        (("--tunnels", "99"), "tunnels is 99"),
+        (("--tunnels", "99"), "tunnels: must be at most 16"),
         (("--nope",), "No such option"),
     ],
 )

@@ -14,6 +14,7 @@ from mk8s_agent.wire.stream import Stream
 from tests.support.agent_side import AgentSide, Credentials
 from tests.support.memory import Frame, bodies, data, ended, goaway, headers, kinds, rst_stream
 from tests.support.memory import head as frame_of_head
+from tests.support.tasks import LooseBackground
 
 OK = [(b":status", b"200")]
 UPGRADE = (b"mk8s-upgrade", b"SPDY/3.1")
@@ -408,5 +409,7 @@ async def test_contexts_follow_the_client_certificate(monkeypatch: pytest.Monkey
 def test_a_literal_address_is_written_as_one() -> None:
     side = AgentSide()
     side.credentials.host = "2001:db8::1"
-    server = ApiServer(side.credentials, side.ticks, side.budget, lambda *_: None)
+    server = ApiServer(
+        side.credentials, side.ticks, side.budget, lambda *_: None, LooseBackground()
+    )
     assert server._authority == b"[2001:db8::1]:6443"

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from mk8s_agent.tunnel import dialer as dialer_module
 from mk8s_agent.tunnel.dialer import ABSENT_PAUSE, Backoff, Dialer, TunnelRefused, is_absence
 from tests.agent.pki_for_tests import Clock
+from tests.support.tasks import LooseBackground
 
 
 class Handle:
@@ -87,7 +89,7 @@ async def running(dialer: Dialer) -> AsyncIterator[None]:
 
 
 async def test_keeps_as_many_tunnels_as_asked(central: Central) -> None:
-    dialer = Dialer(central.connect, 3)
+    dialer = Dialer(central.connect, LooseBackground(), 3)
     async with running(dialer):
         await central.until(handles=3)
         assert dialer.connected == 3
@@ -97,7 +99,7 @@ async def test_keeps_as_many_tunnels_as_asked(central: Central) -> None:
 
 
 async def test_a_tunnel_that_ends_is_dialled_again(central: Central) -> None:
-    dialer = Dialer(central.connect, 1, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 1, draw=lowest)
     async with running(dialer):
         await central.until(handles=1)
         central.handles[0].end("central closed the connection")
@@ -109,7 +111,7 @@ async def test_central_that_is_down_is_tried_until_it_is_back(
     central: Central, caplog: pytest.LogCaptureFixture
 ) -> None:
     central.error = ConnectionRefusedError(111, "Connection refused")
-    dialer = Dialer(central.connect, 1, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 1, draw=lowest)
     async with running(dialer):
         await central.until(tries=5)
         assert dialer.connected == 0
@@ -130,13 +132,13 @@ async def test_a_connect_that_hangs_is_given_up(
             await asyncio.Event().wait()
         return await central.connect()
 
-    async with running(Dialer(hang_once, 1, draw=lowest)):
+    async with running(Dialer(hang_once, LooseBackground(), 1, draw=lowest)):
         await central.until(handles=1)
 
 
 async def test_drain_by_central_replaces_first_and_ends_the_old_one_after(central: Central) -> None:
     central.busy = True
-    dialer = Dialer(central.connect, 1, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 1, draw=lowest)
     async with running(dialer):
         await central.until(handles=1)
         old = central.handles[0]
@@ -151,7 +153,7 @@ async def test_drain_by_central_replaces_first_and_ends_the_old_one_after(centra
 
 
 async def test_a_new_identity_replaces_all_tunnels(central: Central) -> None:
-    dialer = Dialer(central.connect, 2, draw=lowest, monotonic=Clock(0.0))
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest, monotonic=Clock(0.0))
     async with running(dialer):
         await central.until(handles=2)
         dialer.replace()
@@ -161,7 +163,7 @@ async def test_a_new_identity_replaces_all_tunnels(central: Central) -> None:
 
 
 async def test_replacing_keeps_the_old_tunnel_while_central_is_down(central: Central) -> None:
-    dialer = Dialer(central.connect, 1, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 1, draw=lowest)
     async with running(dialer):
         await central.until(handles=1)
         central.error = ConnectionRefusedError()
@@ -177,7 +179,7 @@ async def test_replacing_keeps_the_old_tunnel_while_central_is_down(central: Cen
 
 async def test_drain_cuts_what_does_not_end(central: Central) -> None:
     central.busy = True
-    dialer = Dialer(central.connect, 2)
+    dialer = Dialer(central.connect, LooseBackground(), 2)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(dialer.run())
         await central.until(handles=2)
@@ -187,7 +189,7 @@ async def test_drain_cuts_what_does_not_end(central: Central) -> None:
 
 async def test_impatience_cuts_a_drain_short(central: Central) -> None:
     central.busy = True
-    dialer = Dialer(central.connect, 1)
+    dialer = Dialer(central.connect, LooseBackground(), 1)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(dialer.run())
         await central.until(handles=1)
@@ -205,7 +207,7 @@ async def test_drain_while_dialling_leaves_no_tunnel(central: Central) -> None:
         await gate.wait()
         return handle
 
-    dialer = Dialer(slow, 1)
+    dialer = Dialer(slow, LooseBackground(), 1)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(dialer.run())
         await central.until(handles=1)
@@ -216,7 +218,7 @@ async def test_drain_while_dialling_leaves_no_tunnel(central: Central) -> None:
 
 async def test_drain_before_any_tunnel(central: Central) -> None:
     central.error = ConnectionRefusedError()
-    async with running(Dialer(central.connect, 2)):
+    async with running(Dialer(central.connect, LooseBackground(), 2)):
         await central.until(tries=1)
     assert central.handles == []
 
@@ -229,7 +231,7 @@ def open_to(central: Central) -> list[str]:
 
 async def test_every_process_of_central_is_reached(central: Central) -> None:
     central.answering, central.instances = ["a", "a", "a", "b"], 2
-    dialer = Dialer(central.connect, 2, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest)
     async with running(dialer):
         await central.until(handles=4)
         assert open_to(central) == ["a", "b"]
@@ -240,7 +242,7 @@ async def test_every_process_of_central_is_reached(central: Central) -> None:
 
 async def test_two_tunnels_to_the_only_process_are_both_kept(central: Central) -> None:
     central.answering, central.instances = ["a"], 1
-    dialer = Dialer(central.connect, 2, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest)
     async with running(dialer):
         await central.until(handles=2)
         assert open_to(central) == ["a", "a"]
@@ -249,7 +251,7 @@ async def test_two_tunnels_to_the_only_process_are_both_kept(central: Central) -
 
 async def test_more_processes_than_tunnels_get_more_tunnels(central: Central) -> None:
     central.answering, central.instances = ["a", "b", "c", "d"], 4
-    dialer = Dialer(central.connect, 2, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest)
     async with running(dialer):
         await central.until(handles=4)
         assert open_to(central) == ["a", "b", "c", "d"]
@@ -261,7 +263,7 @@ async def test_a_boast_of_a_million_processes_gets_a_bounded_number_of_tunnels(
 ) -> None:
     monkeypatch.setattr(dialer_module, "MOST_TUNNELS", 3)
     central.answering, central.instances = ["a", "b", "c", "d"], 1_000_000
-    dialer = Dialer(central.connect, 1, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 1, draw=lowest)
     async with running(dialer):
         await central.until(handles=3)
         assert dialer.connected == 3
@@ -270,7 +272,7 @@ async def test_a_boast_of_a_million_processes_gets_a_bounded_number_of_tunnels(
 
 async def test_places_beyond_the_wish_end_with_the_processes(central: Central) -> None:
     central.answering, central.instances = ["a", "b", "c"], 3
-    dialer = Dialer(central.connect, 1, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 1, draw=lowest)
     async with running(dialer):
         await central.until(handles=3)
         central.answering, central.instances = ["x"], 1
@@ -283,7 +285,7 @@ async def test_places_beyond_the_wish_end_with_the_processes(central: Central) -
 
 async def test_a_process_that_died_is_looked_for_until_it_is_back(central: Central) -> None:
     central.answering, central.instances = ["a", "b", "a", "a", "a", "b2"], 2
-    dialer = Dialer(central.connect, 2, draw=lowest)
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest)
     async with running(dialer):
         await central.until(handles=2)
         central.handles[1].end("killed")
@@ -300,7 +302,7 @@ async def test_the_search_is_slower_and_slower(central: Central) -> None:
         return 0.0
 
     central.answering, central.instances = ["a"], 2
-    async with running(Dialer(central.connect, 2, draw=draw)):
+    async with running(Dialer(central.connect, LooseBackground(), 2, draw=draw)):
         await central.until(handles=14)
     assert ceilings[:4] == [0.1, 0.2, 0.4, 0.8]
     assert max(ceilings) == 30.0
@@ -312,7 +314,7 @@ async def test_replacing_while_searching_drains_the_old_identity(
     monkeypatch.setattr(dialer_module, "STEADY_SECONDS", 0.0)  # no pause before the replacement
     central.answering, central.instances = ["a"], 2
     central.busy = True
-    dialer = Dialer(central.connect, 2, draw=lambda _low, _high: 600.0)
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lambda _low, _high: 600.0)
     async with running(dialer):
         await central.until(handles=2)
         dialer.replace()
@@ -331,7 +333,7 @@ async def test_an_identity_that_changes_during_a_dial_is_used_by_the_next(centra
         await gate.wait()
         return handle
 
-    dialer = Dialer(slow, 1, draw=lowest)
+    dialer = Dialer(slow, LooseBackground(), 1, draw=lowest)
     async with running(dialer):
         await central.until(handles=1)
         dialer.replace()
@@ -381,7 +383,7 @@ async def test_a_tunnel_that_lived_long_begins_anew(central: Central) -> None:
         ceilings.append(high)
         return 0.0
 
-    async with running(Dialer(central.connect, 1, draw=draw, monotonic=clock)):
+    async with running(Dialer(central.connect, LooseBackground(), 1, draw=draw, monotonic=clock)):
         for number in range(1, 4):
             await central.until(handles=number)
             central.handles[-1].end("short")
@@ -419,3 +421,22 @@ def chained(error: Exception, cause: Exception, *, shown: bool) -> Exception:
 )
 def test_what_counts_as_absence(error: Exception, absent: bool) -> None:
     assert is_absence(error) is absent
+
+
+async def test_a_place_that_fails_leaves_its_tunnel_and_dials_another_one(
+    central: Central, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialer = Dialer(central.connect, LooseBackground(), 1, draw=lowest)
+    choose, failing = dialer._choose, [ValueError("on purpose")]
+
+    def once(old: Any, fresh: Any) -> Any:
+        if failing:
+            raise failing.pop()
+        return choose(old, fresh)
+
+    monkeypatch.setattr(dialer, "_choose", once)
+    async with running(dialer):
+        await central.until(handles=2)
+        assert central.handles[0].drained
+        assert dialer.connected == 1
+    assert "tunnel.turn_failed" in caplog.text

@@ -40,6 +40,7 @@ from tests.support.memory import (
     settings,
     window_update,
 )
+from tests.support.tasks import LooseBackground
 
 ISSUER = "https://central.example.com"
 USERS = 200
@@ -164,7 +165,7 @@ class Bench:
         self.clients = [Client(central, n, self.tokens, recurring) for n in range(CLIENTS)]
         credentials: Any = Credentials()
         budget = BufferBudget()
-        self.apiserver = ApiServer(credentials, self.agent_ticks, budget, answer)
+        self.apiserver = ApiServer(credentials, self.agent_ticks, budget, answer, LooseBackground())
         self.back_wire = MemoryTransport()
         self.back = ApiServerHttp2(self.back_wire, self.apiserver)
         self.apiserver._connections.append(self.back)

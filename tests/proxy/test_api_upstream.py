@@ -12,6 +12,7 @@ from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.process.admin import create_health
 from tests.support.front_door import Central, Http2Person, request
 from tests.support.memory import data, rst_stream
+from tests.support.tasks import LooseBackground
 
 
 async def handle(asked: web.Request) -> web.Response:
@@ -26,7 +27,9 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.central = Central(folder)
         self.path = folder / "api.sock"
-        self.management = Management(self.path, self.central.ticks, self.central.budget)
+        self.management = Management(
+            self.path, self.central.ticks, self.central.budget, LooseBackground()
+        )
         self.central.chain._management = self.management.forward
 
     async def start(self) -> web.AppRunner:
@@ -121,11 +124,17 @@ async def test_a_client_that_goes_cancels_its_request(house: House) -> None:
 
 async def test_health() -> None:
     state = {"journal": True, "policy": True}
+    stopped: list[str] = []
     checks = {name: lambda name=name: state[name] for name in state}
-    async with TestClient(TestServer(create_health(checks))) as client:
+    async with TestClient(TestServer(create_health(checks, stopped.copy))) as client:
         live, ready = await client.get("/livez"), await client.get("/readyz")
         assert (live.status, await live.text()) == (200, "ok\n")
         assert (ready.status, await ready.text()) == (200, "[+]journal\n[+]policy\n")
         state["journal"] = False
         failed = await client.get("/readyz")
         assert (failed.status, await failed.text()) == (503, "[-]journal\n[+]policy\n")
+        state["journal"] = True
+        stopped.append("renewals")
+        overdue = await client.get("/readyz")
+        words = "[+]journal\n[+]policy\n[-]renewals\n"
+        assert (overdue.status, await overdue.text()) == (503, words)

@@ -183,6 +183,49 @@ def test_a_worker_that_dies_is_replaced_and_the_agent_finds_the_new_one(
     assert tried(product, token) == {401}  # the new worker was told what the old one knew
 
 
+LOSES_ITS_FEED = """
+import asyncio
+from mk8s_proxy.process.main import main
+from mk8s_proxy.process.policy_feed import PolicyFeed
+
+async def run(self):
+    await asyncio.sleep(0.5)
+    raise RuntimeError("on purpose")
+
+PolicyFeed.run = run
+main(["serve"])
+"""
+
+
+def test_a_worker_that_loses_an_endless_task_drains_and_is_started_again(
+    services: Services,
+) -> None:
+    product = product_of(services, {})
+    central = services.start(
+        "central", (sys.executable, "-c", LOSES_ITS_FEED), environment=product.environment()
+    )
+    central.wait_for_line("central.ready")
+    central.wait_for_line(said("process.ending", 1))
+    central.wait_for_line(said("central.draining", 1))
+    central.wait_for_line(said("worker.died", 1))
+    [died, *_] = [
+        entry
+        for entry in map(json.loads, central.output.splitlines())
+        if entry["event"] == "worker.died" and entry["worker"] == 1
+    ]
+    assert died["code"] == 1
+    assert died["reason"] == "the task 'policy feed' ended: RuntimeError: on purpose"
+    assert died["pause_seconds"] > 0
+    first = died["time"]
+    eventually(
+        lambda: any(
+            entry["event"] == "worker.ready" and entry["worker"] == 1 and entry["time"] > first
+            for entry in map(json.loads, central.output.splitlines())
+        ),
+        "the worker is not started again",
+    )
+
+
 def test_workers_end_when_their_supervisor_is_killed(services: Services) -> None:
     product = product_of(services, {})
     product.start_central()

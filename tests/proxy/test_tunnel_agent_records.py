@@ -13,6 +13,7 @@ from mk8s_proxy.db.engine import DatabaseUnavailable
 from mk8s_proxy.db.tokens import Standing
 from mk8s_proxy.tunnel import agent_records
 from mk8s_proxy.tunnel.agent_records import AgentRecords
+from tests.support.tasks import LooseBackground
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 KNOWN = {f"s{number}": Standing("c1", f"prod-{number}", revoked=False) for number in range(9)}
@@ -49,9 +50,17 @@ async def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     return made
 
 
-def make() -> AgentRecords:
-    database: Any = None
-    return AgentRecords(database, gather_seconds=0)
+class Records(AgentRecords):
+    """With its background at hand."""
+
+    def __init__(self) -> None:
+        database: Any = None
+        self.background = LooseBackground()
+        super().__init__(database, self.background, gather_seconds=0)
+
+
+def make() -> Records:
+    return Records()
 
 
 async def turns(count: int = 5) -> None:
@@ -122,10 +131,10 @@ def sighting(cluster: str, version: str) -> Sighting:
     return Sighting(cluster, version, "v1.31.0", NOW)
 
 
-async def until_noted(records: AgentRecords) -> None:
-    assert records._noting is not None
-    await records._noting
-    assert records._noting is None
+async def until_noted(records: Records) -> None:
+    assert records._noting
+    await records.background.idle()
+    assert not records._noting
 
 
 async def test_sightings_gather_and_the_last_word_counts(store: Store) -> None:
@@ -162,14 +171,12 @@ async def test_sightings_that_cannot_be_written_are_no_harm(
 
 @pytest.mark.parametrize("begin", [lambda it: ask(it, "s1"), lambda it: it.saw(sighting("c", "1"))])
 async def test_the_end_stops_what_is_under_way(
-    store: Store, begin: Callable[[AgentRecords], Awaitable[None] | None]
+    store: Store, begin: Callable[[Records], Awaitable[None] | None]
 ) -> None:
     records = make()
     begin(records)
     await turns()
-    task = records._answering or records._noting
-    assert task is not None
-    records.close()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    make().close()
+    assert records._answering or records._noting
+    await records.background.close()
+    assert not records._answering
+    assert not records._noting

@@ -15,6 +15,7 @@ from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import DialError
 from mk8s_agent.wire.limits import BufferBudget
 from tests.support.memory import Fields, Frame, HandTicks, MemoryTransport, Peer, headers, settings
+from tests.support.tasks import LooseBackground
 
 WHO = json.dumps({"user": "dev@example.com", "uid": "u", "groups": ["mk8s:users"]}).encode()
 HEAD: Fields = [
@@ -68,7 +69,9 @@ class AgentSide:
         self.ticks = HandTicks()
         self.budget = BufferBudget()
         self.credentials: Any = Credentials(prefix)
-        self.apiserver = ApiServer(self.credentials, self.ticks, self.budget, answer, self._dial)
+        self.apiserver = ApiServer(
+            self.credentials, self.ticks, self.budget, answer, LooseBackground(), self._dial
+        )
         self.protocol = protocol
         self.dialled: list[Dialled] = []
         self.unreachable = ""

@@ -30,6 +30,7 @@ from tests.support.memory import (
     settings,
     window_update,
 )
+from tests.support.tasks import LooseBackground
 
 WINDOW = 65_535
 
@@ -179,7 +180,9 @@ class Relay:
 
     def _build_tunnel(self) -> None:
         credentials: Any = Credentials()
-        self.apiserver = ApiServer(credentials, self.ticks, self.agent_budget, answer)
+        self.apiserver = ApiServer(
+            credentials, self.ticks, self.agent_budget, answer, LooseBackground()
+        )
         api_transport = MemoryTransport()
         self.upstream = ApiServerHttp2(api_transport, self.apiserver)
         self.apiserver._connections.append(self.upstream)

@@ -19,6 +19,7 @@ from mk8s_agent.apiserver.pool import ApiServer
 from mk8s_agent.credentials.sources import ApiServerCredentials, StaticSource
 from mk8s_agent.tunnel.session import AgentTunnel
 from mk8s_agent.wire import control, tls
+from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import dial_tls
 from mk8s_agent.wire.limits import BufferBudget
@@ -39,7 +40,7 @@ def nowhere(ticks: Ticks, buffers: BufferBudget) -> ApiServer:
     credentials = ApiServerCredentials(
         "nowhere", "localhost", 1, "", "localhost", b"", False, StaticSource(""), None
     )
-    return ApiServer(credentials, ticks, buffers, lambda *_told: None)
+    return ApiServer(credentials, ticks, buffers, lambda *_told: None, Background())
 
 
 class Fleet:
