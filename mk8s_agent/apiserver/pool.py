@@ -21,9 +21,9 @@ from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.dial import DialError
 from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_upstream import Http1Upstream
-from mk8s_agent.wire.http2_client import Http2Client
+from mk8s_agent.wire.http2.client import Http2Client
+from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import API_SERVER, BufferBudget
-from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport

@@ -21,7 +21,7 @@ from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import dial_tls
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport

@@ -13,10 +13,10 @@ from mk8s_agent.apiserver.pool import ApiServer
 from mk8s_agent.apiserver.request import RequestRefused
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.control_channel import ControlChannel
-from mk8s_agent.wire.frames import ErrorCode
-from mk8s_agent.wire.http2_server import Http2Server
+from mk8s_agent.wire.http2.frames import ErrorCode
+from mk8s_agent.wire.http2.outbound import Transport
+from mk8s_agent.wire.http2.server import Http2Server
 from mk8s_agent.wire.limits import TUNNEL, BufferBudget
-from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
@@ -75,7 +75,7 @@ class AgentTunnel(Http2Server):
         if request is None:
             super().on_block(stream_id, block, end)
             return
-        stream = self.accept(stream_id, end)
+        stream = self.accept(stream_id, None, end)
         if stream is not None:
             stream.length_left = request.length
             self._apiserver.forward(stream, request)

@@ -15,8 +15,7 @@ HTTP/2 with the roles turned round
     a stream for each request of a user. What HTTP/2 has already is not invented again: flow
     control by stream and connection, PING for liveness, RST_STREAM for a client that went away,
     GOAWAY for leaving. Both sides advertise a header table of size 0, so each header block stands
-    alone and can be relayed as it is, without decoding (``frames.py``, ``hpack_codec.py``,
-    ``http2*.py``, ``outbound.py``).
+    alone and can be relayed as it is, without decoding (``http2``, ``hpack_codec.py``).
 
 Stream 1: control
     The first stream that central opens has the path ``/mk8s.control`` (``headers.CONTROL_PATH``).

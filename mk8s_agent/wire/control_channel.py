@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from mk8s_agent.wire.control import ControlDecoder, ControlError, Message, encode_message
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import Bytes, Fields, Stream, join
 
 log = logging.getLogger(__name__)

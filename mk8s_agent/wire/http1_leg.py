@@ -7,9 +7,9 @@ all.
 
 from typing import Protocol
 
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
+from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import FRONT, HIGH_WATER, BufferBudget
-from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Bytes, Stream, forget_pending, keep_pending
 from mk8s_agent.wire.ticks import Ticks
 

@@ -12,8 +12,8 @@ from typing import Final
 import httptools
 
 from mk8s_agent.wire import headers, hpack_codec
-from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_leg import Http1Leg, PausableTransport
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import KIB, BufferBudget
 from mk8s_agent.wire.stream import Fields, Stream, join, part
 from mk8s_agent.wire.ticks import Ticks

@@ -1,7 +1,7 @@
 """What one connection may cost: windows, counts and budgets, as plain numbers with reasons.
 
-Built by the composition roots (central's `app`, the agent's `main`), read by `outbound`
-and `http2`.
+Built by the composition roots (central's `app`, the agent's `main`), read by the parts of
+`http2`.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,6 @@ QUANTUM: Final = 64 * KIB
 
 SMALL: Final = 16 * KIB
 """A first write of at most this size goes before streams that are already sending in bulk."""
-
-FAR_SECONDS: Final = 0.002
-"""A shorter round trip needs no wider windows, and they would delay small answers."""
-
-WIDER: Final = 4
-"""How many times wider a window becomes that was what limited its stream: from the first to the
-widest in three steps, of a round trip each."""
 
 BUDGET_SECONDS: Final = 10.0
 """How often the budgets below are refilled."""

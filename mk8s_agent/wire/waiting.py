@@ -6,7 +6,7 @@ Used by the agent (API server not yet connected, upgrades) and by central (manag
 from collections import deque
 from collections.abc import Callable
 
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.stream import STAGED, Bytes, Fields, Stream, forget_pending, join, own, part
 

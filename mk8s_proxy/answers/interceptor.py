@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mk8s_agent.wire import hpack_codec
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import Bytes, Fields, Stream, join, part
 from mk8s_proxy.kube.status import StatusError
 from mk8s_proxy.listener.exchange import Exchange

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mk8s_agent.wire.bulkhead import Bulkhead
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import abort_connection, part
 from mk8s_proxy.listener.exchange import Exchange
 

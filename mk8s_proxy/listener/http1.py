@@ -7,8 +7,8 @@ One request at a time; what is pipelined behind it waits. Heads and chunks are r
 from http import HTTPStatus
 from typing import Final
 
-from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_leg import Http1Leg, PausableTransport
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import KIB, BufferBudget
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks

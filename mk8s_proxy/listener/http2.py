@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mk8s_agent.wire import hpack_codec
-from mk8s_agent.wire.frames import ErrorCode, rst_stream
 from mk8s_agent.wire.hpack_codec import CHANGES_TABLE, NEEDS_TABLE, table_use
-from mk8s_agent.wire.http2_server import Http2Server
+from mk8s_agent.wire.http2.frames import ErrorCode, rst_stream
+from mk8s_agent.wire.http2.outbound import Transport
+from mk8s_agent.wire.http2.server import Http2Server
 from mk8s_agent.wire.limits import BufferBudget, Limits
-from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
@@ -104,7 +104,7 @@ class ClientHttp2(Http2Server):
         if known is None:
             self._on_new_block(stream_id, block, end)
             return
-        stream = self.accept(stream_id, end)
+        stream = self.accept(stream_id, None, end)
         if stream is not None:
             self._admit(stream, known.head, known)
 
@@ -113,7 +113,7 @@ class ClientHttp2(Http2Server):
         use = table_use(block)
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
-        stream = self.accept(stream_id, end)
+        stream = self.accept(stream_id, fields, end)
         if stream is None:
             return
         try:
@@ -149,9 +149,9 @@ class ClientHttp2(Http2Server):
         exchange = stream.exchange = Exchange(stream, head, entry)
         self._chain.refuse(exchange, status_error(refusal.code, refusal.message))
         if refusal.code == 400:  # malformed, which is a stream error too (RFC 9113, 8.1.1)
-            self._spend_reset()
+            self.floods.spend_reset()
             if stream.local_closed and stream.remote_closed:
-                self._put(rst_stream(stream.stream_id, ErrorCode.PROTOCOL_ERROR))
+                self.outbound.put(rst_stream(stream.stream_id, ErrorCode.PROTOCOL_ERROR))
             else:
                 super().reset(stream, ErrorCode.PROTOCOL_ERROR)
 
@@ -197,11 +197,11 @@ class ClientHttp2(Http2Server):
         super().second(elapsed)
         if self.closed:
             return
-        incomplete = bool(self._block_stream) or bool(self._tail) or self._preface_missing
+        incomplete = self.reader.incomplete
         self._incomplete_seconds = self._incomplete_seconds + elapsed if incomplete else 0.0
         if self._incomplete_seconds > self._deadlines.header_seconds:
             self.fail(ErrorCode.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
-        elif not self.streams and self._silent_seconds > self._deadlines.idle_seconds:
+        elif not self.streams and self.health.silent_seconds > self._deadlines.idle_seconds:
             self.drain()
 
 

@@ -24,7 +24,7 @@ from mk8s_agent.wire.control import (
     Renew,
     Renewed,
 )
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_proxy.db import tokens
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.control_channel import ControlChannel
-from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.hpack_codec import HpackError
 from mk8s_agent.wire.http1_leg import Http1Leg
-from mk8s_agent.wire.http2_client import Http2Client
+from mk8s_agent.wire.http2.client import Http2Client
+from mk8s_agent.wire.http2.frames import ErrorCode
+from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import TUNNEL, BufferBudget
-from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable

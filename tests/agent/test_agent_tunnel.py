@@ -3,8 +3,8 @@
 import pytest
 
 from mk8s_agent.tunnel.session import error_head
-from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.hpack_codec import Decoder, block
+from mk8s_agent.wire.http2.frames import ErrorCode
 from tests.support.agent_side import HEAD, WHO, AgentSide
 from tests.support.memory import (
     CANCEL,
@@ -105,8 +105,9 @@ async def test_a_head_that_is_known_opens_no_stream_where_none_may_be_opened() -
     side = await served()
     side.central.send(frame_of_head(5, composed(method=b"\x83")))
     side.dialled[0].requests()
-    side.central.send(frame_of_head(5, composed(), end=True))  # trailers of the same stream
-    assert side.dialled[0].peer.read() == [Frame("DATA", 3, b"", end=True)]
+    refused = side.central.send(frame_of_head(5, composed(), end=True))  # as its own trailers
+    assert refused[-1] == Frame("RST_STREAM", 5, PROTOCOL_ERROR)
+    assert side.dialled[0].peer.read() == [Frame("RST_STREAM", 3, PROTOCOL_ERROR)]
     side.tunnel.drain()
     refused = side.central.send(frame_of_head(7, composed(), end=True))
     assert refused[-1] == Frame("RST_STREAM", 7, REFUSED_STREAM)

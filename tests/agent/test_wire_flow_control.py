@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent.wire import hpack_codec, http2_control, outbound
-from mk8s_agent.wire.http2_server import Http2Server
+from mk8s_agent.wire import hpack_codec
+from mk8s_agent.wire.http2 import flow_control, health
+from mk8s_agent.wire.http2.server import Http2Server
 from mk8s_agent.wire.limits import EARLY, FRONT, HIGH_WATER, KIB, QUANTUM, SMALL, TUNNEL, Limits
 from mk8s_agent.wire.stream import Stream, join, own, part
 from mk8s_agent.wire.ticks import Ticks
@@ -186,10 +187,10 @@ def test_windows_grow_with_the_distance_and_only_where_they_are_what_limits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(outbound.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(flow_control.time, "monotonic", lambda: now[0])
     limits = Limits(stream_window=1000, widest_window=10_000)
     server, peer = serve(limits)
-    server.round_trip = 0.1
+    server.windows.round_trip = 0.1
     peer.send(headers(1, GET))
     assert peer.send(data(1, bytes(500))) == [Frame("WINDOW_UPDATE", 1, 500)]  # slowly used
     now[0] += 0.1
@@ -198,7 +199,7 @@ def test_windows_grow_with_the_distance_and_only_where_they_are_what_limits(
     assert peer.send(data(1, bytes(2000))) == [Frame("WINDOW_UPDATE", 1, 8000)]  # the widest
     now[0] += 0.1
     assert peer.send(data(1, bytes(5000))) == [Frame("WINDOW_UPDATE", 1, 5000)]
-    server.round_trip = 0.001
+    server.windows.round_trip = 0.001
     now[0] += 0.001
     assert peer.send(data(1, bytes(5000))) == [Frame("WINDOW_UPDATE", 1, 5000)]
 
@@ -207,9 +208,9 @@ def test_what_one_stream_found_out_the_next_need_not_but_only_if_it_is_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(outbound.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(flow_control.time, "monotonic", lambda: now[0])
     server, peer = serve(Limits(stream_window=1000, widest_window=100_000))
-    server.round_trip = 0.1
+    server.windows.round_trip = 0.1
     for stream_id in (1, 3, 5):
         peer.send(headers(stream_id, GET))
         peer.send(data(stream_id, bytes(500)))
@@ -226,7 +227,7 @@ def test_the_least_of_the_last_round_trips_is_the_distance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(http2_control.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(health.time, "monotonic", lambda: now[0])
     server, peer = serve(TUNNEL)
 
     def measure(seconds: float) -> float:
@@ -234,7 +235,7 @@ def test_the_least_of_the_last_round_trips_is_the_distance(
         asked = peer.read()[-1]
         now[0] += seconds
         peer.send(ping(asked.value, ack=True))
-        return server.round_trip
+        return server.windows.round_trip
 
     assert measure(0.5) == 0.5  # a busy process; the distance is much less
     assert measure(0.25) == 0.25
@@ -551,9 +552,9 @@ def test_the_budget_for_window_updates_follows_what_was_sent() -> None:
         updates = [window_update(n, 4000) for _ in range(size // 4000) for n in (0, 1)]
         peer.send(*updates)
     assert not server.closed
-    server._control_budget = 1 << 30  # and whoever was sent much may not flood for ever
+    server.floods.frames = 1 << 30  # and whoever was sent much may not flood for ever
     server.second(10.0)
-    assert server._control_budget == FRONT.control_frames * 16
+    assert server.floods.frames == FRONT.control_frames * 16
 
 
 # -- the waiting room
@@ -715,7 +716,7 @@ def test_settings_wake_those_who_wait() -> None:
     send(server, 3, bytes(10_000))
     peer.read()
     assert bodies(peer.send(settings({4: 100_000}))) == {}  # the connection's window holds them
-    server._send_window += 4465
+    server.outbound.window += 4465
     assert bodies(peer.send(settings({}))) == {3: bytes(4465)}
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent.wire import frames
-from mk8s_agent.wire.frames import ErrorCode, RemoteProtocolError
+from mk8s_agent.wire.http2 import frames
+from mk8s_agent.wire.http2.frames import ErrorCode, RemoteProtocolError
 from tests.support import memory
 from tests.support.memory import Frame, FrameReader
 
@@ -70,12 +70,52 @@ def test_settings_at_the_edges_are_taken() -> None:
     assert dict(frames.read_settings(memory.settings(edges)[9:])) == edges
 
 
-@pytest.mark.parametrize("size", [0, 3, 5])
-def test_four_bytes_are_four(size: int) -> None:
-    assert frames.read_u32(b"\x80\x00\x00\x01") == 0x80000001
+@pytest.mark.parametrize(
+    ("kind", "stream_id", "size"),
+    [
+        (frames.PRIORITY, 1, 5),
+        (frames.RST_STREAM, 1, 4),
+        (frames.SETTINGS, 0, 12),
+        (frames.PING, 0, 8),
+        (frames.GOAWAY, 0, 8),
+        (frames.GOAWAY, 0, 300),
+        (frames.WINDOW_UPDATE, 0, 4),
+        (frames.WINDOW_UPDATE, 7, 4),
+        (0xF0, 0, 1),
+        (0xF0, 3, 0),
+    ],
+)
+def test_frames_of_the_right_shape(kind: int, stream_id: int, size: int) -> None:
+    frames.check_shape(kind, 0, stream_id, bytes(size))
+
+
+FS, PE = ErrorCode.FRAME_SIZE_ERROR, ErrorCode.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "stream_id", "payload", "code"),
+    [
+        (frames.PRIORITY, 0, 0, bytes(5), PE),
+        (frames.PRIORITY, 0, 1, bytes(4), FS),
+        (frames.PRIORITY, 0, 5, b"\x80\0\0\x05\x10", PE),
+        (frames.RST_STREAM, 0, 0, bytes(4), PE),
+        (frames.RST_STREAM, 0, 1, bytes(3), FS),
+        (frames.SETTINGS, 0, 1, b"", PE),
+        (frames.SETTINGS, frames.ACK, 0, bytes(6), FS),
+        (frames.PING, 0, 1, bytes(8), PE),
+        (frames.PING, frames.ACK, 0, bytes(9), FS),
+        (frames.GOAWAY, 0, 1, bytes(8), PE),
+        (frames.GOAWAY, 0, 0, bytes(7), FS),
+        (frames.WINDOW_UPDATE, 0, 0, bytes(5), FS),
+        (frames.WINDOW_UPDATE, 0, 1, b"", FS),
+    ],
+)
+def test_frames_of_another_shape_end_the_connection(
+    kind: int, flags: int, stream_id: int, payload: bytes, code: ErrorCode
+) -> None:
     with pytest.raises(RemoteProtocolError) as refusal:
-        frames.read_u32(bytes(size))
-    assert refusal.value.code is ErrorCode.FRAME_SIZE_ERROR
+        frames.check_shape(kind, flags, stream_id, payload)
+    assert refusal.value.code is code
 
 
 @given(st.binary(max_size=64), st.integers(0, 255), st.booleans())
@@ -92,7 +132,8 @@ def test_padding_and_priority_are_cut_off(body: bytes, padding: int, priority: b
         (b"", frames.PADDED, ErrorCode.FRAME_SIZE_ERROR),
         (b"\x01", frames.PADDED, ErrorCode.PROTOCOL_ERROR),
         (b"\xffabc", frames.PADDED, ErrorCode.PROTOCOL_ERROR),
-        (b"abcd", frames.WITH_PRIORITY, ErrorCode.PROTOCOL_ERROR),
+        (b"abcd", frames.WITH_PRIORITY, ErrorCode.FRAME_SIZE_ERROR),
+        (b"\0abcd", frames.PADDED | frames.WITH_PRIORITY, ErrorCode.FRAME_SIZE_ERROR),
         (b"\x02PRIORx", frames.PADDED | frames.WITH_PRIORITY, ErrorCode.PROTOCOL_ERROR),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mk8s_agent.wire import hpack_codec
-from mk8s_agent.wire.http2_client import _LAST_STREAM, Http2Client
+from mk8s_agent.wire.http2.client import _LAST_STREAM, Http2Client
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Stream
 from tests.support.legs import NotingLeg
@@ -255,7 +255,7 @@ def test_no_more_streams_than_the_server_takes() -> None:
 
 def test_stream_numbers_run_out_before_they_end() -> None:
     client, _ = connect()
-    client._next_stream = _LAST_STREAM + 1
+    client.table.next_own = _LAST_STREAM + 1
     assert not client.available
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mk8s_agent.wire import frames, hpack_codec
+from mk8s_agent.wire import hpack_codec
+from mk8s_agent.wire.http2 import frames
 from mk8s_proxy.authz.policy import parse_rbac
 from tests.bench.relay import (
     accounting,

@@ -453,7 +453,7 @@ def test_a_tunnel_that_does_not_read_slows_the_client(central: Central) -> None:
     agent, person = central.agent(), central.http1()
     person.send(request(PATH, b"Content-Length: 1000000", method=b"POST"))
     agent.request()
-    agent.session._send_window = 0
+    agent.session.outbound.window = 0
     person.send(bytes(HIGH_WATER + 1))
     assert not person.transport.reading
     agent.send(b"\0\0\4\x08\0\0\0\0\0" + (1 << 20).to_bytes(4, "big"))

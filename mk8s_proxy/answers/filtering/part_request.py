@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import Bytes, Fields, Stream, part
 from mk8s_proxy.answers.filtering.request import JSON
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error

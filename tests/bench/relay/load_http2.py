@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from mk8s_agent.wire import hpack_codec
-from mk8s_agent.wire.frames import (
+from mk8s_agent.wire.http2.frames import (
     ACK,
     DATA,
     DEFAULT_WINDOW,

@@ -10,7 +10,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mk8s_agent.wire import http2
+from mk8s_agent.wire.http2 import connection
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 _LIBRARIES = ("uvloop", "jh2", "httptools", "cryptography", "orjson", "pyjwt")
@@ -18,7 +18,7 @@ _LIBRARIES = ("uvloop", "jh2", "httptools", "cryptography", "orjson", "pyjwt")
 
 def is_compiled() -> bool:
     """Whether the hot modules run as compiled extensions."""
-    return not str(http2.__file__).endswith(".py")
+    return not str(connection.__file__).endswith(".py")
 
 
 def describe() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """HTTP/2 frames as bytes: constants, packing, and the two kinds of protocol error.
 
-Called by `outbound` and `http2`, the two halves of a connection. Nothing here keeps state.
+Called by all other parts of a connection. Nothing here keeps state.
 Source of every number: RFC 9113, sections 4.1, 6 and 7.
 """
 
@@ -43,6 +43,10 @@ _HEADER = struct.Struct(">HBBBI")
 _SETTING = struct.Struct(">HI")
 _U32 = struct.Struct(">I")
 _GOAWAY = struct.Struct(">II")
+
+_ABOUT_CONNECTION: Final = frozenset((SETTINGS, PING, GOAWAY))
+_ABOUT_STREAM: Final = frozenset((PRIORITY, RST_STREAM))
+_LENGTHS: Final = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 
 pack_header = _HEADER.pack
 """The nine bytes of (length >> 8, length & 255, kind, flags, stream id)."""
@@ -121,30 +125,50 @@ def read_settings(payload: bytes) -> list[tuple[int, int]]:
     return pairs
 
 
-def read_u32(payload: bytes) -> int:
-    """The four bytes of RST_STREAM and WINDOW_UPDATE; the latter's reserved bit is cleared later.
+def check_shape(kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+    """What section 6 says of a control frame's place and length, whatever it means.
 
     Raises:
-        RemoteProtocolError: another length than four.
+        RemoteProtocolError: it is on a stream but about the connection, or the other way round; it
+            has another length than its kind; a stream depends on itself.
     """
-    if len(payload) != 4:
-        raise RemoteProtocolError(ErrorCode.FRAME_SIZE_ERROR, "expected four bytes")
-    return int.from_bytes(payload, "big")
+    if (kind in _ABOUT_CONNECTION and stream_id) or (kind in _ABOUT_STREAM and not stream_id):
+        raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, f"frame {kind} on stream {stream_id}")
+    size = len(payload)
+    if size != _LENGTHS.get(kind, size) or (kind == GOAWAY and size < _GOAWAY.size):
+        raise RemoteProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"frame {kind} of {size} bytes")
+    if kind == SETTINGS and flags & ACK and payload:
+        raise RemoteProtocolError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS acknowledgement")
+    if kind == PRIORITY:
+        check_dependency(stream_id, payload)
+
+
+def check_dependency(stream_id: int, payload: bytes) -> None:
+    """Looks at the priority fields of PRIORITY or HEADERS; nothing else is done with them.
+
+    Raises:
+        RemoteProtocolError: the stream depends on itself (RFC 7540, 5.3.1, which RFC 9113 keeps).
+    """
+    if int.from_bytes(payload[:4], "big") & MAX_STREAM_ID == stream_id:
+        raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
 
 
 def strip_padding(payload: bytes, flags: int) -> bytes:
     """A HEADERS or DATA payload without padding and without the priority fields.
 
     Raises:
-        RemoteProtocolError: padding that is longer than the payload.
+        RemoteProtocolError: padding that is longer than the payload, or fields that do not fit.
     """
-    start, end = 0, len(payload)
+    size = len(payload)
+    start, end = 0, size
     if flags & PADDED:
         if not payload:
             raise RemoteProtocolError(ErrorCode.FRAME_SIZE_ERROR, "no pad length")
-        start, end = 1, end - payload[0]
+        start, end = 1, size - payload[0]
     if flags & WITH_PRIORITY:
         start += 5
+        if size < start:
+            raise RemoteProtocolError(ErrorCode.FRAME_SIZE_ERROR, "no room for the priority")
     if end < start:
         raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "padding exceeds the payload")
     return payload[start:end]

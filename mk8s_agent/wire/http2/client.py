@@ -4,7 +4,8 @@ Central is a client towards agents; an agent is one towards its API server.
 """
 
 from mk8s_agent.wire.compiled import mypyc_attr
-from mk8s_agent.wire.frames import (
+from mk8s_agent.wire.http2.connection import Http2Connection
+from mk8s_agent.wire.http2.frames import (
     DEFAULT_WINDOW,
     ENABLE_PUSH,
     HEADER_TABLE_SIZE,
@@ -18,10 +19,9 @@ from mk8s_agent.wire.frames import (
     settings,
     window_update,
 )
-from mk8s_agent.wire.http2 import Http2Connection
+from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import BufferBudget, Limits
-from mk8s_agent.wire.outbound import Transport
-from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Stream, join, part
+from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Stream, forget_pending, join, part
 from mk8s_agent.wire.ticks import Ticks
 
 _LAST_STREAM = MAX_STREAM_ID - 2_000
@@ -43,8 +43,8 @@ class Http2Client(Http2Connection):
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:
-        super().__init__(transport, ticks, limits, buffers)
-        self._put(
+        super().__init__(transport, ticks, limits, buffers, server=False)
+        self.outbound.put(
             PREFACE
             + settings(
                 {
@@ -62,22 +62,17 @@ class Http2Client(Http2Connection):
     def available(self) -> bool:
         """Whether a new stream may be opened here."""
         return (
-            self._settings_seen
+            self.ready
             and not self.draining
             and not self.closed
             and len(self.streams) < self.peer_max_streams
-            and self._next_stream < _LAST_STREAM
+            and self.table.next_own < _LAST_STREAM
         )
 
     @property
     def starting(self) -> bool:
         """The peer's first SETTINGS have not arrived yet."""
-        return not self._settings_seen and not self.closed
-
-    @property
-    def ready(self) -> bool:
-        """The peer's first SETTINGS arrived."""
-        return self._settings_seen
+        return not self.ready and not self.closed
 
     def prepare(self) -> Stream:
         """A stream without an id: its body waits until `open_prepared` sends the head."""
@@ -87,50 +82,46 @@ class Http2Client(Http2Connection):
 
     def open_prepared(self, stream: Stream, block: bytes) -> None:
         """Sends the request head of a prepared stream, and the part of the body that waited."""
-        stream.stream_id = self._next_stream
-        self._next_stream += 2
+        stream.stream_id = self.table.next_own
+        self.table.next_own += 2
         self.streams[stream.stream_id] = stream
-        stream.send_window = self._initial_window
+        stream.send_window = self.outbound.initial_window
         end = stream.end_queued and not stream.pending_bytes
         if end:
             stream.pending = None
-        self.send_headers(stream, block, end)
+        self.outbound.send_headers(stream, block, end)
         if stream.pending is not None:
-            self._wait(stream)
-            if not self._blocked:
-                self._pump()
+            self.outbound.start_pending(stream)
 
     def open_joined(self, front: Stream, block: bytes, end: bool) -> None:
         """Opens a stream as the other half of `front`, where nothing has to wait for its head."""
-        stream_id = self._next_stream
-        self._next_stream = stream_id + 2
-        stream = Stream(self, stream_id, self._initial_window, self.limits.stream_window)
+        stream_id = self.table.next_own
+        self.table.next_own = stream_id + 2
+        outbound = self.outbound
+        stream = Stream(self, stream_id, outbound.initial_window, self.limits.stream_window)
         stream.length_left = AWAITING_HEAD
         self.streams[stream_id] = stream
         join(front, stream)
-        self.send_headers(stream, block, end)
+        outbound.send_headers(stream, block, end)
 
     def discard_prepared(self, stream: Stream) -> None:
         """Forgets a prepared stream whose head will not be sent."""
         part(stream)
         stream.local_closed = stream.remote_closed = True
-        self._drop_pending(stream)
+        forget_pending(stream, self._buffers)
 
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A response head, or trailers. Blocks of streams that were reset here are dropped."""
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._check_not_idle(stream_id)
-            self._spend()
-            return
-        if stream.remote_closed:
+            self.table.check_not_idle(stream_id)
+            self.floods.spend()
+        elif stream.head_passed:
+            self.end_by_trailers(stream, self.decode(block), end)
+        elif stream.remote_closed:
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
-        if not stream.head_passed:
-            self._on_head(stream, block, end)
-        elif end:
-            self._deliver(stream, b"", 0, True)
         else:
-            self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)  # a second head
+            self._on_head(stream, block, end)
 
     def _on_head(self, stream: Stream, block: bytes, end: bool) -> None:
         stream.remote_closed = end
@@ -138,15 +129,15 @@ class Http2Client(Http2Connection):
         if stream.stream_id not in self.streams:
             return
         if not stream.head_passed:  # an informational one
-            self._spend()
+            self.floods.spend()
             if end:
                 stream.remote_closed = False
-                self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+                self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
             return
         if stream.length_left == AWAITING_HEAD:
             stream.length_left = -1
         if end and stream.local_closed:
-            self._drop(stream)
+            self.drop(stream)
 
     def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
         """A response head, possibly an informational one; sets `head_passed` when it is not."""
@@ -155,15 +146,17 @@ class Http2Client(Http2Connection):
     def second(self, elapsed: float) -> None:
         """Once a second: notices a server that is gone without a word."""
         super().second(elapsed)
-        if self._silent_seconds >= _LOST_SECONDS and not self.closed:
-            self.close_reason = "no sign of life from the peer"
-            self.transport.abort()
-            self.connection_lost()
-        elif self._silent_seconds >= _SILENT_SECONDS:
+        if self.health.silent_seconds >= _LOST_SECONDS and not self.closed:
+            self._abort("no sign of life from the peer")
+        elif self.health.silent_seconds >= _SILENT_SECONDS:
             self.ping()
 
     def on_goaway(self, last_stream_id: int) -> None:
         """Streams that the peer will not process may be tried again elsewhere."""
         for stream in list(self.streams.values()):
             if stream.stream_id > last_stream_id:
-                self._lose(stream, ErrorCode.REFUSED_STREAM)
+                stream.local_closed = stream.remote_closed = True
+                peer = part(stream)
+                self.drop(stream)
+                if peer is not None:
+                    peer.connection.reset(peer, ErrorCode.REFUSED_STREAM)

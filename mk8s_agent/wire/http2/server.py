@@ -4,7 +4,8 @@ Central is a server towards kubectl; an agent is one towards central, although t
 """
 
 from mk8s_agent.wire.compiled import mypyc_attr
-from mk8s_agent.wire.frames import (
+from mk8s_agent.wire.http2.connection import Http2Connection
+from mk8s_agent.wire.http2.frames import (
     DEFAULT_WINDOW,
     HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE,
@@ -12,14 +13,12 @@ from mk8s_agent.wire.frames import (
     MAX_FRAME_SIZE,
     MAX_HEADER_LIST_SIZE,
     ErrorCode,
-    RemoteProtocolError,
     rst_stream,
     settings,
     window_update,
 )
-from mk8s_agent.wire.http2 import Http2Connection
+from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import BufferBudget, Limits
-from mk8s_agent.wire.outbound import Transport
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
@@ -33,10 +32,8 @@ class Http2Server(Http2Connection):
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:
-        super().__init__(transport, ticks, limits, buffers)
-        self._preface_missing = True
-        self._next_stream = 2
-        self._put(
+        super().__init__(transport, ticks, limits, buffers, server=True)
+        self.outbound.put(
             settings(
                 {
                     HEADER_TABLE_SIZE: limits.table_size,
@@ -50,41 +47,35 @@ class Http2Server(Http2Connection):
         )
 
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
-        """A request head, or trailers, which are dropped."""
+        """A request head, or trailers."""
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
-        stream = self.accept(stream_id, end)
+        stream = self.accept(stream_id, fields, end)
         if stream is not None:
             self.on_request(stream, fields, end)
 
-    def accept(self, stream_id: int, end: bool) -> Stream | None:
-        """The new stream of a head; None for trailers, and for a stream that is not taken."""
+    def accept(self, stream_id: int, fields: Fields | None, end: bool) -> Stream | None:
+        """The new stream of a head; None for trailers, and for a stream that is not taken.
+
+        Args:
+            fields: what the block says, or None where it is known to be a request head.
+        """
         stream = self.streams.get(stream_id)
         if stream is not None:
-            self._on_trailers(stream, end)
+            self.end_by_trailers(stream, fields, end)
             return None
-        if stream_id & 1 == 0:
-            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's stream ids are odd")
-        if stream_id in self._reset_here:  # trailers that crossed our reset
+        table = self.table
+        if not table.peer_opens(stream_id):
             return None
-        if stream_id <= self._last_peer_stream:
-            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
-        self._last_peer_stream = stream_id
         if self.draining or len(self.streams) >= self.limits.max_streams:
-            self._spend_reset()
-            self._expect_strays(stream_id)
-            self._put(rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
+            self.floods.spend_reset()
+            table.expect_strays(stream_id)
+            self.outbound.put(rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
             return None
-        stream = Stream(self, stream_id, self._initial_window, self.limits.stream_window)
+        window = self.outbound.initial_window
+        stream = Stream(self, stream_id, window, self.limits.stream_window)
         stream.remote_closed = end
         self.streams[stream_id] = stream
         return stream
-
-    def _on_trailers(self, stream: Stream, end: bool) -> None:
-        if stream.remote_closed:
-            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
-        if not end:
-            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
-        self._deliver(stream, b"", 0, True)
 
     def on_request(self, stream: Stream, fields: Fields, end: bool) -> None:
         """A new stream with its request head; `end` when it has no body."""
@@ -96,4 +87,4 @@ class Http2Server(Http2Connection):
         """Sends a response head as it is (see `Leg.relay_head`)."""
         if not stream.local_closed:
             stream.head_passed = True
-            self.send_headers(stream, block, end)
+            self.outbound.send_headers(stream, block, end)

@@ -1,17 +1,15 @@
-"""The sending half of an HTTP/2 connection: windows, waiting streams, one write per tick.
+"""What an HTTP/2 connection sends: the peer's windows, waiting streams, one write per tick.
 
-`http2.Http2Connection` adds the receiving half. Data is never copied here: a relayed body leaves
-as the slices in which it arrived, behind new nine-byte headers, and neighbours of one stream
+Called by `connection` and its roles, and by `ticks`. Data is never copied here: a relayed body
+leaves as the slices in which it arrived, behind new nine-byte headers, and neighbours of one stream
 grow into one frame.
 """
 
 import logging
-import time
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
-from mk8s_agent.wire.compiled import mypyc_attr
-from mk8s_agent.wire.frames import (
+from mk8s_agent.wire.http2.frames import (
     CONTINUATION,
     DATA,
     DEFAULT_MAX_FRAME,
@@ -20,25 +18,25 @@ from mk8s_agent.wire.frames import (
     END_STREAM,
     FRAME_HEADER_BYTES,
     HEADERS,
+    MAX_WINDOW,
     ErrorCode,
+    RemoteProtocolError,
     frame,
     pack_header,
-    window_update,
 )
-from mk8s_agent.wire.limits import (
-    EARLY,
-    FAR_SECONDS,
-    HIGH_WATER,
-    QUANTUM,
-    SMALL,
-    WIDER,
-    BufferBudget,
-    Limits,
-)
-from mk8s_agent.wire.stream import STAGED, Bytes, Stream, forget_pending, keep_pending
+from mk8s_agent.wire.http2.health import FloodBudget
+from mk8s_agent.wire.limits import EARLY, HIGH_WATER, QUANTUM, SMALL, BufferBudget, Limits
+from mk8s_agent.wire.stream import STAGED, Bytes, Stream, keep_pending
 from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
+
+_PEER_MAX_FRAME: Final = 256 * 1024
+"""Larger frames are never sent, whatever the peer allows: they delay what comes behind them."""
+
+_DEFAULT_TABLE: Final = 4096
+_EMPTY_TABLE: Final = b"\x20"
+"""Owed to a peer whose table is smaller than the default (RFC 7541, 4.2); ours is never used."""
 
 
 class Transport(Protocol):
@@ -54,51 +52,62 @@ class Transport(Protocol):
         """Closes at once."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Outbound:
     """What an HTTP/2 connection sends.
 
     A stream whose bytes do not fit its window, the connection's window or the socket's buffer
     waits in a round robin. What waits is bounded by the windows its sender was given and, over
-    all connections, by the `BufferBudget`.
+    all connections, by the `BufferBudget`. What it means that a stream has sent its last byte
+    (`drop`), or that its bytes cannot be kept (`end_both`), is up to the stream's connection.
+
+    Args:
+        floods: what is sent earns the peer frames there, since it has to answer for it.
     """
 
     __slots__ = (
-        "_block_prefix", "_blocked", "_buffers", "_control_budget", "_initial_window", "_learned",
-        "_marked", "_open_index", "_open_size", "_open_stream", "_out", "_out_bytes",
-        "_peer_max_frame", "_progress", "_send_window", "_ticks", "_waiting", "closed", "limits",
-        "round_trip", "streams", "transport",
+        "_block_prefix", "_buffers", "_floods", "_limits", "_marked", "_open_index", "_open_size",
+        "_open_stream", "_out", "_out_bytes", "_peer_max_frame", "_progress",
+        "_stalled_seconds", "_ticks", "_waiting", "blocked", "closed", "initial_window",
+        "transport", "window",
     )  # fmt: skip
 
     def __init__(
-        self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
+        self,
+        transport: Transport,
+        ticks: Ticks,
+        limits: Limits,
+        buffers: BufferBudget,
+        floods: FloodBudget,
     ) -> None:
         self.transport = transport
-        self.limits = limits
-        self.streams: dict[int, Stream] = {}
         self.closed = False
-        self.round_trip = 0.0
-        """Seconds to the peer and back, by PING; 0 while unknown."""
-        self._learned = 0
-        """The window that a stream to this peer has needed: the next one need not find it out."""
+        """Nothing is written any more."""
+        self.blocked = False
+        """The socket takes no more for now."""
+        self.window = DEFAULT_WINDOW
+        """Bytes of DATA that the peer takes on the whole connection."""
+        self.initial_window = DEFAULT_WINDOW
+        """Bytes of DATA that it takes on a new stream."""
+        self._limits = limits
         self._ticks = ticks
         self._buffers = buffers
+        self._floods = floods
         self._out: list[Bytes] = []
         self._out_bytes = 0
         self._marked = False
-        self._blocked = False
         self._progress = True
-        self._send_window = DEFAULT_WINDOW
-        self._initial_window = DEFAULT_WINDOW
+        self._stalled_seconds = 0.0
         self._peer_max_frame = DEFAULT_MAX_FRAME
         self._waiting: deque[Stream] | None = None
         """There while somebody waits: an empty one would take more than all else here."""
-        self._control_budget = limits.control_frames
         self._block_prefix = b""
         # the DATA frame at the end of _out that may still grow: its stream, index and size
         self._open_stream = 0
         self._open_index = 0
         self._open_size = 0
+
+    def __repr__(self) -> str:
+        return f"<Outbound {self.transport!r} waiting={len(self._waiting or ())}>"
 
     # -- what the tick writes
 
@@ -109,8 +118,7 @@ class Outbound:
         if not out or self.closed:
             return
         self._write_out()
-        if self._waiting and not self._blocked:
-            self._pump()
+        self.resume()
 
     def _write_out(self) -> None:
         """Hands all that is queued to the socket."""
@@ -118,8 +126,8 @@ class Outbound:
         self._out = []
         self._out_bytes = 0
         self._open_stream = 0
-        self._blocked = self.transport.write(b"".join(out))
-        if not self._blocked:
+        self.blocked = self.transport.write(b"".join(out))
+        if not self.blocked:
             self._progress = True  # not before: answers to PINGs leave although nobody reads
 
     def _write_early(self) -> None:
@@ -132,12 +140,12 @@ class Outbound:
 
     def writable(self) -> None:
         """The socket's buffer has drained; called by the transport."""
-        self._blocked = False
+        self.blocked = False
         self._progress = True
-        if self._waiting:
-            self._pump()
+        self.resume()
 
-    def _put(self, data: bytes) -> None:
+    def put(self, data: bytes) -> None:
+        """Queues whole frames for the end of the tick."""
         self._out.append(data)
         self._out_bytes += len(data)
         self._open_stream = 0
@@ -148,6 +156,49 @@ class Outbound:
         self._marked = True
         self._ticks.mark(self)
 
+    def stalled(self, elapsed: float) -> bool:
+        """Once a second: whether the peer has read nothing for `Limits.write_seconds`."""
+        if self._progress or not self.blocked:
+            self._progress = False
+            self._stalled_seconds = 0.0
+            return False
+        self._stalled_seconds += elapsed
+        return self._stalled_seconds > self._limits.write_seconds
+
+    # -- what the peer allows
+
+    def allow_frames(self, size: int) -> None:
+        """The peer takes frames of at most `size` bytes."""
+        self._peer_max_frame = min(size, _PEER_MAX_FRAME)
+
+    def allow_table(self, size: int) -> None:
+        """The peer keeps `size` bytes of dynamic table; owed an answer, though none is used."""
+        if size < _DEFAULT_TABLE:
+            self._block_prefix = _EMPTY_TABLE
+
+    def widen_all(self, increment: int) -> None:
+        """The peer takes `increment` more bytes on the connection.
+
+        Raises:
+            RemoteProtocolError: none, or more than there can be.
+        """
+        self.window += increment
+        if increment == 0 or self.window > MAX_WINDOW:
+            code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR
+            raise RemoteProtocolError(code, "connection WINDOW_UPDATE")
+
+    def widen(self, stream: Stream, change: int) -> None:
+        """The peer takes `change` more bytes (less, when negative) on `stream`.
+
+        Raises:
+            RemoteProtocolError: more than there can be.
+        """
+        stream.send_window += change
+        if stream.send_window > MAX_WINDOW:
+            raise RemoteProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "stream window overflow")
+        if stream.pending is not None:
+            self._wait(stream)
+
     # -- heads
 
     def send_headers(self, stream: Stream, block: bytes, end: bool) -> None:
@@ -157,20 +208,20 @@ class Outbound:
         size = len(block)
         if size <= self._peer_max_frame:
             flags = END_HEADERS | END_STREAM if end else END_HEADERS
-            self._put(pack_header(size >> 8, size & 255, HEADERS, flags, stream.stream_id) + block)
+            self.put(pack_header(size >> 8, size & 255, HEADERS, flags, stream.stream_id) + block)
         else:
             self._put_in_frames(stream.stream_id, block, END_STREAM if end else 0)
         if end:
             stream.local_closed = True
             if stream.remote_closed:
-                self._drop(stream)
+                stream.connection.drop(stream)
 
     def _put_in_frames(self, stream_id: int, block: bytes, closing: int) -> None:
         most = self._peer_max_frame
-        self._put(frame(HEADERS, closing, stream_id, block[:most]))
+        self.put(frame(HEADERS, closing, stream_id, block[:most]))
         for start in range(most, len(block), most):
             flags = END_HEADERS if start + most >= len(block) else 0
-            self._put(frame(CONTINUATION, flags, stream_id, block[start : start + most]))
+            self.put(frame(CONTINUATION, flags, stream_id, block[start : start + most]))
 
     # -- bodies
 
@@ -181,8 +232,8 @@ class Outbound:
         if (
             stream.pending is None
             and size <= stream.send_window
-            and size <= self._send_window
-            and not self._blocked
+            and size <= self.window
+            and not self.blocked
         ):
             self._emit(stream, data, size, end)
             if self._out_bytes >= EARLY:
@@ -192,13 +243,21 @@ class Outbound:
 
     def _queue(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
         if self._buffers.used + size > self._buffers.limit:
-            self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
+            stream.connection.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
             return
         keep_pending(stream, self._buffers, data, size, end=end)
         if stream.stream_id == STAGED:
             return
+        self.start_pending(stream)
+
+    def start_pending(self, stream: Stream) -> None:
+        """Sends what waited for the head of a stream that is open now."""
         self._wait(stream)
-        if not self._blocked:
+        self.resume()
+
+    def resume(self) -> None:
+        """Lets waiting streams send what they may: a window or the socket has opened."""
+        if self._waiting and not self.blocked:
             self._pump()
 
     def _wait(self, stream: Stream) -> None:
@@ -219,7 +278,7 @@ class Outbound:
         if waiting is None:
             return
         turns = len(waiting)
-        while turns and not self._blocked:
+        while turns and not self.blocked:
             turns -= 1
             stream = waiting.popleft()
             stream.waiting = False
@@ -228,9 +287,9 @@ class Outbound:
             if self._send_pending(stream, stream.pending):
                 waiting.append(stream)
                 stream.waiting = True
-                turns += self._send_window > 0
+                turns += self.window > 0
             if self._out_bytes > HIGH_WATER:
-                self._blocked = True
+                self.blocked = True
         if not waiting:
             self._waiting = None
 
@@ -238,7 +297,7 @@ class Outbound:
         """One stream's turn. True when it has more to send and its own window allows it."""
         quota = QUANTUM
         while pending and quota > 0:
-            window = min(stream.send_window, self._send_window)
+            window = min(stream.send_window, self.window)
             if window <= 0:
                 return stream.send_window > 0
             data = pending.popleft()
@@ -261,9 +320,9 @@ class Outbound:
     def _emit(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
         """Puts DATA out. The windows were checked; the sender gets its credit back."""
         stream.send_window -= size
-        self._send_window -= size
+        self.window -= size
         stream.sent += size
-        self._control_budget += 1 + (size >> 10)
+        self._floods.frames += 1 + (size >> 10)
         self._add_frame(stream.stream_id, data, size, END_STREAM if end else 0)
         if not self._marked:
             self._mark()
@@ -272,7 +331,7 @@ class Outbound:
         if end:
             stream.local_closed = True
             if stream.remote_closed:
-                self._drop(stream)
+                stream.connection.drop(stream)
 
     def _add_frame(self, stream_id: int, data: Bytes, size: int, closing: int) -> None:
         """One frame of DATA, or some more in the stream's frame that came just before."""
@@ -304,41 +363,3 @@ class Outbound:
             self._out.append(view[start : start + most])
         self._out_bytes += last + FRAME_HEADER_BYTES * (last // most)
         return view[last:]
-
-    def _drop_pending(self, stream: Stream) -> None:
-        forget_pending(stream, self._buffers)
-
-    # -- credit
-
-    def grant(self, stream: Stream, size: int) -> None:
-        """Gives window back on `stream` in large steps (see `Leg.grant`)."""
-        stream.credit += size
-        if stream.credit >= stream.window >> 1 and not stream.remote_closed:
-            increment = stream.credit
-            if self.round_trip > FAR_SECONDS:
-                increment += self._wider(stream)
-            self._put(window_update(stream.stream_id, increment))
-            stream.receive_window += increment
-            stream.credit = 0
-
-    def _wider(self, stream: Stream) -> int:
-        """How much wider the window gets: half of it was used up within two round trips, so it,
-        and not the sender or the next hop, is what limits the stream."""
-        now = time.monotonic()
-        limited = now - stream.granted_at < 2 * self.round_trip
-        stream.granted_at = now
-        wider = min(max(WIDER * stream.window, self._learned), self.limits.widest_window)
-        if not limited or wider <= stream.window:
-            return 0
-        extra = wider - stream.window
-        stream.window = self._learned = wider
-        return extra
-
-    # -- the receiving half implements these
-
-    def _drop(self, stream: Stream) -> None:
-        raise AssertionError
-
-    def end_both(self, stream: Stream, code: int) -> None:
-        """Ends a stream and its peer because this end cannot go on with it."""
-        raise AssertionError

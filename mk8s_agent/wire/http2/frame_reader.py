@@ -1,0 +1,256 @@
+"""Bytes in, frames out: what RFC 9113 says of frames, whatever streams they are for.
+
+Fed by `connection`, which is also its `FrameSink`. DATA is cut through: the part of a frame that
+has arrived is handed on at once. All other frames, and header blocks with all their CONTINUATION
+frames, are handed on when they are whole.
+"""
+
+from typing import Any, Final, Protocol
+
+from mk8s_agent.wire.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER_BYTES,
+    HEADERS,
+    MAX_STREAM_ID,
+    PADDED,
+    PREFACE,
+    SETTINGS,
+    WITH_PRIORITY,
+    ErrorCode,
+    RemoteProtocolError,
+    check_dependency,
+    check_shape,
+    strip_padding,
+    unpack_header,
+)
+from mk8s_agent.wire.limits import Limits
+from mk8s_agent.wire.stream import Bytes, Stream
+
+_COPY_BELOW: Final = 4096
+"""A copy of so few bytes costs less than a view, which would keep the whole read alive, too."""
+
+
+class FrameSink(Protocol):
+    """What gets the frames. Each method may raise `RemoteProtocolError`, which ends the reading."""
+
+    def begin_data(self, stream_id: int, length: int, flags: int) -> Stream | None:
+        """The header of a DATA frame came; the stream that takes it, None where it is dropped."""
+
+    def deliver(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
+        """`size` bytes of a DATA frame's body, the last of its stream when `end`."""
+
+    def drop_padding(self, stream: Stream | None, size: int, empty: bool) -> None:
+        """`size` bytes of a DATA frame were padding, all of it when `empty`."""
+
+    def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
+        """A whole header block; `end` when its stream has no body."""
+
+    def on_frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
+        """Any other frame of the right shape, or of an unknown kind."""
+
+
+class FrameReader:
+    """Reads the frames of one connection.
+
+    Args:
+        sink: a `FrameSink`.
+        preface: the peer is a client, which sends it.
+    """
+
+    __slots__ = (
+        "_block", "_block_end", "_block_stream", "_data_end", "_data_left", "_data_stream",
+        "_limits", "_max_frame", "_preface_missing", "_sink", "_started", "_tail", "closed",
+    )  # fmt: skip
+
+    def __init__(self, sink: Any, limits: Limits, *, preface: bool) -> None:
+        self.closed = False
+        """Nothing is read any more."""
+        self._sink = sink  # a FrameSink; Any spares a call through the protocol's checks
+        self._limits = limits
+        self._max_frame = limits.max_frame
+        self._preface_missing = preface
+        self._started = False
+        self._tail = b""
+        # the DATA frame that is still arriving
+        self._data_left = 0
+        self._data_stream: Stream | None = None
+        self._data_end = False
+        # the header block that CONTINUATION frames still add to
+        self._block_stream = 0
+        self._block_end = False
+        self._block: list[bytes] = []
+
+    @property
+    def incomplete(self) -> bool:
+        """Something has begun to arrive and is awaited: a preface, a frame, a header block."""
+        return self._preface_missing or self._block_stream != 0 or self._tail != b""
+
+    def close(self) -> None:
+        """Reads nothing more, and lets go of the sink: they would wait for the collector."""
+        self.closed = True
+        self._sink = None
+
+    def receive(self, data: bytes) -> None:
+        """Takes what the socket delivered.
+
+        Raises:
+            RemoteProtocolError: this cannot be read, or the sink said so.
+        """
+        position = 0
+        if self._data_left:
+            position = self._continue_data(data)
+        elif self._tail:
+            data = self._tail + data
+            self._tail = b""
+        if self._preface_missing:
+            position = self._check_preface(data)
+        position = self._read_frames(data, position)
+        if position < len(data) and not self.closed:
+            self._tail = data[position:]
+
+    def _read_frames(self, data: bytes, position: int) -> int:
+        """Takes the frames from `position` on; returns where an incomplete one starts."""
+        size = len(data) if not self._preface_missing else 0
+        sink = self._sink
+        max_frame = self._max_frame
+        while size - position >= FRAME_HEADER_BYTES and not self.closed:
+            high, low, kind, flags, stream_id = unpack_header(data, position)
+            stream_id &= MAX_STREAM_ID
+            length: int = high << 8 | low
+            start = position + FRAME_HEADER_BYTES
+            end = start + length
+            if self._block_stream or length > max_frame or not self._started:
+                self._check_frame(kind, length, flags, stream_id)
+            if kind == DATA and not flags & PADDED:
+                stream = sink.begin_data(stream_id, length, flags)
+                if end > size:
+                    self._begin_data(stream, data, start, end, flags)
+                    return size
+                if stream is not None and length < _COPY_BELOW:
+                    sink.deliver(stream, data[start:end], length, flags & END_STREAM != 0)
+                elif stream is not None:
+                    end = self._deliver_run(stream, data, start, end, flags)
+            elif end > size:
+                return position
+            elif kind == HEADERS:
+                self._on_headers(stream_id, flags, data[start:end])
+            else:
+                self._take_frame(kind, stream_id, flags, data[start:end])
+            position = end
+        return position
+
+    def _take_frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
+        """Takes a frame that is neither HEADERS nor unpadded DATA."""
+        if kind == CONTINUATION:
+            self._on_continuation(stream_id, flags, payload)
+        elif kind == DATA:
+            self._on_padded_data(stream_id, flags, payload)
+        else:
+            check_shape(kind, flags, stream_id, payload)
+            self._sink.on_frame(kind, stream_id, flags, payload)
+
+    def _check_frame(self, kind: int, length: int, flags: int, stream_id: int) -> None:
+        if length > self._max_frame:
+            raise RemoteProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+        if self._block_stream and (kind != CONTINUATION or stream_id != self._block_stream):
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
+        if not self._started and (kind != SETTINGS or flags & ACK):
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+        self._started = True
+
+    def _check_preface(self, data: bytes) -> int:
+        if not PREFACE.startswith(data[: len(PREFACE)]):
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
+        if len(data) < len(PREFACE):
+            return 0
+        self._preface_missing = False
+        return len(PREFACE)
+
+    # -- DATA
+
+    def _deliver_run(self, stream: Stream, data: bytes, start: int, end: int, flags: int) -> int:
+        """Hands on a frame with those of the same stream right behind it, as one piece: to copy
+        them costs less than to relay one after the other. Returns where they end."""
+        sink = self._sink
+        view = memoryview(data)
+        parts = [view[start:end]]
+        alike = data[start - 6 : start]  # kind, flags and stream
+        while not flags and data[end + 3 : end + FRAME_HEADER_BYTES] == alike:
+            length = int.from_bytes(data[end : end + 3], "big")
+            start = end + FRAME_HEADER_BYTES
+            if start + length > len(data) or length > self._max_frame:
+                break
+            sink.begin_data(stream.stream_id, length, flags)
+            end = start + length
+            parts.append(view[start:end])
+        part: Bytes = parts[0] if len(parts) == 1 else b"".join(parts)
+        sink.deliver(stream, part, len(part), flags & END_STREAM != 0)
+        return end
+
+    def _begin_data(
+        self, stream: Stream | None, data: bytes, start: int, end: int, flags: int
+    ) -> None:
+        """Hands on the first part of a DATA frame that is still arriving."""
+        available = len(data) - start
+        self._data_left = end - len(data)
+        self._data_stream = stream
+        self._data_end = flags & END_STREAM != 0
+        if available and stream is not None:
+            self._sink.deliver(stream, memoryview(data)[start:], available, False)
+
+    def _continue_data(self, data: bytes) -> int:
+        """The next part of a DATA frame whose header came before; returns where it ends."""
+        size = min(len(data), self._data_left)
+        self._data_left -= size
+        stream = self._data_stream
+        if stream is not None:
+            part: Bytes = data if size == len(data) else memoryview(data)[:size]
+            end = self._data_end and not self._data_left
+            if not self._data_left:
+                self._data_stream = None
+            self._sink.deliver(stream, part, size, end)
+        return size
+
+    def _on_padded_data(self, stream_id: int, flags: int, payload: bytes) -> None:
+        stream = self._sink.begin_data(stream_id, len(payload), flags)
+        data = strip_padding(payload, flags & ~WITH_PRIORITY)
+        size, end = len(data), flags & END_STREAM != 0
+        self._sink.drop_padding(stream, len(payload) - size, not data and not end)
+        if stream is not None:
+            self._sink.deliver(stream, data, size, end)
+
+    # -- header blocks
+
+    def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if stream_id == 0:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
+        block = payload
+        if flags & (PADDED | WITH_PRIORITY):
+            block = strip_padding(payload, flags)
+            if flags & WITH_PRIORITY:
+                check_dependency(stream_id, payload[1:] if flags & PADDED else payload)
+        if flags & END_HEADERS:
+            self._sink.on_block(stream_id, block, flags & END_STREAM != 0)
+            return
+        self._block_stream = stream_id
+        self._block_end = flags & END_STREAM != 0
+        self._block = [block]
+
+    def _on_continuation(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if not self._block_stream:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION out of place")
+        self._block.append(payload)
+        if (
+            len(self._block) > self._limits.continuations + 1
+            or sum(map(len, self._block)) > self._limits.header_block
+        ):
+            raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too long")
+        if flags & END_HEADERS:
+            block = b"".join(self._block)
+            self._block_stream = 0
+            self._block = []
+            self._sink.on_block(stream_id, block, self._block_end)
