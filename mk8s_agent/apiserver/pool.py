@@ -23,7 +23,7 @@ from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.http2.client import Http2Client
 from mk8s_agent.wire.http2.outbound import Transport
-from mk8s_agent.wire.limits import API_SERVER, BufferBudget
+from mk8s_agent.wire.limits import API_SERVER, BufferBudget, Limits
 from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
@@ -55,8 +55,10 @@ class ApiServerHttp2(Http2Client):
 
     __slots__ = ("_server",)
 
-    def __init__(self, transport: Transport, server: "ApiServer") -> None:
-        super().__init__(transport, server.ticks, API_SERVER, server.buffers)
+    def __init__(
+        self, transport: Transport, server: "ApiServer", limits: Limits = API_SERVER
+    ) -> None:
+        super().__init__(transport, server.ticks, limits, server.buffers)
         self._server = server
 
     def on_response(self, stream: Stream, block: bytes, end: bool) -> None:

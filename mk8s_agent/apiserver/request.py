@@ -101,6 +101,8 @@ def read_request(received: Fields, end: bool, prefix: bytes = b"") -> tuple[Requ
         if name in _PSEUDO or name.startswith(headers.INTERNAL_PREFIX):
             if name in known:
                 raise RequestRefused(f"two {name.decode('ascii', 'replace')} fields")
+            if plain and name in _PSEUDO:
+                raise RequestRefused("a pseudo-header field behind a header")
             known[name] = value
         elif not _NAME.fullmatch(name) and not name.startswith(b":"):
             raise RequestRefused("an invalid header name")
@@ -120,6 +122,8 @@ def read_request(received: Fields, end: bool, prefix: bytes = b"") -> tuple[Requ
 def _complete(known: dict[bytes, bytes], carried: Carried, end: bool, prefix: bytes) -> Request:
     method, target = known.get(b":method", b""), known.get(b":path", b"")
     upgrade = known.get(headers.UPGRADE, b"")
+    if b":scheme" not in known:
+        raise RequestRefused("no scheme")
     if method not in METHODS:
         raise RequestRefused("an unknown method")
     if not _TARGET.fullmatch(target):

@@ -16,7 +16,7 @@ from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.http2.server import Http2Server
-from mk8s_agent.wire.limits import TUNNEL, BufferBudget
+from mk8s_agent.wire.limits import TUNNEL, BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
@@ -43,6 +43,7 @@ class AgentTunnel(Http2Server):
         apiserver: where requests go.
         on_control: called with the control channel once central has opened it.
         on_closed: called once with the reason when the tunnel is gone.
+        limits: what is advertised to central and enforced.
     """
 
     __slots__ = ("_apiserver", "_control", "_on_closed", "_on_control")
@@ -56,8 +57,9 @@ class AgentTunnel(Http2Server):
         *,
         on_control: Callable[[ControlChannel], Any],
         on_closed: Callable[[str], Any],
+        limits: Limits = TUNNEL,
     ) -> None:
-        super().__init__(transport, ticks, TUNNEL, buffers)
+        super().__init__(transport, ticks, limits, buffers)
         self._apiserver = apiserver
         self._on_control = on_control
         self._on_closed = on_closed
@@ -90,6 +92,7 @@ class AgentTunnel(Http2Server):
         except RequestRefused as error:
             log.warning("request.refused", extra={"reason": str(error)})
             answer(stream, 502, f"the agent refused the request: {error}")
+            self.refuse_malformed(stream)
             return
         if not request.upgrade:
             stream.length_left = request.length

@@ -5,10 +5,10 @@ They are spelled here because `mypy_extensions` is there when the wheel is built
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["mypyc_attr"]
+__all__ = ["mypyc_attr", "trait"]
 
 if TYPE_CHECKING:
-    from mypy_extensions import mypyc_attr
+    from mypy_extensions import mypyc_attr, trait
 else:
     C = TypeVar("C", bound=type)
 
@@ -19,3 +19,7 @@ else:
             return cls
 
         return unchanged
+
+    def trait(cls: C) -> C:
+        """A class of methods alone, which others take on: calls through it are native ones."""
+        return cls

@@ -109,38 +109,80 @@ _LAST_STATIC: Final = 61
 _LAST_STATIC_FIELD: Final = 0x80 | _LAST_STATIC
 
 
-def table_use(encoded: bytes) -> int:
-    """What a block that was decoded does with the dynamic table of its connection.
+_CODE_BITS: Final = bytes((
+    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
+    28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
+    6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6,
+    5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10,
+    13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+    7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6,
+    15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5,
+    6, 7, 6, 5, 5, 6, 7, 7, 7, 7, 7, 15, 11, 14, 13, 28,
+    20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23, 23, 23, 24, 23,
+    24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24,
+    22, 21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23,
+    21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
+    26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25,
+    19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28, 27, 27, 27,
+    20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
+    26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
+))  # fmt: skip
+"""How many bits the Huffman code of each byte has (RFC 7541, appendix B)."""
 
-    NO_TABLE: it means the same everywhere. NEEDS_TABLE: it refers to the table, so it means the
-    same as long as that does not change. CHANGES_TABLE: the next block may mean something else;
-    also said of a block that is not understood here.
+
+def check_block(encoded: bytes, fields: Fields) -> int:
+    """Refuses what the decoding library lets pass, and says what a block does with the table.
+
+    A size update stands before the first field or nowhere (RFC 7541, 4.2); a Huffman code is padded
+    by ones, fewer than eight (5.2); an integer has an end that can be seen (5.1).
+
+    Args:
+        encoded: a block that was decoded.
+        fields: what it was decoded to.
+
+    Returns:
+        NO_TABLE: the block means the same everywhere. NEEDS_TABLE: it refers to the dynamic table,
+        so it means the same as long as that does not change. CHANGES_TABLE: the next block may
+        mean something else.
+
+    Raises:
+        HpackError: it breaks one of these rules.
     """
     use = NO_TABLE
+    number = 0
     position, size = 0, len(encoded)
     while position < size:
         first = encoded[position]
         if first & 0x80:  # a whole field from a table (RFC 7541, 6.1)
+            number += 1
             if first <= _LAST_STATIC_FIELD:
                 position += 1
                 continue
             index, position = _read_integer(encoded, position, 7)
-        elif first & 0x60:  # a field to add to the table, or the table's size (6.2.1, 6.3)
-            return CHANGES_TABLE
-        else:  # a field that is not added (6.2.2, 6.2.3)
-            index, position = _read_integer(encoded, position, 4)
+        elif first & 0x60 == 0x20:  # the table's size (6.3)
+            if number:
+                raise HpackError("a size update behind a field")
+            use = CHANGES_TABLE
+            index, position = _read_integer(encoded, position, 5)
+            continue
+        else:  # a field that is added (6.2.1), or is not (6.2.2, 6.2.3)
+            if first & 0x40:
+                use = CHANGES_TABLE
+            index, position = _read_integer(encoded, position, 6 if first & 0x40 else 4)
+            name, value = fields[number]
+            number += 1
             if not index:
-                position = _after_string(encoded, position)
-            position = _after_string(encoded, position)
-        if index > _LAST_STATIC:
+                position = _check_string(encoded, position, name)
+            position = _check_string(encoded, position, value)
+        if index > _LAST_STATIC and use == NO_TABLE:
             use = NEEDS_TABLE
-    return use if position == size else CHANGES_TABLE
+    return use
 
 
 def _read_integer(encoded: bytes, position: int, prefix_bits: int) -> tuple[int, int]:
-    """An HPACK integer (RFC 7541, 5.1), and where it ends; beyond the block if that cuts it off."""
+    """An HPACK integer (RFC 7541, 5.1), and where it ends."""
     most = (1 << prefix_bits) - 1
-    value = encoded[position] & most if position < len(encoded) else 0
+    value = encoded[position] & most
     position += 1
     if value < most:
         return value, position
@@ -151,13 +193,23 @@ def _read_integer(encoded: bytes, position: int, prefix_bits: int) -> tuple[int,
         shift += 7
         if byte < 128:
             return value, position
-    return value, len(encoded) + 1
+    raise HpackError("an integer that is too long")
 
 
-def _after_string(encoded: bytes, position: int) -> int:
-    """Where a string ends that begins here (RFC 7541, 5.2)."""
+def _check_string(encoded: bytes, position: int, text: bytes) -> int:
+    """Where a string ends that begins here (RFC 7541, 5.2) and was decoded to `text`."""
+    coded = encoded[position] & 0x80
     length, position = _read_integer(encoded, position, 7)
-    return position + length
+    end = position + length
+    if coded:
+        # 256 is 1 modulo 255, so this number is the sum of its bytes modulo 255: of all bits. The
+        # library takes no padding of a byte or more, so the difference tells how long it is.
+        bits = int.from_bytes(text.translate(_CODE_BITS), "big") % 255
+        padding = (8 * length - bits) % 255
+        ones = (1 << padding) - 1
+        if padding > 7 or (padding and encoded[end - 1] & ones != ones):
+            raise HpackError("Huffman padding that is not all ones")
+    return end
 
 
 class Decoder:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mk8s_agent.wire import hpack_codec
-from mk8s_agent.wire.hpack_codec import CHANGES_TABLE, NEEDS_TABLE, table_use
-from mk8s_agent.wire.http2.frames import ErrorCode, rst_stream
+from mk8s_agent.wire.hpack_codec import CHANGES_TABLE, NEEDS_TABLE, check_block
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.http2.server import Http2Server
 from mk8s_agent.wire.limits import BufferBudget, Limits
@@ -110,7 +110,7 @@ class ClientHttp2(Http2Server):
 
     def _on_new_block(self, stream_id: int, block: bytes, end: bool) -> None:
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
-        use = table_use(block)
+        use = check_block(block, fields)
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
         stream = self.accept(stream_id, fields, end)
@@ -149,11 +149,7 @@ class ClientHttp2(Http2Server):
         exchange = stream.exchange = Exchange(stream, head, entry)
         self._chain.refuse(exchange, status_error(refusal.code, refusal.message))
         if refusal.code == 400:  # malformed, which is a stream error too (RFC 9113, 8.1.1)
-            self.floods.spend_reset()
-            if stream.local_closed and stream.remote_closed:
-                self.outbound.put(rst_stream(stream.stream_id, ErrorCode.PROTOCOL_ERROR))
-            else:
-                super().reset(stream, ErrorCode.PROTOCOL_ERROR)
+            self.refuse_malformed(stream)
 
     def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
         """Sends a whole answer of central's own (see `Front.answer`)."""

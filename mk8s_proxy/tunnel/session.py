@@ -17,7 +17,7 @@ from mk8s_agent.wire.http1_leg import Http1Leg
 from mk8s_agent.wire.http2.client import Http2Client
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
-from mk8s_agent.wire.limits import TUNNEL, BufferBudget
+from mk8s_agent.wire.limits import TUNNEL, BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable
@@ -61,6 +61,7 @@ class TunnelSession(Http2Client):
     Args:
         cluster_id: from the verified certificate.
         events: what to call when something happens to it.
+        limits: what is advertised to the agent and enforced.
     """
 
     __slots__ = (
@@ -75,8 +76,9 @@ class TunnelSession(Http2Client):
         *,
         cluster_id: str,
         events: "TunnelEvents",
+        limits: Limits = TUNNEL,
     ) -> None:
-        super().__init__(transport, ticks, TUNNEL, buffers)
+        super().__init__(transport, ticks, limits, buffers)
         self.cluster_id = cluster_id
         self.cluster = ""
         """The cluster's name, once the agent has registered."""

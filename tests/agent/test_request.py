@@ -67,8 +67,22 @@ def test_a_head_for_http1() -> None:
 
 
 def test_a_scheme_is_not_believed() -> None:
-    for scheme in ([], [(b":scheme", b"http")]):
-        assert written(read([*without(b":scheme"), *scheme], True))[1] == (b":scheme", b"https")
+    fields = [(b":scheme", b"http"), *without(b":scheme")]
+    assert written(read(fields, True))[1] == (b":scheme", b"https")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ([(b"accept", b"*/*"), *GET], "a pseudo-header field behind a header"),
+        ([*GET[1:], (b"accept", b"*/*"), GET[0]], "a pseudo-header field behind a header"),
+        (without(b":scheme"), "no scheme"),
+    ],
+)
+def test_a_malformed_head(fields: Fields, reason: str) -> None:
+    """RFC 9113, 8.3 and 8.3.1."""
+    with pytest.raises(RequestRefused, match=reason):
+        read(fields, True)
 
 
 def test_a_request_without_a_body() -> None:

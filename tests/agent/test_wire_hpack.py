@@ -4,6 +4,8 @@ import contextlib
 
 import hpack
 import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ from mk8s_agent.wire.hpack_codec import (
     NO_TABLE,
     Decoder,
     HpackError,
-    table_use,
+    check_block,
 )
 from tests.support.memory import stateless
 
@@ -257,7 +259,10 @@ def test_a_block_that_is_said_to_leave_the_table_leaves_it(library: str, block: 
         said = decoder.decode(block)
     except HpackError:
         return
-    use = table_use(block)
+    try:
+        use = check_block(block, said)
+    except HpackError:
+        return
     if use == CHANGES_TABLE:
         return
     assert decoder.decode(PROBE) == before
@@ -268,29 +273,71 @@ def test_a_block_that_is_said_to_leave_the_table_leaves_it(library: str, block: 
 
 @given(fields)
 def test_our_own_blocks_need_no_table(written: list[tuple[bytes, bytes]]) -> None:
-    assert table_use(hpack_codec.block(written)) == NO_TABLE
+    assert check_block(hpack_codec.block(written), written) == NO_TABLE
+
+
+V = [(b"n", b"v")]
 
 
 @pytest.mark.parametrize(
-    ("block", "use"),
+    ("block", "fields", "use"),
     [
-        (b"", NO_TABLE),
-        (b"\x82\xbd", NO_TABLE),
-        (b"\xbe", NEEDS_TABLE),
-        (b"\xff\x00", NEEDS_TABLE),
-        (b"\x0f\x30\x01v", NEEDS_TABLE),
-        (b"\x1f\x2e\x01v", NO_TABLE),
-        (b"\x10\x01n\x01v\xbe", NEEDS_TABLE),
-        (b"\xbe\x41\x01v", CHANGES_TABLE),
-        (b"\x20", CHANGES_TABLE),
-        (b"\x3f\xe1\x1f", CHANGES_TABLE),
-        (b"\x00\x05n", CHANGES_TABLE),
-        (b"\xff", CHANGES_TABLE),
-        (b"\x0f", CHANGES_TABLE),
-        (b"\x04", CHANGES_TABLE),
-        (b"\xff\x80\x80\x80\x80\x80\x00", CHANGES_TABLE),
+        (b"", [], NO_TABLE),
+        (b"\x82\xbd", V * 2, NO_TABLE),
+        (b"\xbe", V, NEEDS_TABLE),
+        (b"\xff\x00", V, NEEDS_TABLE),
+        (b"\x0f\x30\x01v", V, NEEDS_TABLE),
+        (b"\x1f\x2e\x01v", V, NO_TABLE),
+        (b"\x10\x01n\x01v\xbe", V * 2, NEEDS_TABLE),
+        (b"\xbe\x41\x01v", V * 2, CHANGES_TABLE),
+        (b"\x41\x01v\xbe", V * 2, CHANGES_TABLE),
+        (b"\x20", [], CHANGES_TABLE),
+        (b"\x3f\xe1\x1f\x20\x82", V, CHANGES_TABLE),
     ],
 )
-def test_what_a_block_does_with_the_table(block: bytes, use: int) -> None:
-    """The last ones are cut off, or written longer than anybody has to write them."""
-    assert table_use(block) == use
+def test_what_a_block_does_with_the_table(
+    block: bytes, fields: list[tuple[bytes, bytes]], use: int
+) -> None:
+    assert check_block(block, fields) == use
+
+
+def test_the_lengths_of_huffman_codes() -> None:
+    assert list(hpack_codec._CODE_BITS) == REQUEST_CODES_LENGTH[:256]
+
+
+def huffman_literal(text: bytes, padding: int = -1) -> bytes:
+    """`accept` with a Huffman coded value; `padding` takes the place of the last bits."""
+    coded = bytearray(HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(text))
+    free = -sum(REQUEST_CODES_LENGTH[byte] for byte in text) % 8
+    if padding >= 0 and free:
+        coded[-1] = coded[-1] & ~((1 << free) - 1) | padding & ((1 << free) - 1)
+    return b"\x0f\x04" + hpack_codec.integer(len(coded), 7, 0x80) + coded
+
+
+@either
+@given(text=st.binary(max_size=1500))
+def test_any_huffman_code_is_taken_with_its_own_padding(library: str, text: bytes) -> None:
+    block, fields = huffman_literal(text), [(b"accept", text)]
+    assert Decoder(4096, 1 << 20, library).decode(block) == fields
+    assert check_block(block, fields) == NO_TABLE
+
+
+@given(text=st.binary(max_size=300), padding=st.integers(0, 127))
+def test_attack_huffman_padding_that_another_parser_refuses(text: bytes, padding: int) -> None:
+    block = huffman_literal(text, padding)
+    if block == huffman_literal(text):
+        return
+    with pytest.raises(HpackError, match="padding"):
+        check_block(block, [(b"accept", text)])
+
+
+@pytest.mark.parametrize("update", [b"\x20", b"\x3f\xe1\x1f", b"\x21"])
+@pytest.mark.parametrize("before", [b"\x82", b"\x20\x82", b"\x41\x01v"])
+def test_attack_a_size_update_behind_a_field(before: bytes, update: bytes) -> None:
+    with pytest.raises(HpackError, match="size update"):
+        check_block(before + update, V)
+
+
+def test_attack_an_integer_without_an_end() -> None:
+    with pytest.raises(HpackError, match="too long"):
+        check_block(b"\xff\x80\x80\x80\x80\x80\x00", V)

@@ -10,7 +10,7 @@ import logging
 from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.hpack_codec import Decoder, HpackError
 from mk8s_agent.wire.http2.flow_control import ReceiveWindows
-from mk8s_agent.wire.http2.frame_reader import FrameReader
+from mk8s_agent.wire.http2.frame_reader import FrameReader, FrameSink
 from mk8s_agent.wire.http2.frames import (
     ACK,
     END_STREAM,
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Http2Connection:
+class Http2Connection(FrameSink):
     """One HTTP/2 connection; `Http2Server` and `Http2Client` are its roles.
 
     Args:

@@ -4,6 +4,7 @@ Central is a server towards kubectl; an agent is one towards central, although t
 """
 
 from mk8s_agent.wire.compiled import mypyc_attr
+from mk8s_agent.wire.hpack_codec import check_block
 from mk8s_agent.wire.http2.connection import Http2Connection
 from mk8s_agent.wire.http2.frames import (
     DEFAULT_WINDOW,
@@ -49,6 +50,7 @@ class Http2Server(Http2Connection):
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A request head, or trailers."""
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
+        check_block(block, fields)
         stream = self.accept(stream_id, fields, end)
         if stream is not None:
             self.on_request(stream, fields, end)
@@ -76,6 +78,14 @@ class Http2Server(Http2Connection):
         stream.remote_closed = end
         self.streams[stream_id] = stream
         return stream
+
+    def refuse_malformed(self, stream: Stream) -> None:
+        """A malformed head, answered in words, is a stream error too (RFC 9113, 8.1.1)."""
+        self.floods.spend_reset()
+        if stream.local_closed and stream.remote_closed:
+            self.outbound.put(rst_stream(stream.stream_id, ErrorCode.PROTOCOL_ERROR))
+        else:
+            self._cut(stream, ErrorCode.PROTOCOL_ERROR)
 
     def on_request(self, stream: Stream, fields: Fields, end: bool) -> None:
         """A new stream with its request head; `end` when it has no body."""
