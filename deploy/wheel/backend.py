@@ -15,6 +15,7 @@ from setuptools import build_meta
 from setuptools.command.sdist import sdist
 
 HOT_MODULES = (
+    "mk8s_agent/wire/chunk_lines.py",
     "mk8s_agent/wire/headers.py",
     "mk8s_agent/wire/hpack_codec.py",
     "mk8s_agent/wire/http1_leg.py",

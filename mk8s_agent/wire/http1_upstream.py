@@ -12,6 +12,7 @@ from typing import Final
 import httptools
 
 from mk8s_agent.wire import headers, hpack_codec
+from mk8s_agent.wire.chunk_lines import ChunkLines, ChunkLineTooLong
 from mk8s_agent.wire.http1_leg import Http1Leg, PausableTransport
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import KIB, BufferBudget
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _HEAD_BYTES: Final = 256 * KIB
 """kube-apiserver's answers have heads of about 500 bytes."""
+_HEAD_END: Final = b"\r\n\r\n"
 _BODILESS: Final = frozenset({b"GET", b"HEAD"})
 
 
@@ -59,7 +61,9 @@ class Http1Upstream(Http1Leg):
     def _reset_exchange(self) -> None:
         self._fields: Fields = []
         self._head_bytes = 0
+        self._head_tail = b""
         self._head_done = False
+        self._lines: ChunkLines | None = None
         self._until_close = False
         self._over = False
 
@@ -122,21 +126,35 @@ class Http1Upstream(Http1Leg):
         if self._switched:
             self._pass_on(data, end=False)
             return
-        self._head_bytes += 0 if self._head_done else len(data)
         try:
-            self._parser.feed_data(data)
-            self._check_head_size()
-        except httptools.HttpParserUpgrade as switched:
-            self._after_switch(data[switched.args[0] :])
-        except (httptools.HttpParserError, UpstreamError) as error:
+            self._feed(data)
+        except (httptools.HttpParserError, ChunkLineTooLong, UpstreamError) as error:
             self._over = False
             self._fail(f"invalid answer: {error.__context__ or error}")
         if self._over:
             self._offer()
 
-    def _check_head_size(self) -> None:
-        if not self._head_done and self._head_bytes > _HEAD_BYTES:
-            raise UpstreamError("the head is too long")
+    def _feed(self, data: bytes) -> None:
+        """Gives llhttp one head after another, and then all of the body in one."""
+        while data:
+            piece = data
+            if self._head_done:
+                if self._lines is not None:
+                    self._lines.feed(data)
+            else:
+                end = (self._head_tail + data).find(_HEAD_END)
+                if end >= 0:
+                    piece = data[: end + len(_HEAD_END) - len(self._head_tail)]
+                self._head_tail = (self._head_tail + piece)[1 - len(_HEAD_END) :]
+                self._head_bytes += len(piece)
+            try:
+                self._parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as switched:
+                self._after_switch(data[switched.args[0] :])
+                return
+            if not self._head_done and self._head_bytes > _HEAD_BYTES:
+                raise UpstreamError("the head is too long")
+            data = data[len(piece) :]
 
     def _after_switch(self, data: bytes) -> None:
         """httptools stopped at an upgrade; `data` came behind the head."""
@@ -186,6 +204,8 @@ class Http1Upstream(Http1Leg):
         self._head_done = True
         names = {name for name, _ in fields}
         bodiless = status in (204, 304) or self._method == b"HEAD"
+        if b"transfer-encoding" in names:
+            self._lines = ChunkLines()
         framed = b"content-length" in names or b"transfer-encoding" in names
         self._until_close = not bodiless and not framed
         self._relay(stream, [(b":status", b"%d" % status)], fields, end=bodiless)

@@ -85,3 +85,22 @@ def _line_fault(line: bytes, *, first: bool) -> str:
     if _NAME.fullmatch(name) is None:
         return "BAD_HEADER_NAME"
     return "UNDERSCORE_HEADER" if b"_" in name else "BAD_HEADER_VALUE"
+
+
+def parser_reason(head: bytes) -> str:
+    """The reason code of a head that passed `check_http1_head` and that llhttp refuses.
+
+    What it refuses then is how the body is framed. Each kind of smuggling has its own word in the
+    audit (RFC 9112, 6.1 and 6.3), so that an attempt can be told from a broken client.
+    """
+    lengths, codings = _values(head, b"content-length"), _values(head, b"transfer-encoding")
+    if lengths and codings:
+        return "CL_TE"
+    if codings and codings != [b"chunked"]:
+        return "TE"
+    return "CL" if lengths and not (len(lengths) == 1 and lengths[0].isdigit()) else "BAD_HEADER"
+
+
+def _values(head: bytes, sought: bytes) -> list[bytes]:
+    lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    return [value.strip(b" \t") for name, _, value in lines if name.lower() == sought]

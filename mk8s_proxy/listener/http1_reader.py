@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import httptools
 
-from mk8s_proxy.listener.http1_head import check_http1_head
+from mk8s_agent.wire.chunk_lines import ChunkLines, ChunkLineTooLong
+from mk8s_proxy.listener.http1_head import check_http1_head, parser_reason
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import (
     HEAD_BYTES,
@@ -88,7 +89,7 @@ class _Parsed:
         except httptools.HttpParserUpgrade:
             pass  # the head is complete; the handler chain decides about the upgrade
         except httptools.HttpParserError as error:
-            raise HeaderRefusal("BAD_HEADER") from error
+            raise HeaderRefusal(parser_reason(raw)) from error
         self.method: bytes = self._parser.get_method()
         self._parser = None  # each holds the other
 
@@ -131,6 +132,7 @@ class ChunkedBody:
         self.more = False
         """Something came behind it: pipelining, which is not supported here."""
         self.on_body = on_data
+        self._lines = ChunkLines()
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(_CHUNKED_HEAD)
 
@@ -141,8 +143,9 @@ class ChunkedBody:
             BadChunk: they are no chunks.
         """
         try:
+            self._lines.feed(data)
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, ChunkLineTooLong) as error:
             raise BadChunk from error
 
     def on_message_complete(self) -> None:

@@ -20,6 +20,7 @@ async def test_the_front_passes_h2spec(tmp_path: Path) -> None:
     report = await h2spec.run_client(
         port, "--tls", "--insecure", path=h2spec.FRONT_PATH, header=h2spec.FRONT_HEADER
     )
+    house.listener.drain()
     house.listener.abort()
     await asyncio.sleep(0.01)
     assert h2spec.summary(report) == ALL, report

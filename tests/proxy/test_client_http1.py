@@ -165,7 +165,16 @@ def test_a_chunked_body_is_unframed_however_it_is_cut(
 
 
 @pytest.mark.parametrize(
-    "chunks", [b"zz\r\n", b"5\r\nhelloXX", b"-1\r\n", b"5\nhello\n", b"fffffffffffffffff\r\n"]
+    "chunks",
+    [
+        b"5;" + b"x" * 300 + b"\r\nhello\r\n",
+        b"5;" + b"x" * 300,
+        b"zz\r\n",
+        b"5\r\nhelloXX",
+        b"-1\r\n",
+        b"5\nhello\n",
+        b"fffffffffffffffff\r\n",
+    ],
 )
 def test_cve_2025_22871_a_broken_chunk_ends_the_connection(central: Central, chunks: bytes) -> None:
     agent, person = central.agent(), central.http1()
@@ -271,6 +280,25 @@ SMUGGLED = {
     "a space before the colon": (b"Transfer-Encoding : chunked",),
     "NUL": (b"X: \0",),
 }
+
+
+SMUGGLED_REASONS = {
+    "CL.TE": "CL_TE",
+    "TE.TE": "TE",
+    "TE: xchunked": "TE",
+    "CL: +5": "CL",
+    "CL: 5, 5": "CL",
+    "two CL": "CL",
+}
+
+
+@pytest.mark.parametrize(("attempt", "reason"), SMUGGLED_REASONS.items())
+def test_attack_smuggling_has_a_reason_of_its_own(
+    central: Central, attempt: str, reason: str
+) -> None:
+    central.agent()
+    central.http1().send(request(PATH, *SMUGGLED[attempt], method=b"POST") + b"0\r\n\r\n")
+    assert [refusal_of(row) for row in central.outcomes()] == [reason]
 
 
 @pytest.mark.parametrize("lines", SMUGGLED.values(), ids=list(SMUGGLED))

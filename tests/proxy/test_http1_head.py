@@ -284,3 +284,22 @@ def test_a_damaged_head_is_refused_or_has_one_reading(data: st.DataObject) -> No
     assert method.isalpha()
     assert b" " not in target
     assert raw.count(b"\n") == raw.count(b"\r") == raw.count(b"\r\n") == len(fields) + 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ((b"content-length: 5", b"TRANSFER-ENCODING: chunked"), "CL_TE"),
+        ((b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), "TE"),
+        ((b"Transfer-Encoding: gzip, chunked",), "TE"),
+        ((b"Content-Length: 5", b"Content-Length: 5"), "CL"),
+        ((b"Content-Length: 0x5",), "CL"),
+        ((b"Content-Length: 5",), "BAD_HEADER"),
+        ((b"Transfer-Encoding: chunked",), "BAD_HEADER"),
+        ((b"X: content-length",), "BAD_HEADER"),
+    ],
+)
+def test_what_is_wrong_with_a_head_that_only_the_parser_refuses(
+    lines: tuple[bytes, ...], reason: str
+) -> None:
+    assert parser_reason(head(*lines)) == reason
