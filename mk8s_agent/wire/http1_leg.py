@@ -127,12 +127,8 @@ class Http1Leg:
 
     def _stalls(self, stream: Stream, elapsed: float) -> bool:
         """Whether nobody reads what waits here while others need the memory; once a second."""
-        if stream.pending is None or stream.sent != stream.sent_before:
-            stream.sent_before = stream.sent
-            stream.stalled_seconds = 0.0
-            return False
-        stream.stalled_seconds += elapsed
-        return self._buffers.scarce and stream.stalled_seconds >= FRONT.write_seconds
+        stalled = stream.stalled_for(elapsed)
+        return self._buffers.scarce and stalled >= FRONT.write_seconds
 
     def _drop_pending(self, stream: Stream) -> None:
         forget_pending(stream, self._buffers)

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mk8s_proxy.listener.http1_head import HEAD_BYTES, check_http1_head
+from mk8s_proxy.listener.http1_head import (
+    MAX_HTTP1_HEAD_BYTES,
+    check_http1_head,
+    parser_reason,
+)
 from mk8s_proxy.listener.request_head import HeaderRefusal, RequestHead, read_http1_head
 
 Reading = tuple[bytes, bytes, list[tuple[bytes, bytes]]]

@@ -39,7 +39,7 @@ from mk8s_agent.wire.http2.outbound import Outbound, Transport
 from mk8s_agent.wire.http2.stream_table import StreamTable
 from mk8s_agent.wire.http2.trailers import well_formed
 from mk8s_agent.wire.limits import BufferBudget, Limits
-from mk8s_agent.wire.stream import LONGEST_BODY, Bytes, Fields, Stream, forget_pending, part
+from mk8s_agent.wire.stream import Bytes, Fields, Stream, forget_pending, part
 from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,7 @@ class Http2Connection(FrameSink):
     """One HTTP/2 connection; `Http2Server` and `Http2Client` are its roles.
 
     Args:
-        transport: the socket.
-        ticks: flushes this connection at the end of each tick in which it has output.
+        ticks: flushes what is sent at the end of each tick.
         limits: what is advertised and enforced.
         buffers: the process-wide cap on what waits for slow readers.
         server: the peer is the client: it sends the preface, and its stream ids are odd.
@@ -124,8 +123,7 @@ class Http2Connection(FrameSink):
         """Gives window back on `stream` in large steps (see `Leg.grant`)."""
         stream.credit += size
         if stream.credit >= stream.window >> 1 and not stream.remote_closed:
-            increment = self.windows.give_back(stream)
-            self.outbound.put(window_update(stream.stream_id, increment))
+            self.outbound.put(window_update(stream.stream_id, self.windows.give_back(stream)))
 
     def reset(self, stream: Stream, code: int) -> None:
         """Ends `stream` on this connection (see `Leg.reset`); subclasses may answer first."""
@@ -153,7 +151,8 @@ class Http2Connection(FrameSink):
         if stream.remote_closed:  # it was reset while its frame arrived in parts
             return
         stream.received += size
-        if stream.length_left >= 0 and not self._keeps_promise(stream, size, end):
+        if stream.length_left >= 0 and not stream.keeps_promise(size, end):
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
             return
         if end:
             stream.remote_closed = True
@@ -171,15 +170,6 @@ class Http2Connection(FrameSink):
             self.floods.spend()
         if stream is not None:
             self.grant(stream, size)
-
-    def _keeps_promise(self, stream: Stream, size: int, end: bool) -> bool:
-        """Counts body bytes against the promised length; a stream that breaks it ends here."""
-        stream.length_left -= size
-        left = stream.length_left
-        if 0 <= left <= LONGEST_BODY and not (end and left):
-            return True
-        self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
-        return False
 
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A whole header block; the two roles differ here."""
@@ -212,12 +202,11 @@ class Http2Connection(FrameSink):
             self._on_rst_stream(stream_id, int.from_bytes(payload, "big"))
         elif kind == PING:
             self._on_ping(flags, payload)
-        elif kind == SETTINGS and not flags & ACK:
-            self._on_settings(payload)
+        elif kind == SETTINGS:
+            if not flags & ACK:  # ours hold from the first byte on, acknowledged or not
+                self._on_settings(payload)
         elif kind == GOAWAY:
             self._on_goaway(int.from_bytes(payload[:4], "big") & MAX_STREAM_ID)
-        elif kind == SETTINGS:
-            return  # ours were heard, and held from the first byte on
         elif kind == PUSH_PROMISE:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE was not enabled")
         else:
@@ -255,10 +244,7 @@ class Http2Connection(FrameSink):
         elif key == HEADER_TABLE_SIZE:
             self.outbound.allow_table(value)
         elif key == INITIAL_WINDOW_SIZE:
-            change = value - self.outbound.initial_window
-            self.outbound.initial_window = value
-            for stream in self.streams.values():
-                self.outbound.widen(stream, change)
+            self.outbound.allow_window(value, self.streams.values())
 
     def _on_ping(self, flags: int, payload: bytes) -> None:
         if not flags & ACK:
@@ -392,12 +378,7 @@ class Http2Connection(FrameSink):
         """
         needed = self._buffers.scarce
         for stream in list(self.streams.values()):
-            if stream.pending is None or stream.sent != stream.sent_before:
-                stream.sent_before = stream.sent
-                stream.stalled_seconds = 0.0
-                continue
-            stream.stalled_seconds += elapsed
-            if needed and stream.stalled_seconds >= self.limits.write_seconds:
+            if stream.stalled_for(elapsed) >= self.limits.write_seconds and needed:
                 self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
 
     def ping(self) -> None:

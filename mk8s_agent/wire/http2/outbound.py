@@ -7,6 +7,7 @@ grow into one frame.
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from mk8s_agent.wire.http2.frames import (
@@ -175,6 +176,16 @@ class Outbound:
         """The peer keeps `size` bytes of dynamic table; owed an answer, though none is used."""
         if size < _DEFAULT_TABLE:
             self._block_prefix = _EMPTY_TABLE
+
+    def allow_window(self, size: int, streams: Iterable[Stream]) -> None:
+        """The peer takes `size` bytes on new streams, and as many more or less on the open ones.
+
+        Raises:
+            RemoteProtocolError: more than there can be on one of `streams`.
+        """
+        change, self.initial_window = size - self.initial_window, size
+        for stream in streams:
+            self.widen(stream, change)
 
     def widen_all(self, increment: int) -> None:
         """The peer takes `increment` more bytes on the connection.
