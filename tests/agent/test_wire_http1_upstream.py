@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_leg import Http1Leg
 from mk8s_agent.wire.http1_upstream import Http1Upstream
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import HIGH_WATER, BufferBudget
 from mk8s_agent.wire.stream import Fields, Stream
 from tests.support.legs import NotingLeg

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from chain_for_tests import UNREAD
 
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_proxy.answers.interceptor import InterceptionRefused, Interceptor
 from mk8s_proxy.kube.status import StatusError, bad_gateway

@@ -3,7 +3,7 @@
 import pytest
 from chain_for_tests import UNREAD
 
-from mk8s_agent.wire.frames import ErrorCode
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import Stream
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.listener.exchange import Exchange, new_entry
