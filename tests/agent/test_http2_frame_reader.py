@@ -81,6 +81,7 @@ WIRE: dict[str, tuple[bytes, Seen]] = {
         frame(1, 0x2C, 3, b"\x02" + b"\x80\0\0\x01\x10" + b"block" + bytes(2)),
         [("BLOCK", 3, b"block", False)],
     ),
+    "a padded head": (frame(1, 0x0C, 3, b"\x01block\0"), [("BLOCK", 3, b"block", False)]),
     "a body": (data(1, b"body", end=True), [("DATA", 1, b"body", True)]),
     "a long body": (
         data(1, bytes(5000)) + data(1, b"x" * 5000) + data(1, b"y", end=True),

@@ -6,7 +6,7 @@ from mk8s_agent.wire.http2.trailers import well_formed
 from tests.agent.test_wire_http2_client import OK as ANSWER
 from tests.agent.test_wire_http2_client import connect
 from tests.agent.test_wire_http2_server import GET, serve
-from tests.support.memory import PROTOCOL_ERROR, Fields, Frame, data, headers
+from tests.support.memory import PROTOCOL_ERROR, Fields, Frame, data, head, headers
 
 GOOD: list[Fields] = [
     [],
@@ -70,4 +70,14 @@ def test_attack_an_answer_with_malformed_trailers_never_looks_complete(fields: F
     peer.send(headers(1, ANSWER), data(1, b"body"))
     assert peer.send(headers(1, fields, end=True)) == [Frame("RST_STREAM", 1, PROTOCOL_ERROR)]
     assert (leg.ended, leg.resets) == (False, [PROTOCOL_ERROR])
+    assert not client.closed
+
+
+@pytest.mark.parametrize("block", [b"\xbe", b"\x00\xff", b"\x40\x7f"])
+def test_attack_trailers_that_cannot_be_read_cost_their_own_stream(block: bytes) -> None:
+    client, peer = connect()
+    (_, leg), (_, other) = client.ask(), client.ask()
+    peer.send(headers(1, ANSWER), headers(3, ANSWER))
+    assert peer.send(head(1, block, end=True)) == [Frame("RST_STREAM", 1, PROTOCOL_ERROR)]
+    assert (leg.ended, leg.resets, other.resets) == (False, [PROTOCOL_ERROR], [])
     assert not client.closed

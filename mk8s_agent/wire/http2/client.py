@@ -4,6 +4,7 @@ Central is a client towards agents; an agent is one towards its API server.
 """
 
 from mk8s_agent.wire.compiled import mypyc_attr
+from mk8s_agent.wire.hpack_codec import HpackError
 from mk8s_agent.wire.http2.connection import Http2Connection
 from mk8s_agent.wire.http2.frames import (
     DEFAULT_WINDOW,
@@ -15,13 +16,12 @@ from mk8s_agent.wire.http2.frames import (
     MAX_STREAM_ID,
     PREFACE,
     ErrorCode,
-    RemoteProtocolError,
     settings,
     window_update,
 )
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import BufferBudget, Limits
-from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Stream, forget_pending, join, part
+from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Fields, Stream, forget_pending, join, part
 from mk8s_agent.wire.ticks import Ticks
 
 _LAST_STREAM = MAX_STREAM_ID - 2_000
@@ -117,11 +117,16 @@ class Http2Client(Http2Connection):
             self.table.check_not_idle(stream_id)
             self.floods.spend()
         elif stream.head_passed:
-            self.end_by_trailers(stream, self.decode(block), end)
-        elif stream.remote_closed:
-            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+            self.end_by_trailers(stream, self._read_trailers(block), end)
         else:
             self._on_head(stream, block, end)
+
+    def _read_trailers(self, block: bytes) -> Fields | None:
+        """None for what cannot be read: without a table that is its own stream's loss only."""
+        try:
+            return self.decode(block)
+        except HpackError:
+            return None
 
     def _on_head(self, stream: Stream, block: bytes, end: bool) -> None:
         stream.remote_closed = end

@@ -183,7 +183,7 @@ class Http2Connection(FrameSink):
         """A block behind the first one: it must end the message, and nothing in it is used.
 
         Args:
-            fields: None for a block that is known as a request head, so never as trailers.
+            fields: None for a block that cannot be trailers: a known request head, or unreadable.
         """
         if stream.remote_closed:
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")

@@ -269,7 +269,7 @@ class Outbound:
     def resume(self) -> None:
         """Lets waiting streams send what they may: a window or the socket has opened."""
         if self._waiting and not self.blocked:
-            self._pump()
+            self._pump(self._waiting)
 
     def _wait(self, stream: Stream) -> None:
         """Gives the stream a place in the round robin; a short first answer goes in front."""
@@ -283,11 +283,8 @@ class Outbound:
         else:
             self._waiting.append(stream)
 
-    def _pump(self) -> None:
+    def _pump(self, waiting: deque[Stream]) -> None:
         """Lets waiting streams send in turn while the windows and the socket take it."""
-        waiting = self._waiting
-        if waiting is None:
-            return
         turns = len(waiting)
         while turns and not self.blocked:
             turns -= 1
