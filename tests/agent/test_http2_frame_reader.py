@@ -201,7 +201,10 @@ def test_attack_what_cannot_be_read(wire: bytes, code: ErrorCode) -> None:
 
 
 def test_a_sink_that_does_nothing_is_a_mistake() -> None:
-    bare, stream = FrameSink(), Stream(None, 1, 0, 0)
+    class Bare(FrameSink):
+        pass
+
+    bare, stream = Bare(), Stream(None, 1, 0, 0)
     for call in (
         lambda: bare.begin_data(1, 0, 0),
         lambda: bare.deliver(stream, b"", 0, False),

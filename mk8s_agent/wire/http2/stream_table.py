@@ -4,12 +4,10 @@ Called by `connection` and its roles. Ids are never reused and only grow, so thr
 idle stream from a closed one.
 """
 
-from typing import Final
-
 from mk8s_agent.wire.http2.frames import ErrorCode, RemoteProtocolError
 from mk8s_agent.wire.stream import Stream
 
-STRAYS: Final = 4096
+STRAYS = 4096
 """Streams reset by this end that are remembered, since the peer may not know yet."""
 
 
