@@ -5,10 +5,10 @@ They are spelled here because `mypy_extensions` is there when the wheel is built
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["mypyc_attr", "trait"]
+__all__ = ["mypyc_attr"]
 
 if TYPE_CHECKING:
-    from mypy_extensions import mypyc_attr, trait
+    from mypy_extensions import mypyc_attr
 else:
     C = TypeVar("C", bound=type)
 
@@ -19,7 +19,3 @@ else:
             return cls
 
         return unchanged
-
-    def trait(cls: C) -> C:
-        """A class of methods alone, which others take on: calls through it are native ones."""
-        return cls

@@ -7,7 +7,7 @@ frames, are handed on when they are whole.
 
 from typing import Final
 
-from mk8s_agent.wire.compiled import mypyc_attr, trait
+from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.http2.frames import (
     ACK,
     CONTINUATION,
@@ -36,7 +36,6 @@ _COPY_BELOW: Final = 4096
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-@trait
 class FrameSink:
     """What gets the frames. Each method may raise `RemoteProtocolError`, which ends the reading.
 
