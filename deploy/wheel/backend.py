@@ -26,6 +26,7 @@ HOT_MODULES = (
     "mk8s_agent/wire/http2/frame_reader.py",
     "mk8s_agent/wire/http2/frames.py",
     "mk8s_agent/wire/http2/health.py",
+    "mk8s_agent/wire/http2/losses.py",
     "mk8s_agent/wire/http2/outbound.py",
     "mk8s_agent/wire/http2/server.py",
     "mk8s_agent/wire/http2/stream_table.py",

@@ -19,9 +19,9 @@ from mk8s_agent.wire import hpack_codec, tls
 from mk8s_agent.wire.background import Background, OwnedTasks, Work
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.dial import DialError
-from mk8s_agent.wire.frames import ErrorCode
 from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.http2.client import Http2Client
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import API_SERVER, BufferBudget, Limits
 from mk8s_agent.wire.stream import Stream

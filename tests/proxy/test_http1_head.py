@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mk8s_proxy.listener.http1_head import (
-    MAX_HTTP1_HEAD_BYTES,
+    HEAD_BYTES,
     check_http1_head,
     parser_reason,
 )

@@ -19,6 +19,7 @@ from mk8s_agent.wire.http2.frames import (
     settings,
     window_update,
 )
+from mk8s_agent.wire.http2.losses import lose
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Fields, Stream, forget_pending, join, part
@@ -160,8 +161,4 @@ class Http2Client(Http2Connection):
         """Streams that the peer will not process may be tried again elsewhere."""
         for stream in list(self.streams.values()):
             if stream.stream_id > last_stream_id:
-                stream.local_closed = stream.remote_closed = True
-                peer = part(stream)
-                self.drop(stream)
-                if peer is not None:
-                    peer.connection.reset(peer, ErrorCode.REFUSED_STREAM)
+                lose(stream, ErrorCode.REFUSED_STREAM)

@@ -6,7 +6,9 @@ or breaking the protocol, costs the peer its connection and nobody else anything
 """
 
 import logging
+from typing import Final
 
+from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.hpack_codec import Decoder, HpackError
 from mk8s_agent.wire.http2.flow_control import ReceiveWindows
@@ -35,6 +37,7 @@ from mk8s_agent.wire.http2.frames import (
     window_update,
 )
 from mk8s_agent.wire.http2.health import FloodBudget, Health
+from mk8s_agent.wire.http2.losses import lose
 from mk8s_agent.wire.http2.outbound import Outbound, Transport
 from mk8s_agent.wire.http2.stream_table import StreamTable
 from mk8s_agent.wire.http2.trailers import well_formed
@@ -43,6 +46,8 @@ from mk8s_agent.wire.stream import Bytes, Fields, Stream, forget_pending, part
 from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
+
+_STALLED: Final = Bulkhead("streams.stalled")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -331,7 +336,8 @@ class Http2Connection(FrameSink):
         """Ends the connection because its peer broke the protocol or a limit."""
         if self.closed:
             return
-        log.info("connection.failed peer=%r code=%s reason=%s", self, code.name, message)
+        told = {"peer": repr(self), "code": code.name, "reason": message}
+        log.info("connection.failed", extra=told)
         self.close_reason = message
         self.outbound.put(goaway(self.table.last_peer, code, message))
         self.flush()
@@ -345,11 +351,7 @@ class Http2Connection(FrameSink):
         self.closed = self.outbound.closed = True
         self.reader.close()
         for stream in list(self.streams.values()):
-            stream.local_closed = stream.remote_closed = True
-            peer = part(stream)
-            self.drop(stream)
-            if peer is not None:
-                peer.connection.reset(peer, ErrorCode.INTERNAL_ERROR)
+            lose(stream, ErrorCode.INTERNAL_ERROR)
         self.on_lost()
 
     def _abort(self, reason: str) -> None:
@@ -379,7 +381,10 @@ class Http2Connection(FrameSink):
         needed = self._buffers.scarce
         for stream in list(self.streams.values()):
             if stream.stalled_for(elapsed) >= self.limits.write_seconds and needed:
-                self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
+                _STALLED.each((stream,), self._end_stalled)
+
+    def _end_stalled(self, stream: Stream) -> None:
+        self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
 
     def ping(self) -> None:
         """Asks the peer for a sign of life, and measures how far away it is."""
