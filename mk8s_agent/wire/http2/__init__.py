@@ -7,7 +7,7 @@ A connection is composed of parts that know neither it nor each other, nor any s
     flow_control   the windows that this end gives: DATA taken, credit given back
     health         budgets against floods, sign of life, round trip
     outbound       frames out: the peer's windows, waiting streams, one write per tick
-    losses         streams that end because their connection carries them no more
+    losses         streams that end with their connection, or for want of memory
     trailers       what may stand behind a body
 
 ``connection`` puts them together and says how streams and connections end; ``server`` and

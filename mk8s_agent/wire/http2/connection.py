@@ -6,9 +6,7 @@ or breaking the protocol, costs the peer its connection and nobody else anything
 """
 
 import logging
-from typing import Final
 
-from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.hpack_codec import Decoder, HpackError
 from mk8s_agent.wire.http2.flow_control import ReceiveWindows
@@ -37,7 +35,7 @@ from mk8s_agent.wire.http2.frames import (
     window_update,
 )
 from mk8s_agent.wire.http2.health import FloodBudget, Health
-from mk8s_agent.wire.http2.losses import lose
+from mk8s_agent.wire.http2.losses import end_stalled, lose
 from mk8s_agent.wire.http2.outbound import Outbound, Transport
 from mk8s_agent.wire.http2.stream_table import StreamTable
 from mk8s_agent.wire.http2.trailers import well_formed
@@ -46,8 +44,6 @@ from mk8s_agent.wire.stream import Bytes, Fields, Stream, forget_pending, part
 from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
-
-_STALLED: Final = Bulkhead("streams.stalled")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -381,10 +377,7 @@ class Http2Connection(FrameSink):
         needed = self._buffers.scarce
         for stream in list(self.streams.values()):
             if stream.stalled_for(elapsed) >= self.limits.write_seconds and needed:
-                _STALLED.each((stream,), self._end_stalled)
-
-    def _end_stalled(self, stream: Stream) -> None:
-        self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
+                end_stalled(stream)
 
     def ping(self) -> None:
         """Asks the peer for a sign of life, and measures how far away it is."""
