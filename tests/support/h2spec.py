@@ -28,6 +28,7 @@ from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support import h2spec_client
 from tests.support.agent_side import WHO, Credentials
 from tests.support.front_door import PODS, Central
+from tests.support.tasks import LooseBackground
 
 FRONT_PATH = "/k8s/prod" + PODS.decode()
 FRONT_HEADER = "authorization: Bearer dev"
@@ -126,7 +127,7 @@ class House:
 
     def _reach_cluster(self) -> None:
         credentials: Any = Credentials()
-        self.apiserver = ApiServer(credentials, self.ticks, self.budget, answer)
+        self.apiserver = ApiServer(credentials, self.ticks, self.budget, answer, LooseBackground())
         near, far = LoopTransport(), LoopTransport()
         upstream = ApiServerHttp2(near, self.apiserver)
         near.other = Cluster(far, self.ticks, FRONT, self.budget)

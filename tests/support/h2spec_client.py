@@ -16,6 +16,7 @@ from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support.agent_side import HEAD, Credentials
 from tests.support.front_door import Central
 from tests.support.memory import PREFACE, MemoryTransport, headers, settings
+from tests.support.tasks import LooseBackground
 
 SECONDS = 0.5
 """How long the connection stays when h2specd leaves it open; it waits three for its client."""
@@ -66,7 +67,7 @@ class Cluster:
     def __init__(self, _folder: Path) -> None:
         credentials: Any = Credentials()
         self.ticks, self.budget = Ticks(asyncio.get_running_loop().call_soon), BufferBudget()
-        self.apiserver = ApiServer(credentials, self.ticks, self.budget, answer)
+        self.apiserver = ApiServer(credentials, self.ticks, self.budget, answer, LooseBackground())
 
     def make(self, transport: Any) -> ApiServerHttp2:
         connection = ApiServerHttp2(transport, self.apiserver)
