@@ -39,6 +39,7 @@ from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
+from mk8s_proxy.process.ended_tokens import EndedTokens
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
 from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
@@ -110,6 +111,8 @@ class Central:
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
+        ended = EndedTokens(self.database, self.authenticator.revoke, self._recheck)
+        self.policies.look_too(ended.look)
         await self.policies.start()
         self.journal = Journal(
             settings.journal_path,
@@ -134,25 +137,19 @@ class Central:
 
     def _policy_changed(self, feed: PolicyFeed) -> None:
         self._users.replace(feed.rows.epochs)
-        self.tunnels.keep_only(frozenset(feed.rows.clusters))
+        self.tunnels.follow(feed.rows.cluster_names, feed.rows.revoked)
         self._recheck()
 
     def _recheck(self) -> None:
         """Asks again of all open streams whether they may go on."""
         self._rechecked = self.authenticator.stamp
-        self.chain.long_running.recheck_all()
+        if hasattr(self, "chain"):  # else nothing is open yet
+            self.chain.long_running.recheck_all()
 
     def _hear_announcements(self) -> None:
         self.announcements.on("revoked", self.authenticator.revoke)
         self.announcements.on("policy", self.policies.hurry)
-        self.announcements.on("hello", self._tell_revoked)
         self.announcements.start()
-        self.announcements.tell("hello")
-
-    def _tell_revoked(self) -> None:
-        """A worker has just begun: nothing in the database says which tokens were ended."""
-        for ended, expires in self.authenticator.revoked.items():
-            self.announcements.tell("revoked", ended, expires)
 
     def _build_chain(self) -> None:
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mk8s-api-"))
@@ -289,6 +286,7 @@ class Central:
             self.chain.tunnel_refused,
             self.worker.instance,
             self.worker.count,
+            self.policies.refresh,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:
