@@ -49,6 +49,9 @@ class Tunnels(Protocol):
     def status(self, cluster_id: str) -> TunnelStatus:
         """Return the state of a cluster's tunnels, also for a cluster without any."""
 
+    def serials(self, cluster_id: str) -> list[str]:
+        """Return the agent's certificate of each live tunnel of a cluster."""
+
 
 class Policy(Protocol):
     """A compiled policy (`mk8s_proxy.authz`), read-only."""

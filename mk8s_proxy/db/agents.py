@@ -158,11 +158,10 @@ async def revoke(database: Database, serial: str, why: str) -> AgentRecord:
         certificate = await session.get(AgentCertificate, serial)
         if certificate is None:
             raise NotFound("agent", serial)
-        await _revoke_lineage(session, certificate.lineage, why, utc_now())
-        await session.flush()
-        session.expire_all()
-        records = await _records(session, certificate_lineage=certificate.lineage)
-    return records[0]
+        lineage = certificate.lineage
+        await _revoke_lineage(session, lineage, why, utc_now())
+        session.expunge_all()
+        return (await _records(session, lineage))[0]
 
 
 async def get_agent(database: Database, serial: str) -> AgentRecord:
@@ -171,7 +170,7 @@ async def get_agent(database: Database, serial: str) -> AgentRecord:
         certificate = await session.get(AgentCertificate, serial)
         if certificate is None:
             raise NotFound("agent", serial)
-        return (await _records(session, certificate_lineage=certificate.lineage))[0]
+        return (await _records(session, certificate.lineage))[0]
 
 
 async def list_agents(database: Database) -> list[AgentRecord]:
@@ -226,14 +225,14 @@ async def _forget_old(session: AsyncSession) -> None:
     await session.execute(gone.execution_options(synchronize_session=False))
 
 
-async def _records(session: AsyncSession, certificate_lineage: str = "") -> list[AgentRecord]:
+async def _records(session: AsyncSession, only: str = "") -> list[AgentRecord]:
     rows = (
         select(AgentCertificate, col(Cluster.name))
         .join(Cluster, col(Cluster.id) == col(AgentCertificate.cluster_id), isouter=True)
         .order_by(col(Cluster.name), col(AgentCertificate.created_at))
     )
-    if certificate_lineage:
-        rows = rows.where(col(AgentCertificate.lineage) == certificate_lineage)
+    if only:
+        rows = rows.where(col(AgentCertificate.lineage) == only)
     lineages: dict[str, list[tuple[AgentCertificate, str]]] = {}
     for certificate, name in (await session.execute(rows)).all():
         lineages.setdefault(certificate.lineage, []).append((certificate, name or ""))

@@ -27,9 +27,9 @@ from mk8s_agent.wire.control import (
     Renewed,
     encode_message,
 )
-from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db import agents, clusters
+from mk8s_proxy.db.agents import Issued, Standing
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
-from mk8s_proxy.db.tokens import Standing
 from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices, unwanted
@@ -48,6 +48,7 @@ class Scene:
         self.central = Central(folder)
         self.database, self.cluster_id = database, cluster_id
         self.records = AgentRecords(database, gather_seconds=0)
+        self.central.registry.follow({cluster_id: "prod"}, frozenset())
         self.transport = MemoryTransport()
         events = TunnelEvents(self.central.chain.refuse, lambda _: None, self._closed)
         self.session = TunnelSession(
@@ -105,7 +106,7 @@ class Scene:
 async def scene(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Scene]:
     record = await clusters.create_cluster(sqlite_database, "prod")
     end = datetime.now(UTC) + timedelta(days=1)
-    await tokens.record_certificate(sqlite_database, "abc123", record.id, end)
+    await agents.record_joined(sqlite_database, record.id, Issued("abc123", "k", "pem", end))
     scene = Scene(sqlite_database, record.id, tmp_path)
     yield scene
     scene.control.close()
@@ -218,7 +219,7 @@ async def test_a_clock_that_is_a_little_wrong(
 
 
 async def test_e12_a_revoked_certificate(scene: Scene) -> None:
-    await tokens.revoke_certificates(scene.database, scene.cluster_id)
+    await agents.revoke(scene.database, "abc123", "a test")
     assert "revoked" in refused(await scene.send(register()))
     assert scene.central.registry.pick("prod") is None
 
@@ -226,7 +227,7 @@ async def test_e12_a_revoked_certificate(scene: Scene) -> None:
 async def test_e12_a_revoked_certificate_is_not_renewed(scene: Scene) -> None:
     """A tunnel that was open got a fresh certificate, which nobody had revoked."""
     await scene.send(register())
-    await tokens.revoke_certificates(scene.database, scene.cluster_id)
+    await agents.revoke(scene.database, "abc123", "a test")
     csr = pki.csr(pki.new_key(), "prod").decode()
     assert "revoked" in refused(await scene.send(Renew(csr)))
     assert scene.central.registry.pick("prod") is None
@@ -264,8 +265,8 @@ async def test_a_certificate_is_renewed_by_a_fresh_key(scene: Scene) -> None:
     left = certificate.not_valid_after_utc - datetime.now(UTC)
     assert timedelta(seconds=LIFE - 600) < left <= timedelta(seconds=LIFE)
     serial = f"{certificate.serial_number:x}"
-    await tokens.revoke_certificates(scene.database, scene.cluster_id)
-    assert await tokens.is_serial_revoked(scene.database, serial)
+    await agents.revoke(scene.database, "abc123", "a test")
+    assert (await agents.standings(scene.database, [serial]))[serial].revoked
 
 
 async def test_a_flood_of_renewals_is_one(scene: Scene) -> None:
@@ -305,7 +306,7 @@ async def test_whatever_goes_wrong_costs_one_message(
     async def fail(*_args: object) -> bool:
         raise RuntimeError("the database is gone")
 
-    monkeypatch.setattr(tokens, "standings", fail)
+    monkeypatch.setattr(agents, "standings", fail)
     assert await scene.send(register()) == []
     assert "the database is gone" in caplog.text
     assert not scene.session.closed
@@ -317,6 +318,6 @@ async def test_a_database_that_does_not_answer_admits_nobody(
     async def fail(*_args: object) -> bool:
         raise DatabaseUnavailable("the database failed")
 
-    monkeypatch.setattr(tokens, "standings", fail)
+    monkeypatch.setattr(agents, "standings", fail)
     assert "the database failed" in refused(await scene.send(register()))
     assert scene.central.registry.pick("prod") is None

@@ -52,9 +52,13 @@ class FakeTunnel:
 class FakeTunnels:
     def __init__(self) -> None:
         self.by_cluster: dict[str, FakeTunnel] = {}
+        self.held: dict[str, list[str]] = {}
 
     def status(self, cluster_id: str) -> FakeTunnel:
         return self.by_cluster.get(cluster_id, FakeTunnel())
+
+    def serials(self, cluster_id: str) -> list[str]:
+        return self.held.get(cluster_id, [])
 
 
 @dataclasses.dataclass
