@@ -5,6 +5,7 @@ so that this file knows neither HTTP/2 nor the API server.
 """
 
 import asyncio
+import contextlib
 import gc
 import importlib.metadata
 import logging
@@ -72,7 +73,9 @@ class Agent:
         self._store = store
         self._data_plane = data_plane
         self._facts = Facts(agent_version(), secrets.token_hex(8))
-        self._keeper = IdentityKeeper(identity, self._identity_changed)
+        self._keeper = IdentityKeeper(
+            identity, self._identity_changed, prepared=lambda _: self._unsaved.set()
+        )
         self._unreachable = ""
         self._unsaved = asyncio.Event()
         self._stop = asyncio.Event()
@@ -157,6 +160,9 @@ class Agent:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _save(self) -> bool:
+        with contextlib.suppress(IdentityError):  # what cannot be read is written anew
+            if kept := await self._store.load():
+                self._keeper.adopt(kept)
         identity = self._keeper.current
         try:
             await self._store.save(identity)
@@ -164,6 +170,7 @@ class Agent:
             told = {"reason": str(error), "advice": "will try again"}
             log.warning("identity.not_stored", extra=told)
             return False
+        self._keeper.stored(identity)
         if identity is self._keeper.current:
             self._unsaved.clear()
         return True

@@ -193,6 +193,7 @@ class Central:
         if not self.settings.admin_listen:
             return
         checks: dict[str, Callable[[], bool]] = {
+            "database": lambda: self.database.intact,
             "journal": lambda: self.journal.healthy,
             "policy": lambda: self.policies.fresh(time.monotonic()),
         }
