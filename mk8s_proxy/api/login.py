@@ -14,9 +14,9 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate, respond
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
-from mk8s_proxy.db import ended_tokens, users
+from mk8s_proxy.db import ended_tokens, login_sources, users
 from mk8s_proxy.db.clusters import ClusterRecord
-from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.errors import NotFound, StoreError
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity import access_token, refresh
 from mk8s_proxy.identity.identity import (
@@ -27,6 +27,7 @@ from mk8s_proxy.identity.identity import (
 )
 from mk8s_proxy.identity.passwords import TooManyChecks
 from mk8s_proxy.identity.refresh import RefreshRefused, RefreshToken
+from mk8s_proxy.identity.throttle import source_key
 
 JWKS_SECONDS = 300
 """How long others may cache the public keys."""
@@ -38,17 +39,10 @@ async def login(call: Call) -> schemas.Model:
     email = users.normal_email(body.email)
     # A password typed into the wrong field must not reach the log.
     call.actor = email if "@" in email else "(not an email address)"
-    context.logins.admit(email, call.source)
-    user = await _find(call, email)
-    try:
-        right = await context.passwords.check(body.password, user.password_hash if user else None)
-    except TooManyChecks:
-        context.logins.withdrawn(email, call.source)
-        raise
-    if user is None or user.disabled or not right:
-        raise ApiError(401, "wrong email or password", audit_reason=_why(user))
-    context.logins.succeeded(email, call.source)
+    async with context.logins.attempt(email, call.source, lambda: _is_known(call, email)):
+        user = await _check_password(call, email, body.password)
     call.actor_id = user.id
+    await login_sources.note(context.database, user.id, source_key(call.source), context.now())
     token = await refresh.issue(
         context.database,
         user.id,
@@ -136,6 +130,28 @@ async def jwks(call: Call) -> web.Response:
     response = respond(schemas.JwkSet.model_validate(call.context.keys.jwks()))
     response.headers["Cache-Control"] = f"public, max-age={JWKS_SECONDS}"
     return response
+
+
+async def _check_password(call: Call, email: str, password: str) -> UserRecord:
+    context, throttle = call.context, call.context.logins.throttle
+    try:
+        user = await _find(call, email)
+        right = await context.passwords.check(password, user.password_hash if user else None)
+    except (TooManyChecks, StoreError):  # it was not looked at
+        throttle.withdrawn(email, call.source)
+        raise
+    if user is None or user.disabled or not right:
+        raise ApiError(401, "wrong email or password", audit_reason=_why(user))
+    throttle.succeeded(email, call.source)
+    return user
+
+
+async def _is_known(call: Call, email: str) -> bool:
+    if not is_safe_user_name(email):
+        return False
+    context = call.context
+    source = source_key(call.source)
+    return await login_sources.is_known(context.database, email, source, context.now())
 
 
 async def _find(call: Call, email: str) -> UserRecord | None:

@@ -124,6 +124,16 @@ class Central:
         await central.client.start_server()
         return central
 
+    @classmethod
+    async def start_again(cls, database: Database, folder: Path) -> "Central":
+        """The same installation in a new process: nothing is remembered but the database."""
+        folder.mkdir()
+        central = cls(database, folder, Settings(data_dir=folder, public_url=PUBLIC_URL))
+        await central.feed.start()
+        await central.client.server.start_server(access_log=None)
+        await central.client.start_server()
+        return central
+
     async def close(self) -> None:
         await self.client.close()
         self.journal.close()
