@@ -247,12 +247,18 @@ class TlsTransport(SocketTransport):
         if self._shaken:
             self._decrypt(_BUFFER[:nbytes])
             return
-        data = bytes(_BUFFER[:nbytes])
+        data = self._before_tls(bytes(_BUFFER[:nbytes]))
+        if not data:
+            return
         self._begun += data
         if self._received_hello(data):
             _TO_TLS.write(self._begun)
             self._begun = b""
             self._handshake()
+
+    def _before_tls(self, data: bytes) -> bytes:
+        """What is left of the first bytes when something else comes before TLS."""
+        return data
 
     def _received_hello(self, data: bytes) -> bool:
         """Whether the handshake can go on; a server chooses its context here."""

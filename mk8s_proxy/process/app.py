@@ -43,6 +43,7 @@ from mk8s_proxy.process.ended_tokens import EndedTokens
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
 from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
+from mk8s_proxy.settings.networks import parse_networks
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
 from mk8s_proxy.tunnel.registry import TunnelRegistry
@@ -167,7 +168,10 @@ class Central:
         self._share_seal()
         self._tunnel_services = self._serve_tunnels()
         self._client_config = ClientConfig(
-            self.chain, self.settings.limits, head_bytes=self.settings.limits.header_list_bytes
+            self.chain,
+            self.settings.limits,
+            head_bytes=self.settings.limits.header_list_bytes,
+            trusted_proxies=parse_networks(self.settings.trusted_proxies),
         )
 
     def _share_seal(self) -> None:
@@ -220,6 +224,7 @@ class Central:
             max_connections=limits.connections,
             handshake_seconds=limits.handshake_seconds,
             shared=not self.worker.alone,
+            balancers=parse_networks(self.settings.listen_proxy_protocol_from),
         )
         self.port = await self._listen(self.settings.listen)
         if self.settings.tunnel_listen:
