@@ -185,11 +185,6 @@ class TokenAuthenticator:
             del self._revoked[next(iter(self._revoked))]
         self._generation += 1
 
-    @property
-    def revoked(self) -> dict[str, float]:
-        """Ids of tokens and logins that are refused, with the end of each."""
-        return dict(self._revoked)
-
     def __len__(self) -> int:
         """Return how many verified tokens are remembered."""
         return len(self._cache)

@@ -64,7 +64,7 @@ class Scene:
         self.peer.send(settings({1: 0, 3: 100}), headers(1, [(b":status", b"200")]))
         self.control = self.build()
 
-    def build(self, lives: float = 3600.0) -> TunnelControl:
+    def build(self, lives: float = 3600.0, **more: Any) -> TunnelControl:
         services = TunnelServices(
             self.database,
             self.records,
@@ -72,6 +72,7 @@ class Scene:
             LIFE,
             self.central.registry,
             self.central.chain.tunnel_refused,
+            **({"refresh_policy": more["refresh"]} if more else {}),
         )
         end = datetime.now(UTC) + timedelta(seconds=lives)
         control = TunnelControl(self.session, services, "abc123", end)
@@ -267,6 +268,66 @@ async def test_a_certificate_is_renewed_by_a_fresh_key(scene: Scene) -> None:
     serial = f"{certificate.serial_number:x}"
     await agents.revoke(scene.database, "abc123", "a test")
     assert (await agents.standings(scene.database, [serial]))[serial].revoked
+
+
+async def test_a_lost_answer_to_a_renewal_is_given_again(scene: Scene) -> None:
+    await scene.send(register())
+    csr = Renew(pki.csr(pki.new_key(), "prod").decode())
+    [first] = await scene.send(csr)
+    [again] = await scene.send(csr)
+    assert isinstance(first, Renewed)
+    assert again == first
+    assert not scene.session.draining
+
+
+async def test_attack_a_stolen_certificate_keeps_thief_and_owner_out(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    refreshed = []
+
+    async def refresh() -> None:
+        refreshed.append(True)
+
+    scene.control = scene.build(refresh=refresh)
+    await scene.send(register())
+    await scene.send(Renew(pki.csr(pki.new_key(), "prod").decode()))
+    thief = Renew(pki.csr(pki.new_key(), "prod").decode())
+    assert "stolen copy, both are kept out" in refused(await scene.send(thief))
+    assert refreshed
+    assert "agent.certificate_reused" in caplog.text
+    [agent] = await agents.list_agents(scene.database)
+    assert agent.revoked_at is not None
+    assert len(agent.serials) == 2
+    row = scene.central.rows()[-1]
+    assert "stolen copy" in row["annotations"]["authorization.k8s.io/reason"]
+    assert scene.central.registry.pick("prod") is None
+
+
+async def test_a_cluster_that_was_added_a_moment_ago(scene: Scene) -> None:
+    """At another replica: the policy in force here does not have it yet."""
+    registry = scene.central.registry
+    registry.follow({}, frozenset())
+
+    async def refresh() -> None:
+        registry.follow({scene.cluster_id: "prod"}, frozenset())
+
+    scene.control = scene.build(refresh=refresh)
+    [answer] = await scene.send(register())
+    assert isinstance(answer, Registered)
+    assert registry.pick("prod") is scene.session
+
+
+async def test_attack_an_agent_registers_while_its_cluster_is_removed(scene: Scene) -> None:
+    """The database said yes before it; nobody would look at this tunnel again."""
+    scene.central.registry.follow({}, frozenset())
+    assert "not known" in refused(await scene.send(register()))
+    assert scene.central.registry.all_sessions() == []
+
+
+async def test_attack_an_agent_registers_while_it_is_revoked(scene: Scene) -> None:
+    scene.central.registry.follow({scene.cluster_id: "prod"}, frozenset({"abc123"}))
+    assert "revoked" in refused(await scene.send(register()))
+    assert scene.central.registry.all_sessions() == []
 
 
 async def test_a_flood_of_renewals_is_one(scene: Scene) -> None:
