@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import delete, exists, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -103,19 +102,9 @@ async def renew(
         CertificateRevoked: the shown one was revoked, or never recorded for this cluster.
         CertificateReused: it was renewed before with another key; the lineage is revoked now.
     """
-    for _ in range(2):
-        try:
-            return await _renew(database, serial, cluster_id, issue, key_hash)
-        except IntegrityError:  # two asked at the same moment, the other one was faster
-            continue
-    raise CertificateRevoked
-
-
-async def _renew(
-    database: Database, serial: str, cluster_id: str, issue: Callable[[], Issued], key_hash: str
-) -> str:
     async with database.transaction() as session:
-        # Locked, so that a revocation of the lineage cannot miss a child that is just being made.
+        # Locked, so that of two who ask at once the second sees what the first has made, and that
+        # a revocation of the lineage cannot miss it.
         mine = select(AgentCertificate).where(col(AgentCertificate.serial) == serial)
         parent = await session.scalar(mine.with_for_update())
         if parent is None or parent.cluster_id != cluster_id or parent.revoked_at is not None:

@@ -277,7 +277,10 @@ async def test_an_address_in_use_is_told_in_one_line(house: House, tmp_path: Pat
 async def told(house: House, first: bytes) -> tuple[str, str]:
     """What a client behind a balancer is told, and whom the listener takes it for."""
     with socket.create_connection(("127.0.0.1", house.port)) as plain:
-        plain.sendall(first)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in (first[:20], first[20:]):
+            plain.sendall(piece)
+            await asyncio.sleep(0.05)  # so that they arrive as two
 
         def shake() -> str:
             plain.settimeout(20)
