@@ -5,6 +5,7 @@ so that this file knows neither HTTP/2 nor the API server.
 """
 
 import asyncio
+import contextlib
 import gc
 import importlib.metadata
 import logging
@@ -77,7 +78,9 @@ class Agent:
         self._data_plane = data_plane
         self._background = background
         self._facts = Facts(agent_version(), secrets.token_hex(8))
-        self._keeper = IdentityKeeper(identity, self._identity_changed)
+        self._keeper = IdentityKeeper(
+            identity, self._identity_changed, prepared=lambda _: self._unsaved.set()
+        )
         self._unreachable = ""
         self._unsaved = asyncio.Event()
         self._version_due = 0.0
@@ -162,8 +165,11 @@ class Agent:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _save(self) -> bool:
-        identity = self._keeper.current
         try:
+            with contextlib.suppress(IdentityError):  # what cannot be read is written anew
+                if kept := await self._store.load():
+                    self._keeper.adopt(kept)
+            identity = self._keeper.current
             await self._store.save(identity)
         except IdentityError as error:
             told = {"reason": str(error), "advice": "will try again"}
@@ -172,6 +178,7 @@ class Agent:
         except Exception:
             log.exception("identity.not_stored: will try again")
             return False
+        self._keeper.stored(identity)
         if identity is self._keeper.current:
             self._unsaved.clear()
         return True

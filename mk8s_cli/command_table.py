@@ -100,6 +100,11 @@ ADMIN_CLUSTERS = {
     "remove": Entry("commands.admin_clusters", "remove", "Remove a cluster and cut its agent off."),
 }
 
+ADMIN_AGENTS = {
+    "list": Entry("commands.admin_agents", "list_agents", "List agents and their certificates."),
+    "revoke": Entry("commands.admin_agents", "revoke", "Revoke an agent and cut it off."),
+}
+
 ADMIN_USERS = {
     "list": Entry("commands.admin_users", "list_users", "List users and their roles."),
     "add": Entry("commands.admin_users", "add", "Create a user."),
@@ -117,6 +122,7 @@ ADMIN_ROLES = {
 
 ADMIN = {
     "clusters": Entry("command_table", "admin_clusters", "Register clusters, issue join tokens."),
+    "agents": Entry("command_table", "admin_agents", "List agents, revoke their certificates."),
     "users": Entry("command_table", "admin_users", "Create users, set roles and passwords."),
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
     "apply": Entry("commands.admin_apply", "apply", "Apply a file of roles and users (--dry-run)."),
@@ -186,6 +192,11 @@ def admin() -> None:
 @click.group(cls=LazyGroup, table=ADMIN_CLUSTERS, epilog="Example: mk8s admin clusters add prod")
 def admin_clusters() -> None:
     """Register clusters and issue join tokens for their agents."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_AGENTS, epilog="Example: mk8s admin agents list")
+def admin_agents() -> None:
+    """List agents and revoke their certificates."""
 
 
 @click.group(

@@ -36,12 +36,12 @@ sends through this same chain (``answers.filtering.collection_deletion``).
 Beside the chain stands the management API (``api``), an aiohttp application on a private
 Unix socket: one more upstream of the same listener (``chain.api_upstream``).
 
-Central may be several processes on one port (``process.supervisor``). Each has tunnels, a
-policy and a journal of its own; an agent dials until it reaches all of them. Whatever must be right
-in every process is in the database (refresh and join tokens, users, roles, clusters, keys) or told
-to the others at once (``db.announcements``: ended access tokens, counted password guesses, "the
-policy changed"). What only adds up is each one's own: limits, the tunnels that ``GET /clusters``
-counts.
+Central may be several processes on one port (``process.supervisor``). Each has tunnels, a policy
+and a journal of its own; an agent dials until it reaches all of them. Whatever must be right in
+every process is in the database (refresh and join tokens, ended logins, users, roles, clusters,
+keys, revoked certificates), which each looks at once a second, and the workers of one machine tell
+each other sooner (``db.announcements``: also password guesses, which only they count as one). What
+only adds up is each one's own: limits, the tunnels that ``GET /clusters`` counts.
 
 Trust boundaries. A client is trusted with nothing but its signed token; what two parsers could read
 differently is refused. A cluster and its agent are not trusted with a client's connection, nor

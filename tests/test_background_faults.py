@@ -23,9 +23,9 @@ from mk8s_agent.wire import pki
 from mk8s_agent.wire.control import Refused, Renew, Renewed
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.db import clusters
+from mk8s_proxy.db.agents import Standing
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import DatabaseUnavailable
-from mk8s_proxy.db.tokens import Standing
 from mk8s_proxy.process import run
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.init import AdminChoice, install
@@ -159,7 +159,7 @@ def test_a_periodic_task_of_central_that_fails_once_goes_on(
     asyncio.run(asyncio.wait_for(until_all_have_turned(), 30))
     [line] = [it for it in caplog.records if it.getMessage() == "task.turn_failed"]
     assert line.__dict__["task"] == name
-    assert central.said == (200, "[+]journal\n[+]policy\n")
+    assert central.said == (200, "[+]database\n[+]journal\n[+]policy\n")
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -234,7 +234,7 @@ class AgentScene:
     async def serve(self) -> str:
         async with self.background:
             plane = TunnelPlane(self.credentials, self.made)
-            identity: Any = type("Identity", (), {"not_after": 0.0})
+            identity: Any = type("Identity", (), {"not_after": 0.0, "next_key_pem": b""})
             store = self.anything
             self.agent = Agent(self.settings, self.credentials, store, identity, plane, self.made)
             return await self.agent.serve()

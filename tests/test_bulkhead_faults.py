@@ -260,12 +260,12 @@ def streams_stalled(_: Parts) -> None:
     assert 3 not in server.streams
 
 
-def tunnels_deleted(parts: Parts) -> None:
+def tunnels_unwanted(parts: Parts) -> None:
     central = Central(parts.folder)
     bad, good = central.agent(), central.agent()
     transport: Any = bad.transport
     transport.abort = Once(transport.abort)
-    central.registry.keep_only(frozenset())
+    central.registry.follow({}, frozenset())
     assert good.transport.aborted
     assert central.closed == [good.session]
     assert central.registry.pick("prod") is None
@@ -456,7 +456,7 @@ SCENES: dict[str, Callable[[Parts], Any]] = {
     "chain.release": chain_release,
     "streams.lost": streams_lost,
     "streams.stalled": streams_stalled,
-    "tunnels.deleted": tunnels_deleted,
+    "tunnels.unwanted": tunnels_unwanted,
     "management.close": management_close,
     "announcements.heard": announcements_heard,
     "announcements.sent": announcements_sent,

@@ -13,7 +13,7 @@ from mk8s_agent.settings import Settings as AgentSettings
 from mk8s_proxy.settings.model import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PACKAGES = ("mk8s_proxy", "mk8s_agent", "mk8s_cli")
+PACKAGES = ("mk8s_proxy", "mk8s_agent", "mk8s_cli", "certs")
 GENERATED = "migrations/versions"
 
 CALLED_BY_OTHERS = {
@@ -32,8 +32,6 @@ CALLED_BY_OTHERS = {
     "retire_key",
     # setuptools' entry points and alembic
     "main",
-    # for `mk8s admin agents revoke`
-    "revoke_certificates", "list_revoked",
     # settings for documentation and tests
     "environment_variables",
 }  # fmt: skip

@@ -3,8 +3,12 @@
 One `IdentityKeeper` is shared by all tunnels of an agent: each new tunnel asks it for the identity
 to show, and whichever control session notices first that renewal is due asks central for it. The
 key of the next certificate is made for it and is known to nobody else.
+
+That key is stored before central sees it, and stays the same until there is an answer: central
+renews a certificate into one other only, and takes whoever asks with another key for a thief.
 """
 
+import dataclasses
 import logging
 import random
 import time
@@ -20,6 +24,8 @@ RENEW_AT: Final = 2 / 3
 
 _ANSWER_SECONDS: Final = 60.0
 _RETRY_SECONDS: Final = 60.0
+_STORE_SECONDS: Final = 60.0
+"""So long the renewal waits for its key to be stored; without a store it goes on at some risk."""
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +36,8 @@ class IdentityKeeper:
     Args:
         identity: the one to begin with.
         changed: called with each new one, after it is in use; it is to be stored.
+        prepared: called with the current one when it has got the key of the next; the same, and
+            `stored` is to be told.
         clock: seconds since the epoch.
     """
 
@@ -38,11 +46,14 @@ class IdentityKeeper:
         identity: AgentIdentity,
         changed: Callable[[AgentIdentity], object],
         clock: Callable[[], float] = time.time,
+        prepared: Callable[[AgentIdentity], object] = lambda _identity: None,
     ) -> None:
         self.current = identity
         self._changed = changed
+        self._prepared = prepared
         self._clock = clock
-        self._pending_key_pem = b""
+        self._stored_key_pem = identity.next_key_pem
+        self._prepared_at = 0.0
         self._asker: object = None
         self._asked_at = 0.0
         self._not_before = 0.0
@@ -53,16 +64,49 @@ class IdentityKeeper:
         life = self.current.not_after - self.current.not_before
         if now < self.current.not_before + life * RENEW_AT or now < self._not_before:
             return False
+        if not self.current.next_key_pem:
+            self._prepare()
+        is_stored = self.current.next_key_pem == self._stored_key_pem
+        if not is_stored and now - self._prepared_at < _STORE_SECONDS:
+            return False
         return self._asker is None or now - self._asked_at > _ANSWER_SECONDS
 
+    def stored(self, identity: AgentIdentity) -> None:
+        """Be told that an identity, and the next key in it, would survive a crash."""
+        self._stored_key_pem = identity.next_key_pem
+
+    def adopt(self, kept: AgentIdentity) -> None:
+        """Take over what another process of this agent has stored, as during a rolling update.
+
+        A newer identity replaces ours; the key that it has prepared, for the same certificate, is
+        the one to ask with.
+        """
+        current = self.current
+        if kept.cluster_id != current.cluster_id:
+            return
+        if kept.not_before > current.not_before:
+            self._asker = None
+            self.current = kept
+            self._changed(kept)
+        elif kept.certificate_pem == current.certificate_pem and self._asker is None:
+            next_key = kept.next_key_pem or current.next_key_pem
+            self.current = dataclasses.replace(current, next_key_pem=next_key)
+
+    def _prepare(self) -> None:
+        next_key_pem = pki.key_to_pem(pki.new_key())
+        self.current = dataclasses.replace(self.current, next_key_pem=next_key_pem)
+        self._prepared_at = self._clock()
+        self._prepared(self.current)
+
     def ask(self, asker: object) -> Renew:
-        """Make a fresh key and what central is to sign.
+        """Make what central is to sign: the key that was prepared for it.
 
         Args:
             asker: whoever will call `complete` or `give_up`; an earlier one is forgotten.
         """
-        key = pki.new_key()
-        self._pending_key_pem = pki.key_to_pem(key)
+        if not self.current.next_key_pem:
+            self._prepare()
+        key = pki.key_from_pem(self.current.next_key_pem)
         self._asker = asker
         self._asked_at = self._clock()
         return Renew(pki.csr(key, self.current.cluster_name).decode())
@@ -79,7 +123,7 @@ class IdentityKeeper:
         try:
             identity = make_identity(
                 cluster_name=self.current.cluster_name,
-                private_key_pem=self._pending_key_pem,
+                private_key_pem=self.current.next_key_pem,
                 certificate_pem=certificate_pem,
                 authority_pem=self.current.authority_pem,
             )
@@ -87,7 +131,7 @@ class IdentityKeeper:
         except IdentityError as error:
             self.give_up(asker, str(error))
             return False
-        self._forget()
+        self._asker = None
         self.current = identity  # one assignment: nobody sees a key without its certificate
         self._changed(identity)
         log.info("identity.renewed", extra={"not_after": int(identity.not_after)})
@@ -97,15 +141,11 @@ class IdentityKeeper:
         """Be told that ``asker`` will get no answer; anyone may ask again after a pause."""
         if asker is not self._asker:
             return
-        self._forget()
+        self._asker = None
         pause = random.uniform(0.5, 1.5) * _RETRY_SECONDS  # noqa: S311  jitter, no secret
         self._not_before = self._clock() + pause
         left = self.current.not_after - self._clock()
         log.warning("identity.not_renewed", extra={"reason": reason, "seconds_left": int(left)})
-
-    def _forget(self) -> None:
-        self._asker = None
-        self._pending_key_pem = b""
 
     def _check(self, identity: AgentIdentity) -> None:
         if identity.cluster_id != self.current.cluster_id:

@@ -41,6 +41,9 @@ class AgentIdentity:
     not_before: float
     not_after: float
     """Seconds since the epoch, as in the certificate."""
+    next_key_pem: bytes = dataclasses.field(default=b"", repr=False)
+    """The key of the certificate that renews this one, once it is made; kept before it is used, so
+    that after a crash the same key is asked for again. Central takes another one for a thief's."""
 
 
 class IdentityStore(Protocol):
@@ -156,6 +159,7 @@ def encode_identity(identity: AgentIdentity) -> bytes:
             "private_key": identity.private_key_pem.decode(),
             "certificate": identity.certificate_pem.decode(),
             "authority": identity.authority_pem.decode(),
+            "next_key": identity.next_key_pem.decode(),
         }
     )
 
@@ -171,13 +175,17 @@ def decode_identity(document: bytes, location: str) -> AgentIdentity:
         values = [members[key] for key in ("cluster", "private_key", "certificate", "authority")]
         cluster_name, *pems = values
         private_key, certificate, authority = (pem.encode() for pem in pems)
-        return make_identity(
+        next_key = members.get("next_key", "").encode()
+        if next_key:
+            pki.key_from_pem(next_key)
+        identity = make_identity(
             cluster_name=str(cluster_name),
             private_key_pem=private_key,
             certificate_pem=certificate,
             authority_pem=authority,
         )
-    except (IdentityError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return dataclasses.replace(identity, next_key_pem=next_key)
+    except (IdentityError, pki.PkiError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f" ({error})" if isinstance(error, IdentityError) else ""
         raise IdentityError(
             f"{location} is damaged{reason}; remove it and start with a new join token"

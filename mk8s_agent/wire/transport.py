@@ -1,8 +1,7 @@
 """Sockets for the sans-io connections: TLS by MemoryBIO, or plain for a private Unix socket.
 
-The buffers are shared by all connections of the process: what arrives is decrypted and
-handled before the loop reads again. TLS is done here and not by the loop, because uvloop's own TLS
-transport collapses on bulk uploads after an upgrade.
+The buffers are shared by all connections of the process: what arrives is decrypted and handled
+before the loop reads again. uvloop's own TLS collapses on bulk uploads after an upgrade.
 """
 
 import asyncio
@@ -251,12 +250,16 @@ class TlsTransport(SocketTransport):
         if self._shaken:
             self._decrypt(_BUFFER[:nbytes])
             return
-        data = bytes(_BUFFER[:nbytes])
+        data = self._before_tls(bytes(_BUFFER[:nbytes]))
         self._begun += data
-        if self._received_hello(data):
+        if data and self._received_hello(data):
             _TO_TLS.write(self._begun)
             self._begun = b""
             self._handshake()
+
+    def _before_tls(self, data: bytes) -> bytes:
+        """What is left of the first bytes when something else comes before TLS."""
+        return data
 
     def _received_hello(self, data: bytes) -> bool:
         """Whether the handshake can go on; a server chooses its context here."""

@@ -69,8 +69,9 @@ def load(path: Path) -> PolicyFile:
 def differences(
     wanted: PolicyFile, roles: Sequence[Document], users: Sequence[Document]
 ) -> list[Change]:
-    """Return what must change at central so that it holds everything in `wanted`; roles first.
+    """Return what must change at central so that it holds everything in `wanted`.
 
+    Roles come first, then those who become administrators: central does not let the last one go.
     Roles and users that the file does not name are left alone.
     """
     known_roles = {text(role, "name"): role.get("clusters") for role in roles}
@@ -82,7 +83,7 @@ def differences(
     ]
     changes += [
         _user_change(email, names, known_users.get(email))
-        for email, names in wanted.users.items()
+        for email, names in sorted(wanted.users.items(), key=lambda user: "admin" not in user[1])
         if sorted(known_users.get(email, ())) != sorted(names) or email not in known_users
     ]
     return changes

@@ -12,6 +12,7 @@ from mk8s_cli.commands.options import profile
 from mk8s_cli.login import access_tokens
 from mk8s_cli.terminal.output import format_option, moment, show
 from mk8s_cli.terminal.progress import waiting
+from mk8s_cli.terminal.screen import escape
 
 COLUMNS = ("name", "status", "agent", "kubernetes", "last seen", "labels", "you may")
 
@@ -37,6 +38,9 @@ def _list(form: str, when_none: str) -> None:
         click.echo(when_none, err=True)
         return
     show(form, [cluster.document for cluster in clusters], COLUMNS, _row)
+    for cluster in clusters:  # on stderr: what reads the table reads clusters only
+        if alert := text(cluster.document, "alert"):
+            click.echo(f"{cluster.name}: {escape(alert)}", err=True)
 
 
 def _row(cluster: dict[str, Any]) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ def _cluster_facts(central: Central, context: str, name: str, cluster: Cluster |
         "kubernetes_version": text(cluster.document, "kubernetes_version"),
         "last_seen": text(cluster.document, "last_seen"),
         "labels": labels_of(cluster.document),
+        "alert": text(cluster.document, "alert"),
         "permissions": central.permissions(name),
     }
 
@@ -117,6 +118,8 @@ def _cluster_lines(cluster: Document) -> list[tuple[str, str]]:
     lines.append(("agent", agent))
     if cluster.get("kubernetes_version"):
         lines.append(("kubernetes", cluster["kubernetes_version"]))
+    if cluster.get("alert"):
+        lines.append(("alert", cluster["alert"]))
     return lines
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mk8s_cli.central.api import Cluster
+from mk8s_cli.central.api import Cluster, text
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.kubeconfig.entries import Kubeconfig, Login, Outcome
-from mk8s_cli.login import config
+from mk8s_cli.login import config, token_cache
 from mk8s_cli.login.config import Config, Profile
 from mk8s_cli.terminal.screen import escape
 
@@ -27,7 +27,10 @@ def sync(
 
 
 def sync_into(kubeconfig: Kubeconfig, profile: Profile, clusters: Iterable[Cluster]) -> Outcome:
-    """Do the work of `sync` on an open kubeconfig."""
+    """Do the work of `sync` on an open kubeconfig, and drop tokens of what is no more."""
+    clusters = list(clusters)
+    ids = {cluster.name: text(cluster.document, "id") for cluster in clusters}
+    token_cache.forget_former(profile.central, ids)
     login = Login(profile.central, profile.certificate_authority, kubeconfig_files.plugin())
     outcome = kubeconfig.sync(login, {cluster.name: cluster.server for cluster in clusters})
     if not kubeconfig.current_context and len(outcome.contexts) == 1:

@@ -4,9 +4,11 @@ Called by the fast path of `mk8s get-token` and by `access_tokens.py`; imports n
 that is missing, damaged, a link or readable by others is a miss, never an error: it is made anew.
 """
 
+import base64
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mk8s_cli.central.access_token import AccessToken
@@ -50,6 +52,30 @@ def save(central: str, cluster: str, token: AccessToken) -> None:
     path = _file(central, cluster)
     ensure_directory(path.parent)
     write_private(path, json.dumps(token._asdict()).encode())
+
+
+def forget_former(central: str, clusters: Mapping[str, str]) -> None:
+    """Forget tokens of clusters that were removed and added again under their names.
+
+    Args:
+        central: its address.
+        clusters: ids by name, as central has them now.
+    """
+    for name, cluster_id in clusters.items():
+        cached = load(central, name)
+        bound = _bound_to(cached.token) if cached is not None else ""
+        if bound and bound != cluster_id:
+            _file(central, name).unlink(missing_ok=True)
+
+
+def _bound_to(token: str) -> str:
+    """Return the id of the cluster that a token names, "" if it names none that can be read."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims.get("cluster_id", ""))
+    except (IndexError, ValueError, AttributeError):
+        return ""
 
 
 def clear(central: str) -> None:

@@ -16,7 +16,7 @@ import click
 from mk8s_cli.terminal.screen import escape
 
 FORMATS = ("table", "json", "yaml", "name")
-STYLES = {"connected": "green", "disconnected": "red", "pending": "yellow"}
+STYLES = {"connected": "green", "disconnected": "red", "pending": "yellow", "revoked": "red"}
 WIDE = 100_000
 """Columns where nobody looks at a screen: a row is then always one line."""
 

@@ -17,6 +17,9 @@ ROLE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?")
 EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f-\x9f]{1,64}@[^\s@\x00-\x1f\x7f-\x9f]{1,189}")
 """The shape of an address; central decides whether it is somebody."""
 
+SERIAL = re.compile(r"[0-9a-f]{1,40}")
+"""Of an agent's certificate, by which agents are known."""
+
 PIN = re.compile(r"sha256:[0-9a-f]{64}")
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"

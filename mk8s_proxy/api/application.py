@@ -8,7 +8,7 @@ import json
 
 from aiohttp import hdrs, web
 
-from mk8s_proxy.api import clusters, join, login, openapi, roles, users
+from mk8s_proxy.api import agents, clusters, join, login, openapi, roles, users
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Call, Door, Endpoint
 from mk8s_proxy.api.middleware import Guard
@@ -20,6 +20,7 @@ BODY_BYTES = 1 << 20
 ENDPOINTS: tuple[Endpoint, ...] = (
     *login.ENDPOINTS,
     *clusters.ENDPOINTS,
+    *agents.ENDPOINTS,
     *users.ENDPOINTS,
     *roles.ENDPOINTS,
     *join.ENDPOINTS,

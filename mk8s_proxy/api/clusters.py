@@ -117,6 +117,7 @@ def _shown(call: Call, cluster: ClusterRecord) -> schemas.Cluster:
         kubernetes_version=tunnel.kubernetes_version or cluster.kubernetes_version,
         last_seen=last_seen,
         created_at=cluster.created_at,
+        alert=cluster.alert if call.is_admin else "",
         verbs=_verbs(context, call, cluster.name),
         server=server_url(context.settings, cluster.name),
         context=cluster.name,

@@ -14,6 +14,7 @@ from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.ca import Authorities
+from mk8s_proxy.identity.login_queue import LoginQueue
 from mk8s_proxy.identity.passwords import PasswordHasher
 from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
 from mk8s_proxy.settings.model import Settings
@@ -48,6 +49,9 @@ class Tunnels(Protocol):
 
     def status(self, cluster_id: str) -> TunnelStatus:
         """Return the state of a cluster's tunnels, also for a cluster without any."""
+
+    def serials(self, cluster_id: str) -> list[str]:
+        """Return the agent's certificate of each live tunnel of a cluster."""
 
 
 class Policy(Protocol):
@@ -92,13 +96,15 @@ class ApiContext:
     announcements: Announcements = dataclasses.field(default_factory=Announcements)
     """The other workers of this machine."""
     passwords: PasswordHasher = dataclasses.field(default_factory=PasswordHasher)
-    logins: LoginThrottle = dataclasses.field(init=False)
+    logins: LoginQueue = dataclasses.field(init=False)
     joins: Throttle = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        self.logins = LoginThrottle(self.monotonic, self._tell_attempt)
+        throttle = LoginThrottle(self.monotonic, self._tell_attempt)
+        self.logins = LoginQueue(throttle, self._tell_login)
         self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic, self._tell_attempt)
         self.announcements.on("attempt", self._note_attempt)
+        self.announcements.on("login", self.logins.note)
 
     def now(self) -> datetime.datetime:
         """Return the clock's time as the database wants it."""
@@ -107,7 +113,10 @@ class ApiContext:
     def _tell_attempt(self, rule: str, event: str, key: str) -> None:
         self.announcements.tell("attempt", rule, event, key)
 
+    def _tell_login(self, event: str, source: str, account: str) -> None:
+        self.announcements.tell("login", event, source, account)
+
     def _note_attempt(self, rule: str, event: str, key: str) -> None:
-        for throttle in (*self.logins.throttles, self.joins):
+        for throttle in (*self.logins.throttle.throttles, self.joins):
             if throttle.name == rule:
                 throttle.note(event, key)

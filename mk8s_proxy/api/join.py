@@ -15,9 +15,10 @@ from aiohttp import hdrs, web
 from mk8s_proxy.api import schemas
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
-from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db import agents, clusters, tokens
+from mk8s_proxy.db.agents import Issued
 from mk8s_proxy.db.errors import JoinTokenExpired, JoinTokenUsed, NotFound
-from mk8s_proxy.identity.ca import CaError, SignedAgent
+from mk8s_proxy.identity.ca import CaError, requested_key_hash
 from mk8s_proxy.identity.join_token import hash_join_token
 from mk8s_proxy.identity.throttle import Throttled, source_key
 
@@ -35,11 +36,11 @@ async def join(call: Call) -> schemas.Model:
     context.joins.count(source)
     cluster_id = await _cluster_id(call, body.cluster)
     signed = await asyncio.to_thread(_sign, call, body.csr, cluster_id)
-    await _use_token(call, body)
-    await tokens.record_certificate(context.database, signed.serial, cluster_id, signed.not_after)
+    await _use_token(call, body, cluster_id)
+    await agents.record_joined(context.database, cluster_id, signed)
     context.joins.refund(source)
     return schemas.JoinResponse(
-        certificate=signed.certificate_pem.decode(),
+        certificate=signed.certificate_pem,
         ca_certificate=context.authorities.server_ca.certificate_pem.decode(),
         cluster_id=cluster_id,
         expires_at=signed.not_after,
@@ -62,7 +63,7 @@ async def _cluster_id(call: Call, name: str) -> str:
         return str(uuid.uuid4())
 
 
-def _sign(call: Call, csr: str, cluster_id: str) -> SignedAgent:
+def _sign(call: Call, csr: str, cluster_id: str) -> Issued:
     """Make the certificate; nobody has seen it yet.
 
     Raises:
@@ -71,14 +72,16 @@ def _sign(call: Call, csr: str, cluster_id: str) -> SignedAgent:
     context = call.context
     life = datetime.timedelta(seconds=context.settings.agent.certificate_seconds)
     try:
-        return context.authorities.agent_ca.sign_agent(
+        signed = context.authorities.agent_ca.sign_agent(
             csr.encode(), cluster_id, now=context.now(), life=life
         )
+        key_hash = requested_key_hash(csr.encode())
     except CaError as error:
         raise ApiError.invalid("csr", str(error)) from None
+    return Issued(signed.serial, key_hash, signed.certificate_pem.decode(), signed.not_after)
 
 
-async def _use_token(call: Call, body: schemas.JoinRequest) -> None:
+async def _use_token(call: Call, body: schemas.JoinRequest, cluster_id: str) -> None:
     context, hashed = call.context, hash_join_token(body.token)
     try:
         used = await tokens.use_join_token(context.database, hashed, context.now())
@@ -89,7 +92,7 @@ async def _use_token(call: Call, body: schemas.JoinRequest) -> None:
         raise ApiError(403, str(error), audit_reason="JOIN_TOKEN_USED") from None
     except JoinTokenExpired as error:
         raise ApiError(403, str(error), audit_reason="JOIN_TOKEN_EXPIRED") from None
-    if used.cluster_name != body.cluster:
+    if used.cluster_id != cluster_id:
         # It is used up now: whoever tries tokens on other clusters gets one try.
         message = "the join token was made for another cluster: ask an admin for one of this"
         raise ApiError(403, message, audit_reason="JOIN_TOKEN_FOREIGN")

@@ -14,13 +14,20 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate, respond
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
-from mk8s_proxy.db import users
-from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db import ended_tokens, login_sources, users
+from mk8s_proxy.db.clusters import ClusterRecord
+from mk8s_proxy.db.errors import NotFound, StoreError
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity import access_token, refresh
-from mk8s_proxy.identity.identity import Unauthenticated, is_safe_user_name
+from mk8s_proxy.identity.identity import (
+    BoundCluster,
+    Identity,
+    Unauthenticated,
+    is_safe_user_name,
+)
 from mk8s_proxy.identity.passwords import TooManyChecks
 from mk8s_proxy.identity.refresh import RefreshRefused, RefreshToken
+from mk8s_proxy.identity.throttle import source_key
 
 JWKS_SECONDS = 300
 """How long others may cache the public keys."""
@@ -32,17 +39,10 @@ async def login(call: Call) -> schemas.Model:
     email = users.normal_email(body.email)
     # A password typed into the wrong field must not reach the log.
     call.actor = email if "@" in email else "(not an email address)"
-    context.logins.admit(email, call.source)
-    user = await _find(call, email)
-    try:
-        right = await context.passwords.check(body.password, user.password_hash if user else None)
-    except TooManyChecks:
-        context.logins.withdrawn(email, call.source)
-        raise
-    if user is None or user.disabled or not right:
-        raise ApiError(401, "wrong email or password", audit_reason=_why(user))
-    context.logins.succeeded(email, call.source)
+    async with context.logins.attempt(email, call.source, lambda: _is_known(call, email)):
+        user = await _check_password(call, email, body.password)
     call.actor_id = user.id
+    await login_sources.note(context.database, user.id, source_key(call.source), context.now())
     token = await refresh.issue(
         context.database,
         user.id,
@@ -55,10 +55,11 @@ async def login(call: Call) -> schemas.Model:
 async def refresh_login(call: Call) -> schemas.Model:
     """Exchange a refresh token for the next one and an access token."""
     body, context = call.read(schemas.RefreshRequest), call.context
+    cluster: ClusterRecord | None = None
     if body.cluster is not None:
         # Before the token is used up: a wrong name must not cost the login.
         call.cluster = call.subject = body.cluster
-        await _require_visible(call, body.refresh_token, body.cluster)
+        cluster = await _require_visible(call, body.refresh_token, body.cluster)
     try:
         token = await refresh.rotate(context.database, body.refresh_token, now=context.now())
     except RefreshRefused as refused:
@@ -71,7 +72,7 @@ async def refresh_login(call: Call) -> schemas.Model:
         await refresh.end(context.database, token.token, now=context.now())
         raise RefreshRefused("USER_DISABLED", token.user_id)
     call.actor, call.actor_id = user.email, user.id
-    return await _tokens(call, user, token, body.cluster)
+    return await _tokens(call, user, token, cluster)
 
 
 async def cluster_token(call: Call) -> schemas.Model:
@@ -79,9 +80,9 @@ async def cluster_token(call: Call) -> schemas.Model:
     context = call.context
     identity, user = call.caller()
     call.cluster = call.subject = call.read(schemas.ClusterTokenRequest).cluster
-    await visible_cluster(context, user, call.cluster)
+    cluster = await visible_cluster(context, user, call.cluster)
     lifetime = min(context.settings.tokens.access_seconds, identity.expires - context.clock())
-    token, expires = _mint(context, user, call.cluster, lifetime, identity.login)
+    token, expires = _mint(context, user, cluster, lifetime, identity.login)
     return schemas.ClusterTokenResponse(
         access_token=token,
         expires_in=_seconds_until(context, expires),
@@ -98,8 +99,8 @@ async def logout(call: Call) -> None:
     body = call.read(schemas.LogoutRequest)
     with contextlib.suppress(Unauthenticated):
         identity = authenticate(call)
-        _end_access(call.context, identity.token_id, identity.expires)
         call.actor = identity.user
+        await _end_token(call.context, identity)
     try:
         login, call.actor_id = await refresh.end(
             call.context.database, body.refresh_token, now=call.context.now()
@@ -131,6 +132,28 @@ async def jwks(call: Call) -> web.Response:
     return response
 
 
+async def _check_password(call: Call, email: str, password: str) -> UserRecord:
+    context, throttle = call.context, call.context.logins.throttle
+    try:
+        user = await _find(call, email)
+        right = await context.passwords.check(password, user.password_hash if user else None)
+    except (TooManyChecks, StoreError):  # it was not looked at
+        throttle.withdrawn(email, call.source)
+        raise
+    if user is None or user.disabled or not right:
+        raise ApiError(401, "wrong email or password", audit_reason=_why(user))
+    throttle.succeeded(email, call.source)
+    return user
+
+
+async def _is_known(call: Call, email: str) -> bool:
+    if not is_safe_user_name(email):
+        return False
+    context = call.context
+    source = source_key(call.source)
+    return await login_sources.is_known(context.database, email, source, context.now())
+
+
 async def _find(call: Call, email: str) -> UserRecord | None:
     if not is_safe_user_name(email):  # nobody has it, and PostgreSQL refuses to look for a NUL
         return None
@@ -154,7 +177,7 @@ def _why(user: UserRecord | None) -> str:
 
 
 async def _tokens(
-    call: Call, user: UserRecord, token: RefreshToken, cluster: str | None
+    call: Call, user: UserRecord, token: RefreshToken, cluster: ClusterRecord | None
 ) -> schemas.Model:
     context = call.context
     lifetime = context.settings.tokens.access_seconds
@@ -164,7 +187,7 @@ async def _tokens(
         access_token=access,
         expires_in=_seconds_until(context, expires),
         expires_at=_date(expires),
-        cluster=cluster,
+        cluster=cluster.name if cluster else None,
         refresh_token=token.token,
         refresh_expires_in=_seconds_until(context, token.expires_at.timestamp()),
         user=schemas.UserSummary(
@@ -173,12 +196,12 @@ async def _tokens(
     )
 
 
-async def _require_visible(call: Call, token: str, cluster: str) -> None:
+async def _require_visible(call: Call, token: str, cluster: str) -> ClusterRecord:
     user_id = await refresh.owner(call.context.database, token)
     user = await _find_by_id(call, user_id)
     if user is None or user.disabled:
         raise RefreshRefused("USER_DISABLED", user_id)
-    await visible_cluster(call.context, user, cluster)
+    return await visible_cluster(call.context, user, cluster)
 
 
 async def _announce(context: ApiContext, token: str) -> None:
@@ -194,12 +217,16 @@ async def _announce(context: ApiContext, token: str) -> None:
 
 
 def _mint(
-    context: ApiContext, user: UserRecord, cluster: str | None, lifetime: float, login: str
+    context: ApiContext,
+    user: UserRecord,
+    cluster: ClusterRecord | None,
+    lifetime: float,
+    login: str,
 ) -> tuple[str, float]:
     return access_token.mint(
         context.keys,
         user=user,
-        cluster=cluster,
+        cluster=BoundCluster(cluster.name, cluster.id) if cluster else None,
         issuer=context.settings.public_url,
         lifetime=lifetime,
         now=context.clock(),
@@ -208,8 +235,16 @@ def _mint(
 
 
 def _end_login(context: ApiContext, login: str) -> None:
-    """Refuse all access tokens of a login; one that was minted just now lives longest."""
-    _end_access(context, login, context.clock() + context.settings.tokens.access_seconds)
+    """Refuse all access tokens of a login here at once; other replicas read it in the database."""
+    _end_access(context, login, context.clock() + ended_tokens.LONGEST_ACCESS.total_seconds())
+
+
+async def _end_token(context: ApiContext, identity: Identity) -> None:
+    """Refuse one access token here, and wherever its end is read in the database."""
+    _end_access(context, identity.token_id, identity.expires)
+    await ended_tokens.end_token(
+        context.database, identity.token_id, _date(identity.expires), context.now()
+    )
 
 
 def _end_access(context: ApiContext, ended: str, expires: float) -> None:

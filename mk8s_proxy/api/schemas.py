@@ -204,6 +204,9 @@ class Cluster(Model):
     kubernetes_version: str
     last_seen: datetime | None
     created_at: datetime
+    alert: Annotated[
+        str, Field(description="for admins: what is wrong with its agents, and what to do")
+    ]
     verbs: Annotated[list[str], Field(description="what some role lets the caller do there")]
     server: Annotated[str, Field(description="for the kubeconfig")]
     context: Annotated[str, Field(description="suggested name of the kubeconfig context")]
@@ -226,6 +229,28 @@ class LabelsRequest(Model):
     """The labels that a cluster shall have; others are removed."""
 
     labels: Labels
+
+
+class Agent(Model):
+    """An agent, by the certificates that descend from one join."""
+
+    id: Annotated[str, Field(description="serial of its first certificate")]
+    name: Annotated[str, Field(description="the same")]
+    cluster: str
+    status: Literal["connected", "disconnected", "expired", "revoked"]
+    reason: Annotated[str, Field(description="why it was revoked")]
+    tunnels: Annotated[int, Field(description="of this agent at the replica that answers")]
+    certificate: Annotated[str, Field(description="serial of its newest certificate")]
+    joined_at: datetime
+    renewed_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+class AgentList(Model):
+    """The agents of all clusters."""
+
+    items: list[Agent]
 
 
 class JoinToken(Model):

@@ -6,6 +6,8 @@ cluster is put together when first asked.
 """
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from mk8s_proxy.authz.access import Access, RuleSet
@@ -29,8 +31,14 @@ class PolicySnapshot:
         version: the version of the database that it was made from; 0 if unknown.
     """
 
-    def __init__(self, source: PolicySource, version: int = 0) -> None:
+    def __init__(
+        self,
+        source: PolicySource,
+        version: int = 0,
+        cluster_ids: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.version = version
+        self._cluster_ids = dict(cluster_ids)
         self._clusters = {name: dict(labels) for name, labels in source.clusters.items()}
         self._user_roles = {user.lower(): tuple(roles) for user, roles in source.user_roles.items()}
         self._selectors: dict[tuple[Any, ...], int] = {}
@@ -60,6 +68,10 @@ class PolicySnapshot:
         except Exception:
             _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
             return _FAILED
+
+    def cluster_id(self, name: str) -> str:
+        """The id of the cluster that a name means in this policy; "" when it is not known."""
+        return self._cluster_ids.get(name, "")
 
     def access_of(self, user: str, groups: tuple[str, ...], cluster: str) -> Access:
         """What the user may do on the cluster, for questions wider than one request."""

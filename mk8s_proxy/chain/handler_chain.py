@@ -143,7 +143,7 @@ class HandlerChain:
                 "no cluster is addressed: use the host name or path of a cluster, "
                 "or a token made for one (mk8s get-token)"
             )
-        identity.require_cluster(cluster)
+        identity.require_cluster(cluster, self._policies.current.cluster_id(cluster))
         exchange.cluster = cluster
         return identity
 

@@ -10,6 +10,7 @@ from typing import Final
 
 MANAGEMENT_PATHS: Final = frozenset(
     {
+        b"agents",
         b"auth",
         b"ca.pem",
         b"clusters",

@@ -31,6 +31,8 @@ class ClusterRecord:
     last_seen: datetime | None
     """When an agent last registered or sent a heartbeat; None before the first."""
     created_at: datetime
+    alert: str = ""
+    """What an admin must know and do about its agents; empty when all is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ async def delete_cluster(database: Database, cluster_id: str) -> None:
             col(AgentCertificate.cluster_id) == cluster_id,
             col(AgentCertificate.revoked_at).is_(None),
         )
-        await session.execute(live.values(revoked_at=utc_now()))
+        revoked = live.values(revoked_at=utc_now(), revoked_why="the cluster was removed")
+        await session.execute(revoked)
         await session.execute(delete(JoinToken).where(col(JoinToken.cluster_id) == cluster_id))
         await session.delete(cluster)
 
@@ -151,4 +154,5 @@ def _record(cluster: Cluster) -> ClusterRecord:
         kubernetes_version=cluster.kubernetes_version,
         last_seen=cluster.last_seen,
         created_at=cluster.created_at,
+        alert=cluster.alert,
     )

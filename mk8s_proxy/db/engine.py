@@ -4,8 +4,13 @@ Reading and writing are two doors. On SQLite a transaction that begins by readin
 become a writing one (SQLITE_BUSY_SNAPSHOT, which no timeout heals), so writers say so at the
 start with BEGIN IMMEDIATE and then wait for each other. On PostgreSQL readers get one snapshot
 for all their statements (REPEATABLE READ), so that several tables are read as of one moment.
+
+Nothing here waits for ever: a database that is frozen, or reached through a dead network, is an
+outage after some seconds. A SQLite file that somebody removes or replaces is one at once, since
+what is written into it would be lost.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -24,6 +29,10 @@ SQLITE_BUSY_SECONDS = 10
 POOL_SIZE = 5
 POOL_OVERFLOW = 10
 CONNECT_SECONDS = 5
+READ_SECONDS = 5.0
+"""For everything that is read in one session, the wait for a connection included."""
+WRITE_SECONDS = SQLITE_BUSY_SECONDS + 5.0
+"""For a whole transaction; writers wait for each other."""
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -75,6 +84,7 @@ class Database:
         self.url = url
         self._url = parse_database_url(url)
         self._engine: AsyncEngine | None = None
+        self._file: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         return f"<Database {shown_url(self.url)}>"
@@ -83,6 +93,15 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether this is the embedded database."""
         return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def intact(self) -> bool:
+        """Whether the SQLite file is still the one that was opened; another database always is."""
+        return self._file is None or self._file == _file_identity(self._path)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self._url.database or "")
 
     async def start(self) -> None:
         """Open the pool and prove with one query that the database answers.
@@ -94,15 +113,19 @@ class Database:
             return
         self._engine = self._make_engine()
         try:
-            async with self._engine.connect() as connection:
+            async with asyncio.timeout(WRITE_SECONDS), self._engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
             await self.close()
-            raise DatabaseUnavailable(f"{self!r} does not answer: {first_line(error)}") from error
+            reason = first_line(error) or "it took too long"
+            raise DatabaseUnavailable(f"{self!r} does not answer: {reason}") from error
+        if self.is_sqlite:
+            self._file = _file_identity(self._path)
 
     async def close(self) -> None:
         """Close every connection; the database can be started again."""
         engine, self._engine = self._engine, None
+        self._file = None
         if engine is not None:
             await engine.dispose()
 
@@ -110,7 +133,10 @@ class Database:
     async def session(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads, as of one moment. Raises :class:`DatabaseUnavailable`."""
         with _outages():
-            async with AsyncSession(self._reading(), expire_on_commit=False) as session:
+            async with (
+                asyncio.timeout(READ_SECONDS),
+                AsyncSession(self._reading(), expire_on_commit=False) as session,
+            ):
                 yield session
 
     @asynccontextmanager
@@ -123,6 +149,7 @@ class Database:
         """
         with _outages():
             async with (
+                asyncio.timeout(WRITE_SECONDS),
                 AsyncSession(self._writing(), expire_on_commit=False) as session,
                 session.begin(),
             ):
@@ -134,10 +161,16 @@ class Database:
                 self._url,
                 pool_size=POOL_SIZE,
                 max_overflow=POOL_OVERFLOW,
+                pool_timeout=READ_SECONDS,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": CONNECT_SECONDS},
+                connect_args={
+                    "connect_timeout": CONNECT_SECONDS,
+                    # so that what we gave up does not go on there, and holds no lock
+                    "options": f"-c statement_timeout={int(WRITE_SECONDS * 1000)} "
+                    f"-c idle_in_transaction_session_timeout={int(WRITE_SECONDS * 1000)}",
+                },
             )
-        private_file(Path(self._url.database or ""))
+        private_file(self._path)
         engine = create_async_engine(self._url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -146,6 +179,11 @@ class Database:
     def _started(self) -> AsyncEngine:
         if self._engine is None:
             raise RuntimeError("Database.start() was not awaited")
+        if not self.intact:
+            raise DatabaseUnavailable(
+                f"the file {self._path} was removed or replaced under us: put it back, or restart "
+                "central to use what is there now"
+            )
         return self._engine
 
     def _reading(self) -> AsyncEngine:
@@ -169,6 +207,17 @@ def _outages() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise DatabaseUnavailable(f"the database failed: {first_line(error)}") from error
+    except TimeoutError as error:
+        raise DatabaseUnavailable("the database does not answer in time") from error
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """Which file a path names; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if status.st_nlink else None
 
 
 def private_file(path: Path) -> None:

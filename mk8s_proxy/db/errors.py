@@ -19,10 +19,13 @@ class Conflict(StoreError):
 
 
 class LastAdmin(Conflict):
-    """The change would leave nobody who can administer central."""
+    """The change would leave nobody who can log in and administer central."""
 
     def __init__(self) -> None:
-        super().__init__("this is the last enabled admin; give another user the role admin first")
+        super().__init__(
+            "this is the last account that can log in as administrator; first give another user "
+            "the role admin and a password"
+        )
 
 
 class Expired(StoreError):
@@ -56,3 +59,24 @@ class JoinTokenExpired(Expired):
     def __init__(self, cluster_id: str) -> None:
         self.cluster_id = cluster_id
         super().__init__("the join token has expired; ask an admin for a new one")
+
+
+class CertificateRevoked(StoreError):
+    """The agent's certificate was revoked, or is none that was recorded for its cluster."""
+
+    def __init__(self) -> None:
+        super().__init__("the agent's certificate was revoked: join again")
+
+
+class CertificateReused(StoreError):
+    """A certificate was to be renewed a second time, with another key.
+
+    One of the two who asked has a stolen copy, so everything that descends from the same join is
+    revoked before this is raised.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the agent's certificate was renewed by somebody else before: one of the two is a "
+            "stolen copy, both are kept out; join again with a new token"
+        )

@@ -41,3 +41,9 @@ async def keep_meta(database: Database, key: str, value: str) -> str:
             raise
         return standing
     return value
+
+
+async def replace_meta(database: Database, key: str, value: str) -> None:
+    """Put a value in place of the one that is there, or of none."""
+    async with database.transaction() as session:
+        await session.merge(Meta(key=key, value=value))

@@ -84,6 +84,7 @@ class Cluster(SQLModel, table=True):
     agent_version: str = Field(default="", max_length=64)
     kubernetes_version: str = Field(default="", max_length=64)
     last_seen: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    alert: str = Field(default="", max_length=512)
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
 
 
@@ -127,6 +128,31 @@ class RefreshToken(SQLModel, table=True):
     revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class EndedToken(SQLModel, table=True):
+    """The id of an access token, or of a login with all of its tokens, that was ended early.
+
+    ``number`` counts them in the order of their commits, so that replicas read what is new to them.
+    """
+
+    __tablename__: ClassVar[str] = "ended_tokens"
+
+    id: str = Field(primary_key=True, max_length=64)
+    number: int = Field(sa_type=BigInteger, index=True)
+    expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
+class LoginSource(SQLModel, table=True):
+    """That a user has logged in from a source address, which is kept as a hash."""
+
+    __tablename__: ClassVar[str] = "login_sources"
+
+    user_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="users.id", ondelete="CASCADE"
+    )
+    source_hash: str = Field(primary_key=True, max_length=64)
+    last_used: datetime = Field(sa_type=UtcDateTime)
+
+
 class JoinToken(SQLModel, table=True):
     """One join token, by its hash; it admits one agent of one cluster once."""
 
@@ -144,15 +170,24 @@ class JoinToken(SQLModel, table=True):
 
 
 class AgentCertificate(SQLModel, table=True):
-    """A certificate our agent CA signed. Outlives its cluster, to stay on the deny list."""
+    """A certificate our agent CA signed. Outlives its cluster, to stay on the deny list.
+
+    ``lineage`` is the serial of the one that a join token gave; ``parent`` the one that this one
+    renewed. Unique, since a certificate can be renewed into one other only.
+    """
 
     __tablename__: ClassVar[str] = "agent_certificates"
 
     serial: str = Field(primary_key=True, max_length=40)
     cluster_id: str = Field(index=True, max_length=36)
+    lineage: str = Field(default="", index=True, max_length=40)
+    parent: str | None = Field(default=None, unique=True, max_length=40)
+    key_hash: str = Field(default="", max_length=64)
+    certificate_pem: str = Field(default="", sa_type=Text)
     not_after: datetime = Field(sa_type=UtcDateTime)
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
     revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_why: str = Field(default="", max_length=256)
 
 
 class SigningKey(SQLModel, table=True):

@@ -8,7 +8,7 @@ from sqlmodel import col
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.meta import POLICY_VERSION
-from mk8s_proxy.db.models import Cluster, Meta, Role, User, UserRole
+from mk8s_proxy.db.models import AgentCertificate, Cluster, Meta, Role, User, UserRole, utc_now
 from mk8s_proxy.db.roles import RoleRecord
 
 
@@ -26,6 +26,8 @@ class PolicyRows:
     """Cluster name by cluster id."""
     epochs: dict[str, int] = field(default_factory=dict)
     """Token epoch by user id: a token of anybody else, or of another epoch, is refused."""
+    revoked: frozenset[str] = frozenset()
+    """Serials of agents' certificates that are revoked and would otherwise be good."""
 
 
 async def load_policy(database: Database) -> PolicyRows:
@@ -36,6 +38,7 @@ async def load_policy(database: Database) -> PolicyRows:
         users = (await session.execute(_USERS)).all()
         pairs = (await session.execute(_PAIRS)).all()
         clusters = (await session.execute(_CLUSTERS)).all()
+        revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
     if version is None:
         raise NotFound("the policy version")
     names: dict[str, list[str]] = {email: [] for _, email, _ in users}
@@ -48,6 +51,7 @@ async def load_policy(database: Database) -> PolicyRows:
         clusters={name: labels for _, name, labels in clusters},
         cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
         epochs={user_id: epoch for user_id, _, epoch in users},
+        revoked=frozenset(revoked),
     )
 
 
@@ -66,6 +70,13 @@ _USERS = select(col(User.id), col(User.email), col(User.token_epoch)).where(
 )
 _CLUSTERS = select(col(Cluster.id), col(Cluster.name), col(Cluster.labels))
 """Without the rest of their rows: a thousand of them would grow the heap for good."""
+_REVOKED = (
+    select(col(AgentCertificate.serial))
+    .join(Cluster, col(Cluster.id) == col(AgentCertificate.cluster_id))
+    .where(col(AgentCertificate.revoked_at).is_not(None))
+)
+"""Of clusters that are there; those of others are refused with their cluster."""
+_NOT_AFTER = col(AgentCertificate.not_after)
 _PAIRS = (
     select(col(User.email), col(Role.name))
     .select_from(UserRole)

@@ -15,8 +15,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Role, User, UserRole
-from mk8s_proxy.db.roles import ADMIN_ROLE
-from mk8s_proxy.db.users import normal_email, refuse_without_admin
+from mk8s_proxy.db.users import keeping_an_admin, normal_email
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ async def apply_rbac(
     """Create and change roles and users so that they are as wanted, and tell what changed.
 
     Raises:
-        Conflict: a built-in role would change, or the last admin would lose the role admin.
+        Conflict: a built-in role would change, or nobody could log in as administrator any more.
         NotFound: a user is to have a role that neither the file nor the database has.
     """
     async with database.transaction() as session:
@@ -73,11 +72,9 @@ async def apply_rbac(
         session.expire_all()
         stored = await _read(session)
         changes = _compare(stored, roles, users)
-        had_admin = any(ADMIN_ROLE in names for names in stored.roles_of.values())
-        await _put_roles(session, stored, roles)
-        await _put_users(session, stored, users)
-        if had_admin:
-            await refuse_without_admin(session)
+        async with keeping_an_admin(session):
+            await _put_roles(session, stored, roles)
+            await _put_users(session, stored, users)
         return changes
 
 

@@ -1,10 +1,9 @@
-"""Credentials that work once (refresh tokens, join tokens), and agent certificates.
+"""Credentials that work once: refresh tokens and join tokens.
 
 Called by the login and join endpoints. Only hashes are stored. "Once" is one UPDATE that a second
 transaction cannot also win; what lost is looked at afterwards, only to name the reason.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,9 +11,10 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from mk8s_proxy.db.ended_tokens import LONGEST_ACCESS, note_ended
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Expired, JoinTokenExpired, JoinTokenUsed, NotFound, RefreshReused
-from mk8s_proxy.db.models import AgentCertificate, Cluster, JoinToken, RefreshToken, utc_now
+from mk8s_proxy.db.models import Cluster, JoinToken, RefreshToken, utc_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,6 @@ class JoinRecord:
     cluster_id: str
     cluster_name: str
     created_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What is recorded of an agent's certificate."""
-
-    cluster_id: str
-    cluster_name: str
-    """Empty when the cluster was deleted."""
-    revoked: bool
 
 
 async def store_refresh(
@@ -108,7 +98,8 @@ async def family_of(database: Database, token_hash: str) -> tuple[str, str]:
 
 
 async def revoke_family(database: Database, family_id: str, *, now: datetime | None = None) -> None:
-    """End a login: no token of the family works any more. Unknown families are fine."""
+    """End a login: no token of the family works any more, nor do its access tokens, which all
+    replicas learn. Unknown families are fine."""
     async with database.transaction() as session:
         await _revoke_family(session, family_id, now or utc_now())
 
@@ -159,67 +150,6 @@ async def use_join_token(database: Database, token_hash: str, now: datetime) -> 
         return JoinRecord(token.id, cluster.id, cluster.name, token.created_by)
 
 
-async def record_certificate(
-    database: Database, serial: str, cluster_id: str, not_after: datetime
-) -> None:
-    """Note a certificate before it is handed to the agent; an unnoted one counts as revoked."""
-    async with database.transaction() as session:
-        session.add(AgentCertificate(serial=serial, cluster_id=cluster_id, not_after=not_after))
-
-
-async def revoke_certificates(
-    database: Database, cluster_id: str, *, now: datetime | None = None
-) -> list[str]:
-    """Revoke every certificate of a cluster's agents; returns the serials that were live."""
-    async with database.transaction() as session:
-        live = update(AgentCertificate).where(
-            col(AgentCertificate.cluster_id) == cluster_id,
-            col(AgentCertificate.revoked_at).is_(None),
-        )
-        serials = await session.execute(
-            live.values(revoked_at=now or utc_now()).returning(col(AgentCertificate.serial))
-        )
-        return sorted(serials.scalars())
-
-
-async def standings(database: Database, serials: Collection[str]) -> dict[str, Standing]:
-    """What is recorded of certificates, by serial; those that are not recorded are missing."""
-    certificate = AgentCertificate
-    asked = (
-        select(
-            col(certificate.serial),
-            col(certificate.cluster_id),
-            col(Cluster.name),
-            col(certificate.revoked_at).is_not(None),
-        )
-        .join(Cluster, col(Cluster.id) == col(certificate.cluster_id), isouter=True)
-        .where(col(certificate.serial).in_(serials))
-    )
-    async with database.session() as session:
-        rows = await (await session.connection()).execute(asked)
-        return {
-            serial: Standing(cluster_id, name or "", revoked)
-            for serial, cluster_id, name, revoked in rows
-        }
-
-
-async def is_serial_revoked(database: Database, serial: str) -> bool:
-    """Whether a certificate must be refused: revoked, or not one that we recorded."""
-    async with database.session() as session:
-        certificate = await session.get(AgentCertificate, serial)
-        return certificate is None or certificate.revoked_at is not None
-
-
-async def list_revoked(database: Database, *, now: datetime | None = None) -> frozenset[str]:
-    """Serials that are revoked and would otherwise still be valid."""
-    async with database.session() as session:
-        serials = select(col(AgentCertificate.serial)).where(
-            col(AgentCertificate.revoked_at).is_not(None),
-            col(AgentCertificate.not_after) > (now or utc_now()),
-        )
-        return frozenset((await session.scalars(serials)).all())
-
-
 async def _lock_family(session: AsyncSession, family_id: str) -> list[RefreshToken]:
     # PostgreSQL would let a revocation and an insert pass each other without seeing the other's
     # rows; both lock the rows that exist first. SQLite has one writer and ignores FOR UPDATE.
@@ -230,6 +160,8 @@ async def _lock_family(session: AsyncSession, family_id: str) -> list[RefreshTok
 
 
 async def _revoke_family(session: AsyncSession, family_id: str, now: datetime) -> None:
+    # The counter's row first, then the family's: everybody who takes both takes them so.
+    await note_ended(session, family_id, now + LONGEST_ACCESS, now)
     await _lock_family(session, family_id)
     live = update(RefreshToken).where(
         col(RefreshToken.family_id) == family_id, col(RefreshToken.revoked_at).is_(None)

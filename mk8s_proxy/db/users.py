@@ -1,10 +1,12 @@
 """People and services that may log in, and the roles they have. Called by the API and ``init``.
 
-Nothing here can remove the last enabled admin: the check runs behind the policy version's row
-lock, so two admins who remove each other at the same moment cannot both succeed.
+Nothing here can take away the last account that can log in as administrator: the check runs behind
+the policy version's row lock, so two admins who remove each other at the same moment cannot both
+succeed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -101,7 +103,7 @@ async def set_roles(database: Database, user_id: str, role_names: Iterable[str])
 
     Raises:
         NotFound: the user or a role does not exist.
-        LastAdmin: it would take the role admin from the last admin.
+        LastAdmin: it would take the role admin from the last one who can log in.
     """
     wanted = sorted(set(role_names))
     async with database.transaction() as session:
@@ -109,24 +111,25 @@ async def set_roles(database: Database, user_id: str, role_names: Iterable[str])
         if await names_of_roles(session, user_id) == wanted:
             return _record(user, wanted)
         await raise_policy_version(session)
-        present = await names_of_roles(session, user_id)
-        await session.execute(delete(UserRole).where(col(UserRole.user_id) == user_id))
-        given = await give_roles(session, user_id, wanted)
-        if ADMIN_ROLE in present:
-            await refuse_without_admin(session)
+        async with keeping_an_admin(session):
+            await session.execute(delete(UserRole).where(col(UserRole.user_id) == user_id))
+            given = await give_roles(session, user_id, wanted)
         return _record(user, given)
 
 
 async def set_password(database: Database, user_id: str, password_hash: str | None) -> None:
     """Replace the password's hash and end every login made with the old one.
 
-    Raises :class:`NotFound`.
+    Raises:
+        NotFound: no such user.
+        LastAdmin: it would take the password from the last admin who has one.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
         user = await _get(session, user_id)
-        user.password_hash = password_hash
-        await _end_logins(session, user)
+        async with keeping_an_admin(session):
+            user.password_hash = password_hash
+            await _end_logins(session, user)
 
 
 async def set_disabled(database: Database, user_id: str, disabled: bool) -> None:
@@ -139,12 +142,10 @@ async def set_disabled(database: Database, user_id: str, disabled: bool) -> None
     async with database.transaction() as session:
         await raise_policy_version(session)
         user = await _get(session, user_id)
-        was_admin = not user.disabled and ADMIN_ROLE in await names_of_roles(session, user_id)
-        user.disabled = disabled
-        if disabled:
-            await _end_logins(session, user)
-        if was_admin:
-            await refuse_without_admin(session)
+        async with keeping_an_admin(session):
+            user.disabled = disabled
+            if disabled:
+                await _end_logins(session, user)
 
 
 async def delete_user(database: Database, user_id: str) -> None:
@@ -157,11 +158,8 @@ async def delete_user(database: Database, user_id: str) -> None:
     async with database.transaction() as session:
         await raise_policy_version(session)
         user = await _get(session, user_id)
-        was_admin = not user.disabled and ADMIN_ROLE in await names_of_roles(session, user_id)
-        await session.delete(user)
-        await session.flush()
-        if was_admin:
-            await refuse_without_admin(session)
+        async with keeping_an_admin(session):
+            await session.delete(user)
 
 
 async def _get(session: AsyncSession, user_id: str) -> User:
@@ -199,18 +197,36 @@ async def _end_logins(session: AsyncSession, user: User) -> None:
     await session.execute(live.values(revoked_at=utc_now()))
 
 
-async def refuse_without_admin(session: AsyncSession) -> None:
-    """Raise :class:`LastAdmin` if nobody enabled has the role admin. Call it behind the lock."""
+@asynccontextmanager
+async def keeping_an_admin(session: AsyncSession) -> AsyncIterator[None]:
+    """Undo what is changed within, by raising, if it leaves nobody who can log in as administrator.
+
+    Enter it behind the policy version's lock. Where nobody could before, anything is better.
+
+    Raises:
+        LastAdmin: nobody enabled has the role admin and a password any more.
+    """
+    somebody_could = await _admins(session)
+    yield
     await session.flush()
+    if somebody_could and not await _admins(session):
+        raise LastAdmin
+
+
+async def _admins(session: AsyncSession) -> int:
+    """How many accounts can log in as administrator."""
     admins = (
         select(func.count())
         .select_from(UserRole)
         .join(Role, col(Role.id) == col(UserRole.role_id))
         .join(User, col(User.id) == col(UserRole.user_id))
-        .where(col(Role.name) == ADMIN_ROLE, col(User.disabled).is_(False))
+        .where(
+            col(Role.name) == ADMIN_ROLE,
+            col(User.disabled).is_(False),
+            col(User.password_hash).is_not(None),
+        )
     )
-    if not await session.scalar(admins):
-        raise LastAdmin
+    return await session.scalar(admins) or 0
 
 
 def _record(user: User, roles: Sequence[str]) -> UserRecord:

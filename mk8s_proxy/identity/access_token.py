@@ -20,6 +20,7 @@ import jwt
 from mk8s_proxy.identity.identity import (
     CLUSTER_NAME,
     USERS_GROUP,
+    BoundCluster,
     Identity,
     Unauthenticated,
     is_safe_user_name,
@@ -83,7 +84,7 @@ def mint(
     keys: SigningKeys,
     *,
     user: TokenUser,
-    cluster: str | None,
+    cluster: BoundCluster | None,
     issuer: str,
     lifetime: float,
     now: float,
@@ -121,7 +122,7 @@ def mint(
         "epoch": user.token_epoch,
     }
     if cluster is not None:
-        claims["cluster"] = cluster
+        claims |= {"cluster": cluster.name, "cluster_id": cluster.id}
     if login:
         claims["sid"] = login
     token = jwt.encode(claims, private_key, algorithm="RS256", headers={"kid": kid})
@@ -173,9 +174,8 @@ class TokenAuthenticator:
     def revoke(self, ended: str, expires: float) -> None:
         """Refuse the token with this jti, or all tokens of the login with this sid.
 
-        Kept until `expires` (epoch seconds), when they are dead anyway, and by this process only.
-        The API tells the other workers of this machine; on another machine they go on until they
-        end.
+        Kept until `expires` (epoch seconds), when they are dead anyway. Other processes read it in
+        the database, those of this machine are told at once.
         """
         now = self._clock()
         self._revoked = {
@@ -184,11 +184,6 @@ class TokenAuthenticator:
         while len(self._revoked) > REVOKED_SIZE:
             del self._revoked[next(iter(self._revoked))]
         self._generation += 1
-
-    @property
-    def revoked(self) -> dict[str, float]:
-        """Ids of tokens and logins that are refused, with the end of each."""
-        return dict(self._revoked)
 
     def __len__(self) -> int:
         """Return how many verified tokens are remembered."""
@@ -333,7 +328,7 @@ def _identity(claims: dict[str, Any], kid: str) -> Identity:
     """
     if any(type(claims.get(name)) is not kind for name, kind in _CLAIM_TYPES):
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
-    if "cluster" in claims and not _is_cluster(claims["cluster"]):
+    if "cluster" in claims and not _is_cluster(claims["cluster"], claims.get("cluster_id")):
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
     if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
@@ -347,6 +342,7 @@ def _identity(claims: dict[str, Any], kid: str) -> Identity:
         groups=(USERS_GROUP,),
         expires=float(claims["exp"]),
         cluster=claims.get("cluster", ""),
+        cluster_id=claims.get("cluster_id", ""),
         token_id=claims["jti"],
         epoch=claims["epoch"],
         login=claims.get("sid", ""),
@@ -370,8 +366,9 @@ _CLAIM_TYPES: tuple[tuple[str, type], ...] = (
 )
 
 
-def _is_cluster(name: object) -> bool:
-    return isinstance(name, str) and CLUSTER_NAME.fullmatch(name) is not None
+def _is_cluster(name: object, cluster_id: object) -> bool:
+    named = isinstance(name, str) and CLUSTER_NAME.fullmatch(name) is not None
+    return named and isinstance(cluster_id, str)
 
 
 def _check_times(claims: dict[str, Any], now: float) -> None:

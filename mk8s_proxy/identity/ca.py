@@ -8,6 +8,7 @@ Certificates and keys are kept in the database, which all replicas share. certs/
 trust map.
 """
 
+import hashlib
 import ipaddress
 import json
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class SignedAgent(NamedTuple):
 
     certificate_pem: bytes
     serial: str
-    """Lower-case hex, as ``db.tokens.record_certificate`` keeps it."""
+    """Lower-case hex, as ``db.agents`` keeps it."""
     not_after: datetime
 
 
@@ -227,6 +228,16 @@ async def ensure_authorities(database: Database) -> tuple[Authorities, bool]:
     return await load_authorities(database), made
 
 
+async def replace_authority(database: Database, purpose: Purpose) -> CertificateAuthority:
+    """Make a new authority in place of the present one; what that signed is worthless then.
+
+    Called by `certs/init.py`, when a key may have become known.
+    """
+    fresh = CertificateAuthority.create(purpose)
+    await meta.replace_meta(database, f"ca.{purpose}", _to_stored(fresh))
+    return fresh
+
+
 def _to_stored(authority: CertificateAuthority) -> str:
     return json.dumps(
         {"certificate": authority.certificate_pem.decode(), "key": authority.key_pem.decode()}
@@ -303,6 +314,17 @@ def _server_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
     except ValueError:
         raise CaError(f'"{name}" is neither an ASCII DNS name nor an IP address') from None
+
+
+def requested_key_hash(csr_pem: bytes) -> str:
+    """SHA-256 of the public key that a certificate is asked for, in hexadecimal.
+
+    Raises:
+        CaError: as :meth:`CertificateAuthority.sign_agent`.
+    """
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    key = _requested_key(csr_pem).public_bytes(serialization.Encoding.DER, form)
+    return hashlib.sha256(key).hexdigest()
 
 
 def _requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:

@@ -5,7 +5,7 @@ Built by `access_token.TokenAuthenticator`; read by the chain, the audit and the
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 USERS_GROUP = "mk8s:users"
 """Marker group of everybody who logged in here; the agent refuses an identity without it."""
@@ -34,6 +34,14 @@ class Unauthenticated(Exception):
         self.message = message
 
 
+class BoundCluster(NamedTuple):
+    """The only cluster that a token is good for."""
+
+    name: str
+    id: str
+    """Another cluster of that name has another one."""
+
+
 @dataclasses.dataclass(slots=True)
 class Identity:
     """What a verified access token says.
@@ -60,6 +68,8 @@ class Identity:
     """Claim sid, the login that the token comes of: a logout ends all of them; "" for none."""
     name: str = ""
     """Name for people to read, never used in a decision."""
+    cluster_id: str = ""
+    """The id of that cluster when the token was made: its name may mean another one by now."""
     key_id: str = ""
     """The key that signed the token; a retired key takes its identities with it."""
     decisions: dict[Any, Any] = dataclasses.field(default_factory=dict)
@@ -73,13 +83,17 @@ class Identity:
     acting: dict[Any, "Identity"] = dataclasses.field(default_factory=dict)
     """The identities that this one asked to act as, by the headers that asked."""
 
-    def require_cluster(self, cluster: str) -> None:
+    def require_cluster(self, cluster: str, cluster_id: str) -> None:
         """Refuse a token on another cluster than the one it was made for.
+
+        Args:
+            cluster: the name of the one that is addressed.
+            cluster_id: what that name means now; "" for no cluster that is known.
 
         Raises:
             Unauthenticated: The token is bound to a different cluster.
         """
-        if self.cluster and self.cluster != cluster:
+        if self.cluster and (self.cluster, self.cluster_id) != (cluster, cluster_id):
             raise Unauthenticated(
                 "TOKEN_CLUSTER",
                 "the access token was made for another cluster: "

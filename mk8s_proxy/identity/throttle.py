@@ -1,8 +1,9 @@
 """What wrong guesses cost: a delay that doubles, per account and per source address.
 
-Used by the management API for logins and joins. Nobody is locked out by his name alone: what
-strangers do to an account delays others by a few seconds at most, while the pair of account
-and source, and the source itself, wait up to minutes. An attempt is counted when it is admitted,
+Used by the management API for logins (through `login_queue`) and joins. Nobody is locked out by his
+name alone: what strangers do to an account delays those who never logged in to it from where they
+are, by a few seconds at most, and nobody else, while the pair of account and source, and the source
+itself, wait up to minutes. An attempt is counted when it is admitted,
 not when it failed, so a thousand sent at once do not all get in; a success takes its count back.
 Memory is bounded, the clock injected (monotonic seconds). Several workers of central count as one:
 what one of them counts it tells, and the others note it.
@@ -21,9 +22,11 @@ class Throttled(Exception):
 
     Attributes:
         retry_after: Whole seconds until the next attempt is looked at, 1 at least.
+        account_only: It is for what others did to the account; a known source would be admitted.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, account_only: bool = False) -> None:
+        self.account_only = account_only
         self.retry_after = max(1, math.ceil(seconds))
         super().__init__(f"too many attempts: try again in {self.retry_after} s")
 
@@ -148,20 +151,24 @@ class LoginThrottle:
         """The three."""
         return self._source, self._pair, self._account
 
-    def admit(self, account: str, source: str) -> None:
+    def admit(self, account: str, source: str, *, known: bool = False) -> None:
         """Count an attempt before its password is looked at.
 
         Args:
             account: The email address as given, whether there is such a user or not.
             source: The client's address.
+            known: The account has logged in from there before: what strangers do elsewhere
+                does not delay it.
 
         Raises:
             Throttled: Not before some seconds; the attempt is not counted.
         """
         account, source, pair = _keys(account, source)
-        seconds = max(self._source.wait(source), self._pair.wait(pair), self._account.wait(account))
+        seconds = max(self._source.wait(source), self._pair.wait(pair))
         if seconds > 0:
             raise Throttled(seconds)
+        if not known and (seconds := self._account.wait(account)) > 0:
+            raise Throttled(seconds, account_only=True)
         self._source.count(source)
         self._pair.count(pair)
         self._account.count(account)
@@ -197,8 +204,11 @@ def source_key(address: str) -> str:
     return str(ipaddress.ip_network((int(parsed), 64), strict=False).network_address)
 
 
+def account_key(account: str) -> str:
+    """Return what counts as one account; hashed, so that its size is not the stranger's choice."""
+    return hashlib.sha256(account.lower().encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _keys(account: str, source: str) -> tuple[str, str, str]:
-    # Hashed, so that a key's size does not depend on what a stranger sent.
-    name = hashlib.sha256(account.lower().encode("utf-8", "surrogatepass")).hexdigest()
-    where = source_key(source)
+    name, where = account_key(account), source_key(source)
     return name, where, f"{name} {where}"

@@ -63,6 +63,7 @@ _COMMON: Final[dict[bytes, int]] = {
     b"trailer": DROP,
     b"true-client-ip": DROP,
     b"x-client-ip": DROP,
+    b"x-forwarded-for": KEEP,  # for who the client is, and believed from our own proxies only
     b"x-method-override": DROP,
     b"x-original-url": DROP,  # some frameworks route by it: another path than the one authorised
     b"x-real-ip": DROP,
@@ -85,7 +86,15 @@ HTTP2_ACTIONS: Final[dict[bytes, int]] = _COMMON | {
 }
 
 REPEATABLE: Final = frozenset(
-    (b"accept", b"audit-id", b"connection", b"expect", b"sec-websocket-protocol", b"te")
+    (
+        b"accept",
+        b"audit-id",
+        b"connection",
+        b"expect",
+        b"sec-websocket-protocol",
+        b"te",
+        b"x-forwarded-for",
+    )
 )
 """Noted or kept headers that may come more than once: their values are joined with a comma."""
 

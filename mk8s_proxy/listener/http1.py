@@ -13,6 +13,7 @@ from mk8s_agent.wire.limits import KIB, BufferBudget
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.kube.status import status_error
+from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.http1_reader import BadChunk, ChunkedBody, Request, read_request
 from mk8s_proxy.listener.http2 import UNREADABLE, ClientConfig, interrupted
@@ -59,6 +60,7 @@ class ClientHttp1(Http1Leg):
         self._deadlines = config.deadlines
         self._head_bytes = config.head_bytes
         self._source_ip = source_ip
+        self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
         self._early = b""
         """Bytes not yet taken: the start of a head, pipelined requests, data before a 101."""
         self._switched = False
@@ -165,8 +167,11 @@ class ClientHttp1(Http1Leg):
         """A checked head, of a request without a body if `whole`: into the handler chain."""
         stream = self.stream = Stream(self, 1, 0, 0)
         stream.remote_closed = whole
-        entry = new_entry(self._source_ip)
-        exchange = stream.exchange = Exchange(stream, recurring.head, entry, recurring)
+        source_ip = self._source_ip
+        if self._trusted:
+            source_ip = client_address(self._trusted, source_ip, recurring.head.forwarded_for)
+        exchange = Exchange(stream, recurring.head, new_entry(source_ip), recurring)
+        stream.exchange = exchange
         self._chain.admit(exchange)
         return stream
 

@@ -12,11 +12,13 @@ from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
+from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.repeated_heads import read_repeated_head
 from mk8s_proxy.listener.request_head import HEAD_BYTES, RequestHead
+from mk8s_proxy.settings.networks import Networks, contains, parse_ip
 
 
 class HandlerChain(Protocol):
@@ -54,6 +56,12 @@ class ClientConfig:
     """The requests that came before; what is known of them is `handler_chain`'s."""
     head_bytes: int = HEAD_BYTES
     """A larger request head is answered with 431."""
+    trusted_proxies: Networks = ()
+    """Peers that are believed whom they got a request from."""
+
+    def trusts(self, peer: str) -> bool:
+        """Whether a peer is one of them."""
+        return bool(self.trusted_proxies) and contains(self.trusted_proxies, parse_ip(peer))
 
 
 UNREADABLE = RequestHead(b"", b"", b"", b"", b"", -1, b"", b"", b"", b"", (), ())
@@ -69,7 +77,7 @@ class ClientHttp2(Http2Server):
 
     __slots__ = (
         "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring", "_source_ip",
-        "_table",
+        "_table", "_trusted",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +97,7 @@ class ClientHttp2(Http2Server):
         self._deadlines = config.deadlines
         self._head_bytes = config.head_bytes
         self._source_ip = source_ip
+        self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
         self._incomplete_seconds = 0.0
 
     def __repr__(self) -> str:
@@ -132,7 +141,10 @@ class ClientHttp2(Http2Server):
     def _admit(self, stream: Stream, head: RequestHead, recurring: Recurring | None) -> None:
         """A checked head: into the handler chain."""
         stream.length_left = head.content_length
-        exchange = Exchange(stream, head, new_entry(self._source_ip), recurring)
+        source_ip = self._source_ip
+        if self._trusted:
+            source_ip = client_address(self._trusted, source_ip, head.forwarded_for)
+        exchange = Exchange(stream, head, new_entry(source_ip), recurring)
         stream.exchange = exchange
         self._chain.admit(exchange)
 
@@ -144,7 +156,11 @@ class ClientHttp2(Http2Server):
             target=seen.get(b":path", b"")[:4096],
             accept=seen.get(b"accept", b""),
         )
-        entry = new_entry(self._source_ip)
+        source_ip = self._source_ip
+        if self._trusted:
+            forwarded_for = seen.get(b"x-forwarded-for", b"")
+            source_ip = client_address(self._trusted, source_ip, forwarded_for)
+        entry = new_entry(source_ip)
         entry.refusal = refusal.reason
         exchange = stream.exchange = Exchange(stream, head, entry)
         self._chain.refuse(exchange, status_error(refusal.code, refusal.message))

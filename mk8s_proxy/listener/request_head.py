@@ -86,6 +86,8 @@ class RequestHead(NamedTuple):
     """The headers to relay: lower-case names, in the client's order."""
     expects_continue: bool = False
     """The client waits for `100 Continue` before it sends the body."""
+    forwarded_for: bytes = b""
+    """X-Forwarded-For: untrusted, unless the peer is a proxy of ours."""
 
 
 class _Sorted(NamedTuple):
@@ -303,4 +305,5 @@ def _head(
         tuple(found.impersonation),
         tuple(forwarded),
         b"100-continue" in kept.get(b"expect", b"").lower(),
+        kept.get(b"x-forwarded-for", b""),
     )

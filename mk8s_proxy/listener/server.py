@@ -19,6 +19,8 @@ from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.client_hello import ClientHelloPeek, lacks
 from mk8s_agent.wire.tcp import keep_queue_short
 from mk8s_agent.wire.transport import Connection, SocketTransport, TlsTransport
+from mk8s_proxy.listener.proxy_protocol import ProxyHeader, ProxyProtocolError
+from mk8s_proxy.settings.networks import Networks, contains, parse_ip
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class Listener:
         max_connections: more are closed at once, before any TLS work.
         handshake_seconds: time for the TLS handshake.
         shared: other processes listen on the same addresses, and the system chooses among them.
+        balancers: peers that must say by the PROXY protocol who the client is.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class Listener:
         max_connections: int,
         handshake_seconds: float,
         shared: bool = False,
+        balancers: Networks = (),
     ) -> None:
+        self.balancers = balancers
         self.contexts = contexts
         self.makers = makers
         self.max_connections = max_connections
@@ -144,11 +149,15 @@ class ListenerTransport(TlsTransport):
         self.served: Served | None = None
         self._listener = listener
         self._peek: ClientHelloPeek | None = None
+        self._proxy_header: ProxyHeader | None = None
         self._is_tunnel = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected; beyond the limit it is turned away before any work."""
         super().connection_made(transport)
+        balancers = self._listener.balancers
+        if balancers and contains(balancers, parse_ip(self.peer_address)):
+            self._proxy_header = ProxyHeader()
         self._listener.transports.add(self)
         if len(self._listener.transports) > self._listener.max_connections:
             log.warning("listener.full", extra={"connections": self._listener.max_connections})
@@ -163,6 +172,24 @@ class ListenerTransport(TlsTransport):
         """Takes no new requests."""
         if self.served is not None:
             self.served.drain()
+
+    def _before_tls(self, data: bytes) -> bytes:
+        """Takes a balancer's word on who the client is; the time for it is that of the hello."""
+        header = self._proxy_header
+        if header is None:
+            return data
+        try:
+            left = header.feed(data)
+        except ProxyProtocolError as error:
+            extra = {"source_ip": self.peer_address, "reason": str(error)}
+            log.warning("listener.proxy_protocol", extra=extra)
+            self.abort()
+            return b""
+        if left is None:
+            return b""
+        self._proxy_header = None
+        self.peer_address = header.source or self.peer_address
+        return left
 
     def _received_hello(self, data: bytes) -> bool:
         """Reads the server name; True once the TLS context is chosen."""

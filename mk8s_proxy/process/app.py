@@ -41,9 +41,11 @@ from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
+from mk8s_proxy.process.ended_tokens import EndedTokens
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
 from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
+from mk8s_proxy.settings.networks import parse_networks
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
 from mk8s_proxy.tunnel.registry import TunnelRegistry
@@ -115,6 +117,8 @@ class Central:
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
+        ended = EndedTokens(self.database, self.authenticator.revoke, self._recheck)
+        self.policies.look_too(ended.look)
         await self.policies.start()
         self.journal = Journal(
             settings.journal_path,
@@ -143,25 +147,19 @@ class Central:
 
     def _policy_changed(self, feed: PolicyFeed) -> None:
         self._users.replace(feed.rows.epochs)
-        self.tunnels.keep_only(frozenset(feed.rows.clusters))
+        self.tunnels.follow(feed.rows.cluster_names, feed.rows.revoked)
         self._recheck()
 
     def _recheck(self) -> None:
         """Asks again of all open streams whether they may go on."""
         self._rechecked = self.authenticator.stamp
-        self.chain.long_running.recheck_all()
+        if hasattr(self, "chain"):  # else nothing is open yet
+            self.chain.long_running.recheck_all()
 
     def _hear_announcements(self) -> None:
         self.announcements.on("revoked", self.authenticator.revoke)
         self.announcements.on("policy", self.policies.hurry)
-        self.announcements.on("hello", self._tell_revoked)
         self.announcements.start()
-        self.announcements.tell("hello")
-
-    def _tell_revoked(self) -> None:
-        """A worker has just begun: nothing in the database says which tokens were ended."""
-        for ended, expires in self.authenticator.revoked.items():
-            self.announcements.tell("revoked", ended, expires)
 
     def _build_chain(self) -> None:
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mk8s-api-"))
@@ -179,7 +177,10 @@ class Central:
         self._share_seal()
         self._tunnel_services = self._serve_tunnels()
         self._client_config = ClientConfig(
-            self.chain, self.settings.limits, head_bytes=self.settings.limits.header_list_bytes
+            self.chain,
+            self.settings.limits,
+            head_bytes=self.settings.limits.header_list_bytes,
+            trusted_proxies=parse_networks(self.settings.trusted_proxies),
         )
 
     def _share_seal(self) -> None:
@@ -205,6 +206,7 @@ class Central:
         if not self.settings.admin_listen:
             return
         checks: dict[str, Callable[[], bool]] = {
+            "database": lambda: self.database.intact,
             "journal": lambda: self.journal.healthy,
             "policy": lambda: self.policies.fresh(time.monotonic()),
         }
@@ -231,6 +233,7 @@ class Central:
             max_connections=limits.connections,
             handshake_seconds=limits.handshake_seconds,
             shared=not self.worker.alone,
+            balancers=parse_networks(self.settings.listen_proxy_protocol_from),
         )
         self.port = await self._listen(self.settings.listen)
         if self.settings.tunnel_listen:
@@ -299,6 +302,7 @@ class Central:
             self.chain.tunnel_refused,
             self.worker.instance,
             self.worker.count,
+            self.policies.refresh,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:

@@ -8,6 +8,7 @@ generated is never lost to a later step's failure.
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,13 @@ async def install(settings: Settings, admin: AdminChoice, rbac: Path | None, say
         check_password(admin.password)
     private_folder(settings.data_dir)
     private_folder(settings.journal_path.parent)
+    with ExitStack() as stack:
+        alone = migrations.exclusive(settings.database_url)
+        await asyncio.to_thread(stack.enter_context, alone)
+        return await _install(settings, admin, rbac, say)
+
+
+async def _install(settings: Settings, admin: AdminChoice, rbac: Path | None, say: Say) -> str:
     before, after = await asyncio.to_thread(migrations.upgrade, settings.database_url)
     state = "is current" if before == after else "created" if before is None else "migrated"
     say(f"database: {state}, {shown_url(settings.database_url)}")

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mk8s_agent.wire.bulkhead import Bulkhead
@@ -63,6 +63,7 @@ class PolicyFeed:
         self._listeners: list[Callable[[PolicyFeed], None]] = []
         self._untold: list[Callable[[PolicyFeed], None]] = []
         """Those that have not taken the snapshot in force."""
+        self._looks: list[Callable[[], Awaitable[None]]] = []
 
     def __repr__(self) -> str:
         version = self._rows.version if self._rows else None
@@ -96,6 +97,10 @@ class PolicyFeed:
         self._listeners.append(listener)
         if self._snapshot is not None:
             listener(self)
+
+    def look_too(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Await ``look`` with each look at the policy; the lease goes on only if it succeeds."""
+        self._looks.append(look)
 
     async def start(self) -> None:
         """Load the first snapshot.
@@ -135,6 +140,8 @@ class PolicyFeed:
     async def _update(self) -> None:
         # The lease counts from before the question: the answer may be old when it arrives.
         asked = self._clock()
+        for look in self._looks:
+            await look()
         if self._rows is None or await policy_version(self._database) != self._rows.version:
             rows = await load_policy(self._database)
             self._snapshot = await _compile(rows)
@@ -198,4 +205,5 @@ def compile_rows(rows: PolicyRows) -> PolicySnapshot:
         except PolicyError as error:
             raise PolicyError(f'role "{role.name}".{error.place}', error.problem) from error
     source = PolicySource(roles=roles, user_roles=rows.user_roles, clusters=rows.clusters)
-    return PolicySnapshot(source, rows.version)
+    ids = {name: cluster_id for cluster_id, name in rows.cluster_names.items()}
+    return PolicySnapshot(source, rows.version, ids)

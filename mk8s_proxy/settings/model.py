@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from mk8s_agent.wire.log import LogSettings
 from mk8s_agent.wire.settings import SettingsError, setting
+from mk8s_proxy.settings.networks import parse_networks
 
 MIB = 1 << 20
 MOST_HEAD_BYTES = 128 << 10
@@ -113,6 +114,11 @@ class Settings:
     """Where clients and agents connect; fd://3 is a socket bound by whoever started us."""
     tunnel_listen: str = ""
     """Another address for agents only; by default they share ``listen``."""
+    listen_proxy_protocol_from: str = ""
+    """Balancers (networks with commas between) that begin each connection with a PROXY protocol
+    header, version 2; from there it is demanded, from anywhere else it is not believed."""
+    trusted_proxies: str = ""
+    """HTTP proxies in front (networks with commas between) whose ``X-Forwarded-For`` is true."""
     public_url: str = ""
     """How clients reach central from outside; by default https://localhost with our port."""
     domain: str = ""
@@ -224,6 +230,7 @@ def shown_address(host: str, port: int) -> str:
 def _problems(settings: Settings) -> list[str]:
     problems = [
         *_address_problems(settings),
+        *_network_problems(settings),
         *_url_problems(settings.public_url),
     ]
     if settings.domain and not _DNS_NAME.fullmatch(settings.domain):
@@ -245,6 +252,16 @@ def _address_problems(settings: Settings) -> list[str]:
             parse_address(text)
             if name == "admin_listen" and text.startswith(INHERITED):
                 problems.append(f"{name}: {text}: an inherited socket can be listen only")
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    return problems
+
+
+def _network_problems(settings: Settings) -> list[str]:
+    problems = []
+    for name in ("listen_proxy_protocol_from", "trusted_proxies"):
+        try:
+            parse_networks(getattr(settings, name))
         except ValueError as error:
             problems.append(f"{name}: {error}")
     return problems

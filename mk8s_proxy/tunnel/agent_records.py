@@ -10,10 +10,10 @@ import logging
 from typing import Final
 
 from mk8s_agent.wire.background import Background
-from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db import agents, clusters
+from mk8s_proxy.db.agents import Standing
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.tokens import Standing
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class AgentRecords:
         found: dict[str, Standing] = {}
         try:
             async with asyncio.timeout(_PATIENCE):
-                found = await tokens.standings(self._database, serials)
+                found = await agents.standings(self._database, serials)
         except Exception as failed:  # noqa: BLE001 -- for those who asked
             error = failed
         for serial, answer in asked:

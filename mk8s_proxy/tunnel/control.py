@@ -7,7 +7,7 @@ has registered and the cluster in its certificate was found.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -25,12 +25,12 @@ from mk8s_agent.wire.control import (
     Renewed,
 )
 from mk8s_agent.wire.http2.frames import ErrorCode
-from mk8s_proxy.db import tokens
+from mk8s_proxy.db import agents
+from mk8s_proxy.db.agents import Issued, Standing
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.errors import StoreError
-from mk8s_proxy.db.tokens import Standing
-from mk8s_proxy.identity.ca import CaError, CertificateAuthority
+from mk8s_proxy.db.errors import CertificateReused, CertificateRevoked, StoreError
+from mk8s_proxy.identity.ca import CaError, CertificateAuthority, requested_key_hash
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelSession
@@ -46,6 +46,10 @@ _TOUCH_SECONDS: Final = 30.0
 _REVOKED: Final = "the agent's certificate was revoked: join again"
 _FAILED: Final = "central failed, its log says why: try again"
 _UNKNOWN: Final = "the cluster of this certificate is not known"
+
+
+async def _nothing_newer() -> None:
+    """The policy in force is the newest there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class TunnelServices:
     """The name of this process of central, by which agents know which ones they reach."""
     instances: int = 1
     """How many processes share the address: an agent dials until it reaches all."""
+    refresh_policy: Callable[[], Awaitable[None]] = _nothing_newer
+    """Brings what the registry follows up to the database."""
 
 
 class TunnelControl:
@@ -80,7 +86,7 @@ class TunnelControl:
     ) -> None:
         self._session = session
         self._services = services
-        self._serial = serial
+        self._serial = session.serial = serial
         self._register: Register | None = None
         self._touched = 0.0
         self._renewing = False
@@ -122,7 +128,21 @@ class TunnelControl:
             self._refuse(why)
             return
         assert standing is not None
-        self._accept(register, standing.cluster_name)
+        if not self._services.registry.knows(session.cluster_id):  # added, or removed, just now
+            await self._services.refresh_policy()
+        self._decide(register, standing.cluster_name)
+
+    def _decide(self, register: Register, cluster: str) -> None:
+        """What the database said may be older than what this process has heard since."""
+        session, registry = self._session, self._services.registry
+        if session.closed:
+            return
+        if not registry.knows(session.cluster_id):
+            self._refuse(_UNKNOWN)
+        elif registry.is_revoked(self._serial):
+            self._refuse(_REVOKED)
+        else:
+            self._accept(register, cluster)
 
     def _accept(self, register: Register, cluster: str) -> None:
         session, services = self._session, self._services
@@ -183,30 +203,37 @@ class TunnelControl:
     # -- renew
 
     async def _renew(self, message: Renew) -> None:
+        session, services, csr = self._session, self._services, message.csr.encode()
         try:
-            if await tokens.is_serial_revoked(self._services.database, self._serial):
-                self._refuse(_REVOKED)
-            else:
-                await self._issue(message)
+            key_hash = requested_key_hash(csr)
+            certificate = await agents.renew(
+                services.database,
+                self._serial,
+                session.cluster_id,
+                lambda: self._issue(csr, key_hash),
+                key_hash,
+            )
+        except CaError as error:
+            session.control.send(Refused(f"no certificate: {error}"))
+        except CertificateRevoked:
+            self._refuse(_REVOKED)
+        except CertificateReused as error:
+            extra = {"cluster": session.cluster, "serial": self._serial}
+            log.error("agent.certificate_reused", extra=extra)  # noqa: TRY400  no bug of ours
+            self._refuse(str(error))
+            await services.refresh_policy()  # ends the other tunnels of both
+        else:
+            session.control.send(Renewed(certificate))
+            log.info("certificate.renewed", extra={"cluster": session.cluster})
         finally:
             self._renewing = False
 
-    async def _issue(self, message: Renew) -> None:
+    def _issue(self, csr: bytes, key_hash: str) -> Issued:
         services = self._services
         life = timedelta(seconds=services.certificate_seconds)
-        try:
-            signed = services.agent_ca.sign_agent(
-                message.csr.encode(), self._session.cluster_id, life=life
-            )
-        except CaError as error:
-            self._session.control.send(Refused(f"no certificate: {error}"))
-            return
-        await tokens.record_certificate(
-            services.database, signed.serial, self._session.cluster_id, signed.not_after
-        )
-        self._session.control.send(Renewed(signed.certificate_pem.decode()))
-        extra = {"cluster": self._session.cluster, "serial": signed.serial}
-        log.info("certificate.renewed", extra=extra)
+        signed = services.agent_ca.sign_agent(csr, self._session.cluster_id, life=life)
+        pem = signed.certificate_pem.decode()
+        return Issued(signed.serial, key_hash, pem, signed.not_after)
 
     def _start(self, name: str, work: Work, failed: Failed | None = None) -> None:
         """Whatever goes wrong costs this message only; the agent asks again."""

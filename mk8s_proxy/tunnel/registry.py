@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,7 @@ from mk8s_proxy.tunnel.session import TunnelSession
 
 log = logging.getLogger(__name__)
 
-_DELETED: Final = Bulkhead("tunnels.deleted")
+_UNWANTED: Final = Bulkhead("tunnels.unwanted")
 
 
 @dataclass(slots=True)
@@ -34,9 +35,15 @@ class ClusterTunnels:
 
 
 class TunnelRegistry:
-    """Registered tunnels; a session is here from its registration until it drains or ends."""
+    """Registered tunnels; a session is here from its registration until it drains or ends.
+
+    A cluster is its id: one that was removed and added again under its name is another. Which id a
+    name means, `follow` says, with every change of the policy that decides about the same names.
+    """
 
     def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._revoked: frozenset[str] = frozenset()
         self._by_name: dict[str, ClusterTunnels] = {}
         self._by_id: dict[str, ClusterTunnels] = {}
 
@@ -51,11 +58,11 @@ class TunnelRegistry:
         return best
 
     def add(self, session: TunnelSession, agent_version: str, kubernetes_version: str) -> None:
-        """A tunnel registered; `session.cluster` and `session.cluster_id` are set."""
+        """A tunnel registered, of a cluster that is known here."""
         tunnels = self._by_id.get(session.cluster_id)
         if tunnels is None:
             tunnels = self._by_id[session.cluster_id] = ClusterTunnels([])
-        self._by_name[session.cluster] = tunnels
+        self._by_name[self._names[session.cluster_id]] = tunnels
         tunnels.sessions.append(session)
         tunnels.agent_version = agent_version
         tunnels.kubernetes_version = kubernetes_version or tunnels.kubernetes_version
@@ -78,19 +85,39 @@ class TunnelRegistry:
         """The state of a cluster's tunnels, also for a cluster that has none."""
         return self._by_id.get(cluster_id) or ClusterTunnels([])
 
-    def keep_only(self, cluster_names: frozenset[str]) -> None:
-        """Ends the tunnels of clusters that were deleted."""
-        for name in self._by_name.keys() - cluster_names:
-            tunnels = self._by_name.pop(name)
-            self._by_id = {key: kept for key, kept in self._by_id.items() if kept is not tunnels}
-            _DELETED.each(list(tunnels.sessions), _end_deleted)
+    def knows(self, cluster_id: str) -> bool:
+        """Whether the policy in force here has this cluster."""
+        return cluster_id in self._names
+
+    def is_revoked(self, serial: str) -> bool:
+        """Whether the policy in force here came with the revocation of this certificate."""
+        return serial in self._revoked
+
+    def serials(self, cluster_id: str) -> list[str]:
+        """The certificate of each live tunnel of a cluster."""
+        return [session.serial for session in self.status(cluster_id).sessions]
+
+    def follow(self, cluster_names: Mapping[str, str], revoked: frozenset[str]) -> None:
+        """Clusters or certificates have changed: ends the tunnels that are not wanted any more.
+
+        Args:
+            cluster_names: the name of each cluster, by its id.
+            revoked: serials of certificates that are good no more.
+        """
+        self._names, self._revoked = dict(cluster_names), revoked
+        self._end("the cluster was deleted", lambda it: it.cluster_id not in self._names)
+        self._end("the agent's certificate was revoked", lambda it: it.serial in revoked)
+        self._by_id = {key: kept for key, kept in self._by_id.items() if key in self._names}
+        self._by_name = {self._names[key]: tunnels for key, tunnels in self._by_id.items()}
+
+    def _end(self, reason: str, unwanted: Callable[[TunnelSession], bool]) -> None:
+        def end(session: TunnelSession) -> None:
+            session.close_reason = reason
+            session.transport.abort()
+            session.connection_lost()
+
+        _UNWANTED.each(list(filter(unwanted, self.all_sessions())), end)
 
     def all_sessions(self) -> list[TunnelSession]:
         """Every live tunnel."""
         return [session for tunnels in self._by_id.values() for session in tunnels.sessions]
-
-
-def _end_deleted(session: TunnelSession) -> None:
-    session.close_reason = "the cluster was deleted"
-    session.transport.abort()
-    session.connection_lost()

@@ -66,6 +66,7 @@ class TunnelSession(Http2Client):
 
     __slots__ = (
         "_events", "cluster", "cluster_id", "control", "conversation", "instance", "registered",
+        "serial",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,8 @@ class TunnelSession(Http2Client):
         """The cluster's name, once the agent has registered."""
         self.instance = ""
         """The agent's process, the same on all its tunnels, once it has registered."""
+        self.serial = ""
+        """Of the agent's certificate, lower-case hexadecimal."""
         self.registered = False
         self.conversation: Conversation | None = None
         """What answers on the control stream."""

@@ -56,7 +56,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def keeper(issuer: Issuer, clock: Clock) -> IdentityKeeper:
-    return IdentityKeeper(issuer.identity("c1", START, START + LIFE), changed=print, clock=clock)
+    identity = issuer.identity("c1", START, START + LIFE)
+    made = IdentityKeeper(identity, print, clock, lambda it: made.stored(it))  # noqa: PLW0108  made later
+    return made
 
 
 @pytest.fixture

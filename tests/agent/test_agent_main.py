@@ -195,6 +195,14 @@ async def test_an_identity_that_has_ended_joins_anew_with_a_token(world: World) 
     assert await store.load() == identity
 
 
+async def renewal(handle: Handle) -> control.Renew:
+    """What the agent asks for once the key for it is stored."""
+    while not isinstance(renew := handle.sent[-1], control.Renew):
+        handle.session.tick()
+        await asyncio.sleep(0)
+    return renew
+
+
 async def test_renewed_identity_is_stored_and_all_tunnels_change(world: World) -> None:
     old = time.time() - 70_000
     store = FileStore(world.folder / "data")
@@ -202,9 +210,10 @@ async def test_renewed_identity_is_stored_and_all_tunnels_change(world: World) -
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         running = group.create_task(run(world.settings(), world.make_plane))
         first = await world.opened()
-        first.session.tick()
-        renew = first.sent[-1]
-        assert isinstance(renew, control.Renew)
+        renew = await renewal(first)
+        kept = await store.load()
+        assert kept is not None
+        assert kept.next_key_pem  # before central has seen it
         now = time.time()
         certificate = world.issuer.sign(renew.csr.encode(), "c-1", now - 1, now + 86_400)
         first.session.receive(control.Renewed(certificate.decode()))
@@ -265,9 +274,9 @@ async def test_a_renewed_identity_that_cannot_be_stored_is_tried_again(
     async with asyncio.timeout(30), background, asyncio.TaskGroup() as group:
         running = group.create_task(agent.serve())
         handle = await plane.opened.get()
-        handle.session.tick()
-        renew = handle.sent[-1]
-        assert isinstance(renew, control.Renew)
+        renew = await renewal(handle)
+        store.failures = 1
+        store.saved.clear()
         certificate = world.issuer.sign(renew.csr.encode(), "c-1", now, now + 86_400)
         handle.session.receive(control.Renewed(certificate.decode()))
         await store.saved.wait()

@@ -217,3 +217,50 @@ def _empty(folder: Path) -> Path:
     path = folder / "empty.yaml"
     path.write_text("roles:\nusers:\n")
     return path
+
+
+def agents(central: FakeCentral) -> None:
+    item = {
+        "id": "a1",
+        "name": "a1",
+        "cluster": "prod",
+        "status": "connected",
+        "tunnels": 2,
+        "reason": "",
+        "joined_at": "2026-01-01T00:00:00Z",
+        "expires_at": "2026-01-02T00:00:00.5Z",
+    }
+    other = {**item, "id": "b2", "name": "b2", "cluster": "dev"}
+    central.overrides["GET /agents"] = [(200, {"items": [item, other]})] * 3
+    central.overrides["POST /agents/a1/revoke"] = [(200, {**item, "status": "revoked"})] * 3
+
+
+def test_agents_are_listed(run: Run, central: FakeCentral) -> None:
+    agents(central)
+    rows = run("admin", "agents", "list", "--cluster", "prod").out.splitlines()
+    assert len(rows) == 2
+    shown = ["a1", "prod", "connected", "2", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "-"]
+    assert rows[1].split() == shown
+    assert run("admin", "agents", "list", "-o", "name").out.split() == ["a1", "b2"]
+    assert '"tunnels": 2' in run("admin", "agents", "list", "-o", "json").out
+
+
+def test_an_agent_is_revoked_after_a_question(run: Run, central: FakeCentral) -> None:
+    agents(central)
+    revoke = ("admin", "agents", "revoke", "a1")
+    assert "add --yes" in run(*revoke).line
+    assert central.count("POST", "/agents/a1/revoke") == 0
+    told = run(*revoke, "-y").out
+    assert "agent a1 of cluster prod is revoked" in told
+    assert "mk8s admin clusters join-token prod" in told
+    assert run(*revoke, "-y", "-o", "name").out == "a1\n"
+    assert "status: revoked" in run(*revoke, "-y", "-o", "yaml").out
+    assert run("admin", "agents", "revoke", "../users", "-y").code == 1
+
+
+def test_an_alert_of_a_cluster_is_told_beside_the_list(run: Run, central: FakeCentral) -> None:
+    central.clusters[1]["alert"] = "agent a1 was kept out\x1b[31m"
+    listed = run("admin", "clusters", "list")
+    assert "kept out" not in listed.out
+    assert "prod: agent a1 was kept out" in listed.err
+    assert "\x1b" not in listed.err

@@ -1,5 +1,6 @@
 """The exec plugin: what kubectl gets, when central is asked, what is said without a token."""
 
+import base64
 import datetime
 import json
 import os
@@ -301,3 +302,18 @@ def test_token_is_in_no_argument_and_no_environment(
 def test_expiry_is_reported_in_utc() -> None:
     document = json.loads(exec_credential.answer(BETA, "t", 1_700_000_045.0))
     assert document["status"]["expirationTimestamp"] == "2023-11-14T22:13:20Z"
+
+
+@pytest.mark.parametrize(("now", "kept"), [("id-1", True), ("id-2", False)])
+def test_a_token_of_a_cluster_that_was_added_again_is_dropped(
+    run: Run, central: FakeCentral, home: Path, now: str, kept: bool
+) -> None:
+    """Central takes it no more, and kubectl would be given it until it ends."""
+    claims = base64.urlsafe_b64encode(json.dumps({"cluster_id": "id-1"}).encode()).decode()
+    grant = {**central._grant("prod"), "access_token": f"e30.{claims.rstrip('=')}.x"}
+    central.used.clear()
+    central.overrides["POST /auth/refresh"] = [(200, grant)]
+    assert run(*words(central)).code == 0
+    central.clusters[1]["id"] = now
+    assert run("kubeconfig", "sync").code == 0
+    assert cached_file(home, central).exists() is kept

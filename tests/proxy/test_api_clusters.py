@@ -50,6 +50,7 @@ async def test_a_cluster_as_it_is_shown(central: Central) -> None:
         "agent_version": "",
         "kubernetes_version": "",
         "last_seen": None,
+        "alert": "",
         "verbs": ["get", "list"],
         "server": f"{PUBLIC_URL}/k8s/dev-1",
         "context": "dev-1",

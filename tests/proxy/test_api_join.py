@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.db import tokens
+from mk8s_proxy.db import agents
+from mk8s_proxy.db.agents import Standing
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE
 from tests.support.management_api import AUTHORITIES, NOW, Central, csr
@@ -59,7 +60,8 @@ async def test_the_certificate_is_recorded_before_it_is_handed_out(central: Cent
     created = await central.add_cluster()
     answer = await join(central, created["join_token"])
     serial = x509.load_pem_x509_certificate(answer.json["certificate"].encode()).serial_number
-    assert not await tokens.is_serial_revoked(central.database, f"{serial:x}")
+    [standing] = (await agents.standings(central.database, [f"{serial:x}"])).values()
+    assert standing == Standing(created["id"], "dev-1", revoked=False)
 
 
 async def test_join_token_replayed(central: Central) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from mk8s_proxy.db import tokens, users
-from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.engine import Database, DatabaseUnavailable
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.throttle import PER_PAIR
 from tests.support.management_api import KEY, NOW, PASSWORD, PUBLIC_URL, Central
@@ -150,6 +150,64 @@ async def test_too_many_logins_at_once_do_not_count_as_guesses(
             answer = await wrong_login(central, "dev@example.com")
             assert (answer.status, answer.headers["Retry-After"]) == (429, "2")
     await central.login()
+
+
+async def right_login(central: Central, source: str) -> int:
+    body = {"email": "dev@example.com", "password": PASSWORD}
+    return (await central.call("POST", "/auth/login", body, source=source)).status
+
+
+async def test_attack_sixty_addresses_keep_nobody_out_where_he_logged_in_before(
+    central: Central, sqlite_database: Database, tmp_path: Path
+) -> None:
+    """A stranger takes each attempt that the account's delay lets through."""
+    home, elsewhere = "198.51.100.7", "203.0.113.9"
+    assert await right_login(central, home) == 200
+    for number in range(60):
+        await wrong_login(central, "dev@example.com", source=f"192.0.2.{number}")
+    assert await right_login(central, elsewhere) == 429
+    assert await right_login(central, home) == 200
+    again = await Central.start_again(sqlite_database, tmp_path / "restarted")
+    for number in range(60):
+        await wrong_login(again, "dev@example.com", source=f"192.0.2.{number}")
+    assert await right_login(again, elsewhere) == 429
+    assert await right_login(again, home) == 200
+    await again.close()
+
+
+async def test_attack_a_known_source_may_not_guess_on_and_on(central: Central) -> None:
+    assert await right_login(central, "192.0.2.1") == 200
+    answers = [await wrong_login(central, "dev@example.com") for _ in range(PER_PAIR.free + 1)]
+    assert answers[-1].status == 429
+
+
+async def test_right_passwords_in_parallel_are_all_right(central: Central) -> None:
+    """A CI matrix: forty jobs of one account behind one address."""
+    statuses = await asyncio.gather(*(right_login(central, "192.0.2.1") for _ in range(40)))
+    assert set(statuses) == {200}
+
+
+async def test_attack_wrong_passwords_in_parallel_are_no_more_than_one_after_another(
+    central: Central,
+) -> None:
+    answers = await asyncio.gather(
+        *(wrong_login(central, "dev@example.com") for _ in range(PER_PAIR.free * 4))
+    )
+    statuses = sorted(answer.status for answer in answers)
+    assert statuses == [401] * PER_PAIR.free + [429] * (PER_PAIR.free * 3)
+
+
+async def test_an_outage_of_the_database_is_no_guess(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_args: object) -> None:
+        raise DatabaseUnavailable("the database does not answer in time")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(users, "get_by_email", fail)
+        for _ in range(PER_PAIR.free + 2):
+            assert await right_login(central, "192.0.2.1") == 503
+    assert await right_login(central, "192.0.2.1") == 200
 
 
 async def test_refresh_rotates(central: Central) -> None:

@@ -119,8 +119,20 @@ async def test_a_role_that_does_not_exist(central: Central) -> None:
 async def test_the_last_admin_stays(central: Central, method: str, path: str, body: Any) -> None:
     answer = await as_admin(central, method, path.format("admin@example.com"), body)
     assert answer.status == 409
-    assert answer.message.startswith("this is the last enabled admin")
+    assert answer.message.startswith("this is the last account that can log in as administrator")
     assert (await as_admin(central, "GET", "/users")).status == 200
+
+
+async def test_an_admin_without_a_password_is_no_reason_to_let_the_last_one_go(
+    central: Central,
+) -> None:
+    bare = {"email": "bare@example.com", "roles": ["admin"]}
+    assert (await as_admin(central, "POST", "/users", bare)).status == 201
+    answer = await as_admin(central, "DELETE", "/users/admin@example.com")
+    assert answer.status == 409
+    password = {"password": NEW_PASSWORD}
+    await as_admin(central, "PUT", "/users/bare@example.com/password", password)
+    assert (await as_admin(central, "DELETE", "/users/admin@example.com")).status == 204
 
 
 async def test_two_admins_removing_each_other_at_once(central: Central) -> None:

@@ -13,14 +13,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mk8s_agent.wire import pki
 from mk8s_proxy.db import meta
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.meta import replace_meta
 from mk8s_proxy.identity.ca import (
     Authorities,
     CaError,
     CertificateAuthority,
     ensure_authorities,
     load_authorities,
+    replace_authority,
 )
-from tests.support.authorities import replace_authority, replace_meta
 
 CLUSTER = "0b1f3c1e-6a52-4d0f-9f4e-0a6a3c0d5b11"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

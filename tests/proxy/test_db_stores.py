@@ -107,7 +107,7 @@ async def test_deleted_user_loses_tokens(database: Database) -> None:
 
 async def test_the_last_admin_stays(database: Database, admin: users.UserRecord) -> None:
     await roles.put_role(database, "viewer", RULES)
-    with pytest.raises(LastAdmin, match="last enabled admin"):
+    with pytest.raises(LastAdmin, match="last account that can log in as administrator"):
         await users.set_roles(database, admin.id, ["viewer"])
     with pytest.raises(LastAdmin):
         await users.set_disabled(database, admin.id, True)
@@ -115,14 +115,41 @@ async def test_the_last_admin_stays(database: Database, admin: users.UserRecord)
         await users.delete_user(database, admin.id)
     assert await users.get_by_id(database, admin.id) == admin
 
-    await users.create_user(database, "second@example.com", "", None, ["admin"])
+    second = await users.create_user(database, "second@example.com", "", "hash", ["admin"])
     await users.set_roles(database, admin.id, [])
+    with pytest.raises(LastAdmin):
+        await users.set_password(database, second.id, None)
+
+
+async def test_an_admin_who_cannot_log_in_does_not_count(
+    database: Database, admin: users.UserRecord
+) -> None:
+    """Neither one without a password nor a disabled one could undo the lock-out."""
+    await users.create_user(database, "bare@example.com", "", None, ["admin"])
+    locked = await users.create_user(database, "locked@example.com", "", "hash", ["admin"])
+    await users.set_disabled(database, locked.id, True)
+    for change in (
+        users.set_roles(database, admin.id, []),
+        users.set_disabled(database, admin.id, True),
+        users.set_password(database, admin.id, None),
+        users.delete_user(database, admin.id),
+        apply_rbac(database, [], [WantedUser(admin.email, ())]),
+    ):
+        with pytest.raises(LastAdmin):
+            await change
+    assert await users.get_by_id(database, admin.id) == admin
+
+
+async def test_where_no_admin_can_log_in_everything_may_be_mended(database: Database) -> None:
+    await roles.ensure_admin_role(database)
+    bare = await users.create_user(database, "bare@example.com", "", None, ["admin"])
+    await users.set_roles(database, bare.id, [])
 
 
 async def test_two_admins_removing_each_other_leave_one(
     database: Database, admin: users.UserRecord
 ) -> None:
-    other = await users.create_user(database, "second@example.com", "", None, ["admin"])
+    other = await users.create_user(database, "second@example.com", "", "hash", ["admin"])
 
     results = await asyncio.gather(
         users.set_roles(database, admin.id, []),

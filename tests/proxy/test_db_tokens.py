@@ -10,7 +10,6 @@ from mk8s_proxy.db import clusters, tokens, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Expired, JoinTokenExpired, JoinTokenUsed, NotFound, RefreshReused
 from mk8s_proxy.db.models import RefreshToken
-from mk8s_proxy.db.tokens import Standing
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=15)
@@ -180,51 +179,11 @@ async def test_logout_ends_the_family(database: Database, user_id: str) -> None:
         await tokens.use_refresh(database, "r1", NOW)
 
 
-async def test_revoked_and_unknown_certificates_are_refused(
-    database: Database, cluster_id: str
-) -> None:
-    await tokens.record_certificate(database, "a1", cluster_id, LATER)
-    await tokens.record_certificate(database, "b2", "another-cluster", LATER)
-    assert not await tokens.is_serial_revoked(database, "a1")
-    assert await tokens.is_serial_revoked(database, "never-recorded")
-
-    assert await tokens.revoke_certificates(database, cluster_id, now=NOW) == ["a1"]
-
-    assert await tokens.is_serial_revoked(database, "a1")
-    assert not await tokens.is_serial_revoked(database, "b2")
-    assert await tokens.list_revoked(database, now=NOW) == frozenset({"a1"})
-    assert await tokens.list_revoked(database, now=LATER) == frozenset()
-    assert await tokens.revoke_certificates(database, cluster_id) == []
-
-
-async def test_standings_of_many_certificates(database: Database, cluster_id: str) -> None:
-    name = (await clusters.get_by_id(database, cluster_id)).name
-    await tokens.record_certificate(database, "a1", cluster_id, LATER)
-    await tokens.revoke_certificates(database, cluster_id, now=NOW)
-    await tokens.record_certificate(database, "a2", cluster_id, LATER)
-    await tokens.record_certificate(database, "b1", "another-cluster", LATER)
-    assert await tokens.standings(database, {"a1", "a2", "b1", "never-recorded"}) == {
-        "a1": Standing(cluster_id, name, revoked=True),
-        "a2": Standing(cluster_id, name, revoked=False),
-        "b1": Standing("another-cluster", "", revoked=False),
-    }
-
-
-async def test_removing_a_cluster_revokes_its_agents(database: Database, cluster_id: str) -> None:
-    await tokens.record_certificate(database, "a1", cluster_id, LATER)
-
-    await clusters.delete_cluster(database, cluster_id)
-
-    assert await tokens.is_serial_revoked(database, "a1")
-    found = await tokens.standings(database, ["a1"])
-    assert found == {"a1": Standing(cluster_id, "", revoked=True)}
-
-
 async def test_times_must_have_a_zone(database: Database, cluster_id: str) -> None:
     naive = NOW.replace(tzinfo=None)
 
     with pytest.raises(Exception, match="aware times only"):
-        await tokens.record_certificate(database, "a1", cluster_id, naive)
+        await tokens.store_join_token(database, cluster_id, "j1", "root@example.com", naive)
 
 
 async def until_blocked(database: Database, waiting: asyncio.Task[object]) -> None:

@@ -385,6 +385,9 @@ def test_decisions_are_remembered_for_one_policy(central: Central) -> None:
     class Asked:
         version = 1
 
+        def cluster_id(self, name: str) -> str:
+            return real.cluster_id(name)
+
         def decide(self, *args: Any) -> Any:
             asked.append(args)
             return real.decide(*args)

@@ -14,6 +14,7 @@ from mk8s_agent.wire import pki, tls
 from mk8s_agent.wire.limits import HIGH_WATER
 from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.listener.server import Contexts, Listener, Makers
+from mk8s_proxy.settings.networks import parse_networks
 
 SERVER_CA = CertificateAuthority.create("server")
 AGENT_CA = CertificateAuthority.create("agent")
@@ -271,3 +272,47 @@ async def test_an_address_in_use_is_told_in_one_line(house: House, tmp_path: Pat
     with pytest.raises(OSError, match=str(taken.getsockname()[1])):
         await house.listener.listen("127.0.0.1", taken.getsockname()[1])
     taken.close()
+
+
+async def told(house: House, first: bytes) -> tuple[str, str]:
+    """What a client behind a balancer is told, and whom the listener takes it for."""
+    with socket.create_connection(("127.0.0.1", house.port)) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in (first[:20], first[20:]):
+            plain.sendall(piece)
+            await asyncio.sleep(0.05)  # so that they arrive as two
+
+        def shake() -> str:
+            plain.settimeout(20)
+            try:
+                with client("h2").wrap_socket(plain, server_hostname="localhost") as secure:
+                    return secure.recv(20).decode()
+            except (ssl.SSLError, ConnectionError):
+                return ""
+
+        answer = await asyncio.to_thread(shake)
+    source = house.served[-1].transport.peer_address if house.served else ""
+    return answer, source
+
+
+PROXIED = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc0\x00\x02\x01\x12\x34\x20\xfb"
+
+
+async def test_a_balancer_says_who_the_client_is(house: House) -> None:
+    house.listener.balancers = parse_networks("127.0.0.0/8")
+    assert await told(house, PROXIED) == ("h2", "192.0.2.7")
+
+
+async def test_attack_a_balancer_is_not_gone_around(house: House) -> None:
+    """From its address nothing is taken without the header, nor with half of one."""
+    house.listener.balancers = parse_networks("127.0.0.1")
+    assert (await told(house, b""))[0] == ""
+    assert (await told(house, PROXIED[:-1] + b"\x16\x03"))[0] == ""
+
+
+async def test_attack_a_client_that_speaks_the_proxy_protocol_is_not_believed(
+    house: House,
+) -> None:
+    house.listener.balancers = parse_networks("192.0.2.0/24")
+    assert (await told(house, PROXIED))[0] == ""
+    assert await told(house, b"") == ("h2", "127.0.0.1")

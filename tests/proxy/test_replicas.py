@@ -1,18 +1,24 @@
 """Replicas of central share a database, and through it what a client takes from one to another."""
 
 import asyncio
-from datetime import UTC, datetime
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mk8s_proxy.answers.filtering.continue_token import TokenExpired
-from mk8s_proxy.db import keys
+from mk8s_proxy.db import agents, clusters, keys, tokens, users
+from mk8s_proxy.db.agents import Issued
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity.access_token import mint
+from mk8s_proxy.identity.identity import BoundCluster, Unauthenticated
 from mk8s_proxy.identity.signing_keys import SigningKey
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.init import AdminChoice, install
-from mk8s_proxy.settings.model import Settings
+from mk8s_proxy.settings.model import PolicySettings, Settings
 
 
 def settings(folder: Path, name: str) -> Settings:
@@ -61,3 +67,97 @@ async def page_tokens(folder: Path) -> None:
 
 def test_a_list_goes_on_at_another_replica_until_the_keys_are_rotated(tmp_path: Path) -> None:
     asyncio.run(page_tokens(tmp_path))
+
+
+def replica(folder: Path, name: str) -> Central:
+    chosen = dataclasses.replace(settings(folder, name), policy=PolicySettings(poll_seconds=0.05))
+    (folder / name).mkdir(mode=0o700, exist_ok=True)
+    return Central(chosen)
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[tuple[Central, Central]]:
+    first, second = replica(tmp_path, "first"), replica(tmp_path, "second")
+    admin = AdminChoice("admin@example.com", "a very long password", lambda _: "")
+    await install(first.settings, admin, None, lambda _: None)
+    await first.start()
+    await second.start()
+    yield first, second
+    await first.stop(0)
+    await second.stop(0)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110  a poll is what is waited for
+            await asyncio.sleep(0.01)
+
+
+async def token_of(central: Central, login: str, cluster: BoundCluster | None = None) -> bytes:
+    user = await users.get_by_email(central.database, "admin@example.com")
+    token, _ = mint(
+        central.keys,
+        user=user,
+        cluster=cluster,
+        issuer=central.settings.public_url,
+        lifetime=900,
+        now=time.time(),
+        login=login,
+    )
+    return f"Bearer {token}".encode()
+
+
+def accepts(central: Central, authorization: bytes) -> bool:
+    try:
+        central.authenticator.authenticate(authorization)
+    except Unauthenticated:
+        return False
+    return True
+
+
+async def test_attack_a_copied_token_goes_on_at_another_replica_after_the_logout(
+    two: tuple[Central, Central], tmp_path: Path
+) -> None:
+    first, second = two
+    token, other = await token_of(first, "login-1"), await token_of(first, "login-2")
+    assert accepts(second, token)
+    rechecked: list[bool] = []
+    second.chain.long_running.recheck_all = lambda: rechecked.append(True)  # type: ignore[method-assign]
+    await tokens.revoke_family(first.database, "login-1")
+    await until(lambda: not accepts(second, token) and bool(rechecked))
+    assert accepts(second, other)
+    restarted = replica(tmp_path, "third")
+    await restarted.start()
+    await asyncio.sleep(0)  # its background tasks have begun
+    try:
+        assert not accepts(restarted, token)
+        assert accepts(restarted, other)
+    finally:
+        await restarted.stop(0)
+
+
+async def test_attack_a_cluster_added_again_under_its_name_is_another_one_everywhere(
+    two: tuple[Central, Central],
+) -> None:
+    first, second = two
+    old = await clusters.create_cluster(first.database, "prod")
+    await until(lambda: second.tunnels.knows(old.id))
+    await clusters.delete_cluster(first.database, old.id)
+    new = await clusters.create_cluster(first.database, "prod")
+    await until(lambda: second.tunnels.knows(new.id))
+    assert not second.tunnels.knows(old.id)
+    bound = await token_of(second, "", BoundCluster("prod", old.id))
+    identity = second.authenticator.authenticate(bound)
+    with pytest.raises(Unauthenticated, match="made for another cluster"):
+        identity.require_cluster("prod", second.policies.current.cluster_id("prod"))
+
+
+async def test_attack_a_revoked_agent_goes_on_at_another_replica(
+    two: tuple[Central, Central],
+) -> None:
+    first, second = two
+    cluster = await clusters.create_cluster(first.database, "prod")
+    end = datetime.now(UTC) + timedelta(days=1)
+    await agents.record_joined(first.database, cluster.id, Issued("a1", "", "", end))
+    await agents.revoke(first.database, "a1", "a test")
+    await until(lambda: second.tunnels.is_revoked("a1"))

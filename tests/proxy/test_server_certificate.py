@@ -10,7 +10,7 @@ from cryptography import x509
 
 from mk8s_agent.wire import pki
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.identity.ca import Authorities, CaError, ensure_authorities
+from mk8s_proxy.identity.ca import Authorities, CaError, ensure_authorities, replace_authority
 from mk8s_proxy.identity.server_certificate import (
     ensure_own_certificate,
     ensure_server_certificate,
@@ -18,7 +18,6 @@ from mk8s_proxy.identity.server_certificate import (
     server_names,
 )
 from mk8s_proxy.settings.model import Settings, TlsSettings
-from tests.support.authorities import replace_authority
 
 NOW = datetime.now(UTC)
 

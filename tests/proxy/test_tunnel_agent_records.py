@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db import agents, clusters
+from mk8s_proxy.db.agents import Standing
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import DatabaseUnavailable
-from mk8s_proxy.db.tokens import Standing
 from mk8s_proxy.tunnel import agent_records
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from tests.support.tasks import LooseBackground
@@ -45,7 +45,7 @@ class Store:
 @pytest.fixture
 async def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     made = Store()
-    monkeypatch.setattr(tokens, "standings", made.standings)
+    monkeypatch.setattr(agents, "standings", made.standings)
     monkeypatch.setattr(clusters, "note_sightings", made.note_sightings)
     return made
 

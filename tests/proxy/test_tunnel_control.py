@@ -26,9 +26,9 @@ from mk8s_agent.wire.control import (
     Renewed,
     encode_message,
 )
-from mk8s_proxy.db import clusters, tokens
+from mk8s_proxy.db import agents, clusters
+from mk8s_proxy.db.agents import Issued, Standing
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
-from mk8s_proxy.db.tokens import Standing
 from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices, unwanted
@@ -49,6 +49,7 @@ class Scene:
         self.background = LooseBackground()
         self.database, self.cluster_id = database, cluster_id
         self.records = AgentRecords(database, self.background, gather_seconds=0)
+        self.central.registry.follow({cluster_id: "prod"}, frozenset())
         self.transport = MemoryTransport()
         events = TunnelEvents(self.central.chain.refuse, lambda _: None, self._closed)
         self.session = TunnelSession(
@@ -64,7 +65,7 @@ class Scene:
         self.peer.send(settings({1: 0, 3: 100}), headers(1, [(b":status", b"200")]))
         self.control = self.build()
 
-    def build(self, lives: float = 3600.0) -> TunnelControl:
+    def build(self, lives: float = 3600.0, **more: Any) -> TunnelControl:
         services = TunnelServices(
             self.background,
             self.database,
@@ -73,6 +74,7 @@ class Scene:
             LIFE,
             self.central.registry,
             self.central.chain.tunnel_refused,
+            **({"refresh_policy": more["refresh"]} if more else {}),
         )
         end = datetime.now(UTC) + timedelta(seconds=lives)
         control = TunnelControl(self.session, services, "abc123", end)
@@ -103,7 +105,7 @@ class Scene:
 async def scene(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Scene]:
     record = await clusters.create_cluster(sqlite_database, "prod")
     end = datetime.now(UTC) + timedelta(days=1)
-    await tokens.record_certificate(sqlite_database, "abc123", record.id, end)
+    await agents.record_joined(sqlite_database, record.id, Issued("abc123", "k", "pem", end))
     scene = Scene(sqlite_database, record.id, tmp_path)
     yield scene
     scene.control.close()
@@ -216,7 +218,7 @@ async def test_a_clock_that_is_a_little_wrong(
 
 
 async def test_e12_a_revoked_certificate(scene: Scene) -> None:
-    await tokens.revoke_certificates(scene.database, scene.cluster_id)
+    await agents.revoke(scene.database, "abc123", "a test")
     assert "revoked" in refused(await scene.send(register()))
     assert scene.central.registry.pick("prod") is None
 
@@ -224,7 +226,7 @@ async def test_e12_a_revoked_certificate(scene: Scene) -> None:
 async def test_e12_a_revoked_certificate_is_not_renewed(scene: Scene) -> None:
     """A tunnel that was open got a fresh certificate, which nobody had revoked."""
     await scene.send(register())
-    await tokens.revoke_certificates(scene.database, scene.cluster_id)
+    await agents.revoke(scene.database, "abc123", "a test")
     csr = pki.csr(pki.new_key(), "prod").decode()
     assert "revoked" in refused(await scene.send(Renew(csr)))
     assert scene.central.registry.pick("prod") is None
@@ -262,8 +264,68 @@ async def test_a_certificate_is_renewed_by_a_fresh_key(scene: Scene) -> None:
     left = certificate.not_valid_after_utc - datetime.now(UTC)
     assert timedelta(seconds=LIFE - 600) < left <= timedelta(seconds=LIFE)
     serial = f"{certificate.serial_number:x}"
-    await tokens.revoke_certificates(scene.database, scene.cluster_id)
-    assert await tokens.is_serial_revoked(scene.database, serial)
+    await agents.revoke(scene.database, "abc123", "a test")
+    assert (await agents.standings(scene.database, [serial]))[serial].revoked
+
+
+async def test_a_lost_answer_to_a_renewal_is_given_again(scene: Scene) -> None:
+    await scene.send(register())
+    csr = Renew(pki.csr(pki.new_key(), "prod").decode())
+    [first] = await scene.send(csr)
+    [again] = await scene.send(csr)
+    assert isinstance(first, Renewed)
+    assert again == first
+    assert not scene.session.draining
+
+
+async def test_attack_a_stolen_certificate_keeps_thief_and_owner_out(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    refreshed = []
+
+    async def refresh() -> None:
+        refreshed.append(True)
+
+    scene.control = scene.build(refresh=refresh)
+    await scene.send(register())
+    await scene.send(Renew(pki.csr(pki.new_key(), "prod").decode()))
+    thief = Renew(pki.csr(pki.new_key(), "prod").decode())
+    assert "stolen copy, both are kept out" in refused(await scene.send(thief))
+    assert refreshed
+    assert "agent.certificate_reused" in caplog.text
+    [agent] = await agents.list_agents(scene.database)
+    assert agent.revoked_at is not None
+    assert len(agent.serials) == 2
+    row = scene.central.rows()[-1]
+    assert "stolen copy" in row["annotations"]["authorization.k8s.io/reason"]
+    assert scene.central.registry.pick("prod") is None
+
+
+async def test_a_cluster_that_was_added_a_moment_ago(scene: Scene) -> None:
+    """At another replica: the policy in force here does not have it yet."""
+    registry = scene.central.registry
+    registry.follow({}, frozenset())
+
+    async def refresh() -> None:
+        registry.follow({scene.cluster_id: "prod"}, frozenset())
+
+    scene.control = scene.build(refresh=refresh)
+    [answer] = await scene.send(register())
+    assert isinstance(answer, Registered)
+    assert registry.pick("prod") is scene.session
+
+
+async def test_attack_an_agent_registers_while_its_cluster_is_removed(scene: Scene) -> None:
+    """The database said yes before it; nobody would look at this tunnel again."""
+    scene.central.registry.follow({}, frozenset())
+    assert "not known" in refused(await scene.send(register()))
+    assert scene.central.registry.all_sessions() == []
+
+
+async def test_attack_an_agent_registers_while_it_is_revoked(scene: Scene) -> None:
+    scene.central.registry.follow({scene.cluster_id: "prod"}, frozenset({"abc123"}))
+    assert "revoked" in refused(await scene.send(register()))
+    assert scene.central.registry.all_sessions() == []
 
 
 async def test_a_flood_of_renewals_is_one(scene: Scene) -> None:
@@ -303,7 +365,7 @@ async def test_whatever_goes_wrong_costs_one_message(
     async def fail(*_args: object) -> bool:
         raise RuntimeError("the database is gone")
 
-    monkeypatch.setattr(tokens, "standings", fail)
+    monkeypatch.setattr(agents, "standings", fail)
     assert "try again" in refused(await scene.send(register()))  # the agent dials anew
     assert "the database is gone" in caplog.text
     assert not scene.session.closed
@@ -315,6 +377,6 @@ async def test_a_database_that_does_not_answer_admits_nobody(
     async def fail(*_args: object) -> bool:
         raise DatabaseUnavailable("the database failed")
 
-    monkeypatch.setattr(tokens, "standings", fail)
+    monkeypatch.setattr(agents, "standings", fail)
     assert "the database failed" in refused(await scene.send(register()))
     assert scene.central.registry.pick("prod") is None

@@ -70,7 +70,7 @@ def test_a_deleted_cluster_loses_its_tunnels_at_once(central: Central) -> None:
     first, second, kept = central.agent(), central.agent(), central.agent("staging")
     person = central.http2()
     number = person.ask()
-    central.registry.keep_only(frozenset({"staging"}))
+    central.registry.follow({"id-staging": "staging"}, frozenset())
     assert first.transport.aborted
     assert second.transport.aborted
     assert not kept.transport.gone
@@ -81,10 +81,45 @@ def test_a_deleted_cluster_loses_its_tunnels_at_once(central: Central) -> None:
 
 def test_a_deleted_cluster_without_tunnels_leaves_nothing_either(central: Central) -> None:
     central.agent().session.connection_lost()
-    central.registry.keep_only(frozenset())
+    central.registry.follow({}, frozenset())
     assert central.registry._by_id == {}
     assert central.registry._by_name == {}
 
 
 def test_a_session_that_never_registered_is_nothing_to_remove(central: Central) -> None:
     TunnelRegistry().remove(central.agent().session)
+
+
+def test_attack_a_cluster_added_again_under_its_name_has_not_its_old_agent(
+    central: Central,
+) -> None:
+    """Seen at another replica: remove and add happened between two looks at the policy."""
+    old, person = central.agent(), central.http2()
+    number = person.ask()
+    central.registry.follow({"id-2": "prod", "id-staging": "staging"}, frozenset())
+    assert old.transport.aborted
+    assert person.answer(number).code == 502
+    assert central.registry.pick("prod") is None
+    assert not central.registry.knows("id-prod")
+
+
+def test_attack_a_new_agent_serves_no_requests_that_the_old_policy_admits(
+    central: Central,
+) -> None:
+    """The name means the cluster that the policy in force knows by it."""
+    agent = central.agent()
+    central.registry.follow({"id-prod": "renamed", "id-2": "prod"}, frozenset())
+    assert central.registry.pick("prod") is None
+    assert central.registry.pick("renamed") is agent.session
+
+
+def test_attack_a_revoked_certificate_loses_its_tunnels_and_no_other(central: Central) -> None:
+    revoked, kept = central.agent(), central.agent()
+    revoked.session.serial, kept.session.serial = "a1", "b2"
+    central.registry.follow({"id-prod": "prod"}, frozenset({"a1"}))
+    assert revoked.transport.aborted
+    assert revoked.session.close_reason == "the agent's certificate was revoked"
+    assert central.registry.all_sessions() == [kept.session]
+    assert central.registry.serials("id-prod") == ["b2"]
+    assert central.registry.is_revoked("a1")
+    assert not central.registry.is_revoked("b2")

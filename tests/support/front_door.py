@@ -50,6 +50,7 @@ RBAC: dict[str, Any] = {
     ],
     "users": [{"email": "dev@example.com", "roles": ["developer"]}],
 }
+CLUSTERS = ("prod", "staging")
 PODS = b"/api/v1/namespaces/shop/pods"
 
 
@@ -122,7 +123,7 @@ class Deadlines:
 def policy(rbac: dict[str, Any]) -> PolicySnapshot:
     read = parse_rbac(rbac)
     users = {user.email: user.roles for user in read.users}
-    clusters: dict[str, dict[str, str]] = {"prod": {}, "staging": {}}
+    clusters: dict[str, dict[str, str]] = {name: {} for name in CLUSTERS}
     return PolicySnapshot(PolicySource(list(read.roles), users, clusters), 1)
 
 
@@ -158,6 +159,7 @@ class Central:
         self.ticks = HandTicks()
         self.budget = BufferBudget()
         self.registry = TunnelRegistry()
+        self.registry.follow({f"id-{name}": name for name in CLUSTERS}, frozenset())
         self.tokens = Tokens()
         self.policies = Policies(policy(rbac))
         self.path = folder / "audit" / "journal.jsonl"

@@ -52,9 +52,13 @@ class FakeTunnel:
 class FakeTunnels:
     def __init__(self) -> None:
         self.by_cluster: dict[str, FakeTunnel] = {}
+        self.held: dict[str, list[str]] = {}
 
     def status(self, cluster_id: str) -> FakeTunnel:
         return self.by_cluster.get(cluster_id, FakeTunnel())
+
+    def serials(self, cluster_id: str) -> list[str]:
+        return self.held.get(cluster_id, [])
 
 
 @dataclasses.dataclass
@@ -117,6 +121,16 @@ class Central:
         await users.create_user(database, "dev@example.com", "Dev", PASSWORD_HASH, ["developer"])
         await central.feed.start()
         await central.client.server.start_server(access_log=None)  # as app.py has it
+        await central.client.start_server()
+        return central
+
+    @classmethod
+    async def start_again(cls, database: Database, folder: Path) -> "Central":
+        """The same installation in a new process: nothing is remembered but the database."""
+        folder.mkdir()
+        central = cls(database, folder, Settings(data_dir=folder, public_url=PUBLIC_URL))
+        await central.feed.start()
+        await central.client.server.start_server(access_log=None)
         await central.client.start_server()
         return central
 

@@ -14,6 +14,7 @@ import jwt
 from mk8s_proxy.db import clusters, keys, tokens, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import mint
+from mk8s_proxy.identity.identity import BoundCluster
 from mk8s_proxy.identity.join_token import hash_join_token, new_join_token
 from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys, usable_keys
 from tests.support.world import World
@@ -57,10 +58,14 @@ def minted(
         signer: whose keys sign; this central's by default.
     """
     user = with_database(world, lambda database: users.get_by_email(database, email))
+    bound = None
+    if cluster is not None:
+        found = with_database(world, lambda database: clusters.get_by_name(database, cluster))
+        bound = BoundCluster(found.name, found.id)
     return mint(
         signer or signing_keys(world),
         user=user,
-        cluster=cluster,
+        cluster=bound,
         issuer=issuer or world.url,
         lifetime=LIFE,
         now=time.time() + ahead,

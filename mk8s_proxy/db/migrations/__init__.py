@@ -5,6 +5,11 @@ needed. Both are synchronous and open a connection of their own: they run before
 or in a thread beside it. Several processes may upgrade at once; they wait for each other.
 """
 
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -28,6 +33,9 @@ from mk8s_proxy.db.engine import (
 
 _ADVISORY_LOCK = 0x6D6B3873
 """Any number no other program locks in this database: "mk8s" in ASCII."""
+_SETUP_LOCK = _ADVISORY_LOCK + 1
+_PATIENCE_SECONDS = 120
+"""How long a second ``init`` waits for the first, where somebody may be typing a password."""
 
 
 def head_revision() -> str:
@@ -75,6 +83,51 @@ def upgrade(url: str) -> tuple[str | None, str]:
     except SQLAlchemyError as error:
         raise _unavailable(url, error) from error
     return before, head_revision()
+
+
+@contextmanager
+def exclusive(url: str) -> Iterator[None]:
+    """Be the only one who sets up this database: a second one waits until the first is done.
+
+    Raises:
+        DatabaseUnavailable: it does not answer, or the other one takes too long.
+    """
+    parsed = parse_database_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        with _locked_folder(Path(parsed.database or "").parent):
+            yield
+        return
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(_engine(url).connect())
+            connection.execute(text(f"SET lock_timeout = '{_PATIENCE_SECONDS}s'"))
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _SETUP_LOCK})
+        except SQLAlchemyError as error:
+            raise _unavailable(url, error) from error
+        yield
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not _locked(descriptor):
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable(f"another mk8s-central init is at work in {folder}")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _config() -> Config:

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from mk8s_proxy.db import clusters, keys, tokens, users
+from mk8s_proxy.db import agents, clusters, keys, tokens, users
+from mk8s_proxy.db.agents import Issued
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity import access_token, join_token, signing_keys
 from mk8s_proxy.identity.ca import Authorities, SignedAgent, load_authorities
@@ -175,7 +176,9 @@ class Product:
         async def record() -> None:
             async with _started(self.database()) as database:
                 for cluster, it in signed.items():
-                    await tokens.record_certificate(database, it.serial, cluster, it.not_after)
+                    pem = it.certificate_pem.decode()
+                    issued = Issued(it.serial, "", pem, it.not_after)
+                    await agents.record_joined(database, cluster, issued)
 
         self.ask(record())
 
