@@ -89,5 +89,7 @@ class AuditEntry:
     """Seconds from `received` to the end of the response, by a clock that is never set."""
     upstream_audit_id: str = ""
     """The Audit-ID the API server answered with."""
+    began: float = 0.0
+    """When the head was complete, by the monotonic clock: for `duration`."""
     parent_audit_id: str = ""
     """The `audit_id` of the client's request, if central made this one to carry it out."""

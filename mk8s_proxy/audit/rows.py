@@ -39,6 +39,7 @@ _CALLERS: Final = 16384
 """As many as tokens are remembered."""
 _MAX_GROUPS_TEXT: Final = 4096
 """Characters of all groups of a user together that are remembered."""
+_REFERENCE: Final = ("resource", "namespace", "name", "apiGroup", "apiVersion", "subresource")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -183,36 +184,23 @@ def _request(request_uri: str, decision: str, *named: str) -> tuple[str, str, st
 
 
 def _request_piece(
-    request_uri: str,
-    decision: str,
-    verb: str,
-    resource: str,
-    namespace: str,
-    name: str,
-    api_group: str,
-    api_version: str,
-    subresource: str,
+    request_uri: str, decision: str, verb: str, *reference: str
 ) -> tuple[str, str, str]:
     """What is asked: `requestURI` and `verb`, `objectRef`, and what was cut."""
     most = MAX_URI if decision == "allow" else MAX_REFUSED_URI
     kept = redact_uri(request_uri[:most])
     cut = _cut("requestURI", request_uri, most) + _cut("verb", verb)
     uri = f'"requestURI":{_json(kept)},"verb":{_quoted(verb)},'
-    if not resource:
+    if not reference[0]:
         return uri, "", cut
-    reference = f'"objectRef":{{"resource":{_quoted(resource)}'
-    cut += _cut("resource", resource)
-    for key, text in (
-        ("namespace", namespace),
-        ("name", redact_tokens(name)),
-        ("apiGroup", api_group),
-        ("apiVersion", api_version),
-        ("subresource", subresource),
-    ):
+    members = ""
+    for key, text in zip(_REFERENCE, reference, strict=True):
+        if key == "name":
+            text = redact_tokens(text)  # noqa: PLW2901  a management path may name a session
         if text:
-            reference += _note(key, text)
+            members += _note(key, text)
             cut += _cut(key, text)
-    return uri, reference + "},", cut
+    return uri, f'"objectRef":{{{members[1:]}}},', cut
 
 
 @lru_cache(_CALLERS)

@@ -87,7 +87,7 @@ class Exchange:
 
 def new_entry(source_ip: str) -> AuditEntry:
     """The audit entry of a request whose head has just arrived."""
-    return AuditEntry(new_audit_id(), time.time(), source_ip)
+    return AuditEntry(new_audit_id(), time.time(), source_ip, began=time.monotonic())
 
 
 def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:

@@ -26,6 +26,8 @@ from mk8s_proxy.api.application import create_application
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal import Journal
+from mk8s_proxy.audit.redaction import COMMANDS
+from mk8s_proxy.audit.strangers import Strangers
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
@@ -116,11 +118,7 @@ class Central:
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
         await self.policies.start()
-        self.journal = Journal(
-            settings.journal_path,
-            max_bytes=settings.audit.max_bytes,
-            keep=settings.audit.keep,
-        )
+        self._open_journals()
         self._build_chain()
         self.policies.on_change(self._policy_changed)
         self._hear_announcements()
@@ -135,6 +133,24 @@ class Central:
         self.background.forever("policy feed", self.policies.run())
         self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
         self.background.every("renewals", _REFRESH_SECONDS, self._renew)
+
+    def _open_journals(self) -> None:
+        loop, audit = asyncio.get_running_loop(), self.settings.audit
+        COMMANDS.use(audit.redact_commands)
+        self.strangers = Strangers(
+            self.settings.strangers_path,
+            max_bytes=audit.strangers_max_bytes,
+            keep=audit.strangers_keep,
+            rows_per_second=audit.strangers_per_second,
+        )
+        self._cleanup.callback(self.strangers.close)
+        self.journal = Journal(
+            self.settings.journal_path,
+            max_bytes=audit.max_bytes,
+            keep=audit.keep,
+            strangers=self.strangers,
+        )
+        self.journal.when_late(lambda: loop.call_soon_threadsafe(self.ticks.schedule))
 
     async def _load_keys(self) -> None:
         records = await key_store.list_keys(self.database)
@@ -316,6 +332,7 @@ class Central:
         last, self._counted = self._counted, time.monotonic()
         elapsed = self._counted - last
         steps: tuple[Callable[[], object], ...] = (
+            self.ticks.schedule,  # requests that wait for a slow disk have a deadline
             lambda: self.listener.second(elapsed),
             self._recheck_if_revoked,
             lambda: self.chain.long_running.second(time.time()),
@@ -328,6 +345,10 @@ class Central:
 
     async def _sync_journal(self) -> None:
         await asyncio.to_thread(self.journal.sync)
+
+    def reopen_journal(self) -> None:
+        """Looks at once whether the journal's file was moved away; for SIGHUP."""
+        asyncio.get_running_loop().run_in_executor(None, self.journal.sync)
 
     async def _renew(self) -> None:
         """Signing keys and server certificates, as other replicas or time changed them."""

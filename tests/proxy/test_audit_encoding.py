@@ -1,4 +1,4 @@
-"""Audit rows: the fields of audit.k8s.io/v1 and hostile strings; rows say what `plain_rows` states."""
+"""Audit rows: the fields of audit.k8s.io/v1, hostile strings; all of it as `plain_rows` states."""
 
 import gc
 from typing import Any

@@ -80,7 +80,7 @@ class Central:
         self.ticks = 5000.0
         self.database = database
         self.journal_path = folder / "audit" / "journal.jsonl"
-        self.journal = Journal(self.journal_path, max_bytes=1 << 20, keep=2)
+        self.journal = Journal(self.journal_path, max_bytes=1 << 20, keep=2, patience=60)
         self.keys = SigningKeys([KEY])
         self.directory = UserDirectory()
         self.tunnels = FakeTunnels()
