@@ -27,9 +27,9 @@ MAX_KEPT_BYTES = 4 * 1024 * 1024
 """Outcome rows held in memory while the file cannot be written; beyond it the oldest are lost."""
 PATIENCE: Final = 0.02
 """Seconds that a write may hold up the event loop."""
-STALL_SECONDS: Final = 2.0
+STALL_SECONDS = 2.0
 """Requests wait so long for their rows; then they are refused, until the disk is back."""
-SYNC_SECONDS: Final = 15.0
+SYNC_SECONDS = 15.0
 """A sync that takes longer is taken for one that fails."""
 
 

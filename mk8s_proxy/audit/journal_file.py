@@ -118,23 +118,28 @@ class JournalFile:
             current, size = os.dup(self._descriptor), self._size
             retired, self._retired = self._retired, []
             renamed, self._renamed = self._renamed, False
-        open_now = [*retired, current]
         try:
-            for descriptor in open_now:
-                os.fsync(descriptor)
+            self._sync_all([*retired, current])
+            if size <= self._size:  # else a new file has begun
+                self._synced = size
             if renamed:
-                open_now.append(os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC))
-                os.fsync(open_now[-1])
-        except OSError as error:
+                self._sync_all([os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)])
+        except OSError:
             self._renamed = self._renamed or renamed
-            if len(open_now) == len(retired) + 1:  # not of the folder, which holds no rows
-                self.trouble = f"it could not be synced: {error}"
+            raise
+
+    def _sync_all(self, descriptors: list[int]) -> None:
+        """Sync and close them all."""
+        try:
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+        except OSError as error:
+            # The kernel forgets what it could not write: the next sync would find nothing to do.
+            self.trouble = f"it could not be synced: {error}"
             raise
         finally:
-            for descriptor in open_now:
+            for descriptor in descriptors:
                 os.close(descriptor)
-        if size <= self._size:  # else a new file has begun
-            self._synced = size
 
     def close(self) -> None:
         """Sync and close; the file must not be used afterwards."""
