@@ -73,12 +73,14 @@ class Journal:
         self._closed = False
         self.lost_outcomes = 0
         """Outcome rows given up because the file could not be written for too long."""
+        self.failures = 0
+        """Commits that failed, late ones too."""
         self._file = JournalFile(
             Path(path), max_bytes=max_bytes, keep=keep, notice=self._notice, clock=clock
         )
         self._open_mark = self._file.path.with_name(self._file.path.name + ".open")
         self._close_unfinished()
-        self._writer = BatchWriter(self._file.append, patience)
+        self._writer = BatchWriter(self._append, patience)
 
     def __repr__(self) -> str:
         state = "healthy" if self.healthy else "FAILING"
@@ -106,7 +108,9 @@ class Journal:
 
     def outcome(self, entry: AuditEntry) -> None:
         """Note the end of a request, or a refusal; written by the next `commit()`."""
-        if self._strangers is not None and not entry.facts.user:
+        facts = entry.facts
+        # A name that was only claimed, as at a login that failed, has no uid.
+        if self._strangers is not None and not facts.uid and facts.decision != "allow":
             self._strangers.outcome(entry, self._clock())
         else:
             self._outcomes.append(encode_outcome(entry, self._clock()))
@@ -197,6 +201,9 @@ class Journal:
             return False
         return committed
 
+    def _append(self, rows: bytes) -> None:
+        self._file.append(rows)
+
     def _stalled(self) -> bool:
         return self._writer.busy and time.monotonic() - self._began > STALL_SECONDS
 
@@ -224,6 +231,7 @@ class Journal:
         if not self._write_failed:  # once, not at every tick of a full disk
             log.error("journal.append_failed path=%s error=%s", self._file.path, error)
         self._write_failed = True
+        self.failures += 1
         if not self._writer.busy:  # else its rows may still be written
             self._outcomes[:0], self._leaving = self._leaving, []
         kept = sum(map(len, self._outcomes))

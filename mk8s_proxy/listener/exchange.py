@@ -132,6 +132,7 @@ def refused_tunnel(cluster_id: str, cluster: str, reason: str) -> AuditEntry:
     """The entry of an agent that was turned away."""
     facts = AuditFacts(
         user=f"agent:{cluster_id}",
+        uid=cluster_id,
         cluster=cluster,
         verb="connect",
         api_group="mk8s.io",

@@ -23,8 +23,8 @@ from mk8s_agent.wire.limits import FRONT, BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
 from mk8s_proxy.api.application import create_application
+from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
-from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.audit.redaction import COMMANDS
 from mk8s_proxy.audit.strangers import Strangers
@@ -59,15 +59,6 @@ _REFRESH_SECONDS: Final = 3600.0
 _RENEWAL_SECONDS: Final = 60.0
 _SECOND: Final = Bulkhead("central.second")
 _PAGE_TOKENS: Final = b"mk8s page tokens of filtered lists"
-
-
-class CommittedJournal:
-    """The journal as the management API writes it: committed together with the chain's rows."""
-
-    def __init__(self, journal: Journal, commit: Callable[[], bool]) -> None:
-        self.intent: Callable[[AuditEntry], None] = journal.intent
-        self.outcome: Callable[[AuditEntry], None] = journal.outcome
-        self.commit = commit
 
 
 class Central:
@@ -210,7 +201,7 @@ class Central:
             authenticator=self.authenticator,
             policy_feed=AnnouncedFeed(self.policies, self.announcements),
             authorities=self.authorities,
-            journal=CommittedJournal(self.journal, self.chain.commit),
+            journal=ApiJournal(self.journal, self.chain.commit),
             tunnels=self.tunnels,
             announcements=self.announcements,
         )

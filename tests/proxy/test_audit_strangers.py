@@ -74,7 +74,7 @@ def test_attack_refusals_wash_the_audit_away(journal: Journal, tmp_path: Path) -
 
 def test_refusals_of_identified_users_stay_in_the_journal(journal: Journal, tmp_path: Path) -> None:
     journal.outcome(refusal("FORBIDDEN", user="dev", uid="1"))
-    journal.outcome(refusal(request_uri="/api"))
+    journal.outcome(refusal(request_uri="/api", user="claimed@example.com"))
     assert journal.commit()
     assert journal.sync()
     assert [row["annotations"]["mk8s.io/refusal"] for row in read(tmp_path, "journal.jsonl")] == [

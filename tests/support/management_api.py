@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 
 from mk8s_agent.wire import pki
 from mk8s_proxy.api.application import create_application
+from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.db import roles, users
@@ -99,7 +100,7 @@ class Central:
             authenticator=self.authenticator,
             policy_feed=self.feed,
             authorities=AUTHORITIES,
-            journal=self.journal,
+            journal=ApiJournal(self.journal, self.journal.commit),
             tunnels=self.tunnels,
             clock=lambda: self.now,
             monotonic=lambda: self.ticks,
