@@ -78,7 +78,7 @@ class AuditSettings:
     """How many finished files stay."""
     redact_commands: tuple[str, ...] = ()
     """Regular expressions; arguments of exec commands that one of them (or its groups) touches are
-    not written down, such as "--password[= ](.+)". In the environment, one a line."""
+    not written down, such as "--password.(.+)". In the environment, one a line."""
     strangers_per_second: int = setting(20, least=1, most=1000)
     """Rows a second for refusals without a verified identity, in a file of their own
     (journal-strangers.jsonl); what is beyond is counted in one row."""

@@ -292,6 +292,26 @@ def test_a_failed_sync_is_never_believed_later(
     assert rows(path)[1:] == copied
 
 
+def test_a_sync_during_which_a_new_file_begins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = open_journal(path, max_bytes=1000)
+    for name in ("a", "b"):
+        journal.intent(entry(name))
+    assert journal.commit()
+
+    def rotating(_: int) -> None:
+        if archives(path) == []:
+            journal.intent(entry("c"))
+            assert journal.commit()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", rotating)
+        assert journal.sync()
+        path.unlink()
+        assert journal.sync()
+    assert [name for name, _ in rows(path)][1:] == ["c"]  # it was never synced
+    assert journal.close()
+
+
 def test_files_that_could_not_be_synced_are_kept_as_long_as_others(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

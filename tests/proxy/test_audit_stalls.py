@@ -190,8 +190,27 @@ def test_a_writer_that_raises_something_else_has_not_written() -> None:
     assert writer.close(10)
 
 
+class LateLock:
+    """A lock that one gives up waiting for in the moment in which it is let go."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.release = real.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        taken: bool = self._real.acquire(blocking, 30 if blocking else -1)
+        if timeout < 0:
+            return taken
+        self._real.release()
+        return False
+
+
 def test_a_writer_that_is_through_at_the_last_look() -> None:
-    writer = BatchWriter(lambda _: None, 60.0)
+    written: list[bytes] = []
+    writer = BatchWriter(written.append, 60.0)
+    late: Any = LateLock(writer._done)
+    writer._done = late
     writer.write(b"x")
     assert not writer.busy
+    assert written == [b"x"]
     assert writer.close(10)
