@@ -40,7 +40,7 @@ _CALLERS: Final = 16384
 _MAX_GROUPS_TEXT: Final = 4096
 """Characters of all groups of a user together that are remembered."""
 _REFERENCE: Final = ("resource", "namespace", "name", "apiGroup", "apiVersion", "subresource")
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
 class _Long(Exception):
