@@ -14,7 +14,6 @@ credential and the time still say the same (`recurring`): its rows and its tunne
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
 
 from mk8s_agent.wire.stream import join
 from mk8s_agent.wire.ticks import Ticks
@@ -79,7 +78,9 @@ class HandlerChain:
         self._tunnels = tunnels
         self._management = management
         self._ticks = ticks
-        self._departures = Departures(journal, self._refuse_waiting, self._keep_in_sight, self._break_off)
+        self._departures = Departures(
+            journal, self._refuse_waiting, self._keep_in_sight, self._break_off
+        )
         self.seal = choose.TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.long_running = LongRunning(self._why_ended)
