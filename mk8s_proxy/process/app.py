@@ -135,11 +135,9 @@ class Central:
             rows_per_second=audit.strangers_per_second,
         )
         self._cleanup.callback(self.strangers.close)
+        path, strangers = self.settings.journal_path, self.strangers
         self.journal = Journal(
-            self.settings.journal_path,
-            max_bytes=audit.max_bytes,
-            keep=audit.keep,
-            strangers=self.strangers,
+            path, max_bytes=audit.max_bytes, keep=audit.keep, strangers=strangers
         )
         self.journal.when_late(lambda: loop.call_soon_threadsafe(self.ticks.schedule))
 
