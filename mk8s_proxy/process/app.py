@@ -135,10 +135,8 @@ class Central:
             rows_per_second=audit.strangers_per_second,
         )
         self._cleanup.callback(self.strangers.close)
-        path, strangers = self.settings.journal_path, self.strangers
-        self.journal = Journal(
-            path, max_bytes=audit.max_bytes, keep=audit.keep, strangers=strangers
-        )
+        path, others = self.settings.journal_path, self.strangers
+        self.journal = Journal(path, max_bytes=audit.max_bytes, keep=audit.keep, strangers=others)
         self.journal.when_late(lambda: loop.call_soon_threadsafe(self.ticks.schedule))
 
     async def _load_keys(self) -> None:
