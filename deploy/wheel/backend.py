@@ -50,6 +50,7 @@ HOT_MODULES = (
     "mk8s_proxy/listener/http1.py",
     "mk8s_proxy/listener/http1_reader.py",
     "mk8s_proxy/listener/http2.py",
+    "mk8s_proxy/chain/departures.py",
     "mk8s_proxy/chain/handler_chain.py",
     "mk8s_proxy/listener/exchange.py",
     "mk8s_proxy/listener/header_names.py",

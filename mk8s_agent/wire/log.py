@@ -25,7 +25,8 @@ MAX_VALUE_CHARACTERS = 2048
 """Longer values are cut: a log line is not the place for a document."""
 
 _SECRET_NAME = re.compile(
-    r"(?i)(?:^|[_-])(?:token|password|passwd|secret|authorization|cookie|private_?key|csr)$"
+    r"(?i)(?:^|[_-])(?:token|password|passwd|secret|authorization|cookie|private_?key|api_?key|csr"
+    r"|bearer|credentials?|jwt|signature)$"
 )
 _SECRETS = (
     # (pattern, what stands in its place)
@@ -36,10 +37,12 @@ _SECRETS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {REDACTED}"),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"), REDACTED),
     (re.compile(r"\bmk8s_[a-z]{2}_[A-Za-z0-9_-]{8,}"), REDACTED),
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@"), rf"\1:{REDACTED}@"),
+    (re.compile(r"(?i)(?<![a-z0-9+.-])([a-z0-9+.-]+://[^\s/:@]*):[^\s/@]+@"), rf"\1:{REDACTED}@"),
     (
+        # A parameter's name with one of these in it, as in audit.redaction; within bounds.
         re.compile(
-            r"(?i)(\b(?:access_|id_|refresh_|join_)?token|\bpassword|\bsecret|[?&]code)=[^&\s\"']+"
+            r"(?i)(?<![\w%.-])([\w%.-]{0,64}?(?:auth|bearer|cred|jwt|key|pass|pwd|secret|session|sig"
+            r"|token)[\w%.\[\]-]{0,64}|(?<=[?&])code)=[^&\s\"']+"
         ),
         rf"\1={REDACTED}",
     ),

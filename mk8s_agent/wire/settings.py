@@ -195,6 +195,8 @@ def _nearest(name: str, candidates: list[str], cutoff: float) -> str:
 
 
 def _convert(entry: _Known, value: object) -> object:
+    if get_origin(entry.kind) is tuple:
+        return _texts(value)
     if value is None or value == "":
         if entry.optional:
             return None
@@ -206,6 +208,18 @@ def _convert(entry: _Known, value: object) -> object:
     if not isinstance(value, str):
         raise _Unusable("must be text (put it in quotes)")
     return Path(value).expanduser() if entry.kind is Path else value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """A list of the file, or the lines of a variable."""
+    if isinstance(value, str):
+        value = [line for line in value.splitlines() if line.strip()]
+    if value is not None and not isinstance(value, list):
+        raise _Unusable("must be a list")
+    texts = tuple(value or ())
+    if not all(isinstance(text, str) and text for text in texts):
+        raise _Unusable("must be a list of texts (put them in quotes)")
+    return texts
 
 
 def _number(entry: _Known, value: object) -> float:

@@ -4,8 +4,10 @@ Used by the door of each endpoint that hands out a credential or changes somethi
 come here: a row names who did what to which object from where, and how it ended.
 """
 
+import asyncio
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -16,8 +18,17 @@ API_GROUP = "mk8s.io"
 """The group under which our own resources appear in rows."""
 
 
-class Journal(Protocol):
+_POLL_SECONDS: Final = 0.01
+
+
+class AuditLog(Protocol):
     """The part of `mk8s_proxy.audit.journal.Journal` that is used here."""
+
+    failures: int
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a slow disk has still to say what became of the last commit."""
 
     def intent(self, entry: AuditEntry) -> None:
         """Buffer the row of what is about to be done."""
@@ -25,8 +36,29 @@ class Journal(Protocol):
     def outcome(self, entry: AuditEntry) -> None:
         """Buffer the row of how it ended."""
 
-    def commit(self) -> bool:
-        """Append what is buffered; False when it could not be written."""
+
+class Journal:
+    """The journal as the management API writes it.
+
+    Args:
+        log: where rows are noted.
+        commit: writes them, together with those of the handler chain.
+    """
+
+    def __init__(self, log: AuditLog, commit: Callable[[], bool]) -> None:
+        self.intent: Callable[[AuditEntry], None] = log.intent
+        self.outcome: Callable[[AuditEntry], None] = log.outcome
+        self._log = log
+        self._commit = commit
+
+    async def commit(self) -> bool:
+        """Append what is buffered, however slow the disk is; False when it could not be written."""
+        before = self._log.failures
+        written = self._commit()
+        while not written and self._log.waiting:
+            await asyncio.sleep(_POLL_SECONDS)
+            written = self._commit()
+        return written and self._log.failures == before
 
 
 class Actor(Protocol):
@@ -64,15 +96,15 @@ class AuditRow:
         self.opened = False
         """Whether the intent stands in the journal."""
 
-    def open(self, request: web.Request) -> bool:
+    async def open(self, request: web.Request) -> bool:
         """Write that the change is about to happen; False when it must not."""
         self._fill(request)
         self._decided("allow", "role admin")
         self._journal.intent(self._entry)
-        self.opened = self._journal.commit()
+        self.opened = await self._journal.commit()
         return self.opened
 
-    def close(self, request: web.Request, code: int, message: str) -> bool:
+    async def close(self, request: web.Request, code: int, message: str) -> bool:
         """Write how it ended; False when that could not be written yet."""
         self._fill(request)
         entry = self._entry
@@ -83,7 +115,7 @@ class AuditRow:
         if not self.opened:
             self._decided("allow" if code < 400 else "forbid", message)
         self._journal.outcome(entry)
-        return self._journal.commit()
+        return await self._journal.commit()
 
     def _fill(self, request: web.Request) -> None:
         call = self._call

@@ -145,9 +145,9 @@ class Door:
         except Exception as error:
             refusal = translate_failure(error)
             call.reason = call.reason or refusal.audit_reason
-            row.close(request, refusal.code, refusal.message)
+            await row.close(request, refusal.code, refusal.message)
             raise
-        if not row.close(request, response.status, "") and not row.opened:
+        if not await row.close(request, response.status, "") and not row.opened:
             raise journal_down()
         return response
 
@@ -157,7 +157,7 @@ class Door:
             raise ApiError(404, "a name cannot contain a NUL")  # PostgreSQL would fail at it
         if self.endpoint.request is not None:
             call.body = await read_body(request, self.endpoint.request)
-        if row is not None and self.endpoint.audit is Audit.CHANGE and not row.open(request):
+        if row is not None and self.endpoint.audit is Audit.CHANGE and not await row.open(request):
             raise journal_down()
         result = await self.endpoint.handler(call)
         if isinstance(result, web.Response):

@@ -16,17 +16,33 @@ What it promises, and how:
   that read the API server's audit log read this one; what is ours stands in annotations
   "mk8s.io/...". Names, paths and user agents come from strangers: control characters, line
   separators and bidirectional overrides are escaped, long values are cut and the row says so.
-- **No secret in it.** Query values named like tokens or passwords are replaced before the row is
-  made; headers and bodies are never part of it.
+- **No secret in it.** Query values whose names look like those of tokens or passwords, user
+  information of URLs, tokens wherever they stand and what the operator's patterns say of exec
+  commands are replaced before the row is made; headers and bodies are never part of it.
+- **Strangers cannot wash it away.** Refusals without a verified identity go to files of their own,
+  by a quota; what is beyond it is counted there.
 - **Files**: mode 0600 in a folder only its owner may write to, locked to one process, rotated by
   size at a commit, the oldest removed. A row half written by a crash is cut off at the next start:
-  its request was never sent.
+  its request was never sent. Requests that were open at a crash get an outcome row then, with code
+  0 and "mk8s.io/outcome: unknown".
+- **A file that goes away** (removed, moved, replaced, cut short) is noticed within a second, before
+  a rotation and at SIGHUP; a new one begins, with a row that says so and with the rows since the
+  last sync. Until that works, requests get 503.
 
 Durability: a committed row survives the death of the process at once (it is in the kernel), and
 the death of the machine after the next `Journal.sync()`, which a background thread calls. When a
-sync fails, no request is admitted until one succeeds again.
+sync fails, no request is admitted until a new file has begun and is synced: the kernel forgets what
+it could not write, so a later sync of the same file proves nothing. That file is kept aside.
 
-`event` is what a request fills; `plain_rows` says what its rows are, and `rows` makes the same ones
-from remembered pieces, because every request pays for two. All that is pure; `journal` owns the
-file. The shipper that copies rows into the database only reads what is here.
+A slow disk: a thread writes for the loop, which waits for it 20 ms at most. A write that takes
+longer goes on without the loop; its requests, and those behind them, wait for two seconds and then
+get 503. This costs 9 microseconds of processor time for a commit, and no request is released
+earlier than it was when the loop wrote by itself; a queue with answers by the loop's own wake-up
+would cost as much and make every request wait for a turn of the loop, and writes that refuse to
+block (RWF_NOWAIT) are not to be had on ext4.
+
+`event` is what a request fills; `rows` makes rows of it, from remembered pieces, because every
+request pays for two; `redaction` is what must not be in them. All that is pure; `journal` and
+`strangers` own a `journal_file` each, `writer` is the thread, `unfinished` reads after a crash.
+The shipper that copies rows into the database only reads what is here.
 """

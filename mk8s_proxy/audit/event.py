@@ -61,6 +61,8 @@ class RowTexts(NamedTuple):
     """What a row says before its times, from `requestURI` on."""
     after: str
     """What it says after them, up to the annotations that requests do not share."""
+    cut: str
+    """What was too long for it: names, each with a comma behind it."""
 
 
 NOTHING_KNOWN: Final = AuditFacts()
@@ -84,8 +86,10 @@ class AuditEntry:
     bytes_in: int = 0
     bytes_out: int = 0
     duration: float = 0.0
-    """Seconds from `received` to the end of the response."""
+    """Seconds from `received` to the end of the response, by a clock that is never set."""
     upstream_audit_id: str = ""
     """The Audit-ID the API server answered with."""
+    began: float = 0.0
+    """When the head was complete, by the monotonic clock: for `duration`."""
     parent_audit_id: str = ""
     """The `audit_id` of the client's request, if central made this one to carry it out."""

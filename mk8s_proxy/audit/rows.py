@@ -1,4 +1,4 @@
-"""Audit rows, composed of remembered pieces: the bytes of `plain_rows` in a third of its time.
+"""Audit rows: what they are made of, composed of remembered pieces.
 
 Users, clients, paths and rules repeat. So the JSON of what a row says of each is made once, as a
 pure function of its strings, and remembered; a row is those pieces and what is new in it: id,
@@ -6,34 +6,45 @@ times and counts. Requests that share their facts share the JSON of all of them,
 remembers such requests keeps it (`texts_of`). No other entry holds any of its row: a watch of an
 hour has none in memory.
 
-An entry with text that is long or not ASCII, or with an impersonated user, is odd: `plain_rows`
-makes its rows. So strangers cannot fill the memory: there are at most `_REMEMBERED` pieces of
-two kinds and `_CALLERS` of two others, each made of a few short strings.
+Pieces of long text are made anew each time. So strangers cannot fill the memory: there are at most
+`_REMEMBERED` pieces of two kinds and `_CALLERS` of two others, each made of a few short strings.
 """
 
-from collections.abc import Iterable
+import json
+import re
 from functools import lru_cache
 from typing import Final
 
 import orjson
 
-from mk8s_proxy.audit import plain_rows
-from mk8s_proxy.audit.event import AuditEntry, AuditFacts, RowTexts
-from mk8s_proxy.audit.plain_rows import FIRST_FAILURE, MAX_GROUPS, MAX_TEXT
-from mk8s_proxy.audit.redaction import redact_uri
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts, ImpersonatedUser, RowTexts
+from mk8s_proxy.audit.redaction import redact_tokens, redact_uri
 from mk8s_proxy.audit.timestamps import timestamp
+
+MAX_TEXT: Final = 512
+"""Characters of a name, an address, a user agent or an id before it is cut."""
+MAX_REASON: Final = 2048
+"""Characters of a reason."""
+MAX_URI: Final = 8192
+"""Characters of a request URI that is allowed: `kubectl exec` puts its command there."""
+MAX_REFUSED_URI: Final = 2048
+"""Characters of one that is refused: it did nothing, and refusals must be cheap."""
+MAX_GROUPS: Final = 64
+"""Groups of a user that are written down."""
+FIRST_FAILURE: Final = 400
+"""Status codes from here on are failures."""
 
 _REMEMBERED: Final = 4096
 _CALLERS: Final = 16384
 """As many as tokens are remembered."""
 _MAX_GROUPS_TEXT: Final = 4096
-"""Characters of all groups of a user together."""
-_REFERENCE: Final = ("namespace", "name", "apiGroup", "apiVersion", "subresource")
-_GROUNDS: Final = ("authorization.k8s.io/reason", "mk8s.io/cluster", "mk8s.io/method")
+"""Characters of all groups of a user together that are remembered."""
+_REFERENCE: Final = ("resource", "namespace", "name", "apiGroup", "apiVersion", "subresource")
+_LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
-class _Odd(Exception):
-    """The row cannot be composed, or not of pieces that are worth remembering."""
+class _Long(Exception):
+    """A piece is not worth remembering."""
 
 
 def encode_intent(entry: AuditEntry, now: float) -> bytes:
@@ -43,10 +54,7 @@ def encode_intent(entry: AuditEntry, now: float) -> bytes:
         entry: of a request that is about to be sent to a cluster.
         now: seconds since the epoch.
     """
-    try:
-        return _compose(entry, "RequestReceived", now, "}}\n")
-    except _Odd:
-        return plain_rows.encode_intent(entry, now)
+    return _compose(entry, "RequestReceived", now, "}}\n")
 
 
 def encode_outcome(entry: AuditEntry, now: float) -> bytes:
@@ -56,21 +64,20 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
         entry: of a request that ended, or that was refused.
         now: seconds since the epoch.
     """
-    try:
-        return _compose(entry, "ResponseComplete", now, _ending(entry))
-    except _Odd:
-        return plain_rows.encode_outcome(entry, now)
+    return _compose(entry, "ResponseComplete", now, _ending(entry))
 
 
 def texts_of(facts: AuditFacts) -> RowTexts | None:
     """What the rows of requests with these facts share, to be kept in their entries.
 
     Returns:
-        None where the rows are odd.
+        None where that would take more memory than time.
     """
+    if facts.impersonated is not None:
+        return None
     try:
-        return _texts(facts)
-    except _Odd:
+        return _remembered_texts(facts)
+    except _Long:
         return None
 
 
@@ -84,7 +91,7 @@ def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
         f'"auditID":"{entry.audit_id}","stage":"{stage}",{texts.before}'
         f'"sourceIPs":[{_address(entry.source_ip)}],'
         f'"requestReceivedTimestamp":"{timestamp(entry.received)}",'
-        f'"stageTimestamp":"{timestamp(now)}",{texts.after}{_related(entry)}{ending}'
+        f'"stageTimestamp":"{timestamp(now)}",{texts.after}{_related(entry, texts.cut)}{ending}'
     ).encode("ascii")
 
 
@@ -100,8 +107,8 @@ def _ending(entry: AuditEntry) -> str:
     )
 
 
-def _related(entry: AuditEntry) -> str:
-    """The ids of related rows. An API server usually answers with the id that it was sent."""
+def _related(entry: AuditEntry, cut: str) -> str:
+    """The ids of related rows, and what was cut. An API server mostly answers with our own id."""
     notes = ""
     if entry.parent_audit_id:
         notes = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
@@ -109,77 +116,170 @@ def _related(entry: AuditEntry) -> str:
         notes += f',"mk8s.io/upstream-audit-id":"{entry.audit_id}"'
     elif entry.upstream_audit_id:
         notes += _note("mk8s.io/upstream-audit-id", entry.upstream_audit_id)
-    return notes
+        cut += _cut("upstreamAuditID", entry.upstream_audit_id)
+    cut += _cut("sourceIPs", entry.source_ip)
+    return notes + f',"mk8s.io/truncated":"{cut[:-1]}"' if cut else notes
+
+
+# -- what equal requests share
+
+
+def _texts(facts: AuditFacts) -> RowTexts:
+    try:
+        return _remembered_texts(facts)
+    except _Long:
+        request = _request_piece(
+            facts.request_uri, facts.decision, facts.verb, facts.resource, facts.namespace,
+            facts.name, facts.api_group, facts.api_version, facts.subresource,
+        )  # fmt: skip
+        caller = _caller_piece(
+            facts.user, facts.uid, facts.groups, facts.user_agent, facts.token_id
+        )
+        verdict = _verdict_piece(facts.decision, facts.reason, facts.cluster, facts.method)
+        return _joined(facts, request, caller, verdict)
+
+
+def _remembered_texts(facts: AuditFacts) -> RowTexts:
+    """Of pieces that are remembered, or will be.
+
+    Raises:
+        _Long: one of them is not worth it.
+    """
+    request = _request(
+        facts.request_uri, facts.decision, facts.verb, facts.resource, facts.namespace,
+        facts.name, facts.api_group, facts.api_version, facts.subresource,
+    )  # fmt: skip
+    caller = _caller(facts.user, facts.uid, facts.groups, facts.user_agent, facts.token_id)
+    verdict = _verdict(facts.decision, facts.reason, facts.cluster, facts.method)
+    return _joined(facts, request, caller, verdict)
+
+
+def _joined(
+    facts: AuditFacts,
+    request: tuple[str, str, str],
+    caller: tuple[str, str, str],
+    verdict: tuple[str, str],
+) -> RowTexts:
+    """The pieces in the order of a row: what was cut of them comes last."""
+    before = request[0] + caller[0]
+    after = request[1] + verdict[0] + caller[1]
+    cut = request[2] + caller[2] + verdict[1]
+    if facts.client_audit_id:
+        after += _note("mk8s.io/client-audit-id", facts.client_audit_id)
+        cut += _cut("clientAuditID", facts.client_audit_id)
+    if facts.impersonated is not None:
+        text, names = _impersonated(facts.impersonated)
+        before, cut = before + text, cut + names
+    return RowTexts(facts, before, after, cut)
 
 
 # -- pieces: each a pure function of its strings
 
 
-def _texts(facts: AuditFacts) -> RowTexts:
-    """The pieces that some facts are made of.
-
-    Raises:
-        _Odd: they are not worth remembering.
-    """
-    if facts.impersonated is not None:
-        raise _Odd
-    uri, object_ref = _request(
-        facts.request_uri, facts.verb, facts.resource, facts.namespace, facts.name,
-        facts.api_group, facts.api_version, facts.subresource,
-    )  # fmt: skip
-    caller, token_id = _caller(
-        facts.user, facts.uid, facts.groups, facts.user_agent, facts.token_id
-    )
-    verdict = _verdict(facts.decision, facts.reason, facts.cluster, facts.method)
-    related = ""
-    if facts.client_audit_id:
-        related = _note("mk8s.io/client-audit-id", facts.client_audit_id)
-    return RowTexts(facts, uri + caller, f"{object_ref}{verdict}{token_id}{related}")
-
-
 @lru_cache(_REMEMBERED)
-def _request(request_uri: str, verb: str, *reference: str) -> tuple[str, str]:
-    """What is asked: `requestURI` and `verb`, and `objectRef`."""
-    if len(request_uri) > MAX_TEXT:
-        raise _Odd
-    uri = f'"requestURI":{_quoted(redact_uri(request_uri))},"verb":{_quoted(verb)},'
-    resource = reference[0]
-    if not resource:
-        return uri, ""
-    others = _notes(zip(_REFERENCE, reference[1:], strict=True))
-    return uri, f'"objectRef":{{"resource":{_quoted(resource)}{others}}},'
+def _request(request_uri: str, decision: str, *named: str) -> tuple[str, str, str]:
+    if _is_long(request_uri, *named):
+        raise _Long
+    return _request_piece(request_uri, decision, *named)
+
+
+def _request_piece(
+    request_uri: str, decision: str, verb: str, *reference: str
+) -> tuple[str, str, str]:
+    """What is asked: `requestURI` and `verb`, `objectRef`, and what was cut."""
+    most = MAX_URI if decision == "allow" else MAX_REFUSED_URI
+    kept = redact_uri(request_uri[:most])
+    cut = _cut("requestURI", request_uri, most) + _cut("verb", verb)
+    uri = f'"requestURI":{_json(kept)},"verb":{_quoted(verb)},'
+    if not reference[0]:
+        return uri, "", cut
+    members = ""
+    for key, text in zip(_REFERENCE, reference, strict=True):
+        if key == "name":
+            text = redact_tokens(text)  # noqa: PLW2901  a management path may name a session
+        if text:
+            members += _note(key, text)
+            cut += _cut(key, text)
+    return uri, f'"objectRef":{{{members[1:]}}},', cut
 
 
 @lru_cache(_CALLERS)
 def _caller(
     user: str, uid: str, groups: tuple[str, ...], user_agent: str, token_id: str
-) -> tuple[str, str]:
-    """Who asks, with what: `user` and `userAgent`, and the note of the token."""
-    if sum(map(len, groups)) > _MAX_GROUPS_TEXT or len(groups) > MAX_GROUPS:
-        raise _Odd
-    known = _note("uid", uid) if uid else ""
+) -> tuple[str, str, str]:
+    if _is_long(user, uid, user_agent, token_id) or sum(map(len, groups)) > _MAX_GROUPS_TEXT:
+        raise _Long
+    return _caller_piece(user, uid, groups, user_agent, token_id)
+
+
+def _caller_piece(
+    user: str, uid: str, groups: tuple[str, ...], user_agent: str, token_id: str
+) -> tuple[str, str, str]:
+    """Who asks, with what: `user` and `userAgent`, the note of the token, and what was cut."""
+    who, cut = _user(user, uid, groups)
+    cut += _cut("userAgent", user_agent) + _cut("tokenID", token_id)
+    caller = f'"user":{{{who}}},"userAgent":{_quoted(user_agent)},'
+    return caller, _note("mk8s.io/token-id", token_id) if token_id else "", cut
+
+
+def _user(name: str, uid: str, groups: tuple[str, ...]) -> tuple[str, str]:
+    """The members of a user, and what was cut of them."""
+    cut = _cut("user", name) + _cut("uid", uid)
+    user = f'"username":{_quoted(name)}'
+    if uid:
+        user += _note("uid", uid)
     if groups:
-        known += f',"groups":[{",".join(map(_quoted, groups))}]'
-    caller = f'"user":{{"username":{_quoted(user)}{known}}},"userAgent":{_quoted(user_agent)},'
-    return caller, _note("mk8s.io/token-id", token_id) if token_id else ""
+        if len(groups) > MAX_GROUPS or max(map(len, groups)) > MAX_TEXT:
+            cut += "groups,"
+        user += f',"groups":[{",".join(map(_quoted, groups[:MAX_GROUPS]))}]'
+    return user, cut
+
+
+def _impersonated(other: ImpersonatedUser) -> tuple[str, str]:
+    """As whom a user acts: `impersonatedUser`, and what was cut of it."""
+    user, cut = _user(other.user, other.uid, other.groups)
+    extra = []
+    for key, values in other.extra.items():
+        extra.append(f"{_quoted(key)}:[{','.join(map(_quoted, values))}]")
+        if len(key) > MAX_TEXT or max(map(len, values), default=0) > MAX_TEXT:
+            cut += "extra,"
+    return f'"impersonatedUser":{{{user},"extra":{{{",".join(extra)}}}}},', cut
 
 
 @lru_cache(_CALLERS)
 def _address(source_ip: str) -> str:
-    """From where: the one member of `sourceIPs`."""
+    """From where: the one member of `sourceIPs`; our own transport says it, so it is short."""
     return _quoted(source_ip)
 
 
 @lru_cache(_REMEMBERED)
-def _verdict(decision: str, *grounds: str) -> str:
-    """What was decided about what: the beginning of `annotations`."""
-    notes = _notes(zip(_GROUNDS, grounds, strict=True))
-    return f'"annotations":{{"authorization.k8s.io/decision":{_quoted(decision)}{notes}'
+def _verdict(decision: str, reason: str, cluster: str, method: str) -> tuple[str, str]:
+    if _is_long(reason, cluster, method):
+        raise _Long
+    return _verdict_piece(decision, reason, cluster, method)
 
 
-def _notes(pairs: Iterable[tuple[str, str]]) -> str:
-    """More members of an object: those that are not empty."""
-    return "".join([_note(key, text) for key, text in pairs if text])
+def _verdict_piece(decision: str, reason: str, cluster: str, method: str) -> tuple[str, str]:
+    """What was decided about what: the beginning of `annotations`, and what was cut."""
+    notes = f'"annotations":{{"authorization.k8s.io/decision":{_quoted(decision)}'
+    if reason:
+        text = redact_tokens(reason[:MAX_REASON])
+        notes += f',"authorization.k8s.io/reason":{_json(text)}'
+    if cluster:
+        notes += _note("mk8s.io/cluster", cluster)
+    if method:
+        notes += _note("mk8s.io/method", method)
+    cut = _cut("reason", reason, MAX_REASON) + _cut("cluster", cluster) + _cut("method", method)
+    return notes, cut
+
+
+def _is_long(*texts: str) -> bool:
+    return max(map(len, texts)) > MAX_TEXT
+
+
+def _cut(name: str, text: str, most: int = MAX_TEXT) -> str:
+    """The name of a text that has to be cut, with the comma that joins it to the next."""
+    return name + "," if len(text) > most else ""
 
 
 def _note(key: str, text: str) -> str:
@@ -188,11 +288,14 @@ def _note(key: str, text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """The JSON of short ASCII text.
+    """The JSON of a text, cut if it is long."""
+    return _json(text[:MAX_TEXT])
 
-    Raises:
-        _Odd: it is something else.
+
+def _json(text: str) -> str:
+    """The JSON of a text in printable ASCII: nothing a stranger sent can end a line or turn a
+    terminal around. No decoder of UTF-8 would accept a lone surrogate: it becomes U+FFFD.
     """
-    if len(text) > MAX_TEXT or not text.isascii() or "\x7f" in text:
-        raise _Odd
-    return orjson.dumps(text).decode("ascii")
+    if text.isascii() and "\x7f" not in text:
+        return orjson.dumps(text).decode("ascii")
+    return json.dumps(_LONE_SURROGATE.sub("\ufffd", text)).replace("\x7f", "\\u007f")

@@ -14,10 +14,8 @@ credential and the time still say the same (`recurring`): its rows and its tunne
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
 
-from mk8s_agent.wire.bulkhead import Bulkhead
-from mk8s_agent.wire.stream import Stream, join
+from mk8s_agent.wire.stream import join
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers import choose
 from mk8s_proxy.answers.interceptor import Interceptor
@@ -25,6 +23,7 @@ from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.chain.addresses import Address, Addresses
+from mk8s_proxy.chain.departures import Departures
 from mk8s_proxy.chain.impersonation import act_as, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnel, Tunnels
@@ -52,8 +51,6 @@ from mk8s_proxy.tunnel.session import TunnelSession
 log = logging.getLogger(__name__)
 
 _DECISIONS = 4096
-_RELEASE: Final = Bulkhead("chain.release")
-Staged = tuple[Exchange, Tunnel, Stream, bytes]
 
 
 class HandlerChain:
@@ -81,7 +78,9 @@ class HandlerChain:
         self._tunnels = tunnels
         self._management = management
         self._ticks = ticks
-        self._waiting_heads: list[Staged] = []
+        self._departures = Departures(
+            journal, self._refuse_waiting, self._keep_in_sight, self._break_off
+        )
         self.seal = choose.TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.long_running = LongRunning(self._why_ended)
@@ -287,7 +286,7 @@ class HandlerChain:
             join(exchange.front, stream)
         else:
             interceptor.insert(stream)
-        self._waiting_heads.append((exchange, session, stream, block))
+        self._departures.heads.append((exchange, session, stream, block))
         self._ticks.schedule()
 
     def commit(self) -> bool:
@@ -297,40 +296,14 @@ class HandlerChain:
             Whether the rows were written. Whoever else writes to the journal commits here too:
             a commit elsewhere could lose the row of a request that then left.
         """
-        waiting, self._waiting_heads = self._waiting_heads, []
-        written = self._write_rows()
-        refused = False
-        for staged in waiting:
-            try:
-                refused = self._release(staged, written) or refused
-            except Exception:  # noqa: BLE001  logged by `failed`
-                _RELEASE.failed(staged[0], self.long_running.break_off)
-                refused = True
-        if refused:
-            self._write_rows()
-        return written
+        return self._departures.commit()
 
-    def _release(self, staged: Staged, written: bool) -> bool:
-        """Lets one head go to its tunnel; True when its client was refused instead."""
-        exchange, session, stream, block = staged
-        if stream.peer is not None and written and session.available:
-            session.open_prepared(stream, block)
-            if exchange.stays_open:
-                assert exchange.identity is not None
-                self.long_running.add(exchange, exchange.identity.expires + LEEWAY)
-            return False
-        gone = stream.peer is None  # the client has left in the same tick
-        session.discard_prepared(stream)
-        if not gone:
-            self._refuse_waiting(exchange, written)
-        return not gone
+    def _keep_in_sight(self, exchange: Exchange) -> None:
+        assert exchange.identity is not None
+        self.long_running.add(exchange, exchange.identity.expires + LEEWAY)
 
-    def _write_rows(self) -> bool:
-        try:
-            return self._journal.commit()
-        except Exception:
-            log.exception("journal.crashed")
-            return False
+    def _break_off(self, exchange: Exchange) -> None:
+        self.long_running.break_off(exchange)
 
     def _refuse_waiting(self, exchange: Exchange, written: bool) -> None:
         if written:
@@ -390,7 +363,7 @@ class HandlerChain:
         entry = exchange.entry
         entry.bytes_in = exchange.front.received
         entry.bytes_out = exchange.front.sent
-        entry.duration = time.time() - entry.received
+        entry.duration = time.monotonic() - entry.began
         self._journal.outcome(entry)
         self._ticks.schedule()
 

@@ -37,6 +37,13 @@ class AuditLog(Protocol):
     def commit(self) -> bool:
         """Writes what was noted; whether all of it is written."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a slow disk has still to say what became of the last commit."""
+
+    def finish(self) -> bool | None:
+        """What became of a commit that waited; None while it does, True where none did."""
+
 
 class Policies(Protocol):
     """Where the policy in force comes from (`snapshots.PolicyFeed`)."""

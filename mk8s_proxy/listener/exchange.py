@@ -16,6 +16,8 @@ from mk8s_proxy.listener.recurring import Recurring
 from mk8s_proxy.listener.request_head import RequestHead
 
 _NO_INFO: Final = RequestInfo(False, "", "")
+_KEPT_BYTES: Final = 2052
+"""Of header values, decoded for rows: more than a row keeps (512 characters), and no more."""
 _NOBODY: Final = Identity("", "", (), 0.0, "", "", 0)
 
 
@@ -87,7 +89,7 @@ class Exchange:
 
 def new_entry(source_ip: str) -> AuditEntry:
     """The audit entry of a request whose head has just arrived."""
-    return AuditEntry(new_audit_id(), time.time(), source_ip)
+    return AuditEntry(new_audit_id(), time.time(), source_ip, began=time.monotonic())
 
 
 def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
@@ -108,8 +110,8 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
     return AuditFacts(  # by position, which is the faster half
         head.method.decode("ascii", "replace"),
         head.target.decode("ascii", "replace"),
-        head.user_agent.decode("utf-8", "replace"),
-        head.client_audit_id.decode("ascii", "replace"),
+        head.user_agent[:_KEPT_BYTES].decode("utf-8", "replace"),
+        head.client_audit_id[:_KEPT_BYTES].decode("ascii", "replace"),
         identity.user,
         identity.uid,
         identity.groups,
@@ -132,6 +134,7 @@ def refused_tunnel(cluster_id: str, cluster: str, reason: str) -> AuditEntry:
     """The entry of an agent that was turned away."""
     facts = AuditFacts(
         user=f"agent:{cluster_id}",
+        uid=cluster_id,
         cluster=cluster,
         verb="connect",
         api_group="mk8s.io",

@@ -23,9 +23,11 @@ from mk8s_agent.wire.limits import FRONT, BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
 from mk8s_proxy.api.application import create_application
+from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
-from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal import Journal
+from mk8s_proxy.audit.redaction import COMMANDS
+from mk8s_proxy.audit.strangers import Strangers
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
@@ -59,15 +61,6 @@ _REFRESH_SECONDS: Final = 3600.0
 _RENEWAL_SECONDS: Final = 60.0
 _SECOND: Final = Bulkhead("central.second")
 _PAGE_TOKENS: Final = b"mk8s page tokens of filtered lists"
-
-
-class CommittedJournal:
-    """The journal as the management API writes it: committed together with the chain's rows."""
-
-    def __init__(self, journal: Journal, commit: Callable[[], bool]) -> None:
-        self.intent: Callable[[AuditEntry], None] = journal.intent
-        self.outcome: Callable[[AuditEntry], None] = journal.outcome
-        self.commit = commit
 
 
 class Central:
@@ -120,11 +113,7 @@ class Central:
         ended = EndedTokens(self.database, self.authenticator.revoke, self._recheck)
         self.policies.look_too(ended.look)
         await self.policies.start()
-        self.journal = Journal(
-            settings.journal_path,
-            max_bytes=settings.audit.max_bytes,
-            keep=settings.audit.keep,
-        )
+        self._open_journals()
         self._build_chain()
         self.policies.on_change(self._policy_changed)
         self._hear_announcements()
@@ -139,6 +128,20 @@ class Central:
         self.background.forever("policy feed", self.policies.run())
         self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
         self.background.every("renewals", _REFRESH_SECONDS, self._renew)
+
+    def _open_journals(self) -> None:
+        loop, audit = asyncio.get_running_loop(), self.settings.audit
+        COMMANDS.use(audit.redact_commands)
+        self.strangers = Strangers(
+            self.settings.strangers_path,
+            max_bytes=audit.strangers_max_bytes,
+            keep=audit.strangers_keep,
+            rows_per_second=audit.strangers_per_second,
+        )
+        self._cleanup.callback(self.strangers.close)
+        path, others = self.settings.journal_path, self.strangers
+        self.journal = Journal(path, max_bytes=audit.max_bytes, keep=audit.keep, strangers=others)
+        self.journal.when_late(lambda: loop.call_soon_threadsafe(self.ticks.schedule))
 
     async def _load_keys(self) -> None:
         records = await key_store.list_keys(self.database)
@@ -195,7 +198,7 @@ class Central:
             authenticator=self.authenticator,
             policy_feed=AnnouncedFeed(self.policies, self.announcements),
             authorities=self.authorities,
-            journal=CommittedJournal(self.journal, self.chain.commit),
+            journal=ApiJournal(self.journal, self.chain.commit),
             tunnels=self.tunnels,
             announcements=self.announcements,
         )
@@ -320,6 +323,7 @@ class Central:
         last, self._counted = self._counted, time.monotonic()
         elapsed = self._counted - last
         steps: tuple[Callable[[], object], ...] = (
+            self.ticks.schedule,  # requests that wait for a slow disk have a deadline
             lambda: self.listener.second(elapsed),
             self._recheck_if_revoked,
             lambda: self.chain.long_running.second(time.time()),
@@ -332,6 +336,10 @@ class Central:
 
     async def _sync_journal(self) -> None:
         await asyncio.to_thread(self.journal.sync)
+
+    def reopen_journal(self) -> None:
+        """Looks at once whether the journal's file was moved away; for SIGHUP."""
+        asyncio.get_running_loop().run_in_executor(None, self.journal.sync)
 
     async def _renew(self) -> None:
         """Signing keys and server certificates, as other replicas or time changed them."""

@@ -45,6 +45,7 @@ async def _serve(settings: Settings, worker: Worker) -> int:
     _on_stop_signals(worker, background.ask_to_end)
     try:
         await central.start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, central.reopen_journal)
         gc.freeze()  # what start-up made lives as long as the process
         gc.set_threshold(20_000, 50, 100)
         keep_heap()

@@ -190,8 +190,17 @@ class Supervisor:
         for channel, place in channels.items():
             if channel in readable:
                 self._hear(place)
-        if wakeup in readable and any(number in _STOPS for number in os.read(wakeup, 4096)):
+        if wakeup in readable:
+            self._obey(os.read(wakeup, 4096))
+
+    def _obey(self, numbers: bytes) -> None:
+        """Do what signals say: stop, or pass on that the journals be opened again."""
+        if any(number in _STOPS for number in numbers):
             self._stop()
+        elif signal.SIGHUP in numbers:
+            for place in self._places:
+                if place.was_ready:
+                    _send(place.pid, signal.SIGHUP)
 
     def _seconds(self) -> float:
         """Until the next thing that has a time."""
@@ -269,6 +278,7 @@ def _work(settings: Settings, worker: Worker) -> int:
     signal.set_wakeup_fd(-1)
     for number in (*_STOPS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a journal
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     try:
         return process.serve(settings_of(settings, worker.number), worker)
@@ -289,7 +299,9 @@ def _signals() -> Iterator[int]:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
-    before = {number: signal.signal(number, _noted) for number in (*_STOPS, signal.SIGCHLD)}
+    before = {
+        number: signal.signal(number, _noted) for number in (*_STOPS, signal.SIGHUP, signal.SIGCHLD)
+    }
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield reader

@@ -24,6 +24,9 @@ INHERITED = "fd://"
 TUNNEL_SERVER_NAME = "tunnel.mk8s.internal"
 """The TLS server name by which agents ask for the tunnel."""
 
+MAX_PATTERNS = 64
+"""Patterns that each exec command is tried with."""
+
 _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*")
 
@@ -74,6 +77,16 @@ class AuditSettings:
     """Size at which a new file is begun."""
     keep: int = setting(20, least=1)
     """How many finished files stay."""
+    redact_commands: tuple[str, ...] = ()
+    """Regular expressions; arguments of exec commands that one of them (or its groups) touches are
+    not written down, such as "--password.(.+)". In the environment, one a line."""
+    strangers_per_second: int = setting(20, least=1, most=1000)
+    """Rows a second for refusals without a verified identity, in a file of their own
+    (journal-strangers.jsonl); what is beyond is counted in one row."""
+    strangers_max_bytes: int = setting(10 * MIB, least=MIB)
+    """Size at which a new one of these files is begun."""
+    strangers_keep: int = setting(4, least=1)
+    """How many finished ones of them stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +179,12 @@ class Settings:
         return self.audit.path or self.data_dir / "audit" / "journal.jsonl"
 
     @property
+    def strangers_path(self) -> Path:
+        """The file of refusals without a verified identity, beside the journal."""
+        journal = self.journal_path
+        return journal.with_name(f"{journal.stem}-strangers{journal.suffix}")
+
+    @property
     def public_host(self) -> str:
         """The host name or address in ``public_url``."""
         return urlsplit(self.public_url).hostname or "localhost"
@@ -239,7 +258,20 @@ def _problems(settings: Settings) -> list[str]:
         problems.append("tls: set both certificate and key, or neither")
     if settings.policy.poll_seconds * 2 > settings.policy.lease_seconds:
         problems.append("policy: lease_seconds must be at least twice poll_seconds")
+    problems += _pattern_problems(settings.audit.redact_commands)
     return problems + settings.log.problems()
+
+
+def _pattern_problems(patterns: tuple[str, ...]) -> list[str]:
+    problems = []
+    if len(patterns) > MAX_PATTERNS:
+        problems.append(f"audit.redact_commands: at most {MAX_PATTERNS} patterns")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            problems.append(f'audit.redact_commands: "{pattern}": {error}')
+    return problems
 
 
 def _address_problems(settings: Settings) -> list[str]:

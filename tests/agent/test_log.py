@@ -78,6 +78,9 @@ def test_a_second_configuration_replaces_the_first(lines: io.StringIO) -> None:
         "postgresql://mk8s:hunter2hunter2@db/mk8s",
         "GET /x?access_token=hunter2hunter2&watch=1",
         "GET /cb?state=1&code=hunter2hunter2",
+        "GET /b?X-Amz-Signature=hunter2hunter2&x=1",
+        "GET /b?access%2Dtoken=hunter2hunter2",
+        "GET /b?sessionid[]=hunter2hunter2",
         "-----BEGIN PRIVATE KEY-----\nhunter2hunter2\n-----END PRIVATE KEY-----",
         "-----BEGIN EC PRIVATE KEY-----\nhunter2hunter2",
     ],
@@ -98,7 +101,9 @@ def test_credentials_do_not_reach_the_log(lines: io.StringIO, secret: str) -> No
     assert len(entries(lines)) == 4
 
 
-@pytest.mark.parametrize("name", ["token", "access_token", "Password", "csr", "authorization"])
+@pytest.mark.parametrize(
+    "name", ["token", "access_token", "Password", "csr", "authorization", "jwt", "x_api_key"]
+)
 def test_a_field_with_a_secret_name_is_not_written(lines: io.StringIO, name: str) -> None:
     logger.info("login", extra={name: "plain words", "token_epoch": 3, "token_count": "two"})
 

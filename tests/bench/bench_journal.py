@@ -1,7 +1,7 @@
 """What the journal costs each request: run `python tests/bench/bench_journal.py`.
 
 Prints microseconds of processor time, the best of many rounds, for requests of 200 users with
-programs of their own to 200 paths: the entry with its id, its two rows, also as made the plain way,
+programs of their own to 200 paths: the entry with its id, its two rows,
 and the whole with notes and commits. The target: entry, id and both rows in less than 5.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mk8s_proxy.audit import plain_rows, rows
+from mk8s_proxy.audit import rows
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal import Journal
@@ -134,9 +134,6 @@ def measure(folder: Path) -> dict[str, float]:
         "outcome": outcomes(rows.encode_outcome),
     }
     figures["all of it"] = sum(figures.values())
-    figures["both rows, the plain way"] = intents(plain_rows.encode_intent) + outcomes(
-        plain_rows.encode_outcome
-    )
     journal = Journal(folder / "journal.jsonl", max_bytes=1 << 26, keep=1)
     for tick in TICKS:
         figures[f"both rows written, tick of {tick}"] = journalling(journal, tick)

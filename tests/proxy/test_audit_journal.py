@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from mk8s_proxy.audit import journal as journal_module
-from mk8s_proxy.audit import journal_file
+from mk8s_proxy.audit import journal_file, unfinished
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.journal import Journal, JournalUnsafeError
 
@@ -34,7 +34,7 @@ def journal(path: Path) -> Iterator[Journal]:
 
 
 def open_journal(path: Path, *, max_bytes: int = 1 << 20, keep: int = 3) -> Journal:
-    return Journal(path, max_bytes=max_bytes, keep=keep, clock=lambda: NOON)
+    return Journal(path, max_bytes=max_bytes, keep=keep, clock=lambda: NOON, patience=60.0)
 
 
 def entry(name: str = "a", **changes: Any) -> AuditEntry:
@@ -248,14 +248,18 @@ def test_sync_reaches_the_file_and_its_folder(
     assert synced == [file, folder, file]
 
 
-def test_no_request_is_admitted_after_a_failed_sync(
-    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fail_sync(patch: pytest.MonkeyPatch) -> None:
     def failing(descriptor: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
+    patch.setattr(os, "fsync", failing)
+
+
+def test_no_request_is_admitted_after_a_failed_sync(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", failing)
+        fail_sync(patch)
         assert not journal.sync()
     assert not is_healthy(journal)
     journal.intent(entry())
@@ -265,7 +269,68 @@ def test_no_request_is_admitted_after_a_failed_sync(
     journal.intent(entry("after"))
     assert journal.commit()
     assert is_healthy(journal)
-    assert rows(path) == [("after", "RequestReceived")]
+    assert rows(path)[1:] == [("after", "RequestReceived")]
+
+
+def test_a_failed_sync_is_never_believed_later(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("synced", "unsure"):
+        journal.intent(entry(name))
+        assert journal.commit()
+        with monkeypatch.context() as patch:
+            if name == "unsure":
+                fail_sync(patch)
+            assert journal.sync() == (name == "synced")
+    assert journal.sync()
+    notice, *copied = rows(path)
+    assert copied == [("unsure", "RequestReceived")]
+    assert "could not be synced" in reason_of(path, notice[0])
+    [aside] = path.parent.glob("journal-*.unsynced.jsonl")
+    assert [name for name, _ in rows(aside)] == ["synced", "unsure"]
+    assert journal.sync()
+    assert rows(path)[1:] == copied
+
+
+def test_a_sync_during_which_a_new_file_begins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = open_journal(path, max_bytes=1000)
+    for name in ("a", "b"):
+        journal.intent(entry(name))
+    assert journal.commit()
+
+    def rotating(_: int) -> None:
+        if archives(path) == []:
+            journal.intent(entry("c"))
+            assert journal.commit()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", rotating)
+        assert journal.sync()
+        path.unlink()
+        assert journal.sync()
+    assert [name for name, _ in rows(path)][1:] == ["c"]  # it was never synced
+    assert journal.close()
+
+
+def test_files_that_could_not_be_synced_are_kept_as_long_as_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(path, keep=2)
+    for number in range(5):
+        journal.intent(entry(f"row-{number}"))
+        assert journal.commit()
+        with monkeypatch.context() as patch:
+            fail_sync(patch)
+            assert not journal.sync()
+        assert journal.sync()
+    assert len(list(path.parent.glob("*.unsynced.jsonl"))) == 2
+    assert journal.close()
+
+
+def reason_of(path: Path, name: str) -> str:
+    [row] = [row for row in map(orjson.loads, path.read_bytes().splitlines())
+             if row["auditID"] == name]  # fmt: skip
+    return str(row["annotations"]["authorization.k8s.io/reason"])
 
 
 def test_the_folder_is_synced_again_after_a_failure(
@@ -508,3 +573,161 @@ def test_archives_that_cannot_be_removed_do_no_harm(
     assert len(archives(path)) == 2
     assert "journal.cleaning_failed" in caplog.text
     assert journal.close()
+
+
+# --- a file that goes away ---
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def move_away(path: Path) -> None:
+    path.rename(path.with_name("old.jsonl"))
+
+
+def replace(path: Path) -> None:
+    other = path.with_name("other.jsonl")
+    other.touch()
+    other.rename(path)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("attack", [remove, move_away, replace, cut])
+def test_attack_journal_goes_away(journal: Journal, path: Path, attack: Any) -> None:
+    before = open_descriptors()
+    journal.intent(entry("synced"))
+    assert journal.commit()
+    assert journal.sync()
+    journal.intent(entry("young"))
+    assert journal.commit()
+    attack(path)
+    assert journal.sync()
+    assert is_healthy(journal)
+    journal.intent(entry("after"))
+    assert journal.commit()
+    found = [name for name, _ in rows(path)]
+    assert "a new journal begins" in reason_of(path, found[0])
+    assert found[1:] == (["after"] if attack is cut else ["young", "after"])
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert open_descriptors() == before
+
+
+def test_attack_journal_removed_where_no_new_one_can_begin(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.intent(entry("young"))
+    assert journal.commit()
+    path.unlink()
+    path.mkdir()
+    assert not journal.sync()
+    assert not is_healthy(journal)
+    journal.intent(entry("refused"))
+    assert not journal.commit()
+    path.rmdir()
+    assert journal.sync()
+    journal.intent(entry("after"))
+    assert journal.commit()
+    assert is_healthy(journal)
+    assert [name for name, _ in rows(path)][1:] == ["young", "after"]
+
+
+def test_a_new_journal_that_cannot_be_written_is_not_one(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.unlink()
+    with monkeypatch.context() as patch:
+        fail_write(patch)
+        assert not journal.sync()
+    assert not is_healthy(journal)
+    assert journal.sync()
+    assert len(rows(path)) == 1
+
+
+def test_a_file_that_was_moved_is_not_rotated_over(path: Path) -> None:
+    journal = open_journal(path, max_bytes=1000)
+    journal.intent(entry("before"))
+    assert journal.commit()
+    move_away(path)
+    for number in range(3):
+        journal.intent(entry(f"row-{number}", facts=AuditFacts(user="x" * 100)))
+    assert journal.commit()
+    assert [name for name, _ in rows(path)][1:] == ["before", "row-0", "row-1", "row-2"]
+    assert archives(path) == []
+    assert journal.close()
+
+
+def test_rows_of_a_removed_file_that_cannot_be_read(
+    journal: Journal,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    journal.intent(entry("young"))
+    assert journal.commit()
+    path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", lambda *_: refuse_truncation(0, 0))
+        patch.setattr(os, "ftruncate", refuse_truncation)
+        assert journal.sync()
+    assert len(rows(path)) == 1
+    assert "journal.rows_lost" in caplog.text
+    assert "journal.torn " in caplog.text
+
+
+# --- after a crash ---
+
+
+def crash(journal: Journal) -> None:
+    """What kill -9 leaves behind: files as they are, and no lock."""
+    file = journal._file
+    os.close(file._descriptor)
+    file._descriptor = os.open("/dev/null", os.O_WRONLY)
+
+
+def test_requests_open_at_a_crash_are_closed_as_unknown(path: Path) -> None:
+    journal = open_journal(path, max_bytes=1000)
+    for name in ("a", "b", "c"):
+        journal.intent(entry(name, facts=AuditFacts(user="u", decision="allow")))
+        assert journal.commit()
+    journal.outcome(entry("b"))
+    assert journal.commit()
+    crash(journal)
+    journal = open_journal(path)
+    closed = [row for row in map(orjson.loads, path.read_bytes().splitlines())
+              if row["annotations"].get("mk8s.io/outcome") == "unknown"]  # fmt: skip
+    assert [row["auditID"] for row in closed] == ["a", "c"]
+    for row in closed:
+        assert row["stage"] == "ResponseComplete"
+        assert row["responseStatus"] == {"metadata": {}, "code": 0}
+        assert row["user"] == {"username": "u"}
+    size = path.stat().st_size
+    crash(journal)
+    assert open_journal(path).close()
+    assert path.stat().st_size == size
+
+
+def test_nothing_is_closed_after_an_orderly_end(path: Path) -> None:
+    journal = open_journal(path)
+    journal.intent(entry("a"))
+    assert journal.close()
+    assert open_journal(path).close()
+    assert rows(path) == [("a", "RequestReceived")]
+
+
+def test_unfinished_requests_of_files_that_are_no_journal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "x"
+    other.write_bytes(b"nothing\n")
+    assert unfinished.unfinished([tmp_path / "none", other]) == []
+    assert "journal.unreadable" in caplog.text
+    journal = open_journal(tmp_path / "audit" / "j.jsonl")
+    for name in ("a", "b"):
+        journal.intent(entry(name))
+    assert journal.close()
+    monkeypatch.setattr(unfinished, "MAX_UNFINISHED", 1)
+    assert len(unfinished.unfinished([tmp_path / "audit" / "j.jsonl"])) == 1

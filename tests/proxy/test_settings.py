@@ -250,3 +250,29 @@ def test_ordinary_users_have_their_own_data_folder(monkeypatch: pytest.MonkeyPat
     assert Settings().data_dir == Path.home() / ".local/share/mk8s-central"
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert Settings().data_dir == Path("/var/lib/mk8s")
+
+
+def test_lists_of_patterns(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text('audit:\n  redact_commands: ["-p(.+)", "token"]\n')
+    assert load_settings(file, {}).audit.redact_commands == ("-p(.+)", "token")
+    lines = {"MK8S_AUDIT_REDACT_COMMANDS": "a b\n\nc\n"}
+    assert load_settings(None, lines).audit.redact_commands == ("a b", "c")
+    assert load_settings(None, {"MK8S_AUDIT_REDACT_COMMANDS": ""}).audit.redact_commands == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{}", "must be a list"),
+        ("5", "must be a list"),
+        ("[5]", "must be a list of texts"),
+        ('["("]', "audit.redact_commands"),
+        ("[" + "a, " * 65 + "]", "at most 64 patterns"),
+    ],
+)
+def test_lists_of_patterns_that_are_none(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"audit:\n  redact_commands: {text}\n")
+    with pytest.raises(SettingsError, match=says):
+        load_settings(file, {})

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from mk8s_proxy.process.supervisor import Supervisor
+from mk8s_proxy.settings.model import Settings
 from tests.bench.relay.launch import Services
 from tests.bench.relay.product import CLUSTER, Product
 from tests.support.postgres import PostgresServer
@@ -276,3 +278,31 @@ def test_what_keeps_one_worker_from_starting_ends_all_with_one_line(services: Se
         f"mk8s-central: {journal}: the journal must not be a symbolic link"
     )
     assert not any(alive(pid) for pid in workers_of(program).values())
+
+
+def test_sighup_opens_the_journals_of_all_workers_again(services: Services) -> None:
+    product = with_agent(services, product_of(services, {}))
+    folder = product.folder / "central" / "audit"
+    for number in (1, 2):
+        path = folder / f"journal-{number}.jsonl"
+        path.rename(folder / f"old-{number}.jsonl")
+    product.central.signal(signal.SIGHUP)
+    for number in (1, 2):
+        path = folder / f"journal-{number}.jsonl"
+        eventually(path.exists, "no new journal has begun")
+        eventually(lambda n=number: rows_of(product, n) != [], "it does not say so")  # type: ignore[misc]
+        assert rows_of(product, number)[0]["verb"] == "reopen"
+    assert answers_of(product, 4) == {"200"}
+    assert all(alive(pid) for pid in workers_of(product.central).values())
+
+
+def test_sighup_is_passed_on_to_workers_that_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: told.append((pid, number)))
+    above = Supervisor(Settings(data_dir=tmp_path, workers=3), tmp_path)
+    for pid, place in enumerate(above._places, 100):
+        place.pid, place.was_ready = pid, pid != 101
+    above._obey(bytes([signal.SIGCHLD, signal.SIGHUP]))
+    assert told == [(100, signal.SIGHUP), (102, signal.SIGHUP)]

@@ -86,11 +86,15 @@ class Tokens:
         return stamp == self.stamp and not self.broken
 
 
+PATIENCE = 60.0
+"""Seconds: a busy machine is not a disk that stalls."""
+
+
 class ReplaceableJournal:
     """A journal whose methods a test can replace, which a compiled class does not allow."""
 
     def __init__(self, path: Path) -> None:
-        self.real = Journal(path, max_bytes=1 << 30, keep=1)
+        self.real = Journal(path, max_bytes=1 << 30, keep=1, patience=PATIENCE)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)

@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 
 from mk8s_agent.wire import pki
 from mk8s_proxy.api.application import create_application
+from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.db import roles, users
@@ -84,7 +85,7 @@ class Central:
         self.ticks = 5000.0
         self.database = database
         self.journal_path = folder / "audit" / "journal.jsonl"
-        self.journal = Journal(self.journal_path, max_bytes=1 << 20, keep=2)
+        self.journal = Journal(self.journal_path, max_bytes=1 << 20, keep=2, patience=60)
         self.keys = SigningKeys([KEY])
         self.directory = UserDirectory()
         self.tunnels = FakeTunnels()
@@ -103,7 +104,7 @@ class Central:
             authenticator=self.authenticator,
             policy_feed=self.feed,
             authorities=AUTHORITIES,
-            journal=self.journal,
+            journal=ApiJournal(self.journal, self.journal.commit),
             tunnels=self.tunnels,
             clock=lambda: self.now,
             monotonic=lambda: self.ticks,
