@@ -136,6 +136,7 @@ def central_second(_: Parts) -> None:
     listener, revoked, long_running = Noted("second"), Noted(), Noted()
     central: Any = types.SimpleNamespace(
         listener=listener,
+        ticks=types.SimpleNamespace(schedule=lambda: None),
         _recheck_if_revoked=revoked.recheck,
         chain=types.SimpleNamespace(long_running=long_running),
         _counted=0.0,
