@@ -28,8 +28,6 @@ CALLED_BY_OTHERS = {
     "process_result_value",
     # string.Formatter
     "get_field", "convert_field", "format_field",
-    # still to be wired up
-    "retire_key",
     # setuptools' entry points and alembic
     "main",
     # settings for documentation and tests

@@ -264,3 +264,40 @@ def test_an_alert_of_a_cluster_is_told_beside_the_list(run: Run, central: FakeCe
     assert "kept out" not in listed.out
     assert "prod: agent a1 was kept out" in listed.err
     assert "\x1b" not in listed.err
+
+
+KEYS = [
+    {
+        "id": "k-1",
+        "name": "k-1",
+        "status": "signing",
+        "created_at": "2027-01-01T00:00:00Z",
+        "signs_from": "2027-01-01T00:00:00Z",
+        "verifies_until": None,
+        "retired_at": None,
+    }
+]
+
+
+def test_keys_are_listed(run: Run, central: FakeCentral) -> None:
+    central.overrides["GET /keys"] = [(200, {"items": KEYS})] * 2
+    out = run("admin", "keys", "list").out
+    assert out.splitlines()[1].split()[:2] == ["k-1", "signing"]
+    central.overrides["GET /keys"] = [(200, {"items": KEYS})]
+    assert run("admin", "keys", "list", "-o", "name").out == "k-1\n"
+
+
+def test_keys_are_rotated_and_retired(run: Run, central: FakeCentral) -> None:
+    assert "add --yes" in run("admin", "keys", "rotate").line
+    central.overrides["POST /keys"] = [(201, KEYS[0])]
+    assert run("admin", "keys", "rotate", "-y").out == (
+        "signing key k-1 is published and signs from 2027-01-01T00:00:00Z\n"
+    )
+    assert "add --yes" in run("admin", "keys", "retire", "k-1").line
+    assert central.count("POST", "/keys/k-1/retire") == 0
+    for form, shown in (("table", "signing key k-1 is retired\n"), ("name", "k-1\n")):
+        central.overrides["POST /keys/k-1/retire"] = [(200, KEYS[0])]
+        assert run("admin", "keys", "retire", "k-1", "-y", "-o", form).out == shown
+    central.overrides["POST /keys/k-1/retire"] = [(200, KEYS[0])]
+    assert json.loads(run("admin", "keys", "retire", "k-1", "-y", "-o", "json").out) == KEYS[0]
+    assert "is no signing key" in run("admin", "keys", "retire", "../x", "-y").line
