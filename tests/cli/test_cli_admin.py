@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mk8s_cli.central import policy_file
+from mk8s_cli.terminal import yaml_text
 from mk8s_cli.terminal.errors import CliError
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import FakeCentral
@@ -184,6 +185,11 @@ def test_apply_shows_then_changes_only_what_differs(
     ("text", "reason"),
     [
         ("roles: [", "not valid YAML in line"),
+        (
+            "roles: []\nusers: []\nroles: []",
+            "not valid YAML in line 3: the key 'roles' is there twice",
+        ),
+        ("a: &a [*a]", "too many values"),
         ("[" * 400, "not valid YAML"),
         ("- a", "expected the keys roles and users"),
         ("rolls: []", "expected the keys roles and users"),
@@ -301,3 +307,10 @@ def test_keys_are_rotated_and_retired(run: Run, central: FakeCentral) -> None:
     central.overrides["POST /keys/k-1/retire"] = [(200, KEYS[0])]
     assert json.loads(run("admin", "keys", "retire", "k-1", "-y", "-o", "json").out) == KEYS[0]
     assert "is no signing key" in run("admin", "keys", "retire", "../x", "-y").line
+
+
+def test_attack_a_policy_file_is_never_applied_in_part(tmp_path: Path) -> None:
+    path = tmp_path / "big.yaml"
+    path.write_bytes(b"roles: []\n#" + b"x" * yaml_text.MAX_BYTES)
+    with pytest.raises(CliError, match="is larger than 16 MiB"):
+        policy_file.load(path)
