@@ -79,9 +79,7 @@ class Central:
         self.policies = PolicyFeed(self.database, settings.policy)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
-        self._key_feed = KeyFeed(
-            self.database, self.keys, rotation_of(settings), changed=self._share_seal
-        )
+        self._key_feed = KeyFeed(self.database, self.keys, rotation_of(settings), self._share_seal)
         self._agents = AgentRecords(self.database, self.background)
         self.port = 0
         """The bound port, once started."""

@@ -29,8 +29,8 @@ class KeyFeed:
         database: Database,
         keys: SigningKeys,
         rotation: Rotation,
-        *,
         changed: Callable[[float], None],
+        *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database

@@ -379,8 +379,7 @@ def test_attack_token_bound_to_a_name_without_an_id(world: World) -> None:
         world.mint(cluster=BoundCluster("dev", "")), options={"verify_signature": False}
     )
     del claims["cluster_id"]
-    kid, key = world.keys.active
-    token = jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})
+    token = jwt.encode(claims, FIRST.private_key, algorithm="RS256", headers={"kid": FIRST.kid})
     assert world.refusal(token) == "TOKEN_CLAIMS"
 
 

@@ -24,7 +24,7 @@ async def central(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Ce
         sqlite_database,
         central.keys,
         rotation_of(central.context.settings),
-        changed=lambda _: None,
+        lambda _: None,
         clock=lambda: central.now,
     )
     central.feed.on_change(lambda policy: feed.take(policy.rows.keys))

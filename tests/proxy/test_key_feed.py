@@ -28,7 +28,7 @@ class Replica:
             database,
             self.keys,
             Rotation(settle=100, verify=1000),
-            changed=lambda now: self.signing.append(self.keys.signing(now).kid),
+            lambda now: self.signing.append(self.keys.signing(now).kid),
             clock=lambda: self.now,
         )
 
