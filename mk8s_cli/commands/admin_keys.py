@@ -46,7 +46,7 @@ def rotate(yes: bool, form: str) -> None:
 @yes_option
 @format_option()
 def retire(key: str, yes: bool, form: str) -> None:
-    """Refuse all access tokens that KEY has signed, at once; the CLI gets new ones by itself."""
+    """Refuse all access tokens that KEY has signed, at once; mk8s then fetches new ones."""
     if not KEY_ID.fullmatch(key):
         raise CliError(f"{key!a} is no signing key; see: mk8s admin keys list")
     agree(f"Retire signing key {key} and refuse every access token that it signed?", yes=yes)

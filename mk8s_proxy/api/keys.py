@@ -1,8 +1,7 @@
 """Signing keys of access tokens: which there are, a new one, one less. For admins.
 
 A key that was stolen is replaced by `rotate`, then `retire` of the stolen one: from then on, within
-the policy poll, every token that it signed is refused, and people's CLIs get new ones by
-themselves.
+the policy poll, every token that it signed is refused, and people's CLIs fetch new ones.
 """
 
 import asyncio

@@ -314,3 +314,17 @@ def test_attack_a_policy_file_is_never_applied_in_part(tmp_path: Path) -> None:
     path.write_bytes(b"roles: []\n#" + b"x" * yaml_text.MAX_BYTES)
     with pytest.raises(CliError, match="is larger than 16 MiB"):
         policy_file.load(path)
+
+
+def test_a_token_that_is_refused_before_its_end_is_replaced_once(
+    run: Run, central: FakeCentral
+) -> None:
+    refused = (401, {"error": {"code": 401, "reason": "x", "message": "unknown signing key"}})
+    assert run("admin", "keys", "list", "-o", "name").code != 0, "fills the cache"
+    central.overrides["GET /keys"] = [refused, (200, {"items": KEYS})]
+    before = central.count("POST", "/auth/refresh")
+    assert run("admin", "keys", "list", "-o", "name").out == "k-1\n"
+    assert central.count("POST", "/auth/refresh") == before + 1
+    central.overrides["GET /keys"] = [refused, refused]
+    assert "unknown signing key" in run("admin", "keys", "list").line
+    assert central.count("POST", "/auth/refresh") == before + 2
