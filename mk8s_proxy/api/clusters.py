@@ -4,11 +4,11 @@ Registering prints a join token once; the agent shows it to `join`.
 """
 
 import datetime
-from typing import Literal
+import re
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from mk8s_proxy.api import schemas
-from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.visibility import GROUPS, visible_cluster, visible_clusters
 from mk8s_proxy.db import clusters, tokens
@@ -17,6 +17,8 @@ from mk8s_proxy.identity.join_token import hash_join_token, new_join_token
 from mk8s_proxy.settings.model import Settings
 
 HTTPS_PORT = 443
+_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""A name without wildcards (RFC 1123 label, as Kubernetes wants it)."""
 
 
 async def list_clusters(call: Call) -> schemas.Model:
@@ -107,6 +109,7 @@ def _shown(call: Call, cluster: ClusterRecord) -> schemas.Cluster:
     context = call.context
     tunnel = context.tunnels.status(cluster.id)
     last_seen = max(filter(None, (tunnel.last_seen, cluster.last_seen)), default=None)
+    rules = _granting_rules(call, cluster.name)
     return schemas.Cluster(
         id=cluster.id,
         name=cluster.name,
@@ -118,7 +121,8 @@ def _shown(call: Call, cluster: ClusterRecord) -> schemas.Cluster:
         last_seen=last_seen,
         created_at=cluster.created_at,
         alert=cluster.alert if call.is_admin else "",
-        verbs=_verbs(context, call, cluster.name),
+        verbs=_verbs(rules),
+        namespace=_only_namespace(rules),
         server=server_url(context.settings, cluster.name),
         context=cluster.name,
     )
@@ -132,11 +136,24 @@ def _status(
     return "pending" if last_seen is None else "disconnected"
 
 
-def _verbs(context: ApiContext, call: Call, cluster: str) -> list[str]:
+def _granting_rules(call: Call, cluster: str) -> list[dict[str, Any]]:
     _, user = call.caller()
-    rules = context.policy_feed.current.permissions_of(user.email, GROUPS, cluster)
-    verbs = {str(verb) for rule in rules if not rule.get("deny") for verb in rule.get("verbs", ())}
+    rules = call.context.policy_feed.current.permissions_of(user.email, GROUPS, cluster)
+    return [rule for rule in rules if not rule.get("deny")]
+
+
+def _verbs(rules: list[dict[str, Any]]) -> list[str]:
+    verbs = {str(verb) for rule in rules for verb in rule.get("verbs", ())}
     return ["*"] if "*" in verbs else sorted(verbs)
+
+
+def _only_namespace(rules: list[dict[str, Any]]) -> str:
+    """Return the namespace of somebody who has only one; patterns may mean any number."""
+    named = {str(name) for rule in rules for name in rule.get("namespaces", ())} - {""}
+    if len(named) != 1:
+        return ""
+    (only,) = named
+    return only if _NAMESPACE.fullmatch(only) else ""
 
 
 ENDPOINTS = (

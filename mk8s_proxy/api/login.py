@@ -61,7 +61,9 @@ async def refresh_login(call: Call) -> schemas.Model:
         call.cluster = call.subject = body.cluster
         cluster = await _require_visible(call, body.refresh_token, body.cluster)
     try:
-        token = await refresh.rotate(context.database, body.refresh_token, now=context.now())
+        token = await refresh.rotate(
+            context.database, body.refresh_token, now=context.now(), attempt=body.attempt or ""
+        )
     except RefreshRefused as refused:
         call.actor_id = refused.user_id
         if refused.login:  # whoever has a copy of the refresh token may have access tokens, too

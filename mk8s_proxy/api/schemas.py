@@ -108,6 +108,13 @@ class RefreshRequest(Model):
     """A refresh token to be exchanged, for a token of one cluster if wanted."""
 
     refresh_token: Secret
+    attempt: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_-]{43}$",
+        repr=False,
+        description="256 random bits (base64url) that the client keeps beside this refresh token. "
+        "With them it may repeat the exchange whose answer it lost, and gets the same token.",
+    )
     cluster: ClusterName | None = None
 
 
@@ -232,6 +239,9 @@ class Cluster(Model):
         str, Field(description="for admins: what is wrong with its agents, and what to do")
     ]
     verbs: Annotated[list[str], Field(description="what some role lets the caller do there")]
+    namespace: Annotated[
+        str, Field(description='where to begin: the only one that the roles name, or ""')
+    ]
     server: Annotated[str, Field(description="for the kubeconfig")]
     context: Annotated[str, Field(description="suggested name of the kubeconfig context")]
 

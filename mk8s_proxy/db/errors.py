@@ -36,12 +36,13 @@ class RefreshReused(StoreError):
     """A refresh token came a second time, or its family is revoked.
 
     Either its owner or a thief holds an old copy, so the whole family is revoked before this is
-    raised (RFC 9700 section 4.14.2).
+    raised (RFC 9700 section 4.14.2). ``ended_before``: it was revoked already when the token came.
     """
 
-    def __init__(self, family_id: str, user_id: str) -> None:
+    def __init__(self, family_id: str, user_id: str, *, ended_before: bool = False) -> None:
         self.family_id = family_id
         self.user_id = user_id
+        self.ended_before = ended_before
         super().__init__("the refresh token was used before; log in again")
 
 

@@ -1,9 +1,11 @@
 """Credentials that work once: refresh tokens and join tokens.
 
-Called by the login and join endpoints. Only hashes are stored. "Once" is one UPDATE that a second
-transaction cannot also win; what lost is looked at afterwards, only to name the reason.
+Called by the login and join endpoints. Only hashes are stored. A join token is used by one UPDATE
+that a second transaction cannot also win; what lost is looked at afterwards, only to name the
+reason. A refresh token is looked at, and used, under the lock of its family.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -57,43 +59,39 @@ async def store_refresh(
         )
 
 
-async def use_refresh(database: Database, token_hash: str, now: datetime) -> RefreshRecord:
+async def use_refresh(
+    database: Database,
+    token_hash: str,
+    now: datetime,
+    name_successor: Callable[[str], str] | None = None,
+) -> RefreshRecord:
     """Use up a refresh token.
+
+    Args:
+        database: where it is kept.
+        token_hash: what it is known by.
+        now: aware time.
+        name_successor: gives the hash of the next token for the id of this one. That token is
+            stored with the use, and as long as it is itself unused this one may come again.
 
     Raises:
         NotFound: never issued.
         Expired: unused, but too old.
         RefreshReused: used before or revoked; its whole family is revoked now.
     """
-    async with database.transaction() as session:
-        unused = update(RefreshToken).where(
-            col(RefreshToken.token_hash) == token_hash,
-            col(RefreshToken.used_at).is_(None),
-            col(RefreshToken.revoked_at).is_(None),
-            col(RefreshToken.expires_at) > now,
-        )
-        won = await session.execute(unused.values(used_at=now).returning(col(RefreshToken.id)))
-        is_ours = won.first() is not None
-        same = select(RefreshToken).where(col(RefreshToken.token_hash) == token_hash)
-        token = await session.scalar(same)
-        if token is None:
-            raise NotFound("refresh token")
-        if is_ours:
-            return RefreshRecord(token.id, token.family_id, token.user_id, token.expires_at)
-        if token.used_at is None and token.revoked_at is None:
-            raise Expired("the login has expired; log in again")
-        await _revoke_family(session, token.family_id, now)
-    # Raised out here, since an error inside the block would undo the revocation.
-    raise RefreshReused(token.family_id, token.user_id)
+    try:
+        async with database.transaction() as session:
+            return await _use(session, token_hash, now, name_successor)
+    except RefreshReused as reused:
+        # Out here, since the error undoes what its transaction did.
+        await revoke_family(database, reused.family_id, now=now)
+        raise
 
 
 async def family_of(database: Database, token_hash: str) -> tuple[str, str]:
     """The family and the user of a refresh token, for logout. Raises :class:`NotFound`."""
     async with database.session() as session:
-        same = select(RefreshToken).where(col(RefreshToken.token_hash) == token_hash)
-        token = await session.scalar(same)
-    if token is None:
-        raise NotFound("refresh token")
+        token = await _by_hash(session, token_hash)
     return token.family_id, token.user_id
 
 
@@ -150,12 +148,62 @@ async def use_join_token(database: Database, token_hash: str, now: datetime) -> 
         return JoinRecord(token.id, cluster.id, cluster.name, token.created_by)
 
 
+async def _use(
+    session: AsyncSession,
+    token_hash: str,
+    now: datetime,
+    name_successor: Callable[[str], str] | None,
+) -> RefreshRecord:
+    token = await _by_hash(session, token_hash)
+    family = await _lock_family(session, token.family_id)
+    if any(member.revoked_at is not None for member in family):
+        raise RefreshReused(token.family_id, token.user_id, ended_before=True)
+    following = name_successor(token.id) if name_successor is not None else ""
+    if token.used_at is not None:
+        if not following or not await _is_unused(session, following, now):
+            raise RefreshReused(token.family_id, token.user_id)
+    elif token.expires_at <= now:
+        raise Expired("the login has expired; log in again")
+    else:
+        token.used_at = now
+        if following:
+            session.add(_successor(token, following))
+    return RefreshRecord(token.id, token.family_id, token.user_id, token.expires_at)
+
+
+async def _by_hash(session: AsyncSession, token_hash: str) -> RefreshToken:
+    same = select(RefreshToken).where(col(RefreshToken.token_hash) == token_hash)
+    token = await session.scalar(same)
+    if token is None:
+        raise NotFound("refresh token")
+    return token
+
+
+async def _is_unused(session: AsyncSession, token_hash: str, now: datetime) -> bool:
+    unused = select(col(RefreshToken.id)).where(
+        col(RefreshToken.token_hash) == token_hash,
+        col(RefreshToken.used_at).is_(None),
+        col(RefreshToken.expires_at) > now,
+    )
+    return await session.scalar(unused) is not None
+
+
+def _successor(token: RefreshToken, token_hash: str) -> RefreshToken:
+    return RefreshToken(
+        family_id=token.family_id,
+        user_id=token.user_id,
+        token_hash=token_hash,
+        expires_at=token.expires_at,
+    )
+
+
 async def _lock_family(session: AsyncSession, family_id: str) -> list[RefreshToken]:
     # PostgreSQL would let a revocation and an insert pass each other without seeing the other's
     # rows; both lock the rows that exist first. SQLite has one writer and ignores FOR UPDATE.
+    # What was read before the wait is read again.
     family = select(RefreshToken).where(col(RefreshToken.family_id) == family_id)
     in_order = family.order_by(col(RefreshToken.created_at), col(RefreshToken.id))
-    locked = in_order.with_for_update()
+    locked = in_order.with_for_update().execution_options(populate_existing=True)
     return list((await session.scalars(locked)).all())
 
 

@@ -3,11 +3,20 @@
 Used by the management API. Every use gives a new token of the same family (one family is one
 login). A token that comes a second time has two owners, one of them a thief, so the family ends,
 RFC 9700 section 4.14.2. A login lasts as long as its first token: rotation does not prolong it.
+
+An answer can be lost on its way, and then the right owner comes a second time. A client may say so
+in advance: it keeps a random *attempt* beside each token and shows it with each use of that token.
+The next token is worked out of both, so the same use again gives the same next token, as long as
+that one is unused. Whoever took the token without its attempt, or comes after the next one was
+used, is seen as before; whoever took both is seen at the use after, for which each side has an
+attempt of its own.
 """
 
+import base64
 import dataclasses
 import datetime
 import hashlib
+import hmac
 import re
 import secrets
 import uuid
@@ -22,18 +31,31 @@ PREFIX = "mk8s_rt_"
 _TOKEN = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")
 
 
+_ENDED = "the login has ended: run mk8s login"
+_USED_TWICE = (
+    "the login has ended, since it was used from two places: log in on each machine instead of "
+    "copying a login: run mk8s login"
+)
+_ENDED_BEFORE = (
+    "the login has been ended: by a logout, a new password, or because a copy of it was used on "
+    "another machine (log in on each machine instead of copying a login): run mk8s login"
+)
+
+
 class RefreshRefused(Exception):
     """The refresh token is not good: 401, log in again.
 
     Attributes:
-        reason: "REFRESH_UNKNOWN", "REFRESH_EXPIRED" or "REFRESH_REUSED", for log and audit. The
-            client is told the same in each case.
+        reason: "REFRESH_UNKNOWN", "REFRESH_EXPIRED" or "REFRESH_REUSED", for log and audit. Only
+            who showed a token that was good once is told more than that the login has ended.
         user_id: Whose login it was, "" when unknown.
         login: The family that ended because of this, "" when none did.
     """
 
-    def __init__(self, reason: str, user_id: str = "", login: str = "") -> None:
-        super().__init__("the login has ended: run mk8s login")
+    def __init__(
+        self, reason: str, user_id: str = "", login: str = "", message: str = _ENDED
+    ) -> None:
+        super().__init__(message)
         self.reason = reason
         self.user_id = user_id
         self.login = login
@@ -54,20 +76,38 @@ async def issue(
 ) -> RefreshToken:
     """Start a login that lasts `lifetime` seconds."""
     expires_at = now + datetime.timedelta(seconds=lifetime)
-    return await _store(database, user_id, str(uuid.uuid4()), expires_at)
+    family_id, token = str(uuid.uuid4()), _random_token()
+    await tokens.store_refresh(
+        database,
+        family_id=family_id,
+        user_id=user_id,
+        token_hash=hash_token(token),
+        expires_at=expires_at,
+    )
+    return RefreshToken(token, user_id, family_id, expires_at)
 
 
-async def rotate(database: Database, token: str, *, now: datetime.datetime) -> RefreshToken:
+async def rotate(
+    database: Database, token: str, *, now: datetime.datetime, attempt: str = ""
+) -> RefreshToken:
     """Use a token up and return the next one of its family.
+
+    Args:
+        database: Where tokens are kept.
+        token: The one that came.
+        now: Aware time.
+        attempt: What this use is known by if it has to be repeated; "" for one that never is.
 
     Raises:
         RefreshRefused: Unknown, expired, or used before; then its family was revoked.
     """
+    successor = _Successor(token, attempt)
     try:
-        used = await tokens.use_refresh(database, hash_token(token), now)
-        return await _store(database, used.user_id, used.family_id, used.expires_at)
+        used = await tokens.use_refresh(database, hash_token(token), now, successor.name)
+        return RefreshToken(successor.token, used.user_id, used.family_id, used.expires_at)
     except RefreshReused as error:
-        raise RefreshRefused("REFRESH_REUSED", error.user_id, error.family_id) from None
+        message = _ENDED_BEFORE if error.ended_before else _USED_TWICE
+        raise RefreshRefused("REFRESH_REUSED", error.user_id, error.family_id, message) from None
     except Expired:
         raise RefreshRefused("REFRESH_EXPIRED") from None
     except NotFound:
@@ -117,15 +157,26 @@ async def _family(database: Database, token: str) -> tuple[str, str]:
         raise RefreshRefused("REFRESH_UNKNOWN") from None
 
 
-async def _store(
-    database: Database, user_id: str, family_id: str, expires_at: datetime.datetime
-) -> RefreshToken:
-    token = PREFIX + secrets.token_urlsafe(32)
-    await tokens.store_refresh(
-        database,
-        family_id=family_id,
-        user_id=user_id,
-        token_hash=hash_token(token),
-        expires_at=expires_at,
-    )
-    return RefreshToken(token, user_id, family_id, expires_at)
+class _Successor:
+    """The token that follows another one: random, or the same for the same attempt."""
+
+    def __init__(self, token: str, attempt: str) -> None:
+        self.token = ""
+        self._of = token
+        self._attempt = attempt
+
+    def name(self, token_id: str) -> str:
+        """Choose the token, given the id of the one before, and return its hash.
+
+        The id is random and never leaves the database: without it nobody can work out a token.
+        """
+        self.token = self._repeatable(token_id) if self._attempt else _random_token()
+        return hash_token(self.token)
+
+    def _repeatable(self, token_id: str) -> str:
+        digest = hmac.digest(self._attempt.encode(), f"{token_id} {self._of}".encode(), "sha256")
+        return PREFIX + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def _random_token() -> str:
+    return PREFIX + secrets.token_urlsafe(32)

@@ -52,6 +52,7 @@ async def test_a_cluster_as_it_is_shown(central: Central) -> None:
         "last_seen": None,
         "alert": "",
         "verbs": ["get", "list"],
+        "namespace": "",
         "server": f"{PUBLIC_URL}/k8s/dev-1",
         "context": "dev-1",
     }
@@ -91,6 +92,31 @@ async def test_verbs_leave_out_what_is_denied_and_shorten_everything(central: Ce
     assert shown["verbs"] == ["get"]
     (admins,) = await listed(central, await central.admin())
     assert admins["verbs"] == ["*"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "begin"),
+    [
+        ([["shop"]], "shop"),
+        ([["shop"], ["shop", ""]], "shop"),
+        ([["shop"], ["web"]], ""),
+        ([["shop", "*"]], ""),
+        ([["shop-*"]], ""),
+        ([["*"]], ""),
+        ([[""]], ""),
+    ],
+)
+async def test_the_only_namespace_that_roles_name_is_where_to_begin(
+    central: Central, allowed: list[list[str]], begin: str
+) -> None:
+    await central.add_cluster("dev-1")
+    of_one: dict[str, Any] = {"name": "dev-*", "verbs": ["get"], "resources": ["pods"]}
+    rules = [{**of_one, "namespaces": namespaces} for namespaces in allowed]
+    denied = {**of_one, "namespaces": ["kube-system"], "deny": True}
+    await roles.put_role(central.database, "developer", [*rules, denied])
+    await central.feed.refresh()
+    (shown,) = await listed(central, await central.token())
+    assert shown["namespace"] == begin
 
 
 async def test_registering_prints_the_command_for_the_agent(central: Central) -> None:

@@ -22,7 +22,7 @@ async def issued(database: Database) -> refresh.RefreshToken:
 async def reason(database: Database, token: str, now: datetime.datetime = NOW) -> str:
     with pytest.raises(RefreshRefused) as caught:
         await refresh.rotate(database, token, now=now)
-    assert str(caught.value) == "the login has ended: run mk8s login"
+    assert str(caught.value).endswith(": run mk8s login")
     return caught.value.reason
 
 
@@ -39,6 +39,84 @@ async def test_reuse_of_a_token_ends_its_family(database: Database) -> None:
     second = await refresh.rotate(database, first.token, now=NOW)
     assert await reason(database, first.token) == "REFRESH_REUSED"
     assert await reason(database, second.token) == "REFRESH_REUSED"
+
+
+ATTEMPT, OTHER_ATTEMPT = "a" * 43, "b" * 43
+
+
+async def test_a_lost_answer_is_given_again_for_the_same_attempt(database: Database) -> None:
+    first = await issued(database)
+    lost = await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
+    again = await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
+    assert again == lost
+    following = await refresh.rotate(database, again.token, now=NOW, attempt=OTHER_ATTEMPT)
+    assert following.token not in {first.token, again.token}
+
+
+async def test_repeats_that_meet_get_the_same_token(database: Database) -> None:
+    first = await issued(database)
+    results = await asyncio.gather(
+        *(refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT) for _ in range(4))
+    )
+    assert len({result.token for result in results}) == 1
+
+
+@pytest.mark.parametrize("attempt", ["", OTHER_ATTEMPT])
+async def test_attack_a_stolen_token_without_its_attempt_ends_the_login(
+    database: Database, attempt: str
+) -> None:
+    first = await issued(database)
+    second = await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
+    with pytest.raises(RefreshRefused, match="used from two places") as caught:
+        await refresh.rotate(database, first.token, now=NOW, attempt=attempt)
+    assert (caught.value.reason, caught.value.login) == ("REFRESH_REUSED", first.family_id)
+    with pytest.raises(RefreshRefused, match="a copy of it was used on another machine"):
+        await refresh.rotate(database, second.token, now=NOW, attempt=OTHER_ATTEMPT)
+
+
+async def test_attack_a_used_token_comes_after_its_successor_was_used(database: Database) -> None:
+    first = await issued(database)
+    second = await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
+    third = await refresh.rotate(database, second.token, now=NOW, attempt=ATTEMPT)
+    with pytest.raises(RefreshRefused, match="used from two places"):
+        await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
+    assert await reason(database, third.token) == "REFRESH_REUSED"
+
+
+async def test_attack_a_whole_stored_login_is_copied(database: Database) -> None:
+    """Both repeat the first use; at the next one each has an attempt of its own."""
+    first = await issued(database)
+    shared = await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
+    assert await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT) == shared
+    await refresh.rotate(database, shared.token, now=NOW, attempt="c" * 43)
+    with pytest.raises(RefreshRefused, match="used from two places"):
+        await refresh.rotate(database, shared.token, now=NOW, attempt="d" * 43)
+
+
+async def test_attack_a_token_cannot_be_worked_out_of_the_one_before(
+    sqlite_database: Database,
+) -> None:
+    first = await issued(sqlite_database)
+    successor = refresh._Successor(first.token, ATTEMPT)
+    successor.name("00000000-0000-0000-0000-000000000000")
+    real = await refresh.rotate(sqlite_database, first.token, now=NOW, attempt=ATTEMPT)
+    assert successor.token != real.token
+
+
+async def test_a_login_that_was_ended_is_not_brought_back_by_a_repeat(database: Database) -> None:
+    first = await issued(database)
+    await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
+    await refresh.end(database, first.token, now=NOW)
+    with pytest.raises(RefreshRefused, match="by a logout"):
+        await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
+
+
+async def test_a_repeat_expires_with_the_login(sqlite_database: Database) -> None:
+    first = await issued(sqlite_database)
+    await refresh.rotate(sqlite_database, first.token, now=NOW, attempt=ATTEMPT)
+    late = NOW + datetime.timedelta(seconds=3600)
+    with pytest.raises(RefreshRefused):
+        await refresh.rotate(sqlite_database, first.token, now=late, attempt=ATTEMPT)
 
 
 async def test_race_of_a_thief_and_an_owner(database: Database) -> None:
