@@ -5,16 +5,25 @@ command, so a cached token is printed before click or anything else from outside
 library is imported. Errors that a person can mend end here as one line; bugs keep their traceback.
 """
 
+import errno
 import os
 import sys
 
 from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.interpreter import start_again_alone
 
 OK, FAILED, USAGE = 0, 1, 2
+_NOT_A_BUG = frozenset({errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EIO})
+"""What a disk or its rights can do to any file, those of the commands' own work included."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
+    """Run the program and return its exit code: 0 done, 1 refused or failed, 2 wrong usage.
+
+    Without `arguments`, as the installed script calls it, the caller's Python environment is left.
+    """
+    if arguments is None:
+        start_again_alone()
     words = sys.argv[1:] if arguments is None else arguments
     try:
         if _print_cached_token(words):
@@ -26,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader (head, less) went away; the interpreter must not fail on its last flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:
+        if error.errno not in _NOT_A_BUG:
+            raise
+        return _say(_trouble(error))
     except KeyboardInterrupt:
         print("mk8s: stopped", file=sys.stderr)
         return FAILED
@@ -43,16 +56,18 @@ def _print_cached_token(words: list[str]) -> bool:
         }
     ):
         return False
-    from mk8s_cli.login import exec_credential, token_cache
+    from mk8s_cli.login import exec_credential, exec_versions, token_cache
 
     options = {words[1]: words[2], words[3]: words[4]}
     if not options["--cluster"]:
         # "" would be the token that is bound to no cluster; kubectl must never get that one.
         return False
-    version = exec_credential.api_version(os.environ.get("KUBERNETES_EXEC_INFO", ""))
+    info = os.environ.get("KUBERNETES_EXEC_INFO", "")
+    version = exec_credential.api_version(info) if info else ""
     cached = token_cache.load(options["--central"], options["--cluster"])
     if cached is None:
         return False
+    version = version or exec_versions.named_for(options["--central"], options["--cluster"])
     print(exec_credential.answer(version, cached.token, cached.expires), flush=True)
     return True
 
@@ -75,6 +90,11 @@ def _run_command(words: list[str]) -> int:
         print("mk8s: stopped", file=sys.stderr)
         return FAILED
     return code if isinstance(code, int) else OK
+
+
+def _trouble(error: OSError) -> CliError:
+    where = f"{error.filename}: " if error.filename else ""
+    return CliError(f"{where}{error.strerror}; check its permissions and the room on its disk")
 
 
 def _say(error: CliError) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import quote
 
 from mk8s_cli.central.access_token import AccessToken
-from mk8s_cli.central.transport import Transport
+from mk8s_cli.central.transport import Answer, Transport
 from mk8s_cli.terminal.errors import CliError, Refused
-from mk8s_cli.terminal.validation import cluster_name, server_url
+from mk8s_cli.terminal.validation import LABEL, cluster_name, server_url
 
 TOKEN = re.compile(r"[\x21-\x7e]+")
 MAX_TEXT = 4096
@@ -44,6 +44,8 @@ class Cluster:
     server: str
     """The address for a kubeconfig."""
     status: str
+    namespace: str
+    """Where its user begins: the only one that the roles name, "" for none or many."""
     document: Document = field(hash=False)
     """Everything central said about it, for -o json."""
 
@@ -63,15 +65,17 @@ class Central:
         self.token = token
         self._renew = renew
 
-    def call(self, method: str, path: str, payload: object | None = None) -> Document:
+    def call(
+        self, method: str, path: str, payload: object | None = None, *, repeatable: bool = False
+    ) -> Document:
         """Send one call with the bearer token and return the answer's JSON object, {} for none."""
         try:
-            answer = self.transport.call(method, path, token=self.token, payload=payload)
+            answer = self._send(method, path, payload, repeatable)
         except Refused as refusal:
             if refusal.code != 401 or self._renew is None:
                 raise
             self.token, self._renew = self._renew(), None
-            answer = self.transport.call(method, path, token=self.token, payload=payload)
+            answer = self._send(method, path, payload, repeatable)
         if answer.code == 204 or not answer.body:
             return {}
         try:
@@ -86,17 +90,27 @@ class Central:
             raise _strange(f"{method} {path} is not an object")
         return document
 
+    def _send(self, method: str, path: str, payload: object | None, repeatable: bool) -> Answer:
+        return self.transport.call(
+            method, path, token=self.token, payload=payload, repeatable=repeatable
+        )
+
     def login(self, email: str, password: str) -> Grant:
         """Exchange a password for tokens."""
         body = {"email": email, "password": password}
         return _grant(self.call("POST", "/auth/login", body), email)
 
-    def refresh(self, refresh_token: str, cluster: str) -> Grant:
-        """Exchange the refresh token for new tokens, bound to `cluster` unless it is ""."""
+    def refresh(self, refresh_token: str, attempt: str, cluster: str) -> Grant:
+        """Exchange the refresh token for new tokens, bound to `cluster` unless it is "".
+
+        With an `attempt` it can be done again while nobody has used what it gave.
+        """
         body = {"refresh_token": refresh_token}
+        if attempt:
+            body["attempt"] = attempt
         if cluster:
             body["cluster"] = cluster
-        return _grant(self.call("POST", "/auth/refresh", body), "")
+        return _grant(self.call("POST", "/auth/refresh", body, repeatable=bool(attempt)), "")
 
     def logout(self, refresh_token: str) -> None:
         """Revoke the refresh token."""
@@ -180,7 +194,14 @@ def _token(document: Document, key: str) -> str:
 def _cluster(item: Document, central: str) -> Cluster:
     name = cluster_name(item.get("name"), "central's answer is refused: cluster name")
     server = server_url(item.get("server") or f"{central}/k8s/{name}")
-    return Cluster(name=name, server=server, status=text(item, "status"), document=item)
+    namespace = text(item, "namespace")
+    return Cluster(
+        name=name,
+        server=server,
+        status=text(item, "status"),
+        namespace=namespace if LABEL.fullmatch(namespace) else "",
+        document=item,
+    )
 
 
 def _strange(what: str) -> CliError:

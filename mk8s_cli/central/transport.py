@@ -1,12 +1,13 @@
-"""HTTPS calls to central: one connection each, time limits, retries where they are safe.
+"""HTTPS calls to central: one connection each, one time limit, retries where they are safe.
 
 Called by `api.py` alone. Uses http.client and ssl: an HTTP library costs more start-up time than
 the call itself. Redirects are never followed, so a token goes to the address that was typed or
 nowhere.
 
-Retries: GET on any connection failure and on 429, 502, 503 and 504; every other method only when no
-connection was made, since central may have acted on a request whose answer was lost (a refresh
-token is used up by the first try).
+Retries: what is repeatable (a GET, or a refresh that central knows again) on any connection failure
+and on 429, 502, 503 and 504; everything else only when no connection was made, since central may
+have acted on a request whose answer was lost. All tries and addresses of one call share one
+deadline (`connection.py`).
 """
 
 import http.client
@@ -20,10 +21,12 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from mk8s_cli.central.connection import Connection, Deadline
 from mk8s_cli.terminal.errors import CliError, Refused, Unreachable, UntrustedCertificate
 from mk8s_cli.terminal.screen import one_line, warn
 
 TIMEOUT_SECONDS = 15.0
+"""For a whole call, from the look-up of the name to the last byte of the last try."""
 TRIES = 3
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
@@ -89,9 +92,17 @@ class Transport:
         self._warned = quiet
 
     def call(
-        self, method: str, path: str, *, token: str = "", payload: object | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str = "",
+        payload: object | None = None,
+        repeatable: bool = False,
     ) -> Answer:
         """Send one request and return a 2xx answer.
+
+        `repeatable` says of another method than GET that central takes it twice for once.
 
         Raises:
             Unreachable: no connection, no answer in time, or a certificate that does not verify.
@@ -104,28 +115,33 @@ class Transport:
         if payload is not None:
             body = json.dumps(payload).encode()
             headers["Content-Type"] = "application/json"
+        repeatable = repeatable or method == "GET"
+        deadline = Deadline(TIMEOUT_SECONDS)
         for left in reversed(range(self._tries)):
+            pause = _pause(self._tries - left)
             try:
-                answer = self._exchange(method, path, headers, body)
+                answer = self._exchange(method, path, headers, body, deadline)
             except OSError as error:
-                self._judge(error, method, left)
-                pause = None
+                if not left or not deadline.allows(pause) or not _may_repeat(error, repeatable):
+                    raise self._unreachable(error) from error
             else:
-                if (
-                    answer.code < 300
-                    or method != "GET"
-                    or answer.code not in RETRY_CODES
-                    or not left
-                ):
+                asked = _retry_after(answer)
+                pause = pause if asked is None else asked
+                again = left and repeatable and answer.code in RETRY_CODES
+                if not again or pause > LONGEST_PAUSE_SECONDS or not deadline.allows(pause):
                     return self._accept(answer)
-                pause = _retry_after(answer)
-            _sleep(self._tries - left, pause)
+            time.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
     def _exchange(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None,
+        deadline: Deadline,
     ) -> Answer:
-        connection = _connection(self.central, self._context)
+        connection = _connection(self.central, self._context, deadline)
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
@@ -140,17 +156,13 @@ class Transport:
         self._read_clock(fields.get("date", ""))
         return Answer(response.status, fields, content)
 
-    def _judge(self, error: OSError, method: str, left: int) -> None:
-        """Return if another try is safe and may help; raise the line for the person if not."""
+    def _unreachable(self, error: OSError) -> Unreachable:
         if isinstance(error, ssl.SSLCertVerificationError):
-            raise _certificate_error(self.central, error) from error
-        nothing_sent = isinstance(error, (ConnectionRefusedError, socket.gaierror))
-        if left and (nothing_sent or method == "GET") and not isinstance(error, ssl.SSLError):
-            return
-        raise Unreachable(
+            return _certificate_error(self.central, error)
+        return Unreachable(
             f"cannot reach central at {self.central}: {_cause(error)}; "
             "check the address, the network and that central is running"
-        ) from error
+        )
 
     def _accept(self, answer: Answer) -> Answer:
         if answer.code < 300:
@@ -170,18 +182,16 @@ class Transport:
             self.clock_skew = 0.0
 
 
-def _connection(central: str, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+def _connection(central: str, context: ssl.SSLContext, deadline: Deadline) -> Connection:
     parts = urlsplit(central)
     host, port = parts.hostname or "", parts.port or 443
     proxy = _egress_proxy(host)
     if not proxy:
-        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        return Connection(host, port, context, deadline)
     through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if through.scheme != "http" or not through.hostname:
         raise CliError("HTTPS_PROXY must look like http://host:port")
-    connection = http.client.HTTPSConnection(
-        through.hostname, through.port or 80, timeout=TIMEOUT_SECONDS, context=context
-    )
+    connection = Connection(through.hostname, through.port or 80, context, deadline)
     connection.set_tunnel(host, port)
     return connection
 
@@ -197,11 +207,17 @@ def _egress_proxy(host: str) -> str:
     return "" if proxy_bypass(host) else proxy
 
 
-def _sleep(attempt: int, pause: float | None) -> None:
-    if pause is None:
-        ceiling = min(FIRST_PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS)
-        pause = random.uniform(0, ceiling)  # noqa: S311  spreads retries, no secret
-    time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+def _may_repeat(error: OSError, repeatable: bool) -> bool:
+    """Whether another try is safe, and may help."""
+    if isinstance(error, ssl.SSLError):
+        return False
+    nothing_sent = isinstance(error, (ConnectionRefusedError, socket.gaierror))
+    return nothing_sent or repeatable
+
+
+def _pause(attempt: int) -> float:
+    ceiling = min(FIRST_PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS)
+    return random.uniform(0, ceiling)  # noqa: S311  spreads retries, no secret
 
 
 def _retry_after(answer: Answer) -> float | None:

@@ -9,7 +9,7 @@ import os
 import click
 
 from mk8s_cli.commands.options import chosen_central
-from mk8s_cli.login import access_tokens, config, exec_credential
+from mk8s_cli.login import access_tokens, config, exec_credential, exec_versions
 from mk8s_cli.terminal.validation import cluster_name
 
 
@@ -18,9 +18,23 @@ from mk8s_cli.terminal.validation import cluster_name
 @click.option(
     "--central", default="", help="The central that issues it (default: the current one)."
 )
-def get_token(cluster: str, central: str) -> None:
-    """Print an ExecCredential with a token bound to one cluster; kubectl runs this."""
-    version = exec_credential.api_version(os.environ.get("KUBERNETES_EXEC_INFO", ""))
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["credential", "token"]),
+    default="credential",
+    show_default=True,
+    help="What to print: kubectl's ExecCredential, or the token alone for other tools.",
+)
+def get_token(cluster: str, central: str, form: str) -> None:
+    """Print a credential for one cluster, as kubectl and others run it, or its token alone."""
+    info = os.environ.get("KUBERNETES_EXEC_INFO", "")
+    version = exec_credential.api_version(info) if info and form == "credential" else ""
     profile = config.profile_for(central or chosen_central())
     token = access_tokens.access_token(profile, cluster_name(cluster))
+    if form == "token":
+        click.echo(token.token)
+        return
+    version = version or exec_versions.named_for(profile.central, cluster)
     click.echo(exec_credential.answer(version, token.token, token.expires))

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import click
 
-from mk8s_cli.commands.options import chosen_central, profile
+from mk8s_cli.commands.options import (
+    chosen_central,
+    exec_version_option,
+    profile,
+    with_exec_version,
+)
 from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.login import access_tokens, config
@@ -23,14 +28,17 @@ from mk8s_cli.terminal.screen import escape
     help="Write to this file instead of the files of KUBECONFIG.",
 )
 @click.option("--merge", is_flag=True, help="With --out: keep what others have in that file.")
-def sync(out: Path | None, merge: bool) -> None:
+@exec_version_option
+def sync(out: Path | None, merge: bool, exec_version: str | None) -> None:
     """Write one context per cluster you may use; remove ours for those you lost."""
-    known = profile()
+    known = with_exec_version(profile(), exec_version)
     paths = (out.absolute(),) if out is not None else kubeconfig_files.listed_paths()
     if out is not None and not merge and kubeconfig_files.read(paths).foreign_entries():
         raise CliError(f"{out} holds entries of others; add --merge to keep them")
     with waiting("reading the clusters"):
         clusters = access_tokens.connect(known).clusters()
+    if exec_version is not None:
+        config.update(lambda stored: stored.with_profile(with_exec_version(known, exec_version)))
     outcome = contexts.sync(known, clusters, paths)
     written = ", ".join(outcome.contexts.values()) or "none"
     click.echo(f"contexts in {kubeconfig_files.target_path(paths)}: {escape(written)}")

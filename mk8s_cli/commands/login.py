@@ -3,6 +3,7 @@
 Called through `mk8s_cli.command_table`.
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,20 @@ import click
 from mk8s_cli.central import trust
 from mk8s_cli.central.api import Central, Grant
 from mk8s_cli.central.transport import Transport, trusting
-from mk8s_cli.commands.options import chosen_central
+from mk8s_cli.commands.options import chosen_central, exec_version_option, with_exec_version
 from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.login import access_tokens, config, credentials, token_cache
 from mk8s_cli.login.config import Config, Profile
 from mk8s_cli.terminal import screen as terminal
-from mk8s_cli.terminal.errors import CliError
-from mk8s_cli.terminal.private_files import ensure_directory, locked
+from mk8s_cli.terminal.errors import CliError, Refused
+from mk8s_cli.terminal.private_files import require_writable
 from mk8s_cli.terminal.progress import waiting
 from mk8s_cli.terminal.validation import EMAIL, central_url
+
+PATIENCE_SECONDS = 30.0
+"""How much of what central asks to wait (Retry-After) a login waits by itself, in all."""
+WAIT_CODES = frozenset({429, 503})
 
 
 @click.command(epilog="Example: mk8s login https://mk8s.example.com --email dev@example.com")
@@ -33,17 +38,26 @@ from mk8s_cli.terminal.validation import EMAIL, central_url
     help="Trust exactly the certificate authority in this PEM file.",
 )
 @click.option("--ca-pin", default="", metavar="sha256:HEX", help="Trust the authority of this pin.")
-def login(url: str, email: str, password_stdin: bool, ca_file: Path | None, ca_pin: str) -> None:
+@exec_version_option
+def login(
+    url: str,
+    email: str,
+    password_stdin: bool,
+    ca_file: Path | None,
+    ca_pin: str,
+    exec_version: str | None,
+) -> None:
     """Log in to central and write one kubeconfig context per cluster you may use."""
+    # Before a password is typed for a login that could not be kept.
+    require_writable(token_cache.home_directory())
     stored = config.load()
     central = central_url(url or chosen_central() or stored.current or _which())
-    known = stored.profile(central) or Profile(central)
+    known = with_exec_version(stored.profile(central) or Profile(central), exec_version)
     authority = trust.establish(central, known.certificate_authority, ca_file, ca_pin)
     email = _email(email or known.email, ask=not email)
     password = terminal.read_password(f"password of {email}", from_stdin=password_stdin)
     transport = Transport(central, trusting(authority))
-    with waiting("logging in"):
-        grant = Central(transport).login(email, password)
+    grant = _grant(Central(transport), email, password)
     profile = _remember(replace(known, certificate_authority=authority), grant, email)
     click.echo(f"logged in to {central} as {terminal.escape(profile.email)}")
     _write_contexts(profile, Central(transport, grant.access_token.token))
@@ -53,10 +67,8 @@ def login(url: str, email: str, password_stdin: bool, ca_file: Path | None, ca_p
 def logout() -> None:
     """Revoke the login at central, forget it here and remove our kubeconfig contexts."""
     profile = config.profile_for(chosen_central())
-    directory = token_cache.central_directory(profile.central)
-    ensure_directory(directory)
     # Under the lock of the refresh: one that runs now must not store a token after we forgot it.
-    with locked(directory / ".lock", access_tokens.LOCK_SECONDS):
+    with access_tokens.lock(profile.central):
         _revoke(profile)
         credentials.delete(profile.central, profile.email)
         token_cache.clear(profile.central)
@@ -83,13 +95,27 @@ def _email(email: str, *, ask: bool) -> str:
     return email
 
 
+def _grant(central: Central, email: str, password: str) -> Grant:
+    """Log in; a short wait that central asks for is waited here, with a word about it."""
+    left = PATIENCE_SECONDS
+    while True:
+        try:
+            with waiting("logging in"):
+                return central.login(email, password)
+        except Refused as refused:
+            pause = refused.retry_after
+            if refused.code not in WAIT_CODES or pause is None or pause > left:
+                raise
+        pause = max(1.0, pause)
+        left -= pause
+        terminal.note(f"central asks to wait {pause:.0f} s before the next try: waiting")
+        time.sleep(pause)
+
+
 def _remember(profile: Profile, grant: Grant, email: str) -> Profile:
     """Store the tokens and make this central the current one; return the profile as stored."""
     named = grant.email if EMAIL.fullmatch(grant.email) else email
-    directory = token_cache.central_directory(profile.central)
-    ensure_directory(token_cache.home_directory())
-    ensure_directory(directory)
-    with locked(directory / ".lock", access_tokens.LOCK_SECONDS):
+    with access_tokens.lock(profile.central):
         if profile.email and profile.email != named:
             credentials.delete(profile.central, profile.email)
         token_cache.clear(profile.central)
@@ -122,8 +148,8 @@ def _write_contexts(profile: Profile, central: Central) -> None:
 def _revoke(profile: Profile) -> None:
     """Tell central; that it cannot be told does not keep anybody logged in here."""
     try:
-        refresh_token = credentials.load(profile.central, profile.email, profile.secrets)
-        if refresh_token:
-            Central(access_tokens.transport(profile)).logout(refresh_token)
+        kept = credentials.load(profile.central, profile.email, profile.secrets)
+        if kept.refresh_token:
+            Central(access_tokens.transport(profile)).logout(kept.refresh_token)
     except CliError as error:
         terminal.warn(f"the login could not be revoked at central ({error}); it ends by itself")

@@ -4,6 +4,7 @@ Called by the command modules.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -40,6 +41,23 @@ def complete_cluster(_: click.Context, __: click.Parameter, incomplete: str) -> 
 def cluster_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument NAME, completed from the kubeconfig."""
     return click.argument("name", shell_complete=complete_cluster)(function)
+
+
+def exec_version_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --exec-version, None where it is not given."""
+    return click.option(
+        "--exec-version",
+        type=click.Choice(["auto", *config.EXEC_VERSIONS]),
+        help="Version of kubectl's plugin API in the entries, remembered for this central; auto "
+        "writes v1 where the kubectl on PATH and the cluster are 1.22 or newer.",
+    )(function)
+
+
+def with_exec_version(known: config.Profile, chosen: str | None) -> config.Profile:
+    """Return the profile with what --exec-version says, if it says anything."""
+    if chosen is None:
+        return known
+    return replace(known, exec_version="" if chosen == "auto" else chosen)
 
 
 def label_type(_: click.Context, parameter: click.Parameter, value: str) -> str:

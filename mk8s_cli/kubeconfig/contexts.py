@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mk8s_cli.central.api import Cluster, text
+from mk8s_cli.kubeconfig import exec_version
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.kubeconfig.entries import Kubeconfig, Login, Outcome
-from mk8s_cli.login import config, token_cache
+from mk8s_cli.login import config, exec_versions, token_cache
 from mk8s_cli.login.config import Config, Profile
 from mk8s_cli.terminal.screen import escape
 
@@ -21,6 +22,7 @@ def sync(
     """Write one context per cluster into the kubeconfig and remove ours for clusters that are lost.
 
     The current context stays; where the file has none and there is one cluster only, it is chosen.
+    A new context starts in the namespace that central names, if it names one.
     """
     with kubeconfig_files.editing(paths) as kubeconfig:
         return sync_into(kubeconfig, profile, clusters)
@@ -28,14 +30,31 @@ def sync(
 
 def sync_into(kubeconfig: Kubeconfig, profile: Profile, clusters: Iterable[Cluster]) -> Outcome:
     """Do the work of `sync` on an open kubeconfig, and drop tokens of what is no more."""
-    clusters = list(clusters)
+    clusters = tuple(clusters)
     ids = {cluster.name: text(cluster.document, "id") for cluster in clusters}
     token_cache.forget_former(profile.central, ids)
-    login = Login(profile.central, profile.certificate_authority, kubeconfig_files.plugin())
-    outcome = kubeconfig.sync(login, {cluster.name: cluster.server for cluster in clusters})
+    versions = _exec_versions(profile, clusters)
+    plugin = kubeconfig_files.plugin()
+    login = Login(profile.central, profile.certificate_authority, plugin, versions)
+    outcome = kubeconfig.sync(
+        login,
+        {cluster.name: cluster.server for cluster in clusters},
+        {cluster.name: cluster.namespace for cluster in clusters},
+    )
+    exec_versions.note(profile.central, versions)
     if not kubeconfig.current_context and len(outcome.contexts) == 1:
         kubeconfig.use_context(next(iter(outcome.contexts.values())))
     return outcome
+
+
+def _exec_versions(profile: Profile, clusters: Iterable[Cluster]) -> dict[str, str]:
+    kubectl = "" if profile.exec_version else exec_version.kubectl_version()
+    return {
+        cluster.name: exec_version.choose(
+            profile.exec_version, text(cluster.document, "kubernetes_version"), kubectl
+        )
+        for cluster in clusters
+    }
 
 
 def remember(central: str, cluster: str, left: str) -> None:

@@ -8,7 +8,7 @@ loader: of several files, the first that has an entry wins; new entries go to th
 import base64
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yaml.nodes import MappingNode
 
@@ -48,6 +48,8 @@ class Login:
     certificate_authority: str
     """PEM; "" leaves the choice to kubectl, which trusts what its machine trusts."""
     plugin: Plugin
+    exec_versions: Mapping[str, str] = field(default_factory=dict)
+    """Cluster name to the apiVersion that its entry names; `KUBECONFIG_VERSION` for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,26 @@ class Kubeconfig:
                 found.setdefault(cluster, context)
         return found
 
-    def sync(self, login: Login, servers: Mapping[str, str], *, prune: bool = True) -> Outcome:
+    def sync(
+        self,
+        login: Login,
+        servers: Mapping[str, str],
+        namespaces: Mapping[str, str] | None = None,
+        *,
+        prune: bool = True,
+    ) -> Outcome:
         """Write one context for each of `servers` (cluster name to server URL).
 
-        With `prune`, our entries of this central for any other cluster are removed. The current
-        context is not touched, nor are namespaces and unknown fields of entries that exist.
+        A context that names no namespace gets the one of `namespaces` (by cluster name). With
+        `prune`, our entries of this central for any other cluster are removed. The current context
+        is not touched, nor are namespaces and unknown fields of entries that exist.
         """
         removed = self.remove(login.central, keep=frozenset(servers)) if prune else ()
         contexts = {name: self._write(login, name, url) for name, url in servers.items()}
+        for cluster, namespace in (namespaces or {}).items():
+            context = contexts.get(cluster, "")
+            if context and namespace and not self.namespace_of(context):
+                self.set_namespace(context, namespace)
         return Outcome(contexts=contexts, removed=removed)
 
     def remove(self, central: str, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
@@ -218,7 +232,7 @@ def _exec(login: Login, cluster: str) -> dict[str, Value]:
     plugin = login.plugin
     arguments = ["get-token", "--cluster", cluster, "--central", login.central]
     template: dict[str, Value] = {
-        "apiVersion": KUBECONFIG_VERSION,
+        "apiVersion": login.exec_versions.get(cluster, KUBECONFIG_VERSION),
         "args": [*plugin.arguments, *arguments],
         "command": plugin.command,
         "installHint": INSTALL_HINT,

@@ -16,17 +16,39 @@ from pathlib import Path
 from mk8s_cli.kubeconfig.document import Document, empty, parse, serialize
 from mk8s_cli.kubeconfig.entries import Kubeconfig, Plugin
 from mk8s_cli.terminal.errors import CliError
-from mk8s_cli.terminal.private_files import write_private
+from mk8s_cli.terminal.interpreter import ALONE, lives_in_python_path
+from mk8s_cli.terminal.private_files import unwritable, write_private
 
 LOCK_SECONDS = 5.0
 """kubectl holds its lock for milliseconds; one that stays was left by a killed program."""
+_LOCK_MODE = 0o600 if os.name == "nt" else 0
+"""Without a right to write, as kubectl makes it, Windows would not let us remove it again."""
+_ELSEWHERE = "set KUBECONFIG to a file that you can write to"
 
 
 def listed_paths() -> tuple[Path, ...]:
     """Return the files that kubectl reads, existing or not, in their order."""
     names = [name for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
-    found = [Path(name).absolute() for name in names] or [Path.home() / ".kube" / "config"]
+    found = [Path(name).absolute() for name in names] or [_home() / ".kube" / "config"]
     return tuple(dict.fromkeys(found))
+
+
+def _home() -> Path:
+    """Return the folder in which kubectl looks for .kube (client-go's util/homedir)."""
+    if os.name != "nt":
+        try:
+            return Path.home()
+        except RuntimeError:
+            raise CliError("this user has no home directory; set HOME or KUBECONFIG") from None
+    drive = os.environ.get("HOMEDRIVE", "") + os.environ.get("HOMEPATH", "")
+    home, profile = (os.environ.get(name, "") for name in ("HOME", "USERPROFILE"))
+    in_use = [Path(name) for name in (home, drive, profile) if name]
+    preferred = [Path(name) for name in (home, profile, drive) if name]
+    found = [path for path in in_use if (path / ".kube" / "config").exists()]
+    found += [path for path in preferred if path.exists()]
+    if not found:
+        raise CliError("this user has no home directory; set HOME or KUBECONFIG")
+    return found[0]
 
 
 def target_path(paths: Sequence[Path]) -> Path:
@@ -61,14 +83,21 @@ def editing(paths: Sequence[Path] | None = None) -> Iterator[Kubeconfig]:
 
 
 def plugin() -> Plugin:
-    """Return how kubectl shall start this very program: by an absolute path, never by PATH."""
+    """Return how kubectl shall start this very program: by an absolute path, never by PATH.
+
+    By its Python and not by the script, so that it starts at once without the Python environment
+    that kubectl happens to run in (`terminal/interpreter.py`).
+    """
     home = os.environ.get("MK8S_HOME", "")
-    environment = (("MK8S_HOME", str(Path(home).absolute())),) if home else ()
-    program = Path(sys.argv[0]).absolute()
-    # Not resolved: a link such as /usr/local/bin/mk8s outlives the version behind it.
-    if program.name == "mk8s" and program.is_file() and os.access(program, os.X_OK):
-        return Plugin(str(program), (), environment)
-    return Plugin(str(Path(sys.executable).absolute()), ("-m", "mk8s_cli"), environment)
+    environment: tuple[tuple[str, str], ...] = ()
+    if home:
+        environment = (("MK8S_HOME", str(Path(home).absolute())),)
+    # Not resolved: the link in a virtual environment is what makes it one.
+    program = str(Path(sys.executable).absolute())
+    if lives_in_python_path():
+        environment += (("PYTHONPATH", os.environ["PYTHONPATH"]),)
+        return Plugin(program, ("-P", "-m", "mk8s_cli"), environment)
+    return Plugin(program, (*ALONE, "-m", "mk8s_cli"), environment)
 
 
 def _documents(paths: Sequence[Path]) -> list[tuple[Path, Document]]:
@@ -89,7 +118,7 @@ def _write(path: Path, document: Document) -> None:
     # A link (dotfiles kept elsewhere) stays one: the file behind it is replaced.
     target = path.resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-    write_private(target, serialize(document), mode)
+    write_private(target, serialize(document), mode, otherwise=_ELSEWHERE)
 
 
 @contextmanager
@@ -99,7 +128,7 @@ def _locked(path: Path, deadline: float) -> Iterator[None]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _take(lock, deadline)
     except OSError as error:
-        raise CliError(f"cannot lock the kubeconfig {path}: {error.strerror}") from error
+        raise unwritable(lock, error, _ELSEWHERE) from error
     try:
         yield
     finally:
@@ -110,7 +139,7 @@ def _locked(path: Path, deadline: float) -> Iterator[None]:
 def _take(lock: Path, deadline: float) -> None:
     while True:
         try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL, _LOCK_MODE))
         except FileExistsError:
             if time.monotonic() > deadline:
                 raise CliError(

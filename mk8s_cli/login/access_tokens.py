@@ -3,17 +3,22 @@
 Called by `get-token` and by every command that talks to central. It never prompts: who cannot be
 refreshed is told to log in. A refresh token serves once (central rotates it and treats a second use
 as theft), hence the lock per central and the order below: the new refresh token is stored first.
+
+Where nothing can be written (a read-only home, a full disk) the stored token keeps serving: central
+gives the same successor for the same attempt, as long as that successor is unused.
 """
 
 import time
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.central.api import Central, Grant
 from mk8s_cli.central.transport import Transport, trusting
 from mk8s_cli.login import config, credentials, token_cache
-from mk8s_cli.terminal.errors import CliError, NotLoggedIn, Refused
+from mk8s_cli.terminal.errors import CliError, NotLoggedIn, Refused, Unwritable
 from mk8s_cli.terminal.private_files import ensure_directory, locked
+from mk8s_cli.terminal.screen import warn
 
 LOCK_SECONDS = 40.0
 """Long enough for one refresh with all its retries in the process that holds the lock."""
@@ -47,23 +52,34 @@ def access_token(profile: config.Profile, cluster: str) -> AccessToken:
     cached = token_cache.load(profile.central, cluster)
     if cached is not None:
         return cached
-    directory = token_cache.central_directory(profile.central)
-    ensure_directory(directory)
-    with locked(directory / ".lock", LOCK_SECONDS):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(profile.central))
+        except Unwritable:
+            # Nothing will be written, so nothing has to be guarded.
+            return _refresh(profile, cluster)
         # Of many that waited here, the first one has already filled the cache.
         return token_cache.load(profile.central, cluster) or _refresh(profile, cluster)
+
+
+def lock(central: str) -> AbstractContextManager[None]:
+    """Return the lock to be held while the refresh token of `central` is used or replaced."""
+    directory = token_cache.central_directory(central)
+    ensure_directory(directory)
+    return locked(directory / ".lock", LOCK_SECONDS)
 
 
 def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
     """Spend the refresh token; the caller holds the lock of this central."""
     # Read again: a login or refresh may have changed where the secret is while we waited.
     profile = config.profile_for(profile.central)
-    refresh_token = credentials.load(profile.central, profile.email, profile.secrets)
-    if not refresh_token:
+    stored = credentials.load(profile.central, profile.email, profile.secrets)
+    if not stored.refresh_token:
         raise NotLoggedIn(profile.central)
     try:
         # A token for no cluster is for a call of our own, which then warns of the clock itself.
-        grant = Central(transport(profile, quiet=not cluster)).refresh(refresh_token, cluster)
+        central = Central(transport(profile, quiet=not cluster))
+        grant = central.refresh(stored.refresh_token, stored.attempt, cluster)
     except Refused as refusal:
         if refusal.code == 404 and cluster:
             # In the words of `mk8s use`: central does not tell one from the other.
@@ -71,12 +87,24 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
             raise CliError(line) from refusal
         if refusal.code != 401:
             raise
-        credentials.delete(profile.central, profile.email)
+        _forget(profile)
         why = str(refusal).removesuffix(": run mk8s login")
         raise NotLoggedIn(profile.central, why) from refusal
-    keep(profile, grant)
-    token_cache.save(profile.central, cluster, grant.access_token)
+    try:
+        keep(profile, grant)
+        token_cache.save(profile.central, cluster, grant.access_token)
+    except Unwritable as error:
+        if not stored.attempt:
+            raise
+        if error.is_full:
+            warn(f"{error}; until then each command asks central for a token")
     return grant.access_token
+
+
+def _forget(profile: config.Profile) -> None:
+    """Forget a login that has ended, where that is possible."""
+    with suppress(Unwritable):
+        credentials.delete(profile.central, profile.email)
 
 
 def keep(profile: config.Profile, grant: Grant) -> config.Profile:

@@ -17,6 +17,7 @@ from mk8s_cli.terminal.yaml_text import read_yaml
 
 FILE_NAME = "config.yaml"
 LOCK_SECONDS = 10.0
+EXEC_VERSIONS = ("v1", "v1beta1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Profile:
     """Where the refresh token is: "keyring" or "file"."""
     cluster: str = ""
     """The cluster chosen last with `mk8s use`."""
+    exec_version: str = ""
+    """The version of kubeconfig entries that was asked for, "v1" or "v1beta1"; "" decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,15 @@ def _profile(entry: Any) -> Profile:
         certificate_authority=_string(entry, "certificate_authority"),
         secrets=_string(entry, "secrets") or "keyring",
         cluster=_string(entry, "cluster"),
+        exec_version=_exec_version(entry),
     )
+
+
+def _exec_version(entry: dict[Any, Any]) -> str:
+    version = _string(entry, "exec_version")
+    if version and version not in EXEC_VERSIONS:
+        raise CliError(f"exec_version is not {' or '.join(EXEC_VERSIONS)}")
+    return version
 
 
 def _string(entry: dict[Any, Any], key: str) -> str:
@@ -132,6 +143,7 @@ def _document(config: Config) -> dict[str, Any]:
             "email": profile.email,
             "secrets": profile.secrets,
             "cluster": profile.cluster,
+            "exec_version": profile.exec_version,
             "certificate_authority": profile.certificate_authority,
         }
         for profile in config.profiles

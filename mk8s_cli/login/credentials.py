@@ -1,22 +1,38 @@
 """Where the refresh token lives: the OS keyring, or a 0600 file where there is no usable keyring.
 
-Called by the login, the logout and the refresh. The order is fixed: the keyring first; a backend
-that is absent, null or broken is not fatal, it costs one warning line and the file is used from
-then on.
+Called by the login, the logout and the refresh. The order is fixed: the keyring first (see
+`keyring_access.py`); one that is absent, null, broken or blocked is not fatal, it costs one warning
+line and the file is used from then on.
+
+Beside each token lies its *attempt*, random bits that central is shown with its one use. If the
+answer is lost, by Ctrl-C or a laptop that sleeps, the next process shows both again and is given
+what was lost.
 """
 
 import json
+import secrets
 from pathlib import Path
-from types import ModuleType
+from typing import NamedTuple
 
+from mk8s_cli.login import keyring_access
+from mk8s_cli.login.keyring_access import KeyringUnusable
 from mk8s_cli.login.token_cache import home_directory
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.private_files import ensure_directory, locked, read_private, write_private
-from mk8s_cli.terminal.screen import one_line, warn
+from mk8s_cli.terminal.screen import warn
 
-SERVICE = "mk8s"
 KEYRING, FILE = "keyring", "file"
 LOCK_SECONDS = 10.0
+ATTEMPT_BYTES = 32
+
+
+class Stored(NamedTuple):
+    """A refresh token as it is kept."""
+
+    refresh_token: str
+    """"" where there is none."""
+    attempt: str
+    """What its use is known by at central; "" for one that was stored without."""
 
 
 def _account(central: str, email: str) -> str:
@@ -32,30 +48,35 @@ def save(central: str, email: str, refresh_token: str, *, prefer: str = KEYRING)
 
     `prefer` "file" skips the keyring (and its import) where it was found unusable before.
     """
+    account = _account(central, email)
+    # Central's tokens hold no blank.
+    entry = f"{refresh_token} {secrets.token_urlsafe(ATTEMPT_BYTES)}"
     if prefer == KEYRING:
-        trouble = _save_in_keyring(_account(central, email), refresh_token)
-        if not trouble:
+        try:
+            keyring_access.store(account, entry)
+        except KeyringUnusable as trouble:
+            warn(f"{trouble}; the refresh token is kept in {_file()} (readable by you alone)")
+        else:
             return KEYRING
-        warn(f"{trouble}; the refresh token is kept in {_file()} (mode 0600)")
-    _change_file(_account(central, email), refresh_token)
+    _change_file(account, entry)
     return FILE
 
 
-def load(central: str, email: str, where: str) -> str:
-    """Return the stored refresh token, "" for none; raise `CliError` if it is out of reach."""
+def load(central: str, email: str, where: str) -> Stored:
+    """Return the stored refresh token; raise `CliError` if it is out of reach."""
     account = _account(central, email)
-    if where != KEYRING:
-        return _read_file().get(account, "")
-    backend = _keyring()
-    if backend is None:
-        raise CliError(
-            f"the keyring that holds your login is not usable; run: mk8s login {central}"
-        )
-    try:
-        return backend.get_password(SERVICE, account) or ""
-    except Exception as error:
-        # Backends raise what they like; none of it is a bug of ours.
-        raise CliError(f"the keyring refused ({_brief(error)}); unlock it and try again") from error
+    entry = _read_file().get(account, "")
+    if where == KEYRING:
+        try:
+            entry = keyring_access.read(account) or entry
+        except KeyringUnusable as trouble:
+            if not entry:
+                raise CliError(
+                    f"{trouble}; unlock it and try again, or run: mk8s login {central}"
+                ) from trouble
+            warn(f"{trouble}; the login kept in {_file()} is used")
+    refresh_token, _, attempt = entry.partition(" ")
+    return Stored(refresh_token, attempt)
 
 
 def delete(central: str, email: str) -> None:
@@ -63,42 +84,11 @@ def delete(central: str, email: str) -> None:
     account = _account(central, email)
     if account in _read_file():
         _change_file(account, "")
-    backend = _keyring()
-    if backend is None:
-        return
     try:
-        if backend.get_password(SERVICE, account) is not None:
-            backend.delete_password(SERVICE, account)
-    except Exception as error:  # noqa: BLE001
-        warn(f"the keyring refused to forget the login ({_brief(error)})")
-
-
-def _keyring() -> ModuleType | None:
-    """Return the keyring module if a real backend stands behind it."""
-    try:
-        import keyring
-        from keyring.backends import fail, null
-
-        backend = keyring.get_keyring()
-    except Exception:  # noqa: BLE001
-        return None
-    return None if isinstance(backend, (fail.Keyring, null.Keyring)) else keyring
-
-
-def _save_in_keyring(account: str, refresh_token: str) -> str:
-    """Store it; return "" or what went wrong."""
-    backend = _keyring()
-    if backend is None:
-        return "this machine has no usable keyring"
-    try:
-        backend.set_password(SERVICE, account, refresh_token)
-    except Exception as error:  # noqa: BLE001
-        return f"the keyring refused ({_brief(error)})"
-    return ""
-
-
-def _brief(error: Exception) -> str:
-    return one_line(f"{type(error).__name__}: {error}")[:120]
+        keyring_access.forget(account)
+    except KeyringUnusable as trouble:
+        if not trouble.is_absent:
+            warn(f"{trouble}, so it may still hold the login")
 
 
 def _read_file() -> dict[str, str]:
@@ -112,14 +102,14 @@ def _read_file() -> dict[str, str]:
     return {key: value for key, value in entries.items() if isinstance(value, str)}
 
 
-def _change_file(account: str, refresh_token: str) -> None:
+def _change_file(account: str, entry: str) -> None:
     """Set or, with "", remove one entry; other accounts stay."""
     ensure_directory(home_directory())
     with locked(home_directory() / ".credentials.lock", LOCK_SECONDS):
         entries = _read_file()
         entries.pop(account, None)
-        if refresh_token:
-            entries[account] = refresh_token
+        if entry:
+            entries[account] = entry
         if entries:
             write_private(_file(), json.dumps(entries, indent=1).encode())
         else:

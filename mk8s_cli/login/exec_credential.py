@@ -12,19 +12,17 @@ from mk8s_cli.terminal.errors import CliError
 GROUP = "client.authentication.k8s.io"
 VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1beta1")
 KUBECONFIG_VERSION = VERSIONS[1]
-"""What a kubeconfig names: every kubectl speaks it, those before 1.22 nothing newer."""
+"""What an entry names unless v1 is known to be understood: kubectl before 1.22 speaks only this."""
 EARLY_SECONDS = 45.0
 """How long before its end a token is reported as expired: none must die on its way."""
 
 
 def api_version(exec_info: str) -> str:
-    """Return the apiVersion that KUBERNETES_EXEC_INFO asks for; v1 when it is empty or unset.
+    """Return the apiVersion that KUBERNETES_EXEC_INFO asks for.
 
     Raises:
         CliError: it is no ExecCredential, or of a version that nobody speaks any more.
     """
-    if not exec_info:
-        return VERSIONS[0]
     try:
         document = json.loads(exec_info)
     except ValueError:

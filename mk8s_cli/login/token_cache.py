@@ -20,7 +20,12 @@ from mk8s_cli.terminal.validation import CENTRAL_URL, cluster_name
 def home_directory() -> Path:
     """Return ~/.mk8s, or what MK8S_HOME names."""
     override = os.environ.get("MK8S_HOME", "")
-    return Path(override) if override else Path.home() / ".mk8s"
+    if override:
+        return Path(override)
+    try:
+        return Path.home() / ".mk8s"
+    except RuntimeError:
+        raise CliError("this user has no home directory; set HOME or MK8S_HOME") from None
 
 
 def central_directory(central: str) -> Path:

@@ -22,6 +22,15 @@ class UnsafeFile(CliError):
     """A file that holds secrets is a link, is someone else's, or can be read by others."""
 
 
+class Unwritable(CliError):
+    """A file cannot be written: read-only, full, or not ours to write."""
+
+    def __init__(self, message: str, *, is_full: bool = False) -> None:
+        """`is_full`: there is no room, which is worth a word even where work can go on."""
+        super().__init__(message)
+        self.is_full = is_full
+
+
 class Unreachable(CliError):
     """No answer came from central: refused, timed out, not resolved, or TLS failed."""
 

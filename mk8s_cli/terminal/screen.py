@@ -32,6 +32,11 @@ def warn(message: str) -> None:
     print(f"mk8s: warning: {one_line(message)}", file=sys.stderr)
 
 
+def note(message: str) -> None:
+    """Print one line on stderr that is no trouble, only worth knowing."""
+    print(f"mk8s: {one_line(message)}", file=sys.stderr)
+
+
 def is_interactive() -> bool:
     """Whether a person can answer a question: stdin and stderr are terminals."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()

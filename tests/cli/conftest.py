@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mk8s_cli.central import certificate
+from mk8s_cli.login import keyring_access
 from mk8s_cli.main import main
 from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral
 
@@ -48,6 +49,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    # As at the start of a process, of which a test runs several in one.
+    monkeypatch.setattr(keyring_access, "_patience", keyring_access._Patience())
     return tmp_path
 
 

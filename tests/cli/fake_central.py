@@ -1,6 +1,7 @@
 """Central's management API as the CLI sees it, over real TLS, in a thread of the test process.
 
-It keeps the promises that the CLI leans on: refresh tokens serve once, a second use ends the login.
+It keeps the promises that the CLI leans on: refresh tokens serve once, a second use ends the login
+unless it is the same attempt while the token that it gave is unused.
 """
 
 import asyncio
@@ -54,7 +55,12 @@ class FakeCentral:
     """"METHOD /path" to answers given before the usual ones."""
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
     refresh_token: str = ""
-    used: set[str] = field(default_factory=set)
+    used: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Refresh token to the attempt that used it and the token that it gave."""
+    lost_answers: int = 0
+    """How many answers to refreshes are lost on their way: the connection breaks instead."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Added to every answer."""
     port: int = 0
 
     @property
@@ -105,7 +111,11 @@ class FakeCentral:
         self.calls.append((request.method, request.path, body))
         waiting = self.overrides.get(f"{request.method} {request.path}")
         code, answer = waiting.pop(0) if waiting else self._answer(request, body)
-        headers = {"Date": formatdate(self._now(), usegmt=True)}
+        if request.path == "/auth/refresh" and self.lost_answers:
+            self.lost_answers -= 1
+            assert request.transport is not None
+            request.transport.abort()
+        headers = {"Date": formatdate(self._now(), usegmt=True), **self.headers}
         if isinstance(answer, str):
             return web.Response(status=code, text=answer, headers=headers)
         if code == 204:
@@ -152,21 +162,25 @@ class FakeCentral:
         return (204, None) if method == "DELETE" else (200, body)
 
     def _refresh(self, body: Any) -> Answer:
-        given = body["refresh_token"]
+        given, name, attempt = (
+            body.get(key, "") for key in ("refresh_token", "cluster", "attempt")
+        )
         if given in self.used:
+            if attempt and self.used[given] == (attempt, self.refresh_token):
+                return 200, self._grant(name, self.refresh_token)
             self.refresh_token = ""
             return error(401, "this refresh token was used before")
         if not given or given != self.refresh_token:
             return error(401, "this login has ended")
-        name = body.get("cluster", "")
         if name and name not in {item["name"] for item in self.clusters}:
             return error(404, f"cluster {name} is unknown or not yours")
-        self.used.add(given)
-        return 200, self._grant(name)
+        grant = self._grant(name)
+        self.used[given] = (attempt, self.refresh_token)
+        return 200, grant
 
-    def _grant(self, name: str) -> dict[str, Any]:
+    def _grant(self, name: str, refresh_token: str = "") -> dict[str, Any]:
         number = len(self.calls)
-        self.refresh_token = f"refresh-{number}"
+        self.refresh_token = refresh_token or f"refresh-{number}"
         return {
             "access_token": f"access-{name or 'any'}-{number}",
             "token_type": "Bearer",

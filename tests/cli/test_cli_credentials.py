@@ -2,6 +2,7 @@
 
 import json
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import keyring.backend
 import keyring.errors
 import pytest
 
-from mk8s_cli.login import config, credentials
+from mk8s_cli.login import config, credentials, keyring_access
 from mk8s_cli.terminal.errors import CliError, UnsafeFile
 from tests.cli.conftest import Run
 from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral
@@ -55,6 +56,12 @@ def memory() -> Iterator[Memory]:
     keyring.set_keyring(before)
 
 
+def token_in(entry: str) -> str:
+    token, attempt = entry.split(" ")
+    assert len(attempt) == 43
+    return token
+
+
 def log_in(run: Run, central: FakeCentral) -> str:
     words = ("login", central.url, *WORDS, "--ca-pin", pin_of(central))
     result = run(*words, stdin=f"{PASSWORD}\n")
@@ -67,10 +74,10 @@ def test_keyring_holds_the_token_and_no_file_does(
 ) -> None:
     assert log_in(run, central) == ""
     account = ("mk8s", f"{central.url} {EMAIL}")
-    assert memory.entries == {account: central.refresh_token}
+    assert token_in(memory.entries[account]) == central.refresh_token
     words = ("get-token", "--cluster", "prod", "--central", central.url)
     assert run(*words).code == 0
-    assert memory.entries == {account: central.refresh_token}, "the rotated one"
+    assert token_in(memory.entries[account]) == central.refresh_token, "the rotated one"
     assert not (home / ".mk8s" / "credentials.json").exists()
     assert run("logout").code == 0
     assert memory.entries == {}
@@ -111,12 +118,12 @@ def test_keyring_that_breaks_between_read_and_write_loses_nothing(
     assert result.code == 0
     assert "the keyring refused (RuntimeError: gone)" in result.line
     assert config.profile_for().secrets == "file"
-    assert credentials.load(central.url, EMAIL, "file") == central.refresh_token
+    assert credentials.load(central.url, EMAIL, "file").refresh_token == central.refresh_token
     assert run("get-token", "--cluster", "dev", "--central", central.url).code == 0
 
 
 def test_keyring_that_is_gone_says_login(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "_keyring", lambda: None)
+    monkeypatch.setattr(keyring_access, "_keyring", lambda: None)
     with pytest.raises(CliError, match=f"run: mk8s login {URL}"):
         credentials.load(URL, EMAIL, "keyring")
 
@@ -126,7 +133,7 @@ def test_keyring_that_cannot_even_be_imported_is_absent(monkeypatch: pytest.Monk
         raise RuntimeError("no backend")
 
     monkeypatch.setattr(keyring, "get_keyring", fails)
-    assert credentials._keyring() is None
+    assert keyring_access._keyring() is None
 
 
 def test_keyring_that_will_not_forget_is_a_warning(
@@ -134,7 +141,9 @@ def test_keyring_that_will_not_forget_is_a_warning(
 ) -> None:
     memory.broken = True
     credentials.delete(URL, EMAIL)
-    assert "refused to forget" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the keyring refused" in told
+    assert "it may still hold the login" in told
 
 
 def test_deleting_what_is_nowhere_is_fine(memory: Memory) -> None:
@@ -145,15 +154,78 @@ def test_other_accounts_in_the_file_stay(home: Path) -> None:
     assert credentials.save(URL, "a@x", "one", prefer="file") == "file"
     credentials.save(URL, "b@x", "two", prefer="file")
     credentials.delete(URL, "a@x")
-    assert credentials.load(URL, "a@x", "file") == ""
-    assert credentials.load(URL, "b@x", "file") == "two"
+    assert credentials.load(URL, "a@x", "file") == ("", "")
+    assert credentials.load(URL, "b@x", "file").refresh_token == "two"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"https://central.example dev@example.com": 7}'])
 def test_damaged_file_holds_nothing(home: Path, content: str) -> None:
     credentials.save(URL, EMAIL, "x", prefer="file")
     (home / ".mk8s" / "credentials.json").write_text(content)
-    assert credentials.load(URL, EMAIL, "file") == ""
+    assert credentials.load(URL, EMAIL, "file") == ("", "")
+
+
+class Blocking(Memory):
+    """A keyring that waits for somebody to unlock it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unlocked = threading.Event()
+        self.asked = 0
+
+    def _check(self) -> None:
+        self.asked += 1
+        self.unlocked.wait(30)
+
+
+@pytest.fixture
+def blocking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Blocking]:
+    before = keyring.get_keyring()
+    backend = Blocking()
+    keyring.set_keyring(backend)
+    monkeypatch.setattr(keyring_access, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(keyring_access, "_patience", keyring_access._Patience())
+    yield backend
+    backend.unlocked.set()
+    keyring.set_keyring(before)
+
+
+def test_keyring_that_blocks_is_left_for_the_file_with_one_warning(
+    run: Run, central: FakeCentral, blocking: Blocking, home: Path
+) -> None:
+    warning = log_in(run, central)
+    assert len(warning.splitlines()) == 1
+    assert "the keyring does not answer (it may be locked); the refresh token is kept in" in warning
+    assert config.profile_for().secrets == "file"
+    words = ("get-token", "--cluster", "prod", "--central", central.url)
+    assert run(*words).err == "", "and it is not asked again"
+    assert blocking.asked == 1
+
+
+def test_keyring_that_blocks_later_costs_its_time_once(
+    run: Run, central: FakeCentral, blocking: Blocking
+) -> None:
+    blocking.unlocked.set()
+    log_in(run, central)
+    blocking.unlocked.clear()
+    asked = blocking.asked
+    words = ("get-token", "--cluster", "prod", "--central", central.url)
+    line = run(*words).line
+    assert "the keyring does not answer (it may be locked); unlock it and try again" in line
+    assert f"run: mk8s login {central.url}" in line
+    with pytest.raises(keyring_access.KeyringUnusable):
+        keyring_access.read("any")
+    assert keyring_access._patience.left <= 0
+    assert blocking.asked <= asked + 2
+
+
+def test_file_is_used_where_the_keyring_blocks_and_it_has_the_login(
+    memory: Memory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory.broken = True
+    credentials.save(URL, EMAIL, "kept", prefer="file")
+    assert credentials.load(URL, EMAIL, "keyring").refresh_token == "kept"
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_file_that_others_can_read_is_refused(home: Path) -> None:

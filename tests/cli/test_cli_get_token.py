@@ -2,24 +2,29 @@
 
 import base64
 import datetime
+import errno
 import json
 import os
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mk8s_cli.central.access_token import AccessToken
-from mk8s_cli.login import access_tokens, config, exec_credential, token_cache
+from mk8s_cli.kubeconfig import exec_version
+from mk8s_cli.login import access_tokens, config, exec_credential, exec_versions, token_cache
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.private_files import locked
 from tests.cli.conftest import Result, Run
-from tests.cli.fake_central import FakeCentral, error
+from tests.cli.fake_central import EMAIL, FakeCentral, error
 
 REFRESH = ("POST", "/auth/refresh")
+V1 = "client.authentication.k8s.io/v1"
 BETA = "client.authentication.k8s.io/v1beta1"
 
 
@@ -41,7 +46,7 @@ def test_the_credential_has_the_shape_kubectl_wants(run: Run, central: FakeCentr
     result = run(*words(central))
     document = json.loads(result.out)
     assert (result.code, result.err) == (0, "")
-    assert document["apiVersion"] == "client.authentication.k8s.io/v1"
+    assert document["apiVersion"] == exec_versions.named_for(central.url, "prod")
     assert document["kind"] == "ExecCredential"
     assert document["status"]["token"].startswith("access-prod-")
     ends = datetime.datetime.fromisoformat(document["status"]["expirationTimestamp"]).timestamp()
@@ -222,11 +227,140 @@ def test_central_that_is_down_is_one_line(
     assert "cannot reach central at https://127.0.0.1:1: connection refused" in result.line
 
 
-def test_lost_answer_is_not_repeated(run: Run, central: FakeCentral) -> None:
-    """A refresh token serves once: a second try would look like theft and end the login."""
-    central.overrides["POST /auth/refresh"] = [(503, "")]
+def test_lost_answer_is_asked_for_again(run: Run, central: FakeCentral) -> None:
+    central.lost_answers = 1
+    assert "access-prod-" in run(*words(central)).out
+    first, second = (body for *call, body in central.calls if tuple(call) == REFRESH)
+    assert first == second
+    assert len(first["attempt"]) == 43
+
+
+def test_answer_lost_for_good_is_given_to_the_next_command(run: Run, central: FakeCentral) -> None:
+    """Ctrl-C, a laptop that sleeps: another process asks for what this one has not got."""
+    central.lost_answers = 3
+    assert "cannot reach central" in run(*words(central)).line
+    assert "access-prod-" in run(*words(central)).out
+    assert "access-dev-" in run(*words(central, "dev")).out
+
+
+def test_lost_answer_to_a_login_stored_without_an_attempt_is_not_asked_for_again(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    """A second try would look like theft and end the login."""
+    path = home / ".mk8s" / "credentials.json"
+    path.write_text(json.dumps({f"{central.url} {EMAIL}": central.refresh_token}))
+    central.lost_answers = 1
     assert run(*words(central)).code == 1
     assert central.count(*REFRESH) == 1
+    assert "attempt" not in central.body(*REFRESH)
+
+
+def test_each_use_of_a_login_has_an_attempt_of_its_own(run: Run, central: FakeCentral) -> None:
+    run(*words(central))
+    first = central.body(*REFRESH)["attempt"]
+    run(*words(central, "dev"))
+    assert central.body(*REFRESH)["attempt"] != first
+
+
+def test_a_copied_login_ends_and_says_what_to_do(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    path = home / ".mk8s" / "credentials.json"
+    assert run(*words(central)).code == 0
+    copied = path.read_text()
+    assert run(*words(central, "dev")).code == 0
+    # The other machine has stored the same token with an attempt of its own.
+    ((account, value),) = json.loads(copied).items()
+    path.write_text(json.dumps({account: f"{value.split()[0]} {'x' * 43}"}))
+    cached_file(home, central).unlink()
+    assert f"run: mk8s login {central.url}" in run(*words(central)).line
+
+
+@pytest.fixture
+def unwritable(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let everything that is written from now on fail with an error number."""
+
+    def fails(number: int) -> None:
+        def refuse(path: object, flags: int, *more: int, **_: object) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR) and str(path).startswith(str(home)):
+                raise OSError(number, os.strerror(number), path)
+            return real(path, flags, *more)  # type: ignore[arg-type]
+
+        real = os.open
+        monkeypatch.setattr(os, "open", refuse)
+
+    return fails
+
+
+def test_a_read_only_home_gives_tokens_without_a_word(
+    run: Run, central: FakeCentral, unwritable: Callable[[int], None]
+) -> None:
+    unwritable(errno.EROFS)
+    for _ in range(3):
+        result = run(*words(central))
+        assert (result.code, result.err) == (0, "")
+        assert "access-prod-" in result.out
+    assert len({str(body) for *call, body in central.calls if tuple(call) == REFRESH}) == 1
+
+
+def test_a_full_disk_gives_tokens_with_a_word(
+    run: Run, central: FakeCentral, unwritable: Callable[[int], None]
+) -> None:
+    unwritable(errno.ENOSPC)
+    result = run(*words(central))
+    assert "access-prod-" in result.out
+    assert "No space left on device; make room and try again" in result.line
+
+
+def test_a_read_only_home_with_a_login_of_before_is_one_line(
+    run: Run, central: FakeCentral, home: Path, unwritable: Callable[[int], None]
+) -> None:
+    path = home / ".mk8s" / "credentials.json"
+    path.write_text(json.dumps({f"{central.url} {EMAIL}": central.refresh_token}))
+    unwritable(errno.EROFS)
+    assert "set MK8S_HOME to a folder that you can write to" in run(*words(central)).line
+
+
+def test_the_answer_without_a_question_has_the_version_of_the_kubeconfig(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    """fabric8 sets no KUBERNETES_EXEC_INFO and takes no other version than its entry's."""
+    for asked in ("v1", "v1beta1"):
+        assert run("kubeconfig", "sync", "--exec-version", asked).code == 0
+        kubeconfig = yaml.safe_load((home / ".kube" / "config").read_text())
+        (named,) = {user["user"]["exec"]["apiVersion"] for user in kubeconfig["users"]}
+        assert named == f"client.authentication.k8s.io/{asked}"
+        assert json.loads(run(*words(central)).out)["apiVersion"] == named
+        assert json.loads(run(*words(central)).out)["apiVersion"] == named, "from the cache too"
+
+
+def test_the_chosen_version_is_remembered_until_auto(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec_version, "kubectl_version", lambda: "v1.32.0")
+    run("kubeconfig", "sync", "--exec-version", "v1beta1")
+    run("kubeconfig", "sync")
+    assert exec_versions.named_for(central.url, "prod") == BETA
+    run("kubeconfig", "sync", "--exec-version", "auto")
+    assert exec_versions.named_for(central.url, "prod") == V1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"prod": "v9"}', '{"prod": 7}'])
+def test_unknown_versions_are_the_oldest(
+    run: Run, central: FakeCentral, home: Path, content: str
+) -> None:
+    path = cached_file(home, central).with_name("exec-versions")
+    path.write_text(content)
+    assert json.loads(run(*words(central)).out)["apiVersion"] == BETA
+
+
+def test_the_token_alone_for_other_tools(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_EXEC_INFO", "not asked")
+    result = run(*words(central), "--output", "token")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == token_cache.load(central.url, "prod").token + "\n"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.kubeconfig.entries import Login, Plugin
 from mk8s_cli.terminal.errors import CliError
-from tests.cli.conftest import Result, Run
+from tests.cli.conftest import CHECKOUT, Result, Run
 from tests.cli.fake_central import FakeCentral, cluster
 
 URL = "https://central.example"
@@ -134,20 +135,61 @@ def test_folder_in_place_of_the_file_is_one_line(tmp_path: Path) -> None:
 
 def test_parent_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CliError, match="cannot lock the kubeconfig"):
+    with pytest.raises(CliError, match="set KUBECONFIG to a file that you can write to"):
         sync(tmp_path / "file" / "config")
 
 
 def test_plugin_is_this_program_by_absolute_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    program = tmp_path / "mk8s"
-    monkeypatch.setattr(sys, "argv", [str(program)])
-    assert kubeconfig_files.plugin() == Plugin(sys.executable, ("-m", "mk8s_cli"))
-    program.touch(0o755)
+    monkeypatch.setenv("PYTHONPATH", "/of/another/project")
+    words = ("-E", "-P", "-m", "mk8s_cli")
+    assert kubeconfig_files.plugin() == Plugin(sys.executable, words)
     monkeypatch.setenv("MK8S_HOME", "relative")
     expected = (("MK8S_HOME", str(Path("relative").absolute())),)
-    assert kubeconfig_files.plugin() == Plugin(str(program), (), expected)
+    assert kubeconfig_files.plugin() == Plugin(sys.executable, words, expected)
+
+
+def test_plugin_that_is_found_by_python_path_only_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = os.pathsep.join(["/elsewhere", str(CHECKOUT)])
+    monkeypatch.setenv("PYTHONPATH", path)
+    expected = Plugin(sys.executable, ("-P", "-m", "mk8s_cli"), (("PYTHONPATH", path),))
+    assert kubeconfig_files.plugin() == expected
+
+
+def context_of(home: Path, name: str) -> dict[str, str]:
+    document = yaml.safe_load((home / ".kube" / "config").read_text())
+    return next(entry["context"] for entry in document["contexts"] if entry["name"] == name)
+
+
+def test_contexts_start_where_their_user_may_look(
+    run: Run, log_in: Callable[[], Result], central: FakeCentral, home: Path
+) -> None:
+    central.clusters = [cluster("prod", namespace="shop"), cluster("dev", namespace="")]
+    log_in()
+    assert context_of(home, "prod")["namespace"] == "shop"
+    assert "namespace" not in context_of(home, "dev")
+
+
+def test_a_namespace_that_was_chosen_stays(
+    run: Run, log_in: Callable[[], Result], central: FakeCentral, home: Path
+) -> None:
+    central.clusters = [cluster("prod", namespace="shop")]
+    log_in()
+    assert run("use", "prod", "-n", "web").code == 0
+    assert run("kubeconfig", "sync").code == 0
+    assert context_of(home, "prod")["namespace"] == "web"
+
+
+@pytest.mark.parametrize("strange", ["*", "a/b", "x" * 64, 7, None])
+def test_a_namespace_that_is_no_name_is_not_written(
+    run: Run, log_in: Callable[[], Result], central: FakeCentral, home: Path, strange: object
+) -> None:
+    central.clusters = [cluster("prod", namespace=strange)]
+    log_in()
+    assert "namespace" not in context_of(home, "prod")
 
 
 def test_sync_writes_and_prunes(

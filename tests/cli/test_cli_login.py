@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from mk8s_cli.central import certificate
 from mk8s_cli.login import config
 from mk8s_cli.terminal import screen as terminal
 from tests.cli.conftest import Result, Run
-from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral, cluster
+from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral, cluster, error
 
 WORDS = ("--email", EMAIL, "--password-stdin")
 
@@ -31,7 +32,10 @@ def test_login_stores_tokens_and_writes_contexts(
     assert "clusters: dev, prod" in result.out
     assert "keyring" in result.line
     secrets = home / ".mk8s" / "credentials.json"
-    assert json.loads(secrets.read_text()) == {f"{central.url} {EMAIL}": central.refresh_token}
+    stored = json.loads(secrets.read_text())
+    assert list(stored) == [f"{central.url} {EMAIL}"]
+    token, attempt = stored[f"{central.url} {EMAIL}"].split(" ")
+    assert (token, len(attempt)) == (central.refresh_token, 43)
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
     kubeconfig = yaml.safe_load((home / ".kube" / "config").read_text())
     assert [context["name"] for context in kubeconfig["contexts"]] == ["dev", "prod"]
@@ -63,6 +67,71 @@ def test_login_without_clusters_says_whom_to_ask(
     central.clusters = []
     assert "ask an administrator" in log_in().out
     assert not (home / ".kube" / "config").exists()
+
+
+def throttled(seconds: int) -> tuple[int, object]:
+    return error(429, f"too many attempts: try again in {seconds} s")
+
+
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits of a second and more, which are not waited; what polls goes on polling."""
+    slept: list[float] = []
+    real = time.sleep
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds) if seconds >= 1 else real(seconds)
+
+    monkeypatch.setattr("mk8s_cli.commands.login.time.sleep", sleep)
+    return slept
+
+
+def test_a_short_wait_is_waited_and_said(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = waits(monkeypatch)
+    central.headers["Retry-After"] = "4"
+    central.overrides["POST /auth/login"] = [throttled(4), throttled(4)]
+    result = run("login", central.url, *WORDS, "--ca-pin", pin_of(central), stdin=f"{PASSWORD}\n")
+    assert result.code == 0
+    assert slept == [4.0, 4.0]
+    told = "mk8s: central asks to wait 4 s before the next try: waiting"
+    assert result.err.splitlines()[:2] == [told, told]
+
+
+@pytest.mark.parametrize("asked", [("31",), ("20", "20")])
+def test_a_long_wait_is_centrals_line(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...]
+) -> None:
+    slept = waits(monkeypatch)
+    central.headers["Retry-After"] = asked[0]
+    central.overrides["POST /auth/login"] = [throttled(31)] * 3
+    result = run("login", central.url, *WORDS, "--ca-pin", pin_of(central), stdin=f"{PASSWORD}\n")
+    assert result.code == 1
+    assert result.err.splitlines()[-1] == "mk8s: too many attempts: try again in 31 s"
+    assert len(slept) == len(asked) - 1
+
+
+def test_a_home_that_cannot_be_written_is_told_before_the_password_is_sent(
+    run: Run, central: FakeCentral, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mk8s_cli.terminal.private_files.os.access", lambda *_: False)
+    result = run("login", central.url, *WORDS, "--ca-pin", pin_of(central), stdin=f"{PASSWORD}\n")
+    assert result.line == (
+        f"mk8s: {home / '.mk8s'} cannot be written; set MK8S_HOME to a folder that you can write to"
+    )
+    assert central.calls == []
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert run("status").line == "mk8s: this user has no home directory; set HOME or MK8S_HOME"
+    monkeypatch.setenv("MK8S_HOME", "/nonexistent")
+    assert run("kubeconfig", "path").line.endswith("set HOME or KUBECONFIG")
 
 
 def test_wrong_password_is_one_line_and_stores_nothing(

@@ -16,7 +16,17 @@ from mk8s_cli.login import token_cache
 from mk8s_cli.terminal import output
 from tests.cli.conftest import Run
 
-HEAVY = {"rich", "aiohttp", "keyring", "kubernetes", "asyncio", "ssl", "http", "urllib.request"}
+HEAVY = {
+    "rich",
+    "aiohttp",
+    "filelock",
+    "keyring",
+    "kubernetes",
+    "asyncio",
+    "ssl",
+    "http",
+    "urllib.request",
+}
 FOREIGN = {"click", "yaml", *HEAVY}
 
 PROBE = """
@@ -51,10 +61,12 @@ def test_cached_token_needs_nothing_but_the_standard_library() -> None:
         "mk8s_cli.central.access_token",
         "mk8s_cli.login",
         "mk8s_cli.login.exec_credential",
+        "mk8s_cli.login.exec_versions",
         "mk8s_cli.login.token_cache",
         "mk8s_cli.main",
         "mk8s_cli.terminal",
         "mk8s_cli.terminal.errors",
+        "mk8s_cli.terminal.interpreter",
         "mk8s_cli.terminal.private_files",
         "mk8s_cli.terminal.validation",
     }

@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from mk8s_cli.central import transport
+from mk8s_cli.central import connection, transport
+from mk8s_cli.central.connection import Deadline
 from mk8s_cli.central.transport import Transport, trusting
 from mk8s_cli.terminal.errors import CliError, Refused, Unreachable, UntrustedCertificate
 from tests.cli.fake_central import FakeCentral
@@ -182,8 +183,103 @@ def test_retry_after_is_heard_but_bounded(pauses: list[float]) -> None:
     assert after("3") == 3.0
     for value in ("", "soon", "-1", "9" * 9, "\N{SUPERSCRIPT TWO}"):
         assert after(value) is None
-    transport._sleep(1, 3600.0)
-    assert pauses == [5.0]
+
+
+def test_a_wait_beyond_our_own_is_told_instead_of_waited(
+    caller: Transport, central: FakeCentral, pauses: list[float]
+) -> None:
+    central.headers["Retry-After"] = "60"
+    central.overrides["GET /x"] = [(503, "")] * 3
+    with pytest.raises(Refused) as refused:
+        caller.call("GET", "/x")
+    assert (refused.value.retry_after, pauses) == (60.0, [])
+    assert central.count("GET", "/x") == 1
+    central.headers["Retry-After"] = "3"
+    with pytest.raises(Refused):
+        caller.call("GET", "/x")
+    assert pauses == [3.0, 3.0]
+
+
+def test_all_tries_share_one_deadline(
+    caller: Transport, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    """A peer that takes the connection and says nothing: one limit, not one per try."""
+    now = [1000.0]
+    monkeypatch.setattr("mk8s_cli.central.connection.time.monotonic", lambda: now[0])
+    tried: list[float] = []
+
+    def silent(self: Transport, *words: object) -> transport.Answer:
+        deadline = words[-1]
+        assert isinstance(deadline, Deadline)
+        tried.append(deadline.left())
+        now[0] += deadline.left()
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(Transport, "_exchange", silent)
+    with pytest.raises(Unreachable, match="no answer within 15 s"):
+        caller.call("GET", "/x")
+    assert tried == [15.0]
+    assert pauses == []
+
+
+def test_addresses_share_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a dead address first is reached by its second one, within the same time."""
+    now, given = [0.0], list[float]()
+    monkeypatch.setattr("mk8s_cli.central.connection.time.monotonic", lambda: now[0])
+
+    def connect(address: connection.Address, seconds: float) -> socket.socket:
+        given.append(seconds)
+        now[0] += seconds
+        raise TimeoutError(f"{address[4][0]} is silent")
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 1)) for n in (1, 2, 3)]
+    monkeypatch.setattr(connection, "_resolve", lambda *_: found)
+    monkeypatch.setattr(connection, "_connect", connect)
+    with pytest.raises(TimeoutError):
+        connection._dial("central.example", 1, Deadline(15.0))
+    assert given == [5.0, 5.0, 5.0]
+
+
+def test_a_name_server_that_is_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(30))
+    try:
+        with pytest.raises(TimeoutError, match="not resolved in time"):
+            connection._resolve("central.example", 1, Deadline(0.05))
+    finally:
+        over.set()
+
+
+def test_a_name_that_is_none_is_one_line() -> None:
+    with pytest.raises(Unreachable, match="the name is not known"):
+        Transport(f"https://{'a' * 64}.example", trusting(), tries=1).call("GET", "/x")
+
+
+def test_an_answer_that_drips_is_cut_at_the_deadline() -> None:
+    """Each byte comes in time, all of them do not."""
+    sender, receiver = socket.socketpair()
+    with closing(sender), closing(receiver):
+        reader = connection._TimedSocket(receiver, Deadline(0.2)).makefile("rb")
+        over = threading.Event()
+
+        def drip() -> None:
+            while not over.wait(0.02):
+                sender.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(TimeoutError):
+                reader.read(1000)
+        finally:
+            over.set()
+            thread.join(10)
+            reader.close()
+
+
+def test_repeatable_post_is_tried_again_like_a_get(caller: Transport, central: FakeCentral) -> None:
+    central.overrides["POST /x"] = [(503, ""), (200, {"a": 1})]
+    assert caller.call("POST", "/x", payload={}, repeatable=True).body == b'{"a": 1}'
 
 
 @contextmanager

@@ -1,0 +1,57 @@
+"""Which Python environment this program runs in: its own, whatever its caller has set up.
+
+kubectl runs the credential plugin inside whatever shell it was started from: another project's
+virtual environment, a PYTHONPATH full of modules that are called like ours, a folder with a
+`yaml.py`. Called by `main.py` and by the kubeconfig entries. Imports what is frozen into Python.
+"""
+
+import os
+import sys
+
+ALONE = ("-E", "-P")
+"""No variable of Python's is read, and neither the current nor the script's folder is searched.
+Not `-I`, which would also hide the packages of `pip install --user`."""
+
+_CHANGES_WHAT_RUNS = (
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONINSPECT",
+    "PYTHONWARNINGS",
+    "PYTHONDEVMODE",
+    "PYTHONOPTIMIZE",
+    "PYTHONVERBOSE",
+    "PYTHONPROFILEIMPORTTIME",
+)
+
+
+def lives_in_python_path() -> bool:
+    """Whether PYTHONPATH is how this very program is found (`pip install --target`, a checkout)."""
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return any(entry and os.path.abspath(entry) == home for entry in entries)  # noqa: PTH100
+
+
+def start_again_alone() -> None:
+    """Become the same program without the caller's Python environment, where there is one.
+
+    Called first thing by the installed script; costs one more start of Python, and only then.
+    """
+    if sys.flags.ignore_environment or not sys.executable or lives_in_python_path():
+        return
+    if not any(os.environ.get(name) for name in _CHANGES_WHAT_RUNS):
+        return
+    command = [sys.executable, *ALONE, *_script(), *sys.argv[1:]]
+    sys.stdout.flush()
+    if os.name == "nt":
+        # There exec would return to the shell at once, while the new program is still running.
+        import subprocess
+
+        raise SystemExit(subprocess.call(command))
+    os.execv(sys.executable, command)  # noqa: S606  to become that program is what this is for
+
+
+def _script() -> tuple[str, ...]:
+    """The script by its path, so that messages and completion name it; on Windows it is no file."""
+    if os.name != "nt" and os.path.isfile(sys.argv[0]):  # noqa: PTH113
+        return (sys.argv[0],)
+    return ("-m", "mk8s_cli")
