@@ -77,6 +77,9 @@ def _run_command(words: list[str]) -> int:
 
     from mk8s_cli.command_table import mk8s
 
+    if os.environ.get("_MK8S_COMPLETE", "").startswith("powershell"):
+        import mk8s_cli.terminal.powershell  # noqa: F401  click finds it by its name then
+
     try:
         code = mk8s.main(args=words, prog_name="mk8s", standalone_mode=False)
         sys.stdout.flush()

@@ -30,6 +30,7 @@ from mk8s_cli.central.transport import Transport, trusting
 from mk8s_cli.commands.demo_programs import Programs, environment, mk8s_command, module, run
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.terminal.errors import CliError, Unreachable
+from mk8s_cli.terminal.interpreter import WINDOWS
 from mk8s_cli.terminal.private_files import write_private
 from mk8s_cli.terminal.screen import escape
 
@@ -75,6 +76,8 @@ TO_TYPE_ELSEWHERE = (
 )
 def demo(context: str, port: int, data_dir: Path | None) -> None:
     """Run central, an agent, a user and a cluster on this machine until Ctrl-C."""
+    if WINDOWS:
+        raise CliError("the demo runs on Linux and macOS; on Windows run it in WSL")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         wanted = f"the Python module{'s' * (len(missing) > 1)} {', '.join(missing)}"

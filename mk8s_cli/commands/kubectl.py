@@ -4,9 +4,7 @@ Called through `mk8s_cli.command_table`. This process becomes kubectl, so signal
 code are kubectl's own.
 """
 
-import os
 import shutil
-import sys
 from collections.abc import Sequence
 
 import click
@@ -15,6 +13,7 @@ from mk8s_cli.commands.options import chosen_central
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.login import config
 from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.interpreter import become
 
 OWN_CHOICE = ("--context", "--kubeconfig")
 NEEDS_NO_CLUSTER = frozenset({"-h", "--help", "help", "completion", "options"})
@@ -39,9 +38,7 @@ def kubectl(context: click.Context) -> None:
     words = context.args
     if not chooses_itself(words) and not is_help(words):
         words = with_context(words, current_context(chosen_central()))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(program, ["kubectl", *words])  # noqa: S606  to become kubectl is what this is for
+    become(program, ["kubectl", *words])
 
 
 def chooses_itself(words: Sequence[str]) -> bool:

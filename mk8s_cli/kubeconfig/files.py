@@ -16,13 +16,14 @@ from pathlib import Path
 from mk8s_cli.kubeconfig.document import Document, empty, parse, serialize
 from mk8s_cli.kubeconfig.entries import Kubeconfig, Plugin
 from mk8s_cli.terminal.errors import CliError
-from mk8s_cli.terminal.interpreter import ALONE, lives_in_python_path
+from mk8s_cli.terminal.interpreter import ALONE, WINDOWS, lives_in_python_path
 from mk8s_cli.terminal.private_files import unwritable, write_private
 
 LOCK_SECONDS = 5.0
 """kubectl holds its lock for milliseconds; one that stays was left by a killed program."""
-_LOCK_MODE = 0o600 if os.name == "nt" else 0
+_LOCK_MODE = 0o600 if WINDOWS else 0
 """Without a right to write, as kubectl makes it, Windows would not let us remove it again."""
+_REMOVE = "del" if WINDOWS else "rm"
 _ELSEWHERE = "set KUBECONFIG to a file that you can write to"
 
 
@@ -35,7 +36,7 @@ def listed_paths() -> tuple[Path, ...]:
 
 def _home() -> Path:
     """Return the folder in which kubectl looks for .kube (client-go's util/homedir)."""
-    if os.name != "nt":
+    if not WINDOWS:
         try:
             return Path.home()
         except RuntimeError:
@@ -143,7 +144,8 @@ def _take(lock: Path, deadline: float) -> None:
         except FileExistsError:
             if time.monotonic() > deadline:
                 raise CliError(
-                    f"the kubeconfig is locked by another program; if none is running: rm {lock}"
+                    "the kubeconfig is locked by another program; "
+                    f"if none is running: {_REMOVE} {lock}"
                 ) from None
             time.sleep(random.uniform(0.02, 0.08))  # noqa: S311  spreads the waiters, no secret
         else:

@@ -8,6 +8,11 @@ virtual environment, a PYTHONPATH full of modules that are called like ours, a f
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+WINDOWS = os.name == "nt"
 ALONE = ("-E", "-P")
 """No variable of Python's is read, and neither the current nor the script's folder is searched.
 Not `-I`, which would also hide the packages of `pip install --user`."""
@@ -41,17 +46,23 @@ def start_again_alone() -> None:
     if not any(os.environ.get(name) for name in _CHANGES_WHAT_RUNS):
         return
     command = [sys.executable, *ALONE, *_script(), *sys.argv[1:]]
+    become(sys.executable, command)
+
+
+def become(program: str, command: list[str]) -> "NoReturn":
+    """Turn this process into `program`, so that signals, terminal and exit code are its own."""
     sys.stdout.flush()
-    if os.name == "nt":
+    sys.stderr.flush()
+    if WINDOWS:
         # There exec would return to the shell at once, while the new program is still running.
         import subprocess
 
-        raise SystemExit(subprocess.call(command))
-    os.execv(sys.executable, command)  # noqa: S606  to become that program is what this is for
+        raise SystemExit(subprocess.call(command, executable=program))
+    os.execv(program, command)  # noqa: S606  to become that program is what this is for
 
 
 def _script() -> tuple[str, ...]:
     """The script by its path, so that messages and completion name it; on Windows it is no file."""
-    if os.name != "nt" and os.path.isfile(sys.argv[0]):  # noqa: PTH113
+    if not WINDOWS and os.path.isfile(sys.argv[0]):  # noqa: PTH113
         return (sys.argv[0],)
     return ("-m", "mk8s_cli")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mk8s_cli.terminal.errors import CliError, UnsafeFile, Unwritable
+from mk8s_cli.terminal.interpreter import WINDOWS
 
 OTHERS_WRITE = 0o022
 OTHERS_ANY = 0o077
@@ -44,7 +45,7 @@ def ensure_directory(path: Path) -> None:
         return
     status = path.stat()
     if status.st_uid not in {os.geteuid(), 0} or status.st_mode & OTHERS_WRITE:
-        raise UnsafeFile(f"{path} can be changed by other users; run: chmod 700 {path}")
+        raise UnsafeFile(f"{path} can be changed by other users; run: chmod 700 {_quoted(path)}")
 
 
 def require_writable(directory: Path) -> None:
@@ -76,7 +77,13 @@ def _check(status: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(status.st_mode) or (_HAS_MODES and status.st_uid != os.geteuid()):
         raise UnsafeFile(f"{path} is not a file of yours; remove it")
     if _HAS_MODES and status.st_mode & OTHERS_ANY:
-        raise UnsafeFile(f"{path} can be read by other users; run: chmod 600 {path}")
+        raise UnsafeFile(f"{path} can be read by other users; run: chmod 600 {_quoted(path)}")
+
+
+def _quoted(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))
 
 
 def _refuse_link(path: Path) -> None:
@@ -124,7 +131,7 @@ def _replace(temporary: Path, path: Path) -> None:
         try:
             temporary.replace(path)
         except PermissionError:
-            if os.name != "nt" or not left:
+            if not WINDOWS or not left:
                 raise
             time.sleep(POLL_SECONDS)
         else:
