@@ -11,13 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from mk8s_cli.login.exec_credential import KUBECONFIG_VERSION, VERSIONS
-from mk8s_cli.login.token_cache import central_directory
+from mk8s_cli.login.token_cache import central_directory, home_directory
 from mk8s_cli.terminal.errors import UnsafeFile, Unwritable
 from mk8s_cli.terminal.private_files import ensure_directory, read_private, write_private
 
 
 def _file(central: str) -> Path:
-    return central_directory(central) / "exec-versions"
+    """Not in the cache, which people delete: what a kubeconfig says cannot be made anew here."""
+    return home_directory() / "exec-versions" / central_directory(central).name
 
 
 def named_for(central: str, cluster: str) -> str:

@@ -30,10 +30,22 @@ _CHANGES_WHAT_RUNS = (
 
 
 def lives_in_python_path() -> bool:
-    """Whether PYTHONPATH is how this very program is found (`pip install --target`, a checkout)."""
+    """Whether PYTHONPATH alone is how this very program is found (`pip install --target`)."""
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return any(entry and os.path.abspath(entry) == home for entry in entries)  # noqa: PTH100
+    named = any(entry and os.path.abspath(entry) == home for entry in entries)  # noqa: PTH100
+    return named and not _is_installed(home)
+
+
+def _is_installed(home: str) -> bool:
+    """Whether Python finds the package in `home` by itself, editable installations included."""
+    import site
+    from importlib.machinery import PathFinder
+
+    if home in (*site.getsitepackages(), site.getusersitepackages()):
+        return True
+    editable = (finder for finder in sys.meta_path if finder is not PathFinder)
+    return any(finder.find_spec("mk8s_cli", None) is not None for finder in editable)
 
 
 def start_again_alone() -> None:

@@ -5,6 +5,7 @@ import datetime
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -330,6 +331,7 @@ def test_the_answer_without_a_question_has_the_version_of_the_kubeconfig(
         kubeconfig = yaml.safe_load((home / ".kube" / "config").read_text())
         (named,) = {user["user"]["exec"]["apiVersion"] for user in kubeconfig["users"]}
         assert named == f"client.authentication.k8s.io/{asked}"
+        shutil.rmtree(home / ".mk8s" / "cache")
         assert json.loads(run(*words(central)).out)["apiVersion"] == named
         assert json.loads(run(*words(central)).out)["apiVersion"] == named, "from the cache too"
 
@@ -349,7 +351,8 @@ def test_the_chosen_version_is_remembered_until_auto(
 def test_unknown_versions_are_the_oldest(
     run: Run, central: FakeCentral, home: Path, content: str
 ) -> None:
-    path = cached_file(home, central).with_name("exec-versions")
+    path = home / ".mk8s" / "exec-versions" / f"127.0.0.1_{central.port}"
+    assert path.exists()
     path.write_text(content)
     assert json.loads(run(*words(central)).out)["apiVersion"] == BETA
 

@@ -91,9 +91,20 @@ def test_the_script_is_alone_in_another_project(project: Path, script: Path) -> 
 def test_a_program_that_python_path_finds_keeps_it(
     monkeypatch: pytest.MonkeyPatch, project: Path
 ) -> None:
+    monkeypatch.setattr(interpreter, "_is_installed", lambda _: False)
     monkeypatch.setattr(interpreter, "become", lambda *_: pytest.fail("it would not be found"))
     monkeypatch.setenv("PYTHONPATH", f"{project}{os.pathsep}{CHECKOUT}")
     interpreter.start_again_alone()
+
+
+def test_what_is_installed_is_found_without_python_path(project: Path) -> None:
+    site_packages = Path(pytest.__file__).parent.parent
+    assert interpreter._is_installed(str(site_packages))
+    program = "import sys; from mk8s_cli.terminal import interpreter as i; "
+    program += "sys.meta_path[:] = [f for f in sys.meta_path if 'frozen' in repr(f)]; "
+    program += "print(i._is_installed('/nowhere'))"
+    done = run(sys.executable, "-c", program, folder=CHECKOUT)
+    assert done.stdout == "False\n"
 
 
 def test_nothing_is_started_again_without_need(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.kubeconfig.entries import Login, Plugin
+from mk8s_cli.terminal import interpreter
 from mk8s_cli.terminal.errors import CliError
 from tests.cli.conftest import CHECKOUT, Result, Run
 from tests.cli.fake_central import FakeCentral, cluster
@@ -153,6 +154,7 @@ def test_plugin_is_this_program_by_absolute_path(
 def test_plugin_that_is_found_by_python_path_only_keeps_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(interpreter, "_is_installed", lambda _: False)
     path = os.pathsep.join(["/elsewhere", str(CHECKOUT)])
     monkeypatch.setenv("PYTHONPATH", path)
     expected = Plugin(sys.executable, ("-P", "-m", "mk8s_cli"), (("PYTHONPATH", path),))
