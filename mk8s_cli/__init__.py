@@ -5,9 +5,9 @@ code with `mk8s_proxy` or `mk8s_agent`, so that the base install stays light.
 
 How a `kubectl get pods` gets its token::
 
-    kubectl -> kubeconfig user entry (exec) -> mk8s get-token --cluster NAME --central URL
+    kubectl -> kubeconfig user entry (exec) -> python -E -P -m mk8s_cli get-token ...
             -> 0600 cache hit: print it                     (no third-party import, about 30 ms)
-            -> miss: flock, refresh at central, store the rotated refresh token, cache, print
+            -> miss: lock, refresh at central, store the rotated refresh token, cache, print
 
 What is trusted, and what is not:
 
@@ -21,6 +21,6 @@ What is trusted, and what is not:
 
 Where to read on: `main.py` (entry, errors to one line), `command_table.py` (lazy commands),
 `login/access_tokens.py` (cache, lock, refresh), `kubeconfig/entries.py` (pure) and `files.py`
-(locks and files), `central/transport.py` (timeouts, retries, clock) and `central/api.py` (the
-endpoints).
+(locks and files), `central/transport.py` (retries, clock), `central/connection.py` (the deadline)
+and `central/api.py` (the endpoints).
 """
