@@ -120,7 +120,7 @@ class Kubeconfig:
         contexts = {name: self._write(login, name, url) for name, url in servers.items()}
         for cluster, namespace in (namespaces or {}).items():
             context = contexts.get(cluster, "")
-            if context and namespace and not self.namespace_of(context):
+            if context and namespace and not self._namespace_of(context):
                 self.set_namespace(context, namespace)
         return Outcome(contexts=contexts, removed=removed)
 
@@ -145,6 +145,11 @@ class Kubeconfig:
             for kind in ("clusters", "users", "contexts")
             for name, value in document.entries(kind)
         )
+
+    def _namespace_of(self, context: str) -> str:
+        """Return the namespace of a context, "" when it names none."""
+        found = self._find("contexts", context)
+        return scalar(found[1], "namespace") if found else ""
 
     def _write(self, login: Login, cluster: str, server: str) -> str:
         entry = self._entry_name(login.central, cluster)
