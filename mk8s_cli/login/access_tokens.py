@@ -91,7 +91,7 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
         why = str(refusal).removesuffix(": run mk8s login")
         raise NotLoggedIn(profile.central, why) from refusal
     try:
-        keep(profile, grant)
+        keep(profile, grant, stored.where)
         token_cache.save(profile.central, cluster, grant.access_token)
     except Unwritable as error:
         if not stored.attempt:
@@ -107,16 +107,12 @@ def _forget(profile: config.Profile) -> None:
         credentials.delete(profile.central, profile.email)
 
 
-def keep(profile: config.Profile, grant: Grant) -> config.Profile:
-    """Store the new refresh token before the grant is used; return the profile that finds it."""
-    where = credentials.save(
-        profile.central, profile.email, grant.refresh_token, prefer=profile.secrets
-    )
-    if where == profile.secrets:
-        return profile
-    moved = replace(profile, secrets=where)
-    config.update(lambda stored: stored.with_profile(moved))
-    return moved
+def keep(profile: config.Profile, grant: Grant, prefer: str) -> None:
+    """Store the new refresh token before the grant is used, and where it is if that changed."""
+    where = credentials.save(profile.central, profile.email, grant.refresh_token, prefer=prefer)
+    if where != profile.secrets:
+        moved = replace(profile, secrets=where)
+        config.update(lambda stored: stored.with_profile(moved))
 
 
 def seconds_left(token: AccessToken) -> int:

@@ -33,6 +33,8 @@ class Stored(NamedTuple):
     """"" where there is none."""
     attempt: str
     """What its use is known by at central; "" for one that was stored without."""
+    where: str
+    """"keyring" or "file": where it was found, and where its successor goes."""
 
 
 def _account(central: str, email: str) -> str:
@@ -57,6 +59,7 @@ def save(central: str, email: str, refresh_token: str, *, prefer: str = KEYRING)
         except KeyringUnusable as trouble:
             warn(f"{trouble}; the refresh token is kept in {_file()} (readable by you alone)")
         else:
+            _remove_from_file(account)
             return KEYRING
     _change_file(account, entry)
     return FILE
@@ -65,30 +68,37 @@ def save(central: str, email: str, refresh_token: str, *, prefer: str = KEYRING)
 def load(central: str, email: str, where: str) -> Stored:
     """Return the stored refresh token; raise `CliError` if it is out of reach."""
     account = _account(central, email)
-    entry = _read_file().get(account, "")
     if where == KEYRING:
         try:
-            entry = keyring_access.read(account) or entry
+            return _stored(keyring_access.read(account), KEYRING)
         except KeyringUnusable as trouble:
-            if not entry:
+            if account not in _read_file():
                 raise CliError(
                     f"{trouble}; unlock it and try again, or run: mk8s login {central}"
                 ) from trouble
             warn(f"{trouble}; the login kept in {_file()} is used")
-    refresh_token, _, attempt = entry.partition(" ")
-    return Stored(refresh_token, attempt)
+    return _stored(_read_file().get(account, ""), FILE)
 
 
 def delete(central: str, email: str) -> None:
     """Forget the refresh token wherever it is."""
     account = _account(central, email)
-    if account in _read_file():
-        _change_file(account, "")
+    _remove_from_file(account)
     try:
         keyring_access.forget(account)
     except KeyringUnusable as trouble:
         if not trouble.is_absent:
             warn(f"{trouble}, so it may still hold the login")
+
+
+def _stored(entry: str, where: str) -> Stored:
+    refresh_token, _, attempt = entry.partition(" ")
+    return Stored(refresh_token, attempt, where)
+
+
+def _remove_from_file(account: str) -> None:
+    if account in _read_file():
+        _change_file(account, "")
 
 
 def _read_file() -> dict[str, str]:

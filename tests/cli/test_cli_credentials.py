@@ -154,7 +154,7 @@ def test_other_accounts_in_the_file_stay(home: Path) -> None:
     assert credentials.save(URL, "a@x", "one", prefer="file") == "file"
     credentials.save(URL, "b@x", "two", prefer="file")
     credentials.delete(URL, "a@x")
-    assert credentials.load(URL, "a@x", "file") == ("", "")
+    assert credentials.load(URL, "a@x", "file").refresh_token == ""
     assert credentials.load(URL, "b@x", "file").refresh_token == "two"
 
 
@@ -162,7 +162,7 @@ def test_other_accounts_in_the_file_stay(home: Path) -> None:
 def test_damaged_file_holds_nothing(home: Path, content: str) -> None:
     credentials.save(URL, EMAIL, "x", prefer="file")
     (home / ".mk8s" / "credentials.json").write_text(content)
-    assert credentials.load(URL, EMAIL, "file") == ("", "")
+    assert credentials.load(URL, EMAIL, "file").refresh_token == ""
 
 
 class Blocking(Memory):
@@ -220,12 +220,25 @@ def test_keyring_that_blocks_later_costs_its_time_once(
 
 
 def test_file_is_used_where_the_keyring_blocks_and_it_has_the_login(
-    memory: Memory, capsys: pytest.CaptureFixture[str]
+    run: Run, central: FakeCentral, memory: Memory
+) -> None:
+    log_in(run, central)
+    memory.broken = True
+    credentials.save(central.url, EMAIL, central.refresh_token, prefer="file")
+    words = ("get-token", "--cluster", "prod", "--central", central.url)
+    assert "the login kept in" in run(*words).line
+    assert config.profile_for().secrets == "file", "and it stays there"
+    assert run("get-token", "--cluster", "dev", "--central", central.url).err == ""
+
+
+def test_login_that_moves_into_the_keyring_leaves_no_copy(
+    run: Run, central: FakeCentral, memory: Memory, home: Path
 ) -> None:
     memory.broken = True
-    credentials.save(URL, EMAIL, "kept", prefer="file")
-    assert credentials.load(URL, EMAIL, "keyring").refresh_token == "kept"
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    log_in(run, central)
+    memory.broken = False
+    log_in(run, central)
+    assert not (home / ".mk8s" / "credentials.json").exists()
 
 
 def test_file_that_others_can_read_is_refused(home: Path) -> None:
