@@ -62,9 +62,10 @@ def _choose(known: Profile, name: str, namespace: str) -> str:
     names = [cluster.name for cluster in clusters]
     if name not in names:
         raise _unknown(name, names)
+    versions = contexts.exec_versions_for(known, clusters)
     with kubeconfig_files.editing() as kubeconfig:
         before = kubeconfig.current_context
-        context = contexts.sync_into(kubeconfig, known, clusters).contexts[name]
+        context = contexts.sync_into(kubeconfig, known, clusters, versions).contexts[name]
         _switch(kubeconfig, context, namespace)
     contexts.remember(known.central, name, before)
     status = next(cluster.status for cluster in clusters if cluster.name == name)

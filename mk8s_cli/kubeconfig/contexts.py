@@ -3,7 +3,7 @@
 Called by login, use and `kubeconfig sync`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,16 +24,21 @@ def sync(
     The current context stays; where the file has none and there is one cluster only, it is chosen.
     A new context starts in the namespace that central names, if it names one.
     """
-    with kubeconfig_files.editing(paths) as kubeconfig:
-        return sync_into(kubeconfig, profile, clusters)
-
-
-def sync_into(kubeconfig: Kubeconfig, profile: Profile, clusters: Iterable[Cluster]) -> Outcome:
-    """Do the work of `sync` on an open kubeconfig, and drop tokens of what is no more."""
     clusters = tuple(clusters)
+    versions = exec_versions_for(profile, clusters)
+    with kubeconfig_files.editing(paths) as kubeconfig:
+        return sync_into(kubeconfig, profile, clusters, versions)
+
+
+def sync_into(
+    kubeconfig: Kubeconfig,
+    profile: Profile,
+    clusters: Sequence[Cluster],
+    versions: Mapping[str, str],
+) -> Outcome:
+    """Do the work of `sync` on an open kubeconfig, and drop tokens of what is no more."""
     ids = {cluster.name: text(cluster.document, "id") for cluster in clusters}
     token_cache.forget_former(profile.central, ids)
-    versions = _exec_versions(profile, clusters)
     plugin = kubeconfig_files.plugin()
     login = Login(profile.central, profile.certificate_authority, plugin, versions)
     outcome = kubeconfig.sync(
@@ -47,7 +52,8 @@ def sync_into(kubeconfig: Kubeconfig, profile: Profile, clusters: Iterable[Clust
     return outcome
 
 
-def _exec_versions(profile: Profile, clusters: Iterable[Cluster]) -> dict[str, str]:
+def exec_versions_for(profile: Profile, clusters: Iterable[Cluster]) -> dict[str, str]:
+    """Return the apiVersion for each cluster's entry. It asks kubectl, so take no lock before."""
     kubectl = "" if profile.exec_version else exec_version.kubectl_version()
     return {
         cluster.name: exec_version.choose(

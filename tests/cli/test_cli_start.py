@@ -1,6 +1,8 @@
 """Start-up: what is imported when, and how the program as a whole answers wrong usage."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -162,6 +164,28 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("mk8s_cli.login.config.load", broken)
     with pytest.raises(ZeroDivisionError):
+        run("status")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    monkeypatch.setattr("mk8s_cli.login.config.load", refused)
+    result = run("status")
+    assert result.code == 1
+    assert result.line.startswith(f"mk8s: /some/file: {os.strerror(number)}; check its permissions")
+
+
+def test_another_failure_of_the_system_is_a_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def strange(*_: object) -> None:
+        raise OSError(errno.EBADF, "bad file descriptor")
+
+    monkeypatch.setattr("mk8s_cli.login.config.load", strange)
+    with pytest.raises(OSError, match="bad file descriptor"):
         run("status")
 
 

@@ -42,7 +42,7 @@ warnings.filterwarnings("ignore", "only soft file lock")  # what filelock has le
 IMPORT_ALL = """
 import importlib, pkgutil, mk8s_cli
 for found in pkgutil.walk_packages(mk8s_cli.__path__, "mk8s_cli."):
-    if not found.name.startswith("mk8s_cli.demo_api") and not found.name.endswith("__main__"):
+    if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
         print(found.name)
 """
