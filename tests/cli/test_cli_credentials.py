@@ -179,12 +179,10 @@ class Blocking(Memory):
 
 
 @pytest.fixture
-def blocking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Blocking]:
+def blocking() -> Iterator[Blocking]:
     before = keyring.get_keyring()
     backend = Blocking()
     keyring.set_keyring(backend)
-    monkeypatch.setattr(keyring_access, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(keyring_access, "_patience", keyring_access._Patience())
     yield backend
     backend.unlocked.set()
     keyring.set_keyring(before)
@@ -193,6 +191,7 @@ def blocking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Blocking]:
 def test_keyring_that_blocks_is_left_for_the_file_with_one_warning(
     run: Run, central: FakeCentral, blocking: Blocking, home: Path
 ) -> None:
+    keyring_access._patience.left = 0.2
     warning = log_in(run, central)
     assert len(warning.splitlines()) == 1
     assert "the keyring does not answer (it may be locked); the refresh token is kept in" in warning
@@ -208,6 +207,7 @@ def test_keyring_that_blocks_later_costs_its_time_once(
     blocking.unlocked.set()
     log_in(run, central)
     blocking.unlocked.clear()
+    keyring_access._patience.left = 0.2
     asked = blocking.asked
     words = ("get-token", "--cluster", "prod", "--central", central.url)
     line = run(*words).line
