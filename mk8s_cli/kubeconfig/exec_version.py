@@ -5,6 +5,7 @@ v1beta1 is understood by every kubectl so far. A person can choose (`--exec-vers
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -40,9 +41,16 @@ def kubectl_version() -> str:
     if program is None:
         return ""
     command = [program, "version", "--client", "-o", "json"]
+    # Without a cluster: some builds of kubectl ask the current one even for this.
+    nowhere = {**os.environ, "KUBECONFIG": os.devnull}
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ASK_SECONDS, check=False
+            command,
+            env=nowhere,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ASK_SECONDS,
+            check=False,
         )
         version = json.loads(done.stdout)["clientVersion"]["gitVersion"]
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):

@@ -1,5 +1,6 @@
 """Which version of the plugin API an entry names, by the kubectl that is found and the cluster."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -49,6 +50,20 @@ def test_kubectl_is_asked(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     assert exec_version.kubectl_version() == version
+
+
+def test_kubectl_is_asked_without_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some builds choose their version by the cluster, and would run our plugin for it."""
+    program = tmp_path / "bin" / "kubectl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$KUBECONFIG" > {tmp_path}/asked\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    exec_version.kubectl_version()
+    assert (tmp_path / "asked").read_text() == f"{os.devnull}\n"
 
 
 def test_kubectl_that_hangs_or_is_absent_is_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
