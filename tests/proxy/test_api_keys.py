@@ -95,7 +95,9 @@ async def test_the_last_key_stays(central: Central) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/keys"), ("POST", "/keys"), ("POST", f"/keys/{KEY.kid}/retire")]
+    ("method", "path"),
+    [("GET", "/keys"), ("POST", "/keys"), ("POST", f"/keys/{KEY.kid}/retire")],
+    ids=["list", "rotate", "retire"],
 )
 async def test_keys_are_for_admins(central: Central, method: str, path: str) -> None:
     assert (await central.call(method, path, token=await central.token())).status == 403
