@@ -13,6 +13,7 @@ import (
 	"strconv"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/net/http/httpproxy"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,9 +26,9 @@ import (
 )
 
 type question struct {
-	Ask    string `json:"ask"` // request, labels, fields or int64
-	Method []byte `json:"method"`
-	Text   []byte `json:"text"` // the request target, the selector, the number
+	Ask    string `json:"ask"`    // request, labels, fields, int64 or proxy
+	Method []byte `json:"method"` // for proxy the value of NO_PROXY
+	Text   []byte `json:"text"`   // the request target, the selector, the number, the https URL
 }
 
 type term struct {
@@ -53,22 +54,22 @@ type list struct {
 }
 
 type reading struct {
-	Error      string              `json:"error"`
-	IsResource bool                `json:"resource_request"`
-	Verb       string              `json:"verb"`
-	Path       []byte              `json:"path"`
-	Group      []byte              `json:"api_group"`
-	Version    []byte              `json:"api_version"`
-	Namespace  []byte              `json:"namespace"`
-	Resource   []byte              `json:"resource"`
-	Sub        []byte              `json:"subresource"`
-	Name       []byte              `json:"name"`
-	Fields     []byte              `json:"field_selector"`
-	Labels     []byte              `json:"label_selector"`
-	List       *list               `json:"list,omitempty"`
-	Delete     json.RawMessage     `json:"delete,omitempty"`
-	DeleteErr  string              `json:"delete_error"`
-	Terms      []term              `json:"terms"`
+	Error      string          `json:"error"`
+	IsResource bool            `json:"resource_request"`
+	Verb       string          `json:"verb"`
+	Path       []byte          `json:"path"`
+	Group      []byte          `json:"api_group"`
+	Version    []byte          `json:"api_version"`
+	Namespace  []byte          `json:"namespace"`
+	Resource   []byte          `json:"resource"`
+	Sub        []byte          `json:"subresource"`
+	Name       []byte          `json:"name"`
+	Fields     []byte          `json:"field_selector"`
+	Labels     []byte          `json:"label_selector"`
+	List       *list           `json:"list,omitempty"`
+	Delete     json.RawMessage `json:"delete,omitempty"`
+	DeleteErr  string          `json:"delete_error"`
+	Terms      []term          `json:"terms"`
 }
 
 var factory = &request.RequestInfoFactory{
@@ -154,12 +155,31 @@ func readFields(text []byte) reading {
 	return found
 }
 
+// readProxy says in its path through which proxy a URL is fetched; an empty one is the direct way.
+func readProxy(noProxy, target []byte) reading {
+	there, err := url.Parse(string(target))
+	if err != nil {
+		return failed(err)
+	}
+	settings := httpproxy.Config{HTTPSProxy: "http://proxy.invalid:3128", NoProxy: string(noProxy)}
+	proxy, err := settings.ProxyFunc()(there)
+	if err != nil {
+		return failed(err)
+	}
+	if proxy == nil {
+		return reading{}
+	}
+	return reading{Path: []byte(proxy.Host)}
+}
+
 func answer(asked question) reading {
 	switch asked.Ask {
 	case "request":
 		return readRequest(asked.Method, asked.Text)
 	case "fields":
 		return readFields(asked.Text)
+	case "proxy":
+		return readProxy(asked.Method, asked.Text)
 	case "labels":
 		if _, err := labels.Parse(string(asked.Text)); err != nil {
 			return failed(err)

@@ -58,6 +58,11 @@ class Oracle:
             for one in found["terms"] or ()
         ]
 
+    def proxied(self, no_proxy: str, url: str) -> bool | None:
+        """Whether a Go program takes HTTPS_PROXY to an https URL; None where it is no URL."""
+        [found] = self.ask([("proxy", no_proxy.encode(), url.encode())])
+        return None if found["error"] else bool(found["path"])
+
     def int64(self, text: bytes) -> int | None:
         """The number, None where strconv.ParseInt refuses it."""
         [found] = self.ask([("int64", b"", text)])
