@@ -43,6 +43,7 @@ from mk8s_agent.identity.store import (
 from mk8s_agent.settings import Settings, load_settings
 from mk8s_agent.tunnel.data_plane import TunnelPlane
 from mk8s_agent.wire.background import Background
+from mk8s_agent.wire.egress_proxy import EgressProxies
 from mk8s_agent.wire.log import configure
 from mk8s_agent.wire.settings import SettingsError
 
@@ -96,6 +97,7 @@ def _join_request(settings: Settings) -> JoinRequest:
         ca_pin=settings.ca_pin,
         authority_pem=authority,
         seconds=settings.join_timeout,
+        proxy=settings.proxies.to(settings.central.host, settings.central.port),
     )
 
 
@@ -109,7 +111,7 @@ def _make_store(settings: Settings, credentials: ApiServerCredentials) -> Identi
     return SecretStore(credentials, namespace, settings.identity_secret)
 
 
-MakeDataPlane = Callable[[ApiServerCredentials, Background], DataPlane]
+MakeDataPlane = Callable[[ApiServerCredentials, Background, EgressProxies], DataPlane]
 
 
 async def run(
@@ -128,13 +130,14 @@ async def run(
         context=settings.context,
         environment=os.environ,
         home=Path.home(),
+        proxies=settings.proxies,
     )
     told = {"apiserver": credentials.host, "cluster": settings.cluster_name}
     log.info("agent.starting", extra=told)
     store = _make_store(settings, credentials)
     identity = await obtain_identity(settings, store)
     async with Background() as background:
-        plane = make_data_plane(credentials, background)
+        plane = make_data_plane(credentials, background, settings.proxies)
         agent = Agent(settings, credentials, store, identity, plane, background)
         return 1 if await _until_stopped(agent) else 0
 

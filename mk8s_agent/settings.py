@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mk8s_agent.wire import pki
+from mk8s_agent.wire.egress_proxy import EgressProxies, ProxyError
 from mk8s_agent.wire.log import LogSettings
 from mk8s_agent.wire.settings import Names, SettingsError, build, read_values, setting, variables_of
 
@@ -19,11 +20,14 @@ CLUSTER_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII
 """A DNS-1123 label, since the name becomes one: https://<cluster>.<domain>."""
 
 _SHORT_NAMES: Final = {
-    "central_url": "CENTRAL_URL",
-    "cluster_name": "CLUSTER_NAME",
-    "join_token": "AGENT_TOKEN",
-    "ca_pin": "CA_PIN",
+    "central_url": ("CENTRAL_URL",),
+    "cluster_name": ("CLUSTER_NAME",),
+    "join_token": ("AGENT_TOKEN",),
+    "ca_pin": ("CA_PIN",),
+    "https_proxy": ("HTTPS_PROXY", "https_proxy"),
+    "no_proxy": ("NO_PROXY", "no_proxy"),
 }
+"""The first one that is set wins."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +67,11 @@ class Settings:
     """Name of the Secret, in the pod's namespace, that keeps the identity in a pod."""
     tunnels: int = setting(2, least=1, most=16)
     """Tunnels held at the same time; more where central has more workers, one to each."""
+    https_proxy: str = dataclasses.field(default="", repr=False)
+    """``http://[user:password@]host:port`` (or https, socks5): the proxy to central, and to the API
+    server where its kubeconfig has no `proxy-url`."""
+    no_proxy: str = ""
+    """What is reached without the proxy: names, addresses, CIDRs, as kubectl reads it."""
     health_listen: str = ""
     """``host:port`` for /livez and /readyz; empty turns them off."""
     join_timeout: float = setting(60.0, least=0, most=3600)
@@ -76,6 +85,11 @@ class Settings:
         """Where tunnels are dialled."""
         url = urlsplit(self.central_url)
         return Address(url.hostname or "", url.port or 443)
+
+    @property
+    def proxies(self) -> EgressProxies:
+        """Which proxy leads where."""
+        return EgressProxies(self.https_proxy, self.no_proxy)
 
     @property
     def health(self) -> Address | None:
@@ -119,14 +133,15 @@ def load_settings(
 
 def environment_variables() -> dict[str, tuple[str, ...]]:
     """The variables of each setting, by its place in the file; the one that wins first."""
-    short = {name: (variable,) for name, variable in _SHORT_NAMES.items()}
-    return {place: (name, *short.get(place, ())) for place, name in variables_of(_NAMES).items()}
+    return {
+        place: (name, *_SHORT_NAMES.get(place, ())) for place, name in variables_of(_NAMES).items()
+    }
 
 
 def _long_names(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that are set, by their long names; an empty one says nothing."""
     variables = {
-        f"MK8S_AGENT_{name.upper()}": environment.get(short, "")
+        f"MK8S_AGENT_{name.upper()}": next(filter(None, map(environment.get, short)), "")
         for name, short in _SHORT_NAMES.items()
     }
     variables |= {name: value for name, value in environment.items() if value}
@@ -136,7 +151,7 @@ def _long_names(environment: Mapping[str, str]) -> dict[str, str]:
 def _text(values: Mapping[str, object], name: str) -> str:
     value = str(values.get(name, "")).strip()
     if not value:
-        variable = _SHORT_NAMES[name]
+        variable = _SHORT_NAMES[name][0]
         raise SettingsError([f"{variable} is not set; mk8s admin clusters add NAME prints it"])
     return value
 
@@ -188,6 +203,10 @@ def _check(settings: Settings) -> None:
         raise SettingsError(problems)
     if settings.ca_pin and settings.ca_file:
         raise SettingsError(["CA_PIN and ca_file exclude each other; give the pin"])
+    try:
+        EgressProxies(settings.https_proxy)
+    except ProxyError as error:
+        raise SettingsError([str(error)]) from None
     if settings.health_listen:
         _listen_address(settings.health_listen)
 

@@ -15,8 +15,8 @@ PROXY = "http://proxy.invalid:3128"
 HOSTS = (
     "10.1.2.3", "10.0.0.1", "192.0.2.7", "127.0.0.1", "127.8.0.1", "203.0.113.1", "[::1]",
     "[2001:db8::1]", "[fd00::7]", "[::ffff:10.1.2.3]", "[fe80::1%25eth0]", "localhost", "LOCALHOST",
-    "corp.example", "a.corp.example", "A.B.Corp.Example", "xcorp.example", "example", "10.1.2.3.nip.io",
-    "bücher.example", "xn--bcher-kva.example", "a.localhost",
+    "corp.example", "a.corp.example", "A.B.Corp.Example", "xcorp.example", "example",
+    "10.1.2.3.nip.io",     "bücher.example", "xn--bcher-kva.example", "a.localhost",
 )  # fmt: skip
 ENTRIES = (
     "10.0.0.0/8", "10.1.2.3/8", "10.0.0.0/08", "10.0.0.0/255.0.0.0", "10.0.0.0/33", "10.0.0.0/",
@@ -25,8 +25,9 @@ ENTRIES = (
     "[2001:db8::1]:443", "[2001:db8::1]:", "fe80::1%eth0", "fe80::1", "fe80::/10", ".corp.example",
     "corp.example", "*.corp.example", "*corp.example", "corp.example:443", ".corp.example:6443",
     "corp.example:", "corp.example:x:y", ":443", ":", ".", "*.", "*", " * ", "", "CORP.EXAMPLE",
-    "[corp.example]:443", "a[b]:80", "[", "]", "[]:443", "example", "bücher.example", "192.0.2.7/32",
-    ".bücher.example", "2.3", "/", "/8", "localhost", "a.corp.example/8", "10.1.2.3 ",
+    "[corp.example]:443", "a[b]:80", "[", "]", "[]:443", "example", "bücher.example",
+    "192.0.2.7/32", ".bücher.example", "2.3", "/", "/8", "localhost", "a.corp.example/8",
+    "10.1.2.3 ",
 )  # fmt: skip
 PORTS = ("", ":443", ":6443", ":80")
 CASES = 20_000
@@ -73,6 +74,7 @@ def test_no_proxy_is_read_as_go_reads_it(oracle: Oracle) -> None:
         direct(of_agent, entries, _plain(host), int(port[1:] or 443))
         for entries, host, port in asked
     ]
+    assert oracle.proxied("", "https://x.example") is True
     wrong = [case for case, we, they in zip(asked, ours, theirs, strict=True) if we != they]
     assert not wrong
     assert 1000 < sum(ours) < len(ours) - 1000

@@ -39,6 +39,7 @@ class ApiServerDial:
             contexts[0 if http2 else 1],
             build,
             server_name=credentials.tls_server_name or credentials.host,
+            proxy=credentials.proxy,
         )
 
     def contexts(self) -> Contexts:

@@ -1,8 +1,8 @@
 """The few requests that the agent sends to the API server as itself, not for a user.
 
 Used by ``mk8s_agent.identity.secret_store`` for the agent's own Secret and by ``mk8s_agent.main``
-for the version that central is told. They are rare and small, so aiohttp serves them; the requests
-of users never come here (see ``mk8s_agent.apiserver.pool``).
+for the version that central is told. They are rare and small, each has a connection of its own; the
+requests of users never come here (see ``mk8s_agent.apiserver.pool``).
 """
 
 import errno
@@ -10,10 +10,11 @@ import os
 import ssl
 from typing import Final
 
-import aiohttp
 import orjson
 
 from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsError, CredentialsGone
+from mk8s_agent.wire.dial import DialError
+from mk8s_agent.wire.https_call import CallError, Place, https_call
 
 REQUEST_SECONDS: Final = 10.0
 MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
@@ -24,28 +25,16 @@ class ApiServerUnreachable(Exception):
     """There was no usable answer; the sentence says why."""
 
 
-async def read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read a body of at most ``limit`` bytes.
-
-    Raises:
-        ValueError: it is longer.
-    """
-    content = bytearray()
-    async for chunk in response.content.iter_chunked(65536):
-        content += chunk
-        if len(content) > limit:
-            raise ValueError(f"the answer is longer than {limit} bytes")
-    return bytes(content)
-
-
-def connect_reason(error: aiohttp.ClientConnectorError) -> str:
-    """Say in a few words why there is no connection; aiohttp's own would name a context object."""
-    cause = error.os_error
+def connect_reason(error: DialError) -> str:
+    """Say in a few words why there is no connection."""
+    cause = error.__cause__
     if isinstance(cause, ssl.SSLError):
         return getattr(cause, "verify_message", "") or cause.reason or "TLS failed"
     # asyncio words its own strerror; that of the number is what people know
-    known = cause.errno if cause.errno in errno.errorcode else 0
-    return os.strerror(known) if known else str(cause.strerror or cause)
+    known = getattr(cause, "errno", 0)
+    if known in errno.errorcode:
+        return os.strerror(known)
+    return str(getattr(cause, "strerror", None) or cause or error)
 
 
 async def request_as_agent(
@@ -62,31 +51,37 @@ async def request_as_agent(
     Raises:
         ApiServerUnreachable: no connection, no credential, no trust, or an oversized answer.
     """
-    host = f"[{credentials.host}]" if ":" in credentials.host else credentials.host
-    url = f"https://{host}:{credentials.port}{credentials.path_prefix}{target}"
+    where = "the API server at " + authority(credentials)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(REQUEST_SECONDS)) as client,
-            client.request(
-                method,
-                url,
-                data=body or None,
-                headers=_headers(credentials, body),
-                ssl=credentials.tls_context(http2=False),
-                server_hostname=credentials.tls_server_name,
-                allow_redirects=False,
-            ) as response,
-        ):
-            return response.status, await read_limited(response, MAX_ANSWER_BYTES)
-    except aiohttp.ClientConnectorError as error:
-        sentence = f"cannot connect to the API server at {host}:{credentials.port}: "
-        raise ApiServerUnreachable(sentence + connect_reason(error)) from error
-    except TimeoutError as error:
-        sentence = f"the API server at {host}:{credentials.port} does not answer"
+        answer = await https_call(
+            Place(
+                credentials.host,
+                credentials.port,
+                credentials.tls_context(http2=False),
+                credentials.tls_server_name or credentials.host,
+                credentials.proxy,
+            ),
+            method,
+            credentials.path_prefix + target,
+            _headers(credentials, body),
+            body,
+            limit=MAX_ANSWER_BYTES,
+            seconds=REQUEST_SECONDS,
+        )
+    except DialError as error:
+        if isinstance(error.__cause__, TimeoutError):
+            raise ApiServerUnreachable(f"{where} does not answer") from error
+        sentence = f"cannot connect to {where}: {connect_reason(error)}"
         raise ApiServerUnreachable(sentence) from error
-    except (aiohttp.ClientError, ValueError, CredentialsGone, CredentialsError) as error:
-        sentence = f"cannot use the API server at {host}:{credentials.port}: {error}"
-        raise ApiServerUnreachable(sentence) from error
+    except (CallError, CredentialsGone, CredentialsError) as error:
+        raise ApiServerUnreachable(f"cannot use {where}: {error}") from error
+    return answer.status, answer.body
+
+
+def authority(credentials: ApiServerCredentials) -> str:
+    """Give host and port for a message."""
+    host = f"[{credentials.host}]" if ":" in credentials.host else credentials.host
+    return f"{host}:{credentials.port}"
 
 
 def _headers(credentials: ApiServerCredentials, body: bytes) -> dict[str, str]:

@@ -118,6 +118,8 @@ def exec_info(plugin: ExecPlugin, cluster: Cluster) -> str:
             described["tls-server-name"] = cluster.tls_server_name
         if cluster.insecure_skip_tls_verify:
             described["insecure-skip-tls-verify"] = True
+        if cluster.proxy_url:
+            described["proxy-url"] = cluster.proxy_url
         if cluster.ca_pem:
             described["certificate-authority-data"] = base64.b64encode(cluster.ca_pem).decode()
         spec["cluster"] = described

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from mk8s_agent.wire.egress_proxy import Proxy, ProxyError, parse_proxy
+
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """Longest file that is read. A kubeconfig with the certificates of 200 clusters is about 1 MiB."""
 
@@ -76,6 +78,10 @@ class Cluster:
     ca_pem: bytes
     """Empty means the system's trust store."""
     insecure_skip_tls_verify: bool
+    proxy_url: str = dataclasses.field(default="", repr=False)
+    """As it is written, for exec plugins."""
+    proxy: Proxy | None = None
+    """On the way there; None leaves it to HTTPS_PROXY and NO_PROXY."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -262,8 +268,6 @@ def _pem(entry: Entry, key: str, where: str, directory: Path) -> bytes:
 
 
 def _cluster(entry: Entry, directory: Path, where: str) -> Cluster:
-    if _text(entry, "proxy-url", where):
-        raise KubeconfigError(f"{where}: proxy-url is not supported; run the agent behind it")
     server = _text(entry, "server", where)
     host, port, path_prefix = _split_server(server, where)
     insecure = _flag(entry, "insecure-skip-tls-verify", where)
@@ -272,6 +276,7 @@ def _cluster(entry: Entry, directory: Path, where: str) -> Cluster:
         raise KubeconfigError(
             f"{where}: insecure-skip-tls-verify and a certificate-authority exclude each other"
         )
+    proxy_url = _text(entry, "proxy-url", where)
     return Cluster(
         server=server,
         host=host,
@@ -280,7 +285,20 @@ def _cluster(entry: Entry, directory: Path, where: str) -> Cluster:
         tls_server_name=_text(entry, "tls-server-name", where) or host,
         ca_pem=ca_pem,
         insecure_skip_tls_verify=insecure,
+        proxy_url=proxy_url,
+        proxy=_proxy(proxy_url, where),
     )
+
+
+def _proxy(url: str, where: str) -> Proxy | None:
+    try:
+        proxy = parse_proxy(url, f"{where}: proxy-url")
+    except ProxyError as error:
+        raise KubeconfigError(str(error)) from None
+    # client-go, clientcmd/validation: a scheme is demanded here, other than in HTTPS_PROXY
+    if proxy is not None and ("://" not in url or proxy.scheme == "socks5h"):
+        raise KubeconfigError(f"{where}: proxy-url is none of http://, https:// and socks5://")
+    return proxy
 
 
 def _split_server(server: str, where: str) -> tuple[str, int, str]:

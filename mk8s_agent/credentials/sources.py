@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from mk8s_agent.credentials.exec_plugin import ExecCredential, ExecPluginError, run_exec_plugin
 from mk8s_agent.credentials.kubeconfig import KubeconfigError, User, kubeconfig_paths, load_context
 from mk8s_agent.wire import tls
+from mk8s_agent.wire.egress_proxy import DIRECT, EgressProxies, Proxy
 
 SERVICE_ACCOUNT_DIRECTORY: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet mounts token and CA."""
@@ -237,6 +238,8 @@ class ApiServerCredentials:
     source: TokenSource = dataclasses.field(repr=False)
     client_certificate: tuple[bytes, bytes] | None = dataclasses.field(repr=False)
     """Certificate chain and key, both PEM."""
+    proxy: Proxy | None = dataclasses.field(default=None, repr=False)
+    """On the way there; None goes directly."""
     generation: int = 0
     """Grows when the client certificate changes: then connections need a new TLS context."""
 
@@ -286,11 +289,12 @@ async def load_credentials(
     environment: Mapping[str, str],
     home: Path,
     service_account: Path = SERVICE_ACCOUNT_DIRECTORY,
+    proxies: EgressProxies = DIRECT,
 ) -> ApiServerCredentials:
     """Find the credentials and read them once.
 
     A kubeconfig or context that is named wins; else those of the pod, when this runs in one; else
-    the current context.
+    the current context. The proxy is that of the context, or else of the environment.
 
     Raises:
         CredentialsError: there are none that can be used.
@@ -301,6 +305,8 @@ async def load_credentials(
             credentials = await _from_kubeconfig(paths, context, environment)
         else:
             credentials = _from_service_account(environment, service_account)
+        if credentials.proxy is None:
+            credentials.proxy = proxies.to(credentials.host, credentials.port)
         credentials.authorization()
         credentials.tls_context(http2=True)
     except (KubeconfigError, ExecPluginError, CredentialsGone) as error:
@@ -359,6 +365,7 @@ async def _from_kubeconfig(
         insecure_skip_tls_verify=cluster.insecure_skip_tls_verify,
         source=_static_source(user),
         client_certificate=certificate,
+        proxy=cluster.proxy,
     )
     if user.exec_plugin is not None:
         plugin = user.exec_plugin

@@ -24,12 +24,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
-from mk8s_agent.apiserver.own_requests import connect_reason, read_limited
+from mk8s_agent.apiserver.own_requests import connect_reason
 from mk8s_agent.identity.store import AgentIdentity, IdentityError, check_clock, make_identity
 from mk8s_agent.wire import pki, tls
+from mk8s_agent.wire.dial import DialError
+from mk8s_agent.wire.egress_proxy import Proxy
+from mk8s_agent.wire.https_call import CallError, Place, https_call
 
 JOIN_SECONDS: Final = 60.0
 """How long central may be away before the agent gives up joining."""
@@ -68,6 +70,8 @@ class JoinRequest:
     authority_pem: bytes = b""
     """The CA to trust when there is no pin; empty means the system's trust store."""
     seconds: float = JOIN_SECONDS
+    proxy: Proxy | None = None
+    """On the way to central; None goes directly."""
 
 
 class Pauses(Protocol):
@@ -129,7 +133,8 @@ class _Join:
         self._pauses = pauses
         self._deadline = pauses.monotonic() + request.seconds
         self._base = request.central_url.rstrip("/")
-        self._address = urlsplit(request.central_url).netloc
+        self._url = urlsplit(self._base)
+        self._address = self._url.netloc
         self._lost_answer = False
 
     # -- whom to trust
@@ -256,27 +261,29 @@ class _Join:
     async def _send(
         self, context: ssl.SSLContext, method: str, path: str, body: bytes | None
     ) -> tuple[int, bytes]:
+        url = self._url
+        place = Place(
+            url.hostname or "", url.port or 443, context, url.hostname or "", self._request.proxy
+        )
         try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_ATTEMPT_SECONDS)) as client,
-                client.request(
-                    method,
-                    self._base + path,
-                    data=body,
-                    headers={"Content-Type": "application/json", "User-Agent": "mk8s-agent"},
-                    ssl=context,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                self._check_skew(response.headers.get("Date", ""))
-                return response.status, await read_limited(response, _MAX_ANSWER_BYTES)
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise JoinError(self._untrusted(error.certificate_error)) from error
-        except aiohttp.ClientConnectorError as error:
+            answer = await https_call(
+                place,
+                method,
+                url.path + path,
+                {"Content-Type": "application/json", "User-Agent": "mk8s-agent"},
+                body or b"",
+                limit=_MAX_ANSWER_BYTES,
+                seconds=_ATTEMPT_SECONDS,
+            )
+        except DialError as error:
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise JoinError(self._untrusted(error.__cause__)) from error
             raise _NotNow(f"cannot connect ({_one_line(connect_reason(error))})") from error
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except CallError as error:
             self._lost_answer = method == "POST"
-            raise _NotNow(f"no answer ({_one_line(str(error)) or 'timed out'})") from error
+            raise _NotNow(f"no answer ({_one_line(str(error))})") from error
+        self._check_skew(answer.headers.get("date", ""))
+        return answer.status, answer.body
 
     def _check_skew(self, date: str) -> None:
         try:

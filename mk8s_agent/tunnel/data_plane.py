@@ -21,6 +21,7 @@ from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import dial_tls
+from mk8s_agent.wire.egress_proxy import DIRECT, EgressProxies
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
@@ -127,11 +128,17 @@ class OpenTunnel:
 class TunnelPlane:
     """Opens tunnels that share one way to the API server."""
 
-    def __init__(self, credentials: ApiServerCredentials, background: Background) -> None:
+    def __init__(
+        self,
+        credentials: ApiServerCredentials,
+        background: Background,
+        proxies: EgressProxies = DIRECT,
+    ) -> None:
         self.ticks = Ticks(asyncio.get_running_loop().call_soon)
         self.buffers = BufferBudget()
         self.apiserver = ApiServer(credentials, self.ticks, self.buffers, answer, background)
         self.open_tunnels: set[OpenTunnel] = set()
+        self._proxies = proxies
         self._counted = time.monotonic()
         background.every("clock", 1.0, self._count_second)
 
@@ -152,6 +159,7 @@ class TunnelPlane:
                 self._context(identity),
                 opened.build,
                 server_name=tls.TUNNEL_SERVER_NAME,
+                proxy=self._proxies.to(central.host, central.port),
             )
             async with asyncio.timeout(_REGISTER_SECONDS):
                 await opened.registered

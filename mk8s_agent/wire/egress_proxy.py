@@ -1,8 +1,8 @@
-"""Which proxy a connection goes through, by the rules of Go's golang.org/x/net/http/httpproxy; pure.
+"""Which proxy leads where, by the rules of Go's golang.org/x/net/http/httpproxy; pure.
 
-kubectl and all tools of Kubernetes read HTTPS_PROXY and NO_PROXY by them, so nothing else may: where
-kubectl goes directly we do, too. The agent and the CLI share no code; each has this file, and a test
-keeps the two alike.
+kubectl and all tools of Kubernetes read HTTPS_PROXY and NO_PROXY by them, so we do: where kubectl
+goes directly so do we. The agent and the CLI share no code: each has this file, and a test keeps
+the two alike.
 """
 
 import ipaddress
@@ -41,7 +41,8 @@ class Proxy(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
 
 def parse_proxy(text: str, where: str) -> Proxy | None:
@@ -172,3 +173,7 @@ def _ascii(name: str) -> str:
         return lead + name.removeprefix(".").encode("idna").decode("ascii")
     except UnicodeError:
         return name
+
+
+DIRECT: Final = EgressProxies()
+"""No proxy for anything."""

@@ -76,6 +76,13 @@ def apiserver_context(
     return context
 
 
+def proxy_context() -> ssl.SSLContext:
+    """Towards an HTTP proxy that is https itself: the system's trust store, as for browsers."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, [HTTP1])
+    context.load_default_certs()
+    return context
+
+
 def _context(protocol: int, alpn: Iterable[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from mk8s_agent.wire.limits import HIGH_WATER, KIB
-from mk8s_agent.wire.tcp import keep_queue_short
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +204,8 @@ class TlsTransport(SocketTransport):
     def __init__(self, make: MakeConnection, handshake_seconds: float = 10.0) -> None:
         super().__init__(make)
         self.failure: str = ""
+        self.error: Exception | None = None
+        """What `failure` tells about, where it was an exception."""
         self._seconds = handshake_seconds
         self._deadline: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLObject | None = None
@@ -273,7 +274,7 @@ class TlsTransport(SocketTransport):
             self._flush()
             return
         except (ssl.SSLError, ssl.CertificateError) as error:
-            self.failure = str(error)
+            self.failure, self.error = str(error), error
             _TO_TLS.read()  # nobody's any more
             self._flush()  # the alert tells the peer why
             super().close()
@@ -378,23 +379,3 @@ class TlsTransport(SocketTransport):
         if error is not None and not self.failure:
             self.failure = str(error)
         super().connection_lost(error)
-
-
-class TlsClientTransport(TlsTransport):
-    """The dialling side of TLS."""
-
-    def __init__(
-        self,
-        make: MakeConnection,
-        context: ssl.SSLContext,
-        server_name: str,
-        handshake_seconds: float = 10.0,
-    ) -> None:
-        super().__init__(make, handshake_seconds)
-        self._context = context
-        self._server_name = server_name
-
-    def _hello(self) -> None:
-        keep_queue_short(self._socket.get_extra_info("socket"))
-        self.begin(self._context, self._server_name, server=False)
-        self._handshake()

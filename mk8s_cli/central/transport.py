@@ -10,6 +10,7 @@ have acted on a request whose answer was lost. All tries and addresses of one ca
 deadline (`connection.py`).
 """
 
+import base64
 import http.client
 import json
 import os
@@ -18,12 +19,15 @@ import socket
 import ssl
 import time
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from mk8s_cli.central.connection import Connection, Deadline
 from mk8s_cli.terminal.errors import CliError, Refused, Unreachable, UntrustedCertificate
 from mk8s_cli.terminal.screen import one_line, warn
+
+if TYPE_CHECKING:
+    from mk8s_cli.central.egress_proxy import Proxy
 
 TIMEOUT_SECONDS = 15.0
 """For a whole call, from the look-up of the name to the last byte of the last try."""
@@ -185,26 +189,30 @@ class Transport:
 def _connection(central: str, context: ssl.SSLContext, deadline: Deadline) -> Connection:
     parts = urlsplit(central)
     host, port = parts.hostname or "", parts.port or 443
-    proxy = _egress_proxy(host)
-    if not proxy:
+    proxy = _egress_proxy(host, port)
+    if proxy is None:
         return Connection(host, port, context, deadline)
-    through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if through.scheme != "http" or not through.hostname:
-        raise CliError("HTTPS_PROXY must look like http://host:port")
-    connection = Connection(through.hostname, through.port or 80, context, deadline)
-    connection.set_tunnel(host, port)
+    if proxy.scheme != "http":
+        raise CliError(f"HTTPS_PROXY must look like http://host:port; {proxy.scheme} is not known")
+    connection = Connection(proxy.host, proxy.port, context, deadline)
+    headers = {}
+    if proxy.user or proxy.password:
+        pair = f"{proxy.user}:{proxy.password}".encode()
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    connection.set_tunnel(host, port, headers)
     return connection
 
 
-def _egress_proxy(host: str) -> str:
-    """Return the HTTP proxy that kubectl would use too, or ""; NO_PROXY has its usual meaning."""
-    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or ""
-    # Go, hence kubectl, never sends loopback traffic through a proxy.
-    if not proxy or host == "localhost" or host.startswith("127.") or host == "::1":
-        return ""
-    from urllib.request import proxy_bypass
+def _egress_proxy(host: str, port: int) -> "Proxy | None":
+    """Return the proxy that kubectl would use too, if any."""
+    if not (os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")):
+        return None
+    from mk8s_cli.central.egress_proxy import EgressProxies, ProxyError
 
-    return "" if proxy_bypass(host) else proxy
+    try:
+        return EgressProxies.of_environment(os.environ).to(host, port)
+    except ProxyError as error:
+        raise CliError(str(error)) from None
 
 
 def _may_repeat(error: OSError, repeatable: bool) -> bool:

@@ -26,6 +26,7 @@ from mk8s_agent.settings import Address, Settings, load_settings
 from mk8s_agent.tunnel.control_session import ControlEvents
 from mk8s_agent.wire import control
 from mk8s_agent.wire.background import Background
+from mk8s_agent.wire.egress_proxy import EgressProxies
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.central_for_tests import TOKEN, Central
 from tests.agent.pki_for_tests import Issuer
@@ -143,7 +144,9 @@ class World:
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def make_plane(self, credentials: ApiServerCredentials, background: Background) -> Plane:
+    def make_plane(
+        self, credentials: ApiServerCredentials, background: Background, _: EgressProxies
+    ) -> Plane:
         self.planes.append(Plane(credentials, background))
         self.started.set()
         return self.planes[-1]

@@ -171,3 +171,19 @@ def test_the_log_is_set_like_centrals(tmp_path: Path) -> None:
 def test_a_misspelt_variable_is_told() -> None:
     told = 'MK8S_AGENT_TUNELS (did you mean "MK8S_AGENT_TUNNELS"?)'
     assert told in refusal(environment={"MK8S_AGENT_TUNELS": "3"})
+
+
+def test_the_usual_variables_of_proxies() -> None:
+    settings = load(environment={"HTTPS_PROXY": "", "https_proxy": "http://u:hunter2@p:1"})
+    assert str(settings.proxies.to("mk8s.example.com", 8443)) == "http://p:1"
+    assert "hunter2" not in repr(settings)
+    both = {"HTTPS_PROXY": "http://a:1", "https_proxy": "http://b:1", "no_proxy": "c.example"}
+    assert str(load(environment=both).proxies.to("x", 1)) == "http://a:1"
+    assert load(environment=both).proxies.to("c.example", 1) is None
+    assert load().proxies.to("mk8s.example.com", 8443) is None
+
+
+def test_a_proxy_that_is_none_is_told_without_its_password() -> None:
+    said = refusal(environment={"HTTPS_PROXY": "ftp://u:secret@p:1"})
+    assert "HTTPS_PROXY must look like http://host:port" in said
+    assert "secret" not in said

@@ -403,7 +403,7 @@ async def test_contexts_follow_the_client_certificate(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(apiserver_dial, "dial_tls", dial)
     assert await plain(print, http2=False) == "connection"
-    assert asked == [(("192.0.2.1", 6443, second[1]), {"server_name": "192.0.2.1"})]
+    assert asked == [(("192.0.2.1", 6443, second[1]), {"server_name": "192.0.2.1", "proxy": None})]
 
 
 def test_a_literal_address_is_written_as_one() -> None:

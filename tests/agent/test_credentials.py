@@ -29,6 +29,7 @@ from mk8s_agent.credentials.sources import (
     FileSource,
     load_credentials,
 )
+from mk8s_agent.wire.egress_proxy import EgressProxies
 from tests.support.logged import logged
 
 V1 = "client.authentication.k8s.io/v1"
@@ -232,7 +233,8 @@ async def test_unknown_names(tmp_path: Path) -> None:
         ({"server": "https://h/?x=1"}, "has more in its URL"),
         ({"server": "https://h/a/../b c"}, "has more in its URL"),
         ({"server": 1}, "server is not a string"),
-        ({"server": "https://h", "proxy-url": "http://p"}, "proxy-url is not supported"),
+        ({"server": "https://h", "proxy-url": "ftp://secret@p"}, "proxy-url must look like http"),
+        ({"server": "https://h", "proxy-url": "p:3128"}, "is none of http://, https:// and socks5"),
         ({"server": "https://h", "insecure-skip-tls-verify": "yes"}, "neither true nor false"),
         ({"server": "https://h", "certificate-authority-data": "%"}, "is not base64"),
         ({"server": "https://h", "certificate-authority-data": "aGk="}, "is not PEM"),
@@ -256,6 +258,24 @@ async def test_unknown_names(tmp_path: Path) -> None:
 )
 async def test_refused_clusters(tmp_path: Path, cluster: object, sentence: str) -> None:
     assert sentence in await refusal(write(tmp_path / "config", document(cluster=cluster)))
+
+
+async def test_the_proxy_of_the_context_goes_before_that_of_the_environment(tmp_path: Path) -> None:
+    proxies = EgressProxies("http://environment:1", "direct.example")
+
+    async def through(server: str, **cluster: str) -> str:
+        entry = {"server": server, **cluster}
+        path = write(tmp_path / "config", document(cluster=entry))
+        found = await load_credentials(
+            kubeconfig=str(path), environment={}, home=tmp_path, proxies=proxies
+        )
+        assert "secret" not in repr(found)
+        return str(found.proxy)
+
+    mine = {"proxy-url": "socks5://u:secret@mine"}
+    assert await through("https://direct.example", **mine) == "socks5://mine:1080"
+    assert await through("https://direct.example") == "None"
+    assert await through("https://other.example") == "http://environment:1"
 
 
 PEM = encoded(b"-----BEGIN CERTIFICATE-----\nx")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mk8s_agent.wire import tls
 from mk8s_agent.wire import transport as module
-from mk8s_agent.wire.dial import DialError, dial_tls
+from mk8s_agent.wire.dial import DialError, TlsClientTransport, dial_tls
 from mk8s_agent.wire.transport import SocketTransport, TlsTransport
 
 CA = trustme.CA()
@@ -494,7 +494,7 @@ class RecordTest:
         trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         CA.configure_trust(trusting)
         self.made: list[Noting] = []
-        self.client = module.TlsClientTransport(self._make, trusting, "localhost")
+        self.client = TlsClientTransport(self._make, trusting, "localhost")
         self.socket: Any = NotingSocket()
         self.client.connection_made(self.socket)
 

@@ -311,10 +311,30 @@ def test_egress_proxy_is_used_where_go_would(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(Unreachable, match="403"):
             Transport("https://central.example:8443", trusting(), tries=1).call("GET", "/x")
     assert heard[0].startswith(b"CONNECT central.example:8443 HTTP/1.")
-    assert transport._egress_proxy("127.0.0.1") == ""
-    assert transport._egress_proxy("localhost") == ""
-    monkeypatch.setenv("NO_PROXY", ".example")
-    assert transport._egress_proxy("central.example") == ""
+    assert b"Proxy-Authorization" not in heard[0]
+    assert transport._egress_proxy("127.0.0.1", 443) is None
+    assert transport._egress_proxy("localhost", 443) is None
+    monkeypatch.setenv("NO_PROXY", ".example,10.0.0.0/8")
+    assert transport._egress_proxy("central.example", 443) is None
+    assert transport._egress_proxy("10.1.2.3", 443) is None
+    assert transport._egress_proxy("11.1.2.3", 443) is not None
+
+
+def test_credentials_of_the_proxy_go_to_the_proxy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[bytes] = []
+    with listening(b"HTTP/1.1 407 who are you\r\n\r\n", heard) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://u:p%40@127.0.0.1:{port}")
+        with pytest.raises(Unreachable, match="407 who are you") as caught:
+            Transport("https://central.example:8443", trusting(), tries=1).call("GET", "/x")
+    assert b"\r\nProxy-Authorization: Basic dTpwQA==\r\n" in heard[0]
+    assert "p@" not in str(caught.value)
+
+
+def test_a_proxy_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://u:secret@p:x")
+    with pytest.raises(CliError, match="HTTPS_PROXY must look like") as caught:
+        Transport("https://central.example", trusting()).call("GET", "/x")
+    assert "secret" not in str(caught.value)
 
 
 def test_proxy_of_another_kind_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ class Credentials:
 
     host, port, tls_server_name = "192.0.2.1", 6443, ""
     ca_pem, client_certificate, insecure_skip_tls_verify, generation = b"", None, True, 0
+    proxy = None
 
     def __init__(self, path_prefix: str = "") -> None:
         self.path_prefix = path_prefix
