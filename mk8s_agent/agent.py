@@ -16,7 +16,12 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mk8s_agent.apiserver.own_requests import ApiServerUnreachable, kubernetes_version
-from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsGone
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+)
+from mk8s_agent.credentials.token_sources import (
+    CredentialsGone,
+)
 from mk8s_agent.health import HealthServer
 from mk8s_agent.identity.renewal import IdentityKeeper
 from mk8s_agent.identity.store import AgentIdentity, IdentityError, IdentityStore, check_expiry

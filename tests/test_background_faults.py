@@ -16,6 +16,7 @@ from aiohttp import web
 
 from mk8s_agent import agent as agent_module
 from mk8s_agent.agent import Agent
+from mk8s_agent.settings import Address
 from mk8s_agent.tunnel.data_plane import TunnelPlane
 from mk8s_agent.tunnel.dialer import Dialer
 from mk8s_agent.wire import background as background_module
@@ -46,7 +47,7 @@ __all__ = ["migrated_sqlite", "scene", "sqlite_database", "sqlite_url"]  # fixtu
 
 OF_CENTRAL = {
     "forever": {"policy feed"},
-    "every": {"clock", "journal sync", "renewals", "signing keys"},
+    "every": {"certificate files", "clock", "journal sync", "renewals", "signing keys"},
 }
 OF_AGENT = {
     "forever": {"dialer", "credentials", "identity store"},
@@ -204,7 +205,10 @@ def test_one_database_error_at_the_hourly_renewal_does_not_end_it(
 
 
 class Credentials:
-    host, port, path_prefix = "192.0.2.1", 6443, ""
+    host, port, path_prefix, generation = "192.0.2.1", 6443, "", 0
+
+    def refresh(self) -> None:
+        pass
 
     def authorization(self) -> bytes:
         return b""
@@ -222,7 +226,9 @@ class AgentScene:
         anything: Any = None
         credentials: Any = Credentials()
         settings: Any = type(
-            "Settings", (), {"tunnels": 1, "drain_seconds": 0, "health": None, "central": None}
+            "Settings",
+            (),
+            {"tunnels": 1, "drain_seconds": 0, "health": None, "central": Address("x", 1)},
         )
 
         async def version(_: object) -> str:

@@ -4,7 +4,9 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from mk8s_agent.credentials.sources import ApiServerCredentials
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+)
 from mk8s_agent.wire import tls
 from mk8s_agent.wire.dial import dial_tls
 from mk8s_agent.wire.transport import TlsTransport
@@ -43,8 +45,9 @@ class ApiServerDial:
         )
 
     def contexts(self) -> Contexts:
-        """TLS contexts, made again when an exec plugin brought another client certificate."""
+        """TLS contexts, made again when trust or the client certificate have changed."""
         credentials = self._credentials
+        credentials.refresh()
         if self._contexts is None or self._generation != credentials.generation:
             pair = credentials.client_certificate
             authority = credentials.ca_pem

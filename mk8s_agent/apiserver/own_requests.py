@@ -12,7 +12,13 @@ from typing import Final
 
 import orjson
 
-from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsError, CredentialsGone
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+    CredentialsError,
+)
+from mk8s_agent.credentials.token_sources import (
+    CredentialsGone,
+)
 from mk8s_agent.wire.dial import DialError
 from mk8s_agent.wire.https_call import CallError, Place, https_call
 

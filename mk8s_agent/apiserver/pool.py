@@ -14,7 +14,12 @@ from mk8s_agent.apiserver.dial import ApiServerDial
 from mk8s_agent.apiserver.request import Request, request_line
 from mk8s_agent.apiserver.request_block import RequestReader
 from mk8s_agent.apiserver.response_status import passes_unread
-from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsGone
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+)
+from mk8s_agent.credentials.token_sources import (
+    CredentialsGone,
+)
 from mk8s_agent.wire import hpack_codec, tls
 from mk8s_agent.wire.background import Background, OwnedTasks, Work
 from mk8s_agent.wire.bulkhead import Bulkhead
@@ -121,6 +126,7 @@ class ApiServer:
         literal = f"[{host}]" if ":" in host else host
         self._authority = f"{literal}:{credentials.port}".encode("ascii")
         self._authority_block = hpack_codec.literal(b":authority", self._authority)
+        self._generation = credentials.generation
         self._credential = b""
         self._credential_block = b""
         self.reader = RequestReader(credentials.path_prefix.rstrip("/").encode("ascii"))
@@ -220,12 +226,27 @@ class ApiServer:
         _CLOSE.each(legs, _close)
 
     def second(self, elapsed: float) -> None:
-        """Once a second: budgets and stalls of the HTTP/2 connections."""
+        """Once a second: files that have changed; budgets and stalls of HTTP/2 connections."""
+        self._follow_credentials()
         for connection in list(self._connections):
             try:
                 connection.second(elapsed)
             except Exception:  # noqa: BLE001  logged by `failed`
                 _SECOND.failed(connection, _abort)
+
+    def _follow_credentials(self) -> None:
+        """Connections of an older trust or client certificate get no new requests.
+
+        A client certificate is the credential of a whole connection, and an API server refuses each
+        request once it has expired. What is under way ends in peace.
+        """
+        self._credentials.refresh()
+        if self._generation == self._credentials.generation:
+            return
+        self._generation = self._credentials.generation
+        _CLOSE.each(list(self._connections), lambda it: it.drain())
+        idle, self._idle = self._idle, []
+        _CLOSE.each(idle, _close)
 
     def _ensure_dialling(self) -> None:
         if not self._dialling and not any(it.starting for it in self._connections):
@@ -247,7 +268,7 @@ class ApiServer:
         if connection.closed:
             self._turn_away("the API server closed the connection at once")
         elif isinstance(connection, Http1Upstream):
-            self._keep(connection)
+            self._keep(self._generation, connection)
         else:
             self._connections.append(connection)
             self.serve_waiting()  # its settings may have come before this task was woken
@@ -275,11 +296,16 @@ class ApiServer:
 
     def _build_http1(self, transport: TlsTransport) -> Http1Upstream:
         return Http1Upstream(
-            transport, self.ticks, self.buffers, on_idle=self._keep, on_lost=self._lose
+            transport,
+            self.ticks,
+            self.buffers,
+            on_idle=partial(self._keep, self._generation),
+            on_lost=self._lose,
         )
 
-    def _keep(self, connection: Http1Upstream) -> None:
-        if len(self._idle) < _IDLE_HTTP1 and not self._connections:
+    def _keep(self, generation: int, connection: Http1Upstream) -> None:
+        fresh = generation == self._generation
+        if fresh and len(self._idle) < _IDLE_HTTP1 and not self._connections:
             self._idle.append(connection)
         else:
             connection.transport.close()

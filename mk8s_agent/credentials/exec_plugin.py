@@ -120,8 +120,8 @@ def exec_info(plugin: ExecPlugin, cluster: Cluster) -> str:
             described["insecure-skip-tls-verify"] = True
         if cluster.proxy_url:
             described["proxy-url"] = cluster.proxy_url
-        if cluster.ca_pem:
-            described["certificate-authority-data"] = base64.b64encode(cluster.ca_pem).decode()
+        if authority := cluster.authority.content:
+            described["certificate-authority-data"] = base64.b64encode(authority).decode()
         spec["cluster"] = described
     request = {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}
     return orjson.dumps(request).decode()

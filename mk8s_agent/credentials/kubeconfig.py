@@ -8,19 +8,26 @@ that would connect in another way than kubectl does is worse than none. Sources:
 ``tools/clientcmd/loader.go``, ``client_config.go`` and ``api/types.go``.
 """
 
-import base64
-import binascii
 import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import yaml
 
-from mk8s_agent.wire.egress_proxy import Proxy, ProxyError, parse_proxy
+from mk8s_agent.credentials.kubeconfig_fields import (
+    Entry,
+    KubeconfigError,
+    Pem,
+    flag_of,
+    pem_of,
+    proxy_of,
+    text_of,
+)
+from mk8s_agent.wire.egress_proxy import Proxy
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """Longest file that is read. A kubeconfig with the certificates of 200 clusters is about 1 MiB."""
@@ -41,12 +48,6 @@ _UNSUPPORTED_USER: Final = {
     "as-groups": "impersonation (as-groups), and the agent itself impersonates",
     "as-user-extra": "impersonation (as-user-extra), and the agent itself impersonates",
 }
-
-Entry: TypeAlias = Mapping[str, Any]
-
-
-class KubeconfigError(Exception):
-    """The kubeconfig cannot be used; the sentence names the file or entry and says what to do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Cluster:
     """What comes before ``/api``, without a slash at its end; "" nearly always."""
     tls_server_name: str
     """The name to ask for and to expect in the certificate; the host when not given."""
-    ca_pem: bytes
+    authority: Pem
     """Empty means the system's trust store."""
     insecure_skip_tls_verify: bool
     proxy_url: str = dataclasses.field(default="", repr=False)
@@ -90,8 +91,8 @@ class User:
 
     token: str = dataclasses.field(repr=False)
     token_file: Path | None
-    client_certificate_pem: bytes
-    client_key_pem: bytes = dataclasses.field(repr=False)
+    client_certificate: Pem
+    client_key: Pem = dataclasses.field(repr=False)
     exec_plugin: ExecPlugin | None
 
 
@@ -141,8 +142,10 @@ def load_context(paths: Iterable[Path], context: str = "") -> Context:
     if not name:
         raise KubeconfigError(f"the kubeconfig has no current-context; give --context ({known})")
     entry, _ = merged.find("context", name, known)
-    cluster, cluster_directory = merged.find("cluster", _text(entry, "cluster", f"context {name}"))
-    user, user_directory = merged.find("user", _text(entry, "user", f"context {name}"))
+    cluster, cluster_directory = merged.find(
+        "cluster", text_of(entry, "cluster", f"context {name}")
+    )
+    user, user_directory = merged.find("user", text_of(entry, "user", f"context {name}"))
     return Context(
         name,
         _cluster(cluster, cluster_directory, f'cluster "{entry["cluster"]}"'),
@@ -163,7 +166,9 @@ class _Merged:
 
     def add(self, path: Path) -> None:
         document = _read_document(path)
-        self.current_context = self.current_context or _text(document, "current-context", str(path))
+        self.current_context = self.current_context or text_of(
+            document, "current-context", str(path)
+        )
         for plural, merged in self.entries.items():
             for name, entry in _named_entries(document, plural, path).items():
                 merged.setdefault(name, (entry, path.absolute().parent))
@@ -217,7 +222,7 @@ def _named_entries(document: Entry, plural: str, path: Path) -> dict[str, Entry]
         where = f"kubeconfig {path}: {plural}[{position}]"
         if not isinstance(item, dict):
             raise KubeconfigError(f"{where} is not a mapping")
-        name = _text(item, "name", where)
+        name = text_of(item, "name", where)
         entry = item.get(plural.removesuffix("s")) or {}
         if not isinstance(entry, dict):
             raise KubeconfigError(f"{where}.{plural.removesuffix('s')} is not a mapping")
@@ -227,78 +232,27 @@ def _named_entries(document: Entry, plural: str, path: Path) -> dict[str, Entry]
     return entries
 
 
-def _text(entry: Entry, key: str, where: str) -> str:
-    value = entry.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise KubeconfigError(f"{where}: {key} is not a string")
-    return value
-
-
-def _flag(entry: Entry, key: str, where: str) -> bool:
-    value = entry.get(key)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise KubeconfigError(f"{where}: {key} is neither true nor false")
-    return value
-
-
-def _pem(entry: Entry, key: str, where: str, directory: Path) -> bytes:
-    """Read PEM from ``<key>-data``, which wins, or from the file that ``<key>`` names."""
-    encoded = _text(entry, key + "-data", where)
-    if encoded:
-        try:
-            content = base64.b64decode("".join(encoded.split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise KubeconfigError(f"{where}: {key}-data is not base64") from None
-    elif not (name := _text(entry, key, where)):
-        return b""
-    else:
-        try:
-            content = (directory / name).read_bytes()
-        except OSError as error:
-            raise KubeconfigError(
-                f"{where}: cannot read {key} {directory / name}: {error.strerror}"
-            ) from error
-    if not content.isascii() or b"-----BEGIN " not in content:
-        raise KubeconfigError(f"{where}: {key} is not PEM")
-    return content
-
-
 def _cluster(entry: Entry, directory: Path, where: str) -> Cluster:
-    server = _text(entry, "server", where)
+    server = text_of(entry, "server", where)
     host, port, path_prefix = _split_server(server, where)
-    insecure = _flag(entry, "insecure-skip-tls-verify", where)
-    ca_pem = _pem(entry, "certificate-authority", where, directory)
-    if insecure and ca_pem:
+    insecure = flag_of(entry, "insecure-skip-tls-verify", where)
+    authority = pem_of(entry, "certificate-authority", where, directory)
+    if insecure and authority.content:
         raise KubeconfigError(
             f"{where}: insecure-skip-tls-verify and a certificate-authority exclude each other"
         )
-    proxy_url = _text(entry, "proxy-url", where)
+    proxy_url = text_of(entry, "proxy-url", where)
     return Cluster(
         server=server,
         host=host,
         port=port,
         path_prefix=path_prefix,
-        tls_server_name=_text(entry, "tls-server-name", where) or host,
-        ca_pem=ca_pem,
+        tls_server_name=text_of(entry, "tls-server-name", where) or host,
+        authority=authority,
         insecure_skip_tls_verify=insecure,
         proxy_url=proxy_url,
-        proxy=_proxy(proxy_url, where),
+        proxy=proxy_of(proxy_url, where),
     )
-
-
-def _proxy(url: str, where: str) -> Proxy | None:
-    try:
-        proxy = parse_proxy(url, f"{where}: proxy-url")
-    except ProxyError as error:
-        raise KubeconfigError(str(error)) from None
-    # client-go, clientcmd/validation: a scheme is demanded here, other than in HTTPS_PROXY
-    if proxy is not None and ("://" not in url or proxy.scheme == "socks5h"):
-        raise KubeconfigError(f"{where}: proxy-url is none of http://, https:// and socks5://")
-    return proxy
 
 
 def _split_server(server: str, where: str) -> tuple[str, int, str]:
@@ -319,18 +273,18 @@ def _user(entry: Entry, directory: Path, where: str, cluster: Entry) -> User:
     for key, what in _UNSUPPORTED_USER.items():
         if entry.get(key):
             raise KubeconfigError(f"{where} uses {what}")
-    token_file = _text(entry, "tokenFile", where)
-    certificate = _pem(entry, "client-certificate", where, directory)
-    private_key = _pem(entry, "client-key", where, directory)
-    if bool(certificate) != bool(private_key):
+    token_file = text_of(entry, "tokenFile", where)
+    certificate = pem_of(entry, "client-certificate", where, directory)
+    private_key = pem_of(entry, "client-key", where, directory)
+    if bool(certificate.content) != bool(private_key.content):
         raise KubeconfigError(f"{where}: client-certificate and client-key come together")
-    if b"ENCRYPTED" in private_key:
+    if b"ENCRYPTED" in private_key.content:
         raise KubeconfigError(
             f"{where}: client-key is encrypted; the agent cannot ask for a password"
         )
-    token = _text(entry, "token", where)
+    token = text_of(entry, "token", where)
     plugin = None
-    if not (token or token_file or certificate):
+    if not (token or token_file or certificate.content):
         # In client-go, too, the other credentials of an entry turn the plugin off.
         plugin = _exec_plugin(entry.get("exec"), directory, where, cluster)
     return User(
@@ -344,14 +298,14 @@ def _exec_plugin(entry: object, directory: Path, where: str, cluster: Entry) -> 
     if not isinstance(entry, dict):
         raise KubeconfigError(f"{where}: exec is not a mapping")
     where += ".exec"
-    api_version = _text(entry, "apiVersion", where)
+    api_version = text_of(entry, "apiVersion", where)
     if api_version not in _EXEC_API_VERSIONS:
         raise KubeconfigError(f"{where}: apiVersion is none of {', '.join(_EXEC_API_VERSIONS)}")
-    if _text(entry, "interactiveMode", where) == "Always":
+    if text_of(entry, "interactiveMode", where) == "Always":
         raise KubeconfigError(
             f"{where} needs a prompt (interactiveMode Always), the agent has none"
         )
-    command = _text(entry, "command", where)
+    command = text_of(entry, "command", where)
     if not command:
         raise KubeconfigError(f"{where} has no command")
     return ExecPlugin(
@@ -359,8 +313,8 @@ def _exec_plugin(entry: object, directory: Path, where: str, cluster: Entry) -> 
         command=str(directory / command) if "/" in command else command,
         arguments=_not_our_own(_strings(entry.get("args"), f"{where}.args"), where),
         environment=_variables(entry.get("env"), f"{where}.env"),
-        install_hint=_text(entry, "installHint", where),
-        provide_cluster_info=_flag(entry, "provideClusterInfo", where),
+        install_hint=text_of(entry, "installHint", where),
+        provide_cluster_info=flag_of(entry, "provideClusterInfo", where),
         config=_exec_extension(cluster),
     )
 
@@ -389,7 +343,7 @@ def _variables(value: object, where: str) -> tuple[tuple[str, str], ...]:
     items = value or []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise KubeconfigError(f"{where} is not a list of names and values")
-    return tuple((_text(item, "name", where), _text(item, "value", where)) for item in items)
+    return tuple((text_of(item, "name", where), text_of(item, "value", where)) for item in items)
 
 
 def _exec_extension(cluster: Entry) -> object:

@@ -10,7 +10,9 @@ import base64
 import orjson
 
 from mk8s_agent.apiserver.own_requests import ApiServerUnreachable, request_as_agent
-from mk8s_agent.credentials.sources import ApiServerCredentials
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+)
 from mk8s_agent.identity.store import IDENTITY_FILE, AgentIdentity, IdentityError
 from mk8s_agent.identity.store import decode_identity as decode
 from mk8s_agent.identity.store import encode_identity as encode

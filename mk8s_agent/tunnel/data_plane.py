@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 from mk8s_agent.apiserver.pool import ApiServer
-from mk8s_agent.credentials.sources import ApiServerCredentials
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+)
 from mk8s_agent.identity.store import AgentIdentity
 from mk8s_agent.settings import Address
 from mk8s_agent.tunnel.control_session import ControlEvents, ControlSession, MakeControl

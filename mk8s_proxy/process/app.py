@@ -42,6 +42,7 @@ from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
+from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch
 from mk8s_proxy.process.ended_tokens import EndedTokens
 from mk8s_proxy.process.key_feed import KeyFeed
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
@@ -131,6 +132,7 @@ class Central:
         self.background.every("signing keys", _KEY_SECONDS, self._key_feed.turn)
         self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
         self.background.every("renewals", _REFRESH_SECONDS, self._renew)
+        self.background.every("certificate files", LOOK_SECONDS, self._certificate.look)
 
     def _open_journals(self) -> None:
         loop, audit = asyncio.get_running_loop(), self.settings.audit
@@ -227,6 +229,8 @@ class Central:
     # -- the listener
 
     async def _start_listener(self) -> None:
+        files = self.settings.tls.certificate, self.settings.tls.key
+        self._certificate = CertificateWatch(files, self._show_certificates)
         limits = self.settings.limits
         self.listener = Listener(
             await self._contexts(),
@@ -322,7 +326,10 @@ class Central:
     async def _renew(self) -> None:
         """Server certificates, as other replicas or time changed them."""
         async with asyncio.timeout(_RENEWAL_SECONDS):
-            self.listener.contexts = await self._contexts()
+            await self._show_certificates()
+
+    async def _show_certificates(self) -> None:
+        self.listener.contexts = await self._contexts()
 
     # -- stop
 

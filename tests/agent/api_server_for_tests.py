@@ -10,7 +10,12 @@ from typing import Any
 import trustme
 from aiohttp import web
 
-from mk8s_agent.credentials.sources import ApiServerCredentials, StaticSource
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+)
+from mk8s_agent.credentials.token_sources import (
+    StaticSource,
+)
 
 
 class ApiServerForTests:

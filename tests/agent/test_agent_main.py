@@ -19,7 +19,9 @@ from click.testing import CliRunner
 
 from mk8s_agent import agent as agent_module
 from mk8s_agent.agent import Agent, MakeControl
-from mk8s_agent.credentials.sources import ApiServerCredentials
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+)
 from mk8s_agent.identity.store import AgentIdentity, FileStore, IdentityError
 from mk8s_agent.main import command, loop_factory, obtain_identity, run
 from mk8s_agent.settings import Address, Settings, load_settings

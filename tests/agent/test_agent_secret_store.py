@@ -10,7 +10,9 @@ from mk8s_agent.apiserver.own_requests import (
     kubernetes_version,
     request_as_agent,
 )
-from mk8s_agent.credentials.sources import StaticSource
+from mk8s_agent.credentials.token_sources import (
+    StaticSource,
+)
 from mk8s_agent.identity.secret_store import SecretStore
 from mk8s_agent.identity.store import AgentIdentity, IdentityError
 from tests.agent.api_server_for_tests import ApiServerForTests

@@ -17,17 +17,19 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mk8s_agent.credentials import exec_plugin
-from mk8s_agent.credentials import sources as credentials_module
+from mk8s_agent.credentials import exec_plugin, token_sources
 from mk8s_agent.credentials.exec_plugin import ExecCredential, ExecPluginError
 from mk8s_agent.credentials.kubeconfig import KubeconfigError, kubeconfig_paths, load_context
 from mk8s_agent.credentials.sources import (
     ApiServerCredentials,
     CredentialsError,
+    load_credentials,
+)
+from mk8s_agent.credentials.token_sources import (
     CredentialsGone,
     ExecSource,
     FileSource,
-    load_credentials,
+    StaticSource,
 )
 from mk8s_agent.wire.egress_proxy import EgressProxies
 from tests.support.logged import logged
@@ -431,6 +433,41 @@ def test_service_account_token_deleted_while_running(tmp_path: Path) -> None:
     assert source.authorization() == b"Bearer two"
 
 
+def test_a_token_file_that_is_half_written_keeps_the_old_token_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    path = tmp_path / "token"
+    path.write_text("one")
+    source = FileSource(path, monotonic=clock)
+    assert source.authorization() == b"Bearer one"
+    path.write_text("")
+    for _ in range(10):
+        clock.now += 1
+        assert source.authorization() == b"Bearer one"
+    assert [record.message for record in caplog.records] == ["credential.token_file_not_usable"]
+    clock.now += 1
+    with pytest.raises(CredentialsGone, match="is empty"):
+        source.authorization()
+    path.write_text("two")
+    clock.now += 1
+    assert source.authorization() == b"Bearer two"
+
+
+def test_a_token_that_was_refused_does_not_outlive_its_file(tmp_path: Path) -> None:
+    clock = Clock()
+    path = tmp_path / "token"
+    path.write_text("one")
+    source = FileSource(path, monotonic=clock)
+    assert source.authorization() == b"Bearer one"
+    path.write_text("")
+    clock.now += 1
+    assert source.authorization() == b"Bearer one"
+    source.rejected()
+    with pytest.raises(CredentialsGone, match="is empty"):
+        source.authorization()
+
+
 def test_a_rejected_token_file_is_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("one")
@@ -450,7 +487,7 @@ def test_no_credential_at_all_is_not_anonymous() -> None:
         tls_server_name="h",
         ca_pem=b"",
         insecure_skip_tls_verify=False,
-        source=credentials_module.StaticSource(""),
+        source=StaticSource(""),
         client_certificate=None,
     )
     with pytest.raises(CredentialsGone, match="neither a token nor a client certificate"):
@@ -636,7 +673,7 @@ def credential(token: str, expires: float | None) -> ExecCredential:
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(credentials_module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(token_sources, "_RETRY_SECONDS", 0.0)
     return
 
 

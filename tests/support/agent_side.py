@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mk8s_agent.apiserver.pool import ApiServer
-from mk8s_agent.credentials.sources import CredentialsGone
+from mk8s_agent.credentials.token_sources import (
+    CredentialsGone,
+)
 from mk8s_agent.tunnel.session import AgentTunnel, answer
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import DialError
@@ -37,6 +39,7 @@ class Credentials:
         self.path_prefix = path_prefix
         self.token: bytes | None = b"Bearer agent"
         self.rejections = 0
+        self.refreshed = 0
 
     def authorization(self) -> bytes:
         if self.token is None:
@@ -45,6 +48,9 @@ class Credentials:
 
     def rejected(self) -> None:
         self.rejections += 1
+
+    def refresh(self) -> None:
+        self.refreshed += 1
 
 
 class Dialled:

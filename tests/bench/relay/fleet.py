@@ -16,7 +16,12 @@ from typing import Any
 import uvloop
 
 from mk8s_agent.apiserver.pool import ApiServer
-from mk8s_agent.credentials.sources import ApiServerCredentials, StaticSource
+from mk8s_agent.credentials.sources import (
+    ApiServerCredentials,
+)
+from mk8s_agent.credentials.token_sources import (
+    StaticSource,
+)
 from mk8s_agent.tunnel.session import AgentTunnel
 from mk8s_agent.wire import control, tls
 from mk8s_agent.wire.background import Background
