@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from mk8s_agent.credentials.sources import (
     ApiServerCredentials,
@@ -13,6 +13,13 @@ from mk8s_agent.wire.transport import TlsTransport
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 """With HTTP/2 among the offered protocols, and without."""
+
+
+class Dial(Protocol):
+    """How connections to the API server are made (`ApiServerDial`)."""
+
+    async def __call__(self, build: Callable[[TlsTransport], Any], *, http2: bool) -> Any:
+        """Connects; `build` makes the connection of the transport."""
 
 
 class ApiServerDial:

@@ -8,9 +8,11 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final
 
-from mk8s_agent.apiserver.dial import ApiServerDial
+from mk8s_agent.apiserver import resending
+from mk8s_agent.apiserver.dial import ApiServerDial, Dial
+from mk8s_agent.apiserver.http1 import ApiServerHttp1
 from mk8s_agent.apiserver.request import Request, request_line
 from mk8s_agent.apiserver.request_block import RequestReader
 from mk8s_agent.apiserver.response_status import passes_unread
@@ -29,7 +31,7 @@ from mk8s_agent.wire.http2.client import Http2Client
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import API_SERVER, BufferBudget, Limits
-from mk8s_agent.wire.stream import Stream
+from mk8s_agent.wire.stream import Bytes, Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
 from mk8s_agent.wire.waiting import WaitingRoom
@@ -46,13 +48,6 @@ _BROKEN: Final = "the agent failed: see its log"
 
 Answer = Callable[[Stream, int, str], None]
 """Answers a stream of the tunnel with an error of the agent's own."""
-
-
-class Dial(Protocol):
-    """How connections to the API server are made (`apiserver_dial.ApiServerDial`)."""
-
-    async def __call__(self, build: Callable[[TlsTransport], Any], *, http2: bool) -> Any:
-        """Connects; `build` makes the connection of the transport."""
 
 
 class ApiServerHttp2(Http2Client):
@@ -77,6 +72,20 @@ class ApiServerHttp2(Http2Client):
         peer = stream.peer
         if peer is not None:
             peer.connection.relay_head(peer, block, end, fields)
+
+    def send_data(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
+        """Sends a piece of a request's body, and keeps it while it may have to be sent again."""
+        front = stream.peer
+        if front is not None and front.exchange is not None:
+            resending.keep(front.exchange, self._server.buffers, data, size, end)
+        super().send_data(stream, data, size, end)
+
+    def connection_lost(self) -> None:
+        """The socket is gone: those who have had no answer may go again."""
+        if self.ready and not (self.closed or self.close_reason):  # and not ended by ourselves
+            for stream in self.streams.values():
+                resending.note_lost_connection(stream)
+        super().connection_lost()
 
     def on_ready(self) -> None:
         """The API server's settings arrived: streams can be opened."""
@@ -119,7 +128,7 @@ class ApiServer:
         self._dial: Dial = ApiServerDial(credentials) if dial is None else dial
         self._room = WaitingRoom(buffers)
         self._connections: list[ApiServerHttp2] = []
-        self._idle: list[Http1Upstream] = []
+        self._idle: list[ApiServerHttp1] = []
         self._dialling = False
         self._tasks = OwnedTasks(background)
         host = credentials.host
@@ -139,6 +148,7 @@ class ApiServer:
         if request.upgrade:
             self._later(front, request)
             return
+        front.exchange = request  # until the answer begins
         for connection in self._connections:
             if connection.available:
                 self._send_http2(connection, front, request)
@@ -151,6 +161,33 @@ class ApiServer:
             return
         self.waiting.append((self._room.admit(front), request))
         self._ensure_dialling()
+
+    def forward_again(self, front: Stream, refused: bool) -> bool:
+        """Sends a request once more that got no answer, if that is certain to do no harm.
+
+        Args:
+            refused: the API server said that it did not take it.
+
+        Returns:
+            Whether it is under way again.
+        """
+        request = front.exchange
+        if request is None or not resending.may_go_again(request, refused):
+            return False
+        log.info("request.sent_again", extra={"refused": refused})
+        pieces = resending.take_body(request, self.buffers)
+        self.forward(front, request)
+        for piece, last in pieces:
+            back = front.peer
+            if back is not None:
+                back.connection.send_data(back, piece, len(piece), last)
+        return True
+
+    def forget_body(self, front: Stream) -> None:
+        """The answer of a request begins, or nobody waits for it any more."""
+        request, front.exchange = front.exchange, None
+        if request.attempt is not None:
+            resending.forget(request, self.buffers)
 
     def serve_waiting(self) -> None:
         """Forwards what waited for a connection, as much as there is room for."""
@@ -180,7 +217,7 @@ class ApiServer:
             block += self._credential_block
         connection.open_joined(front, block, request.end)
 
-    def _send_http1(self, connection: Http1Upstream, front: Stream, request: Request) -> None:
+    def _send_http1(self, connection: ApiServerHttp1, front: Stream, request: Request) -> None:
         try:
             credential = self._credentials.authorization()
         except CredentialsGone as error:
@@ -222,7 +259,7 @@ class ApiServer:
     def close(self) -> None:
         """Ends everything, at the end of the agent."""
         self._tasks.cancel()
-        legs: list[ApiServerHttp2 | Http1Upstream] = [*self._connections, *self._idle]
+        legs: list[ApiServerHttp2 | ApiServerHttp1] = [*self._connections, *self._idle]
         _CLOSE.each(legs, _close)
 
     def second(self, elapsed: float) -> None:
@@ -267,7 +304,7 @@ class ApiServer:
             self._dialling = False
         if connection.closed:
             self._turn_away("the API server closed the connection at once")
-        elif isinstance(connection, Http1Upstream):
+        elif isinstance(connection, ApiServerHttp1):
             self._keep(self._generation, connection)
         else:
             self._connections.append(connection)
@@ -289,13 +326,13 @@ class ApiServer:
         except Exception:  # noqa: BLE001  logged by `failed`
             _TURN_AWAY.failed(front, _reset)
 
-    def _build(self, transport: TlsTransport) -> ApiServerHttp2 | Http1Upstream:
+    def _build(self, transport: TlsTransport) -> ApiServerHttp2 | ApiServerHttp1:
         if transport.protocol == tls.HTTP2:
             return ApiServerHttp2(transport, self)
         return self._build_http1(transport)
 
-    def _build_http1(self, transport: TlsTransport) -> Http1Upstream:
-        return Http1Upstream(
+    def _build_http1(self, transport: TlsTransport) -> ApiServerHttp1:
+        return ApiServerHttp1(
             transport,
             self.ticks,
             self.buffers,
@@ -304,6 +341,7 @@ class ApiServer:
         )
 
     def _keep(self, generation: int, connection: Http1Upstream) -> None:
+        assert isinstance(connection, ApiServerHttp1)  # all of them are
         fresh = generation == self._generation
         if fresh and len(self._idle) < _IDLE_HTTP1 and not self._connections:
             self._idle.append(connection)
@@ -313,8 +351,7 @@ class ApiServer:
             self.serve_waiting()
 
     def _lose(self, connection: Http1Upstream) -> None:
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._idle = [it for it in self._idle if it is not connection]
 
     def _later(self, front: Stream, request: Request) -> None:
         stream = self._room.admit(front)
@@ -344,5 +381,5 @@ def _abort(connection: ApiServerHttp2) -> None:
     connection.transport.abort()
 
 
-def _close(connection: ApiServerHttp2 | Http1Upstream) -> None:
+def _close(connection: ApiServerHttp2 | ApiServerHttp1) -> None:
     connection.transport.close()

@@ -6,12 +6,12 @@ headers that say on whose behalf.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mk8s_agent.apiserver.impersonation import ImpersonationRefused, impersonation_headers
 from mk8s_agent.wire import headers, hpack_codec
-from mk8s_agent.wire.stream import Fields
+from mk8s_agent.wire.stream import Bytes, Fields
 
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"})
 SCHEME: Final = b"\x87"  # :scheme https, from HPACK's static table
@@ -35,6 +35,21 @@ class RequestRefused(Exception):
 
 
 @dataclass(slots=True)
+class Attempt:
+    """What is known of a request's first try (see `resending`)."""
+
+    body: list[Bytes] = field(default_factory=list)
+    size: int = 0
+    """Bytes of `body`; they count on the process's budget."""
+    complete: bool = False
+    """`body` is all of it."""
+    spent: bool = False
+    """There is no further try."""
+    connection_lost: bool = False
+    """Its connection went away, and doing it twice would do no harm."""
+
+
+@dataclass(slots=True)
 class Request:
     """A request for the API server, without its `:authority` and the agent's credential."""
 
@@ -48,6 +63,8 @@ class Request:
     """The API server gets an Origin: itself."""
     end: bool
     """There is no body."""
+    attempt: Attempt | None = None
+    """There once a body is kept, or a first try has failed."""
 
 
 @dataclass(slots=True)

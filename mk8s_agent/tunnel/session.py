@@ -121,18 +121,27 @@ class AgentTunnel(Http2Server):
                 stream.peer = None
                 peer.connection.reset(peer, ErrorCode.CANCEL)
             block, end = error_head(502, "the API server does not accept the agent's token"), True
+        if stream.exchange is not None:
+            self._apiserver.forget_body(stream)
         super().relay_head(stream, block, end)
 
     def reset(self, stream: Stream, code: int) -> None:
-        """The API server's side ended: before the answer began, say so in words."""
+        """The API server's side ended: before the answer began, try again or say so in words."""
         if stream.head_passed or stream.local_closed:
             super().reset(stream, code)
             return
         stream.peer = None
+        if self._apiserver.forward_again(stream, code == ErrorCode.REFUSED_STREAM):
+            return
         if code == ErrorCode.REFUSED_STREAM:
             answer(stream, 503, "the API server refused the request before processing it")
         else:
             answer(stream, 502, "the API server closed the connection before it answered")
+
+    def on_stream_closed(self, stream: Stream) -> None:
+        """A request is over."""
+        if stream.exchange is not None:
+            self._apiserver.forget_body(stream)
 
     def on_ready(self) -> None:
         """The peer is there: see how far away."""

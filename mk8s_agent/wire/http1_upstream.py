@@ -134,6 +134,11 @@ class Http1Upstream(Http1Leg):
         if self._over:
             self._offer()
 
+    @property
+    def heard(self) -> bool:
+        """Whether anything of the answer in progress has come."""
+        return self._head_bytes > 0
+
     def _feed(self, data: bytes) -> None:
         """Gives llhttp one head after another, and then all of the body in one."""
         while data:
