@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from mk8s_agent.wire import tls
 from mk8s_agent.wire.egress_proxy import Proxy
 from mk8s_agent.wire.proxy_handshake import Handshake, ProxyRefused, handshake
-from mk8s_agent.wire.tcp import keep_queue_short
+from mk8s_agent.wire.tcp import prepare
 from mk8s_agent.wire.transport import (
     Connection,
     MakeConnection,
@@ -48,7 +48,7 @@ class TlsClientTransport(TlsTransport):
         self._proxy = proxy
 
     def _hello(self) -> None:
-        keep_queue_short(self._socket.get_extra_info("socket"))
+        prepare(self._socket.get_extra_info("socket"))
         if self._proxy is not None:
             self._socket.write(self._proxy.begin())
         else:

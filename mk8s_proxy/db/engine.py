@@ -165,6 +165,9 @@ class Database:
                 pool_pre_ping=True,
                 connect_args={
                     "connect_timeout": CONNECT_SECONDS,
+                    "keepalives_idle": 15,  # seconds; balancers forget a silent one after 60
+                    "keepalives_interval": 10,
+                    "keepalives_count": 3,
                     # so that what we gave up does not go on there, and holds no lock
                     "options": f"-c statement_timeout={int(WRITE_SECONDS * 1000)} "
                     f"-c idle_in_transaction_session_timeout={int(WRITE_SECONDS * 1000)}",

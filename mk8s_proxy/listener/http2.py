@@ -1,7 +1,7 @@
 """A client's HTTP/2 connection: kubectl's ordinary requests, all multiplexed on one socket."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.hpack_codec import CHANGES_TABLE, NEEDS_TABLE, check_block
@@ -66,6 +66,11 @@ class ClientConfig:
 
 UNREADABLE = RequestHead(b"", b"", b"", b"", b"", -1, b"", b"", b"", b"", (), ())
 """Stands for a head that was refused before it could be read."""
+
+_SILENT_SECONDS: Final = 15.0
+"""After so long without a byte a client with open streams is asked for a sign of life."""
+_LOST_SECONDS: Final = 45.0
+"""After so long without one it has vanished: a closed laptop says no goodbye."""
 
 
 class ClientHttp2(Http2Server):
@@ -213,8 +218,13 @@ class ClientHttp2(Http2Server):
         self._incomplete_seconds = self._incomplete_seconds + elapsed if incomplete else 0.0
         if self._incomplete_seconds > self._deadlines.header_seconds:
             self.fail(ErrorCode.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
-        elif not self.streams and self.health.silent_seconds > self._deadlines.idle_seconds:
-            self.drain()
+        elif not self.streams:
+            if self.health.silent_seconds > self._deadlines.idle_seconds:
+                self.drain()
+        elif self.health.silent_seconds >= _LOST_SECONDS:
+            self._abort("no sign of life from the client")
+        elif self.health.silent_seconds >= _SILENT_SECONDS:
+            self.ping()
 
 
 def interrupted(code: int) -> StatusError:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from mk8s_agent.wire import tls
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.client_hello import ClientHelloPeek, lacks
-from mk8s_agent.wire.tcp import keep_queue_short
+from mk8s_agent.wire.tcp import is_gone, prepare
 from mk8s_agent.wire.transport import Connection, SocketTransport, TlsTransport
 from mk8s_proxy.listener.proxy_protocol import ProxyHeader, ProxyProtocolError
 from mk8s_proxy.settings.networks import Networks, contains, parse_ip
@@ -28,6 +28,9 @@ _TUNNEL_NAME: Final = tls.TUNNEL_SERVER_NAME.encode("ascii")
 _SECOND: Final = Bulkhead("listener.second")
 _DRAIN: Final = Bulkhead("listener.drain")
 _ABORT: Final = Bulkhead("listener.abort")
+
+_LOOK_SECONDS: Final = 10.0
+"""How often the kernel is asked whether a peer is still there."""
 
 
 class Served(Connection, Protocol):
@@ -102,7 +105,7 @@ class Listener:
         except OSError as error:
             raise OSError(error.errno, cannot_listen(host, port, error)) from error
         for listening in server.sockets:
-            keep_queue_short(listening)
+            prepare(listening)
         self._servers.append(server)
         bound: int = server.sockets[0].getsockname()[1]
         return bound
@@ -146,6 +149,7 @@ class ListenerTransport(TlsTransport):
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(self._make_connection, listener.handshake_seconds)
+        self._until_look = _LOOK_SECONDS
         self.served: Served | None = None
         self._listener = listener
         self._peek: ClientHelloPeek | None = None
@@ -164,9 +168,15 @@ class ListenerTransport(TlsTransport):
             self.abort()
 
     def second(self, elapsed: float) -> None:
-        """Once a second: the deadlines of what is served here."""
+        """Once a second: the deadlines of what is served here, seldom whether the peer is there."""
         if self.served is not None:
             self.served.second(elapsed)
+        self._until_look -= elapsed
+        if self._until_look <= 0 and not self.closing:
+            self._until_look = _LOOK_SECONDS
+            if is_gone(self._socket.get_extra_info("socket")):
+                log.info("listener.peer_vanished", extra={"source_ip": self.peer_address})
+                self.abort()
 
     def drain(self) -> None:
         """Takes no new requests."""

@@ -21,6 +21,7 @@ from tests.support.memory import (
     goaway_code,
     headers,
     kinds,
+    ping,
     rst_stream,
     settings,
     window_update,
@@ -265,11 +266,33 @@ def test_slowloris_a_head_that_drips(central: Central, wire: bytes) -> None:
     assert person.transport.closed
 
 
+def test_a_client_that_vanishes_with_a_stream_open_is_asked_and_then_given_up(
+    central: Central,
+) -> None:
+    """An exec, a watch or a log that nobody reads any more."""
+    agent = central.agent()
+    person = central.http2()
+    person.ask()
+    [number] = [it.stream for it in agent.requests()]
+    assert late(person, b"", 15) == []
+    assert kinds(late(person, b"", 1)) == ["PING"]
+    person.send(ping(ack=True))
+    assert late(person, b"", 15) == []
+    late(person, b"", 30)
+    assert not person.transport.aborted
+    late(person, b"", 1)
+    assert person.transport.aborted
+    assert number not in agent.session.streams
+
+
 def test_a_slow_body_is_not_a_slow_head(central: Central) -> None:
     central.agent()
     person = central.http2()
     number = person.ask(method=b"POST", end=False)
-    assert late(person, data(number, bytes(100))[:50], 60) == []
+    body = data(number, bytes(100))
+    assert late(person, body[:50], 14) == []
+    for at in range(50, 55):
+        assert late(person, body[at : at + 1], 14) == []
     assert not person.connection.closed
 
 

@@ -13,6 +13,7 @@ import pytest
 from mk8s_agent.wire import pki, tls
 from mk8s_agent.wire.limits import HIGH_WATER
 from mk8s_proxy.identity.ca import CertificateAuthority
+from mk8s_proxy.listener import server as server_module
 from mk8s_proxy.listener.server import Contexts, Listener, Makers
 from mk8s_proxy.settings.networks import parse_networks
 
@@ -234,6 +235,36 @@ async def test_what_the_network_cannot_take_yet_does_not_pile_up_in_the_kernel(
     assert await reader.readexactly(2) == b"h2"
     tcp = house.served[0].transport._socket.get_extra_info("socket")
     assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == HIGH_WATER
+    writer.transport.abort()
+
+
+async def test_sockets_of_clients_are_kept_alive(house: House) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", house.port, ssl=client("h2"), server_hostname="localhost"
+    )
+    assert await reader.readexactly(2) == b"h2"
+    tcp = house.served[0].transport._socket.get_extra_info("socket")
+    assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert 15 <= tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 30
+    writer.transport.abort()
+
+
+async def test_a_client_that_has_vanished_is_given_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP/1.1 has no PING: the kernel knows that nothing is acknowledged any more."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", house.port, ssl=client("h2"), server_hostname="localhost"
+    )
+    assert await reader.readexactly(2) == b"h2"
+    house.listener.second(10.0)
+    assert not house.served[0].transport.closing
+    monkeypatch.setattr(server_module, "is_gone", lambda _: True)
+    house.listener.second(9.0)
+    assert not house.served[0].transport.closing
+    house.listener.second(1.0)
+    assert house.served[0].transport.closing
+    house.listener.second(10.0)
     writer.transport.abort()
 
 
