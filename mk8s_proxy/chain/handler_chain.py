@@ -14,6 +14,7 @@ credential and the time still say the same (`recurring`): its rows and its tunne
 import logging
 import time
 from collections.abc import Callable
+from typing import Final
 
 from mk8s_agent.wire.stream import join
 from mk8s_agent.wire.ticks import Ticks
@@ -45,12 +46,14 @@ from mk8s_proxy.kube.upgrades import may_upgrade
 from mk8s_proxy.listener.exchange import Exchange, facts_of, refused_tunnel
 from mk8s_proxy.listener.recurring import Admission
 from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
+from mk8s_proxy.listener.request_head import RequestHead
 from mk8s_proxy.tunnel.request_block import audit_field, request_parts
 from mk8s_proxy.tunnel.session import TunnelSession
 
 log = logging.getLogger(__name__)
 
 _DECISIONS = 4096
+_HEALTH: Final = frozenset(("/livez", "/readyz"))
 
 
 class HandlerChain:
@@ -83,6 +86,8 @@ class HandlerChain:
         )
         self.seal = choose.TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
+        self.health: Callable[[], bool] | None = None
+        """Whether central can serve, for balancers, which have no token; None tells nobody."""
         self.long_running = LongRunning(self._why_ended)
         ticks.before_flush.append(self.commit)
 
@@ -118,6 +123,9 @@ class HandlerChain:
                 raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
             self._management(exchange)
             return
+        if self.health is not None and info.path in _HEALTH and asks_health(head, route):
+            self._tell_health(exchange, info.path == "/livez" or self.health())
+            return
         exchange.prefix = route.prefix
         exchange.info = info
         identity = self._authenticate(exchange, route)
@@ -126,6 +134,13 @@ class HandlerChain:
         identity = self._authorize(exchange, identity, choose.decided_as(exchange, info))
         if not choose.begin_deletion(exchange, self, self._journal.intent):
             self._leave(exchange, identity, address)
+
+    def _tell_health(self, exchange: Exchange, healthy: bool) -> None:
+        """Answers a balancer. No row: it asks every few seconds, and hears nothing of a cluster."""
+        exchange.settled = True
+        code, body = (200, b"ok\n") if healthy else (503, b"not ready\n")
+        fields = [(b"content-type", b"text/plain"), (b"cache-control", b"no-store")]
+        exchange.front.connection.answer(exchange.front, code, fields, body)
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
         """Who asks, and of which cluster: host, prefix and token must agree."""
@@ -371,3 +386,8 @@ class HandlerChain:
         """An agent was turned away: that is a row, too."""
         self._journal.outcome(refused_tunnel(session.cluster_id, session.cluster, reason))
         self._ticks.schedule()
+
+
+def asks_health(head: RequestHead, route: Route) -> bool:
+    """Whether a request is about central, and not about the cluster that its token names."""
+    return head.method in (b"GET", b"HEAD") and not (route.cluster or head.authorization)

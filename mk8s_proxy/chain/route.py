@@ -26,6 +26,8 @@ MANAGEMENT_PATHS: Final = frozenset(
 
 _PREFIX: Final = b"/k8s/"
 _CLUSTER: Final = re.compile(rb"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_PREFIXED: Final = re.compile(rb"(/k8s/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?))([/?].*)?", re.DOTALL)
+"""The root of a cluster needs no slash at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,10 @@ class Router:
         cluster = self._host_cluster(authority)
         if cluster:
             return Route(target, cluster)
-        if target.startswith(_PREFIX):
-            name, slash, rest = target[len(_PREFIX) :].partition(b"/")
-            if slash and _CLUSTER.fullmatch(name):
-                return Route(b"/" + rest, name.decode("ascii"), _PREFIX + name)
+        if target.startswith(_PREFIX) and (match := _PREFIXED.fullmatch(target)) is not None:
+            prefix, name, rest = match.groups(b"")
+            rest = rest if rest.startswith(b"/") else b"/" + rest
+            return Route(rest, name.decode("ascii"), prefix)
         first = target[1:].partition(b"/")[0].partition(b"?")[0]
         return Route(target, management=first in MANAGEMENT_PATHS)
 

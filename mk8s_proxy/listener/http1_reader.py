@@ -9,6 +9,7 @@ is not taken apart again. That is sound because a head is read line by line: wit
 means the same but for the target. Whatever is not certain goes the long way, which alone refuses.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +31,9 @@ _KNOWN_BYTES: Final = 2048
 """How many heads are remembered, and the bytes of one behind its request line."""
 _MOST_COUNTED: Final = _KNOWN_BYTES + (MAX_FIELDS + 1) * 32
 """What a remembered head counts at most, its target apart (see `request_head.head_bytes`)."""
+_OLD_HEALTH_CHECK: Final = re.compile(rb"(?:GET|HEAD) (?:/livez|/readyz) (?=HTTP/1\.0\r\n)")
+_AS_HTTP1_1: Final = b"HTTP/1.1\r\nHost: health.invalid\r\nConnection: close\r\n\r\n"
+"""What a balancer's health check in HTTP/1.0 is read as: it needs none of its fields."""
 _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -57,6 +61,9 @@ def read_request(raw: bytes, limit: int = HEAD_BYTES) -> Request:
     target, _, lines = rest.partition(b" ")
     known = _known.get((method, lines))
     if known is None:
+        old = _OLD_HEALTH_CHECK.match(raw)
+        if old is not None:
+            return read_anew(old[0] + _AS_HTTP1_1, limit)
         request = read_anew(raw, limit)
         _remember(method, lines, request)
         return request

@@ -34,7 +34,7 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "CONNECTION_HEADER": (_BAD_REQUEST, "HTTP/2 has no headers about the connection"),
     "CONNECTION_OPTION": (
         _BAD_REQUEST,
-        "Connection may only say close, keep-alive or Upgrade",
+        "Connection names a header that must not be taken out of a request, or none",
     ),
     "UPGRADE_TOKEN": (
         _BAD_REQUEST,

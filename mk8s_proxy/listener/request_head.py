@@ -156,6 +156,8 @@ def read_http1_head(
     upgrade = read_upgrade(method, kept)
     if upgrade.token and has_body:
         raise HeaderRefusal("UPGRADE_BODY")
+    if upgrade.removed:
+        found.forwarded[:] = [field for field in found.forwarded if field[0] not in upgrade.removed]
     return _head(method, target, kept.get(b"host"), length, found, upgrade)
 
 

@@ -14,6 +14,7 @@ import binascii
 import re
 from typing import Final, NamedTuple
 
+from mk8s_proxy.listener.header_names import DROP, FORWARD, HTTP1_ACTIONS, action_of_unlisted
 from mk8s_proxy.listener.refusals import HeaderRefusal
 
 
@@ -26,11 +27,14 @@ class Upgrade(NamedTuple):
     """`Bearer <token>` from the WebSocket subprotocol, or empty."""
     forwarded: tuple[tuple[bytes, bytes], ...]
     """The WebSocket headers to relay, rebuilt."""
+    removed: frozenset[bytes] = frozenset()
+    """Fields that Connection names: meant for this hop, never relayed (RFC 9110, 7.6.1)."""
 
 
 _NONE: Final = Upgrade(b"", b"", ())
 _TOKENS: Final = {b"websocket": b"websocket", b"spdy/3.1": b"SPDY/3.1"}
 _CONNECTION_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
+_ABOUT_THE_HOP: Final = frozenset((b"te", b"keep-alive", b"proxy-connection", b"trailer"))
 _BEARER_SUBPROTOCOL: Final = b"base64url.bearer.authorization.k8s.io."
 # Tokens (RFC 9110, 5.6.2), and the slash of kubectl's `SPDY/3.1+portforward.k8s.io`.
 _PROTOCOL: Final = re.compile(rb"[!#$%&'*+./^_`|~0-9A-Za-z-]+")
@@ -72,17 +76,34 @@ def read_upgrade(method: bytes, kept: dict[bytes, bytes]) -> Upgrade:
     known = _TOKENS.get(token.lower(), b"") if token is not None else b""
     if asked and (not known or b"upgrade" not in options):
         raise HeaderRefusal("UPGRADE_TOKEN")
-    if not options <= _CONNECTION_OPTIONS:
+    removed = options - _CONNECTION_OPTIONS
+    if not all(map(_removable, removed)):
         raise HeaderRefusal("CONNECTION_OPTION")
     if known == b"websocket":
-        return _read_websocket(method, kept)
-    return Upgrade(known, b"", ()) if asked else _NONE
+        return _read_websocket(method, kept)._replace(removed=removed)
+    return Upgrade(known, b"", (), removed) if asked or removed else _NONE
 
 
 def _connection_options(connection: bytes | None) -> frozenset[bytes]:
     if connection is None:
         return frozenset()
     return frozenset(option.strip(b" \t").lower() for option in connection.split(b","))
+
+
+def _removable(option: bytes) -> bool:
+    """Whether a field may be taken out: nobody here and nobody behind us decides by it.
+
+    What names a person, frames a body or says what is asked for stays or is refused: else a client
+    could take away what a proxy in front of us has added.
+    """
+    if option in _ABOUT_THE_HOP:
+        return True
+    try:
+        action = HTTP1_ACTIONS.get(option, -1)
+        action = action_of_unlisted(option) if action < 0 else action
+    except HeaderRefusal:
+        return False
+    return action in (FORWARD, DROP)
 
 
 def _read_websocket(method: bytes, kept: dict[bytes, bytes]) -> Upgrade:

@@ -94,6 +94,11 @@ class Central:
             header_list_told=settings.limits.header_list_bytes,
         )
         self._runners: list[web.AppRunner] = []
+        self._checks: dict[str, Callable[[], bool]] = {
+            "database": lambda: self.database.intact,
+            "journal": lambda: self.journal.healthy,
+            "policy": lambda: self.policies.fresh(time.monotonic()),
+        }
         self._cleanup = contextlib.ExitStack()
 
     # -- start
@@ -178,6 +183,8 @@ class Central:
             management=self.management.forward,
             ticks=self.ticks,
         )
+        if self.settings.public_health == "on":
+            self.chain.health = self._ready
         self._tunnel_services = self._serve_tunnels()
         self._client_config = ClientConfig(
             self.chain,
@@ -205,16 +212,15 @@ class Central:
         runner = await self._run(create_application(context))
         await web.UnixSite(runner, str(self._socket)).start()
 
+    def _ready(self) -> bool:
+        healthy = all(check() for check in self._checks.values())
+        return healthy and not self.background.unready()
+
     async def _start_health(self) -> None:
         if not self.settings.admin_listen:
             return
-        checks: dict[str, Callable[[], bool]] = {
-            "database": lambda: self.database.intact,
-            "journal": lambda: self.journal.healthy,
-            "policy": lambda: self.policies.fresh(time.monotonic()),
-        }
         host, port = parse_address(self.settings.admin_listen)
-        runner = await self._run(create_health(checks, self.background.unready))
+        runner = await self._run(create_health(self._checks, self.background.unready))
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:

@@ -144,6 +144,9 @@ class Settings:
     admin_listen: str = "127.0.0.1:8081"
     """Health and metrics; keep it on a loopback or otherwise protected address. "" is off.
     Of several workers, each takes the next port."""
+    public_health: str = "on"
+    """"on" answers /livez and /readyz on ``listen``, too, without a token and without a row in the
+    audit, for balancers; "off" does not."""
     workers: int = setting(1, least=1, most=64)
     """Processes that share the port; more than one for more than one processor."""
     tls: TlsSettings = field(default_factory=TlsSettings)
@@ -254,6 +257,8 @@ def _problems(settings: Settings) -> list[str]:
     ]
     if settings.domain and not _DNS_NAME.fullmatch(settings.domain):
         problems.append(f'domain: "{settings.domain}" is not a DNS name in lower case')
+    if settings.public_health not in ("on", "off"):
+        problems.append(f'public_health: "{settings.public_health}" is neither on nor off')
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         problems.append("tls: set both certificate and key, or neither")
     if settings.policy.poll_seconds * 2 > settings.policy.lease_seconds:

@@ -276,3 +276,8 @@ def test_lists_of_patterns_that_are_none(tmp_path: Path, text: str, says: str) -
     file.write_text(f"audit:\n  redact_commands: {text}\n")
     with pytest.raises(SettingsError, match=says):
         load_settings(file, {})
+
+
+def test_public_health_is_on_or_off(written: Written) -> None:
+    (line,) = problems(written("public_health: maybe\n"))
+    assert line.endswith('public_health: "maybe" is neither on nor off')

@@ -80,7 +80,37 @@ def test_ordinary_connection_options(option: bytes) -> None:
     assert (head.upgrade, head.forwarded) == (b"", ())
 
 
-@pytest.mark.parametrize("option", [b"X", b"close, Authorization", b"", b"close,", b"close;a"])
+@pytest.mark.parametrize(
+    ("option", "left"),
+    [
+        (b"X-Lb", ((b"x-other", b"2"),)),
+        (b"close, x-lb , X-OTHER", ()),
+        (b"TE, close", ((b"x-lb", b"1"), (b"x-other", b"2"))),
+        (b"Keep-Alive", ((b"x-lb", b"1"), (b"x-other", b"2"))),
+        (b"cookie", ((b"x-lb", b"1"), (b"x-other", b"2"))),
+    ],
+)
+def test_fields_that_connection_names_end_here(option: bytes, left: tuple[Field, ...]) -> None:
+    fields = [(b"X-Lb", b"1"), (b"X-Other", b"2"), (b"Connection", option)]
+    assert read(*fields).forwarded == left
+
+
+def test_a_websocket_may_name_fields_too() -> None:
+    head = read((b"X-Lb", b"1"), *WEBSOCKET[1:], (b"Connection", b"Upgrade, X-Lb"))
+    assert head.upgrade == b"websocket"
+    assert head.forwarded == RELAYED
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        b"close, Authorization", b"", b"close,", b"close;a", b"Host", b"Content-Length",
+        b"Transfer-Encoding", b"Impersonate-User", b"impersonate-extra-a",
+        b"mk8s-identity", b"Audit-Id", b"Accept", b"Content-Type",
+        b"Content-Encoding", b"X-Forwarded-For", b"Origin", b"Connection", b"a b", b"x_y",
+        b"Sec-WebSocket-Protocol", b"Expect", b"User-Agent",
+    ],
+)  # fmt: skip
 def test_hop_by_hop_stripping_attack(option: bytes) -> None:
     assert reason_of((b"Connection", option)) == "CONNECTION_OPTION"
     assert reason_of(*WEBSOCKET, (b"Connection", option)) == "CONNECTION_OPTION"
