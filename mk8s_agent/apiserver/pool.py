@@ -187,7 +187,7 @@ class ApiServer:
         """The answer of a request begins, or nobody waits for it any more."""
         request, front.exchange = front.exchange, None
         if request.attempt is not None:
-            resending.forget(request, self.buffers)
+            resending.forget(request.attempt, self.buffers)
 
     def serve_waiting(self) -> None:
         """Forwards what waited for a connection, as much as there is room for."""

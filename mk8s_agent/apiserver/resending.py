@@ -32,7 +32,7 @@ def keep(request: Request, buffers: BufferBudget, data: Bytes, size: int, end: b
     if attempt.spent:
         return
     if attempt.size + size > MOST_KEPT or buffers.scarce:
-        forget(request, buffers)
+        forget(attempt, buffers)
         attempt.spent = True
         return
     if size:
@@ -42,13 +42,11 @@ def keep(request: Request, buffers: BufferBudget, data: Bytes, size: int, end: b
     attempt.complete = end
 
 
-def forget(request: Request, buffers: BufferBudget) -> None:
+def forget(attempt: Attempt, buffers: BufferBudget) -> None:
     """Lets go of a body: it has arrived, or nobody waits for the answer any more."""
-    attempt = request.attempt
-    if attempt is not None:
-        buffers.used -= attempt.size
-        attempt.size = 0
-        attempt.body = []
+    buffers.used -= attempt.size
+    attempt.size = 0
+    attempt.body = []
 
 
 def may_go_again(request: Request, refused: bool) -> bool:
@@ -86,7 +84,7 @@ def take_body(request: Request, buffers: BufferBudget) -> list[tuple[Bytes, bool
     pieces = attempt.body
     if attempt.complete and not pieces:
         pieces = [b""]
-    forget(request, buffers)
+    forget(attempt, buffers)
     attempt.spent = True
     last = len(pieces) - 1
     return [(piece, attempt.complete and at == last) for at, piece in enumerate(pieces)]

@@ -216,6 +216,15 @@ async def test_a_connection_that_we_end_ourselves_is_no_reason_to_ask_again() ->
     assert answered(side, 5) == 502
 
 
+async def test_a_body_for_which_nobody_can_be_asked_any_more() -> None:
+    side = await served()
+    await send(side, 5, b"body")
+    side.credentials.token = None
+    side.dialled[0].send(rst_stream(3, ErrorCode.REFUSED_STREAM))
+    assert answered(side, 5) == 502
+    assert side.budget.used == 0
+
+
 # -- HTTP/1.1
 
 
