@@ -31,8 +31,8 @@ What it refuses, whatever central says
       (``apiserver/request_block.py``); what is not byte for byte the same is.
     * A request when it has no credential of its own: it would run as ``system:anonymous``.
       A missing token, and a 401 from the API server, stop the service (``credentials/sources.py``).
-    * Following redirects, dialling any address but the API server's, and passing raw bytes before
-      the API server has agreed to the same upgrade.
+    * Following redirects, dialling any address but the API server's (or the proxy's that you name),
+      and passing raw bytes before the API server has agreed to the same upgrade.
     * A central that it cannot verify. The first contact is checked against the pin of central's CA
       before the join token is sent (``identity/join.py``); afterwards only that CA counts. There is
       no unverified way, also not for a while.
