@@ -21,6 +21,7 @@ from mk8s_agent.wire.limits import TUNNEL, BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable
+from mk8s_proxy.kube.watch_events import answer_form
 from mk8s_proxy.tunnel.response_head import (
     ResponseHead,
     ResponseRefused,
@@ -143,6 +144,8 @@ class TunnelSession(Http2Client):
                 status, proxied = 101, False
         if status != 101:
             stream.length_left = body_length(head, exchange.head.method, end=end)
+        if exchange.stays_open:
+            exchange.answer_form = answer_form(head.fields)
         kept = relayed_fields(head, proxied=proxied, prefix=exchange.prefix)
         exchange.entry.code = status
         exchange.entry.upstream_audit_id = head.audit_id.decode("ascii", "replace")

@@ -7,6 +7,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +20,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
+	"k8s.io/apimachinery/pkg/runtime/serializer/streaming"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -25,9 +32,9 @@ import (
 )
 
 type question struct {
-	Ask    string `json:"ask"` // request, labels, fields or int64
-	Method []byte `json:"method"`
-	Text   []byte `json:"text"` // the request target, the selector, the number
+	Ask    string `json:"ask"`    // request, labels, fields, int64 or watch
+	Method []byte `json:"method"` // or the Content-Type of a watch
+	Text   []byte `json:"text"`   // the request target, the selector, the number
 }
 
 type term struct {
@@ -52,23 +59,29 @@ type list struct {
 	FieldSelector        []byte `json:"fieldSelector"`
 }
 
+type event struct {
+	Type   string          `json:"type"`
+	Object json.RawMessage `json:"object"`
+}
+
 type reading struct {
-	Error      string              `json:"error"`
-	IsResource bool                `json:"resource_request"`
-	Verb       string              `json:"verb"`
-	Path       []byte              `json:"path"`
-	Group      []byte              `json:"api_group"`
-	Version    []byte              `json:"api_version"`
-	Namespace  []byte              `json:"namespace"`
-	Resource   []byte              `json:"resource"`
-	Sub        []byte              `json:"subresource"`
-	Name       []byte              `json:"name"`
-	Fields     []byte              `json:"field_selector"`
-	Labels     []byte              `json:"label_selector"`
-	List       *list               `json:"list,omitempty"`
-	Delete     json.RawMessage     `json:"delete,omitempty"`
-	DeleteErr  string              `json:"delete_error"`
-	Terms      []term              `json:"terms"`
+	Error      string          `json:"error"`
+	IsResource bool            `json:"resource_request"`
+	Verb       string          `json:"verb"`
+	Path       []byte          `json:"path"`
+	Group      []byte          `json:"api_group"`
+	Version    []byte          `json:"api_version"`
+	Namespace  []byte          `json:"namespace"`
+	Resource   []byte          `json:"resource"`
+	Sub        []byte          `json:"subresource"`
+	Name       []byte          `json:"name"`
+	Fields     []byte          `json:"field_selector"`
+	Labels     []byte          `json:"label_selector"`
+	List       *list           `json:"list,omitempty"`
+	Delete     json.RawMessage `json:"delete,omitempty"`
+	DeleteErr  string          `json:"delete_error"`
+	Terms      []term          `json:"terms"`
+	Events     []event         `json:"events,omitempty"`
 }
 
 var factory = &request.RequestInfoFactory{
@@ -154,10 +167,55 @@ func readFields(text []byte) reading {
 	return found
 }
 
+var codecs = func() serializer.CodecFactory {
+	types := runtime.NewScheme()
+	metav1.AddToGroupVersion(types, schema.GroupVersion{Version: "v1"})
+	return serializer.NewCodecFactory(types, serializer.WithSerializer(cbor.NewSerializerInfo))
+}()
+
+// readWatch reads a stream of events as client-go does (rest/request.go, rest/watch/decoder.go).
+func readWatch(contentType, body []byte) reading {
+	mediaType, _, err := mime.ParseMediaType(string(contentType))
+	if err != nil {
+		return failed(err)
+	}
+	if mediaType == runtime.ContentTypeCBORSequence {
+		mediaType = runtime.ContentTypeCBOR
+	}
+	info, ok := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), mediaType)
+	if !ok || info.StreamSerializer == nil {
+		return reading{Error: "no such stream: " + mediaType}
+	}
+	frames := info.StreamSerializer.Framer.NewFrameReader(io.NopCloser(bytes.NewReader(body)))
+	decoder := streaming.NewDecoder(frames, info.StreamSerializer.Serializer)
+	found := reading{Events: []event{}}
+	for {
+		var got metav1.WatchEvent
+		_, _, err := decoder.Decode(nil, &got)
+		if err == io.EOF {
+			return found
+		}
+		if err != nil {
+			return failed(err)
+		}
+		object, err := runtime.Decode(codecs.UniversalDeserializer(), got.Object.Raw)
+		if err != nil {
+			return failed(err)
+		}
+		shown, err := json.Marshal(object)
+		if err != nil {
+			return failed(err)
+		}
+		found.Events = append(found.Events, event{got.Type, shown})
+	}
+}
+
 func answer(asked question) reading {
 	switch asked.Ask {
 	case "request":
 		return readRequest(asked.Method, asked.Text)
+	case "watch":
+		return readWatch(asked.Method, asked.Text)
 	case "fields":
 		return readFields(asked.Text)
 	case "labels":
