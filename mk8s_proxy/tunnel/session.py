@@ -146,7 +146,10 @@ class TunnelSession(Http2Client):
             stream.length_left = body_length(head, exchange.head.method, end=end)
         if exchange.stays_open:
             exchange.answer_form = answer_form(head.fields)
-        kept = relayed_fields(head, proxied=proxied, prefix=exchange.prefix)
+        kept = relayed_fields(
+            head, proxied=proxied, prefix=exchange.prefix, method=exchange.head.method,
+            info=exchange.info,
+        )  # fmt: skip
         exchange.entry.code = status
         exchange.entry.upstream_audit_id = head.audit_id.decode("ascii", "replace")
         connection = front.connection
