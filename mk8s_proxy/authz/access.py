@@ -7,6 +7,7 @@ from typing import Final
 
 from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.compile import COLLECTION_VERBS, CompiledRule, RuleIndex
+from mk8s_proxy.authz.scopes import Scope, scope_of
 from mk8s_proxy.authz.visibility import NAMESPACES, CollectionVisibility
 
 _MANY_INDEXES: Final = 64
@@ -132,17 +133,13 @@ class Access:
 
     def _refusal(self, wanted: Attributes) -> str:
         """Say why nothing allows it, and what would be allowed instead if that is known."""
+        nothing = f"no role allows it ({self.role_names()})"
+        if wanted.name or not wanted.is_resource_request:
+            return nothing
         about = chain.from_iterable(index.about(wanted.resource) for index in self._allows)
         limits = (rule for rule in islice(about, _HINT_RULES) if rule.permits(wanted))
         rule = next(limits, None)
-        if rule is None or wanted.name:
-            return f"no role allows it ({self.role_names()})"
-        if wanted.namespace or rule.spec.names:
-            only = ", ".join(rule.spec.names or rule.spec.namespaces)
-            what = "objects" if rule.spec.names else "namespaces"
-            return f"{rule.label}, allows it only for the {what} {only}: name one"
-        only = ", ".join(rule.spec.namespaces)
-        return f"{rule.label}, allows it only in the namespaces {only}: name one with -n"
+        return nothing if rule is None else _hint(rule, wanted) or nothing
 
     def role_names(self) -> str:
         """The roles, for a refusal."""
@@ -158,6 +155,21 @@ def _is_collection(wanted: Attributes) -> bool:
 
 def _denied(rule: CompiledRule) -> Decision:
     return Decision(False, f"{rule.label}, denies it", rule.label)
+
+
+def _hint(rule: CompiledRule, wanted: Attributes) -> str:
+    """What a rule that does not reach far enough allows; "" where naming something is no help."""
+    if not rule.covers_namespace(wanted.namespace):
+        namespaces = ", ".join(one for one in rule.spec.namespaces if one)
+        if not namespaces or scope_of(wanted.api_group, wanted.resource) is Scope.CLUSTER:
+            return ""
+        return f"{rule.label}, allows it only in the namespaces {namespaces}: name one with -n"
+    names = ", ".join(rule.spec.names)
+    if not names:
+        return ""
+    if wanted.verb == "create":
+        return f"{rule.label}, is about the objects {names}, and a new one has no name here yet"
+    return f"{rule.label}, allows it only for the objects {names}: name one"
 
 
 def _few(indexes: Iterable[RuleIndex]) -> tuple[RuleIndex, ...]:

@@ -523,11 +523,18 @@ def test_the_reason_of_an_opening_names_it() -> None:
         ({}, ("get", "", "secrets", "", "a", "b"), "no role allows it (roles: r)"),
         ({"namespaces": ["a", "b-*"]}, ("list", "", "nodes"), "no role allows it (roles: r)"),
         ({"namespaces": ["a", "b-*"], "resources": ["*"]}, ("list", "", "nodes"),
+         "no role allows it (roles: r)"),
+        ({"namespaces": ["a", "b-*"]}, ("create", "", "pods"),
          "role r, rule 1, allows it only in the namespaces a, b-*: name one with -n"),
-        ({"namespaces": ["a"]}, ("list", "", "pods", "", "z"),
-         "role r, rule 1, allows it only for the namespaces a: name one"),
+        ({"namespaces": ["", "a"]}, ("list", "", "pods", "", "z"),
+         "role r, rule 1, allows it only in the namespaces a: name one with -n"),
+        ({"namespaces": [""]}, ("list", "", "pods", "", "z"), "no role allows it (roles: r)"),
+        ({"namespaces": ["a"], "names": ["web"]}, ("list", "", "pods", "", "z"),
+         "role r, rule 1, allows it only in the namespaces a: name one with -n"),
         ({"namespaces": ["a"], "names": ["web"]}, ("create", "", "pods", "", "a"),
-         "role r, rule 1, allows it only for the objects web: name one"),
+         "role r, rule 1, is about the objects web, and a new one has no name here yet"),
+        ({"namespaces": ["*"], "names": ["web"]}, ("deletecollection", "", "pods/log", "", "a"),
+         "no role allows it (roles: r)"),
         ({"namespaces": ["a"]}, ("get", "", "pods", "", "z", "p"), "no role allows it (roles: r)"),
         ({"namespaces": ["a"], "verbs": ["get"]}, ("list", "", "pods"),
          "no role allows it (roles: r)"),
@@ -537,6 +544,13 @@ def test_the_reason_of_a_refusal_tells_what_would_be_allowed(changes, wanted, re
     decision = decide(policy(rule(**changes)), *wanted)
     assert (decision.allowed, decision.reason, decision.rule) == (False, reason, "")
     assert not decision.filtered
+
+
+@pytest.mark.parametrize("namespaces", [["*"], ["a"], [""]])
+def test_the_reason_for_a_path_knows_no_namespaces(namespaces: list[str]) -> None:
+    wanted = Attributes("get", path="/metrics", is_resource_request=False)
+    snapshot = policy(rule(namespaces=namespaces, resources=["*"]))
+    assert snapshot.decide(USER, (), "dev-1", wanted).reason == "no role allows it (roles: r)"
 
 
 def test_the_reason_names_ten_roles_at_most() -> None:
