@@ -181,6 +181,7 @@ class Central:
             self.chain,
             self.settings.limits,
             head_bytes=self.settings.limits.header_list_bytes,
+            underscores=self.settings.header_underscores,
             trusted_proxies=parse_networks(self.settings.trusted_proxies),
         )
 

@@ -195,12 +195,15 @@ class TunnelSession(Http2Client):
 def check_upgrade(head: ResponseHead, status: int, asked: bytes) -> bool:
     """Whether the API server switched to the protocol that was asked for; b"" is none.
 
+    An answer that is no switch is one to the client, too (RFC 9110, 7.8): a server may take the
+    request as a plain one. But nobody is sent elsewhere in the middle of one (CVE-2020-8559).
+
     Raises:
-        ResponseRefused: it did something else, which the client would take for its protocol.
+        ResponseRefused: a redirect, or another protocol than the one asked for.
     """
     switched = head.internal.get(headers.UPGRADE)
     if switched is None:
-        if asked and status < 400:
+        if asked and 300 <= status < 400:
             raise ResponseRefused(f"status {status} to an upgrade request")
         return False
     if not asked or switched != asked:
