@@ -83,7 +83,7 @@ class HandlerChain:
         )
         self.seal = choose.TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
-        self.long_running = LongRunning(self._why_ended)
+        self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
         ticks.before_flush.append(self.commit)
 
     # -- the walk
@@ -333,6 +333,13 @@ class HandlerChain:
         exchange.closing_event = choose.closing_event(exchange)
         return "what the user may see has changed"
 
+    def _why_ended_by_now(self, exchange: Exchange) -> str:
+        """The same after some time, when what nobody has told counts, too: a database that cannot
+        be read may hold a logout."""
+        if not self._policies.fresh(time.monotonic()):
+            return "central cannot read its database"
+        return self._why_ended(exchange)
+
     # -- endings
 
     def refuse(self, exchange: Exchange, error: StatusError) -> None:
@@ -371,3 +378,10 @@ class HandlerChain:
         """An agent was turned away: that is a row, too."""
         self._journal.outcome(refused_tunnel(session.cluster_id, session.cluster, reason))
         self._ticks.schedule()
+
+
+def _ends(exchange: Exchange) -> float:
+    """When the login behind an open exchange ends, leeway included."""
+    identity = exchange.identity
+    assert identity is not None
+    return (identity.original or identity).ends + LEEWAY

@@ -48,6 +48,7 @@ class Exchange:
         "recurring",
         "settled",
         "stays_open",
+        "subprotocol",
         "whole",
     )
 
@@ -77,6 +78,8 @@ class Exchange:
         """What a stage sends to the cluster instead of the client's target; empty: that one."""
         self.answer_form: AnswerForm = UNKNOWN_FORM
         """How the answer of what stays open is written; what is added to it is written so, too."""
+        self.subprotocol = b""
+        """What the API server and the client of a WebSocket agreed on."""
         self.closing_event = b""
         """What an open watch says to its client before it ends."""
         self.stays_open = False

@@ -145,7 +145,7 @@ class TunnelSession(Http2Client):
         if status != 101:
             stream.length_left = body_length(head, exchange.head.method, end=end)
         if exchange.stays_open:
-            exchange.answer_form = answer_form(head.fields)
+            _note_form(exchange, head.fields)
         kept = relayed_fields(
             head, proxied=proxied, prefix=exchange.prefix, method=exchange.head.method,
             info=exchange.info,
@@ -190,6 +190,13 @@ class TunnelSession(Http2Client):
     def on_lost(self) -> None:
         """The tunnel is gone."""
         self._events.closed(self)
+
+
+def _note_form(exchange: Any, fields: Fields) -> None:
+    """What is needed to say something in a stream that stays open."""
+    exchange.answer_form = answer_form(fields)
+    chosen = [value for name, value in fields if name == b"sec-websocket-protocol"]
+    exchange.subprotocol = chosen[0] if len(chosen) == 1 else b""
 
 
 def check_upgrade(head: ResponseHead, status: int, asked: bytes) -> bool:
