@@ -1,19 +1,20 @@
 """The few requests that the agent sends to the API server as itself, not for a user.
 
 Used by ``mk8s_agent.identity.secret_store`` for the agent's own Secret and by ``mk8s_agent.main``
-for the version that central is told. They are rare and small, so aiohttp serves them; the requests
-of users never come here (see ``mk8s_agent.apiserver.pool``).
+for the version and the resources that central is told. They are rare and small, so aiohttp serves
+them; the requests of users never come here (see ``mk8s_agent.apiserver.pool``).
 """
 
 import errno
 import os
 import ssl
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import orjson
 
 from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsError, CredentialsGone
+from mk8s_agent.wire.control import KIND, MAX_KINDS
 
 REQUEST_SECONDS: Final = 10.0
 MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
@@ -49,7 +50,12 @@ def connect_reason(error: aiohttp.ClientConnectorError) -> str:
 
 
 async def request_as_agent(
-    credentials: ApiServerCredentials, method: str, target: str, body: bytes = b""
+    credentials: ApiServerCredentials,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    *,
+    accept: str = "application/json",
 ) -> tuple[int, bytes]:
     """Send one request and give the answer's status and body.
 
@@ -58,6 +64,7 @@ async def request_as_agent(
         method: ``GET`` or ``PATCH``, whose body is a JSON merge patch.
         target: path and query.
         body: JSON.
+        accept: the form of the answer.
 
     Raises:
         ApiServerUnreachable: no connection, no credential, no trust, or an oversized answer.
@@ -71,7 +78,7 @@ async def request_as_agent(
                 method,
                 url,
                 data=body or None,
-                headers=_headers(credentials, body),
+                headers=_headers(credentials, body, accept),
                 ssl=credentials.tls_context(http2=False),
                 server_hostname=credentials.tls_server_name,
                 allow_redirects=False,
@@ -89,8 +96,8 @@ async def request_as_agent(
         raise ApiServerUnreachable(sentence) from error
 
 
-def _headers(credentials: ApiServerCredentials, body: bytes) -> dict[str, str]:
-    headers = {"Accept": "application/json", "User-Agent": "mk8s-agent"}
+def _headers(credentials: ApiServerCredentials, body: bytes, accept: str) -> dict[str, str]:
+    headers = {"Accept": accept, "User-Agent": "mk8s-agent"}
     if body:  # kube-apiserver 1.20 answers 406 to a GET that has a content type
         headers["Content-Type"] = "application/merge-patch+json"
     authorization = credentials.authorization()
@@ -115,3 +122,48 @@ async def kubernetes_version(credentials: ApiServerCredentials) -> str:
             f"the API server at {credentials.host} answered {status} without a version"
         )
     return version
+
+
+async def own_resources(
+    credentials: ApiServerCredentials,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ask which resources of Kubernetes's own groups are cluster-scoped, and which namespaced.
+
+    Aggregated discovery says it in two answers (v2beta1 since Kubernetes 1.26, v2 since 1.30). Of
+    an older API server, or one that answers something else, both are empty.
+
+    Raises:
+        ApiServerUnreachable: it cannot be asked.
+    """
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for target in ("/api", "/apis"):
+        status, content = await request_as_agent(
+            credentials, "GET", target, accept=_AGGREGATED_DISCOVERY
+        )
+        try:
+            groups = orjson.loads(content)["items"] if status == 200 else []
+            for group in groups:
+                _collect(group, found)
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            return (), ()
+    cluster_scoped, namespaced = (tuple(sorted(found[key])) for key in (False, True))
+    if max(len(cluster_scoped), len(namespaced)) > MAX_KINDS:
+        return (), ()
+    return cluster_scoped, namespaced
+
+
+def _collect(group: dict[str, Any], found: dict[bool, set[str]]) -> None:
+    name = group["metadata"].get("name", "")
+    if "." in name and not name.endswith(".k8s.io"):
+        return
+    for version in group["versions"]:
+        for resource in version.get("resources", ()):
+            kind = f"{resource['resource']}.{name}".rstrip(".")
+            if KIND.fullmatch(kind):
+                found[resource["scope"] == "Namespaced"].add(kind)
+
+
+_AGGREGATED_DISCOVERY: Final = ",".join(
+    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+    for version in ("v2", "v2beta1")
+)

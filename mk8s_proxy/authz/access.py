@@ -1,13 +1,13 @@
 """What a set of roles allows on one cluster. Called by `snapshot`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Final
 
 from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.compile import COLLECTION_VERBS, CompiledRule, RuleIndex
-from mk8s_proxy.authz.scopes import Scope, scope_of
+from mk8s_proxy.authz.scopes import NOTHING_ELSE, Kind, Scope
 from mk8s_proxy.authz.visibility import NAMESPACES, CollectionVisibility
 
 _MANY_INDEXES: Final = 64
@@ -53,14 +53,28 @@ class RuleSet:
 class Access:
     """What a set of roles allows on one cluster."""
 
-    __slots__ = ("_allows", "_denies", "number", "roles", "sets")
+    __slots__ = ("_allows", "_denies", "_scopes", "number", "roles", "sets")
 
-    def __init__(self, number: int, roles: tuple[str, ...], sets: tuple[RuleSet, ...]) -> None:
+    def __init__(
+        self,
+        number: int,
+        roles: tuple[str, ...],
+        sets: tuple[RuleSet, ...],
+        scopes: Mapping[Kind, Scope] = NOTHING_ELSE,
+    ) -> None:
+        self._scopes = scopes
         self.number = number
         self.roles = roles
         self.sets = sets
         self._allows = _few(one.allow for one in sets if one.allow.rules)
         self._denies = _few(one.deny for one in sets if one.deny.rules)
+
+    def with_scope(self, wanted: Attributes) -> Attributes:
+        """The question with what the cluster says of its resource."""
+        if not self._scopes or not wanted.is_resource_request:
+            return wanted
+        scope = self._scopes.get((wanted.api_group, wanted.resource))
+        return wanted if scope is None else replace(wanted, scope=scope)
 
     @property
     def any_grant(self) -> bool:
@@ -69,6 +83,7 @@ class Access:
 
     def decide(self, wanted: Attributes) -> Decision:
         """Decide without a cache."""
+        wanted = self.with_scope(wanted)
         if _is_collection(wanted):
             return self._decide_collection(wanted)
         if rule := self._find(self._denies, wanted):
@@ -161,7 +176,7 @@ def _hint(rule: CompiledRule, wanted: Attributes) -> str:
     """What a rule that does not reach far enough allows; "" where naming something is no help."""
     if not rule.covers_namespace(wanted.namespace):
         namespaces = ", ".join(one for one in rule.spec.namespaces if one)
-        if not namespaces or scope_of(wanted.api_group, wanted.resource) is Scope.CLUSTER:
+        if not namespaces or wanted.place is Scope.CLUSTER:
             return ""
         return f"{rule.label}, allows it only in the namespaces {namespaces}: name one with -n"
     names = ", ".join(rule.spec.names)

@@ -195,7 +195,7 @@ class HandlerChain:
         asked = decision_key(
             cluster, info, upgrade=bool(head.upgrade), content_type=head.content_type
         )
-        key = (policy.version, asked)
+        key = (policy.edition, asked)
         known: tuple[Attributes, Decision] | None = identity.decisions.get(key)
         if known is None:
             for attributes in required_attributes(
@@ -234,7 +234,7 @@ class HandlerChain:
             return
         recurring.admission = Admission(
             info, identity, decision, exchange.prefix, texts, parts,
-            self._policies.current.version, self._authenticator.stamp,
+            self._policies.current.edition, self._authenticator.stamp,
         )  # fmt: skip
 
     def _holds(self, admission: Admission) -> bool:
@@ -243,7 +243,7 @@ class HandlerChain:
         What they say of equal heads depends on the policy, on the credential and on the time.
         """
         return (
-            admission.policy == self._policies.current.version
+            admission.policy == self._policies.current.edition
             and self._policies.fresh(time.monotonic())
             and self._authenticator.vouches(admission.identity, admission.credentials)
         )

@@ -285,6 +285,7 @@ class Central:
             self.worker.instance,
             self.worker.count,
             self.policies.refresh,
+            self.policies.scopes.learn,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:

@@ -36,6 +36,7 @@ def brief(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Wo
         made.close()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("command", [FOLLOW, SHELL], ids=["logs", "exec"])
 def test_a_session_goes_on_when_its_token_has_expired(
     brief: World, binary: Path, command: tuple[str, ...]
