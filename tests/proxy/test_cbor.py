@@ -61,6 +61,7 @@ def test_any_bytes_are_a_value_or_an_error(data: bytes) -> None:
         cbor2.dumps({1: 2}),
         bytes.fromhex("bf616101ff"),
         cbor2.dumps(2**70),
+        bytes.fromhex("3bffffffffffffffff"),  # -2**64
         cbor2.dumps(cbor2.undefined),
         cbor2.dumps(b"\xff"),
         *(cbor2.dumps(cbor2.CBORTag(tag, "x")) for tag in (0, 2, 28, 35, 9999)),

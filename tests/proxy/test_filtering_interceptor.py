@@ -10,7 +10,7 @@ from chain_for_tests import Passage
 from test_filtering_lists import SECRET, item
 
 from mk8s_proxy.answers.filtering import interceptor
-from mk8s_proxy.answers.filtering.interceptor import LIST_ANEW
+from mk8s_proxy.answers.filtering.interceptor import LIST_ANEW, closing_event
 from mk8s_proxy.kube.watch_events import answer_form, error_event
 from tests.support.front_door import Central
 from tests.support.memory import data, headers
@@ -258,6 +258,29 @@ def test_a_change_of_what_is_visible_makes_clients_list_anew(
     assert answer.body == event(item()) + closing_event
     assert answer.ended is bool(closing_event)
     assert answer.reset is None
+
+
+@pytest.mark.parametrize(("fresh", "ended"), [(True, False), (False, True)])
+def test_a_watch_outlives_its_token_where_a_logout_would_be_known(
+    tmp_path: Path, fresh: bool, ended: bool
+) -> None:
+    central = Central(tmp_path, rbac=RBAC)
+    agent = central.agent()
+    person = central.http2()
+    number = person.ask(PODS.encode() + b"?watch=1")
+    stream, _ = agent.request()
+    agent.send(headers(stream, [(b":status", b"200"), (b"content-type", b"application/json")]))
+    agent.send(data(stream, event(item())))
+    central.policies.is_fresh = fresh
+    for _ in range(3):
+        central.chain.long_running.second(1e13)
+    assert person.answer(number).ended is ended
+
+
+def test_only_a_watch_has_a_last_event(passage: Passage) -> None:
+    asked(passage, PODS)
+    passage.exchange.answer_form = (b"application/json", b"identity")
+    assert closing_event(passage.exchange) == b""
 
 
 # -- through real connections ----------------------------------------------------------------------
