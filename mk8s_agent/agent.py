@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mk8s_agent.apiserver.own_requests import ApiServerUnreachable, kubernetes_version
-from mk8s_agent.credentials.sources import (
-    ApiServerCredentials,
+from mk8s_agent.apiserver.own_requests import (
+    ApiServerUnreachable,
+    kubernetes_version,
+    own_resources,
 )
-from mk8s_agent.credentials.token_sources import (
-    CredentialsGone,
-)
+from mk8s_agent.credentials.sources import ApiServerCredentials
+from mk8s_agent.credentials.token_sources import CredentialsGone
 from mk8s_agent.health import HealthServer
 from mk8s_agent.identity.renewal import IdentityKeeper
 from mk8s_agent.identity.store import AgentIdentity, IdentityError, IdentityStore, check_expiry
@@ -197,6 +197,7 @@ class Agent:
         reason = ""
         try:
             self._facts.kubernetes_version = await kubernetes_version(self._credentials)
+            await self._ask_resources()
         except ApiServerUnreachable as error:
             reason = str(error)
         if reason and reason != self._unreachable:  # once, not twice a minute
@@ -204,6 +205,14 @@ class Agent:
             told = {"reason": reason, "advice": "will try again"}
             log.warning("apiserver.unreachable", extra=told)
         self._unreachable = reason
+
+    async def _ask_resources(self) -> None:
+        """Central knows the resources of older releases by itself: it can do without."""
+        facts = self._facts
+        try:
+            facts.cluster_scoped, facts.namespaced = await own_resources(self._credentials)
+        except ApiServerUnreachable as error:
+            log.info("apiserver.resources_unknown", extra={"reason": str(error)})
 
 
 def agent_version() -> str:

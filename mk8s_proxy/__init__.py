@@ -26,8 +26,8 @@ Start reading here. A request of kubectl walks along the handler chain and passe
 6. Answers are decoded, checked and composed anew (``tunnel.response_head``) before they touch a
    client's connection. An upgrade is spliced only after the API server's 101 with the protocol that
    was asked for.
-7. Streams that stay open are looked at again when their token ends or the policy changes
-   (``chain.long_running``).
+7. Streams that stay open are looked at again from time to time and when the policy or a login
+   changes; they end with their login, not with their token (``chain.long_running``).
 
 What a person may do only in part is not refused: lists and watches are shortened while they pass
 (``answers.filtering``), and a deletecollection becomes a list and deletions by name, which central

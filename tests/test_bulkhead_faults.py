@@ -23,6 +23,7 @@ from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.db import roles
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.kube.request_info import RequestInfo
 from mk8s_proxy.listener.server import Listener, ListenerTransport
 from mk8s_proxy.process.app import Central as Process
 from mk8s_proxy.process.policy_feed import PolicyFeed
@@ -159,6 +160,7 @@ class Watch:
     """An open watch whose answer has not begun."""
 
     closing_event = b""
+    subprotocol = b""
 
     def __init__(self, *failing: str) -> None:
         self.connection = Noted(*failing)
@@ -167,10 +169,11 @@ class Watch:
         self.back = None
         self.head = Head()
         self.entry = types.SimpleNamespace(audit_id="a", refusal="", facts=Head())
+        self.info = RequestInfo(True, "watch", "/api/v1/pods")
 
 
 def watched(recheck: Callable[[Any], str], *failing: str) -> tuple[LongRunning, Any, Any]:
-    long_running = LongRunning(recheck)
+    long_running = LongRunning(recheck, recheck, lambda _: 1e12)
     first, second = Watch(*failing), Watch(*failing)
     for watch in (first, second):
         made: Any = watch
@@ -210,6 +213,24 @@ def long_running_ending(_: Parts) -> None:
     assert first.connection.transport.done == ["abort"]
     assert second.connection.done == ["send_data"]
     assert not long_running._ending
+
+
+def long_running_warned(_: Parts) -> None:
+    """Two terminals are to be told that their login ends; the first one's connection fails."""
+    recheck = Once(lambda _: "")
+    long_running = LongRunning(recheck, lambda _: "", lambda _: 50.0)
+    shells = [Watch("send_data"), Watch()]
+    for shell in shells:
+        made: Any = shell
+        shell.head = Head(upgrade=b"websocket", target=b"/x?tty=true")
+        shell.subprotocol = b"v5.channel.k8s.io"
+        shell.front.head_passed = True
+        long_running.add(made, 0.0)
+    for moment in (0.0, 1.0, 2.0):
+        long_running.second(moment)
+    assert shells[0].connection.done == ["send_data", "reset"]
+    assert shells[1].connection.done == ["send_data"]
+    assert [shell.entry.refusal for shell in shells] == ["INTERNAL", ""]
 
 
 def chain_release(parts: Parts) -> None:
@@ -454,6 +475,7 @@ SCENES: dict[str, Callable[[Parts], Any]] = {
     "long_running.checked": long_running_checked,
     "long_running.drained": long_running_drained,
     "long_running.ending": long_running_ending,
+    "long_running.warned": long_running_warned,
     "chain.release": chain_release,
     "streams.lost": streams_lost,
     "streams.stalled": streams_stalled,

@@ -1,24 +1,20 @@
 """The few requests that the agent sends to the API server as itself, not for a user.
 
 Used by ``mk8s_agent.identity.secret_store`` for the agent's own Secret and by ``mk8s_agent.main``
-for the version that central is told. They are rare and small, each has a connection of its own; the
-requests of users never come here (see ``mk8s_agent.apiserver.pool``).
+for the version and the resources that central is told. They are rare and small, each has a
+connection of its own; the requests of users never come here (see ``mk8s_agent.apiserver.pool``).
 """
 
 import errno
 import os
 import ssl
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
-from mk8s_agent.credentials.sources import (
-    ApiServerCredentials,
-    CredentialsError,
-)
-from mk8s_agent.credentials.token_sources import (
-    CredentialsGone,
-)
+from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsError
+from mk8s_agent.credentials.token_sources import CredentialsGone
+from mk8s_agent.wire.control import KIND, MAX_KINDS
 from mk8s_agent.wire.dial import DialError
 from mk8s_agent.wire.https_call import CallError, Place, https_call
 
@@ -44,7 +40,12 @@ def connect_reason(error: DialError) -> str:
 
 
 async def request_as_agent(
-    credentials: ApiServerCredentials, method: str, target: str, body: bytes = b""
+    credentials: ApiServerCredentials,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    *,
+    accept: str = "application/json",
 ) -> tuple[int, bytes]:
     """Send one request and give the answer's status and body.
 
@@ -53,6 +54,7 @@ async def request_as_agent(
         method: ``GET`` or ``PATCH``, whose body is a JSON merge patch.
         target: path and query.
         body: JSON.
+        accept: the form of the answer.
 
     Raises:
         ApiServerUnreachable: no connection, no credential, no trust, or an oversized answer.
@@ -69,7 +71,7 @@ async def request_as_agent(
             ),
             method,
             credentials.path_prefix + target,
-            _headers(credentials, body),
+            _headers(credentials, body, accept),
             body,
             limit=MAX_ANSWER_BYTES,
             seconds=REQUEST_SECONDS,
@@ -90,8 +92,8 @@ def authority(credentials: ApiServerCredentials) -> str:
     return f"{host}:{credentials.port}"
 
 
-def _headers(credentials: ApiServerCredentials, body: bytes) -> dict[str, str]:
-    headers = {"Accept": "application/json", "User-Agent": "mk8s-agent"}
+def _headers(credentials: ApiServerCredentials, body: bytes, accept: str) -> dict[str, str]:
+    headers = {"Accept": accept, "User-Agent": "mk8s-agent"}
     if body:  # kube-apiserver 1.20 answers 406 to a GET that has a content type
         headers["Content-Type"] = "application/merge-patch+json"
     authorization = credentials.authorization()
@@ -116,3 +118,48 @@ async def kubernetes_version(credentials: ApiServerCredentials) -> str:
             f"the API server at {credentials.host} answered {status} without a version"
         )
     return version
+
+
+async def own_resources(
+    credentials: ApiServerCredentials,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ask which resources of Kubernetes's own groups are cluster-scoped, and which namespaced.
+
+    Aggregated discovery says it in two answers (v2beta1 since Kubernetes 1.26, v2 since 1.30). Of
+    an older API server, or one that answers something else, both are empty.
+
+    Raises:
+        ApiServerUnreachable: it cannot be asked.
+    """
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for target in ("/api", "/apis"):
+        status, content = await request_as_agent(
+            credentials, "GET", target, accept=_AGGREGATED_DISCOVERY
+        )
+        try:
+            groups = orjson.loads(content)["items"] if status == 200 else []
+            for group in groups:
+                _collect(group, found)
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            return (), ()
+    cluster_scoped, namespaced = (tuple(sorted(found[key])) for key in (False, True))
+    if max(len(cluster_scoped), len(namespaced)) > MAX_KINDS:
+        return (), ()
+    return cluster_scoped, namespaced
+
+
+def _collect(group: dict[str, Any], found: dict[bool, set[str]]) -> None:
+    name = group["metadata"].get("name", "")
+    if "." in name and not name.endswith(".k8s.io"):
+        return
+    for version in group["versions"]:
+        for resource in version.get("resources", ()):
+            kind = f"{resource['resource']}.{name}".rstrip(".")
+            if KIND.fullmatch(kind):
+                found[resource["scope"] == "Namespaced"].add(kind)
+
+
+_AGGREGATED_DISCOVERY: Final = ",".join(
+    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+    for version in ("v2", "v2beta1")
+)

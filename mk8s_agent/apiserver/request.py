@@ -20,7 +20,7 @@ _FORBIDDEN: Final = headers.HOP_BY_HOP | {
     b"authorization", b"audit-id", b"content-length", b"cookie", b"expect", b"host",
     b"origin",
 }  # fmt: skip
-_NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^`|~-]{1,256}")
+_NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """What would end a header line of HTTP/1.1, where upgrades go, and begin one of somebody else."""
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
@@ -123,7 +123,7 @@ def read_request(received: Fields, end: bool, prefix: bytes = b"") -> tuple[Requ
             known[name] = value
         elif not _NAME.fullmatch(name) and not name.startswith(b":"):
             raise RequestRefused("an invalid header name")
-        elif name in _FORBIDDEN or name.startswith((b":", b"impersonate-", b"x-remote-")):
+        elif _is_forbidden(name.replace(b"_", b"-")):
             raise RequestRefused(f"a {name.decode('ascii', 'replace')} field")
         else:
             plain.append((name, value))
@@ -134,6 +134,12 @@ def read_request(received: Fields, end: bool, prefix: bytes = b"") -> tuple[Requ
     plain_block = hpack_codec.block(plain)
     carried = Carried(identity, plain, plain_block, plain_block + impersonated)
     return _complete(known, carried, end, prefix), carried
+
+
+def _is_forbidden(name: bytes) -> bool:
+    """Whether central never forwards such a field; some servers read "_" in a name as "-"."""
+    reserved = (b":", b"impersonate-", b"x-remote-", headers.INTERNAL_PREFIX)
+    return name in _FORBIDDEN or name.startswith(reserved)
 
 
 def _complete(known: dict[bytes, bytes], carried: Carried, end: bool, prefix: bytes) -> Request:

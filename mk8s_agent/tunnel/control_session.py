@@ -28,11 +28,13 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(slots=True)
 class Facts:
-    """What central is told about this agent; `kubernetes_version` is filled in when known."""
+    """What central is told about this agent; the last three are filled in when known."""
 
     agent_version: str
     instance: str
     kubernetes_version: str = ""
+    cluster_scoped: tuple[str, ...] = ()
+    namespaced: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class ControlSession:
             facts.kubernetes_version,
             CAPABILITIES,
             self._clock(),
+            facts.cluster_scoped,
+            facts.namespaced,
         )
         self._send(message)
 

@@ -20,6 +20,7 @@ which costs the peer this tunnel and nothing more.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -27,6 +28,11 @@ import orjson
 
 MAX_MESSAGE_BYTES: Final = 65536
 """Longest message, without its length. A certificate chain of four is about 4 KiB."""
+
+MAX_KINDS: Final = 256
+"""Resources of one scope; Kubernetes 1.37 has about 100 in all."""
+KIND: Final = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9.-]{1,63})?")
+"""A resource and, but for the core group, its group."""
 
 _LENGTH_BYTES: Final = 4
 _MAX_TEXT: Final = 1024
@@ -53,6 +59,11 @@ class Register:
     """Names of the optional messages and features that this side understands."""
     clock: float
     """The agent's time, in seconds since the epoch."""
+    cluster_scoped: tuple[str, ...] = ()
+    """Resources of Kubernetes's own groups that live outside namespaces, as ``resource.group``;
+    empty when the API server could not be asked, or is too old to say it in one answer."""
+    namespaced: tuple[str, ...] = ()
+    """The others of these groups."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -172,6 +183,14 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(_text(item) for item in value)
 
 
+def _kinds(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_KINDS:
+        raise ValueError(f"must be a list of at most {MAX_KINDS} resources")
+    if not all(isinstance(one, str) and KIND.fullmatch(one) for one in value):
+        raise ValueError("must be a list of resources")
+    return tuple(value)
+
+
 _Check: TypeAlias = Callable[[object], object]
 
 _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
@@ -183,6 +202,8 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
             "kubernetes_version": _text,
             "capabilities": _texts,
             "clock": _clock,
+            "cluster_scoped": _kinds,
+            "namespaced": _kinds,
         },
     ),
     "registered": (
@@ -203,6 +224,8 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
     "drain": (Drain, {}),
 }
 _OPTIONAL: Final = {
+    ("register", "cluster_scoped"),
+    ("register", "namespaced"),
     ("registered", "clock"),
     ("registered", "instance"),
     ("registered", "instances"),

@@ -202,7 +202,7 @@ class Http1Upstream(Http1Leg):
         self._send_pending()
 
     def _relay_head(self, status: int, fields: Fields) -> None:
-        if self._upgrade and status < 400:
+        if self._upgrade and 300 <= status < 400:
             raise UpstreamError(f"status {status} to an upgrade request")
         stream = self.stream
         assert stream is not None

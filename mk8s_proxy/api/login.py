@@ -22,6 +22,7 @@ from mk8s_proxy.identity import access_token, refresh
 from mk8s_proxy.identity.identity import (
     BoundCluster,
     Identity,
+    Login,
     Unauthenticated,
     is_safe_user_name,
 )
@@ -84,7 +85,7 @@ async def cluster_token(call: Call) -> schemas.Model:
     call.cluster = call.subject = call.read(schemas.ClusterTokenRequest).cluster
     cluster = await visible_cluster(context, user, call.cluster)
     lifetime = min(context.settings.tokens.access_seconds, identity.expires - context.clock())
-    token, expires = _mint(context, user, cluster, lifetime, identity.login)
+    token, expires = _mint(context, user, cluster, lifetime, identity.of_login)
     return schemas.ClusterTokenResponse(
         access_token=token,
         expires_in=_seconds_until(context, expires),
@@ -183,7 +184,8 @@ async def _tokens(
 ) -> schemas.Model:
     context = call.context
     lifetime = context.settings.tokens.access_seconds
-    access, expires = _mint(context, user, cluster, lifetime, token.family_id)
+    login = Login(token.family_id, token.expires_at.timestamp())
+    access, expires = _mint(context, user, cluster, lifetime, login)
     await _announce(context, access)
     return schemas.TokenResponse(
         access_token=access,
@@ -223,7 +225,7 @@ def _mint(
     user: UserRecord,
     cluster: ClusterRecord | None,
     lifetime: float,
-    login: str,
+    login: Login | None,
 ) -> tuple[str, float]:
     return access_token.mint(
         context.keys,

@@ -5,7 +5,7 @@ Read in this order:
 - `attributes`: the question (`Attributes`, made from a RequestInfo by `required_attributes`) and
   the answer (`Decision`, which denies unless somebody says otherwise).
 - `policy`: the policy language, as written in YAML and kept in the database, and its validation.
-- `scopes`: which resources of Kubernetes live outside namespaces.
+- `scopes`: which resources of Kubernetes live outside namespaces, as each cluster says.
 - `compile`: rules made ready for matching, and the index over them.
 - `visibility`: what of a collection may be seen, where it is not all of it.
 - `snapshot`: `PolicySnapshot`, the whole policy at one moment, which decides.

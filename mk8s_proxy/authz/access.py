@@ -1,12 +1,13 @@
 """What a set of roles allows on one cluster. Called by `snapshot`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Final
 
 from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.compile import COLLECTION_VERBS, CompiledRule, RuleIndex
+from mk8s_proxy.authz.scopes import NOTHING_ELSE, Kind, Scope
 from mk8s_proxy.authz.visibility import NAMESPACES, CollectionVisibility
 
 _MANY_INDEXES: Final = 64
@@ -52,14 +53,28 @@ class RuleSet:
 class Access:
     """What a set of roles allows on one cluster."""
 
-    __slots__ = ("_allows", "_denies", "number", "roles", "sets")
+    __slots__ = ("_allows", "_denies", "_scopes", "number", "roles", "sets")
 
-    def __init__(self, number: int, roles: tuple[str, ...], sets: tuple[RuleSet, ...]) -> None:
+    def __init__(
+        self,
+        number: int,
+        roles: tuple[str, ...],
+        sets: tuple[RuleSet, ...],
+        scopes: Mapping[Kind, Scope] = NOTHING_ELSE,
+    ) -> None:
+        self._scopes = scopes
         self.number = number
         self.roles = roles
         self.sets = sets
         self._allows = _few(one.allow for one in sets if one.allow.rules)
         self._denies = _few(one.deny for one in sets if one.deny.rules)
+
+    def with_scope(self, wanted: Attributes) -> Attributes:
+        """The question with what the cluster says of its resource."""
+        if not self._scopes or not wanted.is_resource_request:
+            return wanted
+        scope = self._scopes.get((wanted.api_group, wanted.resource))
+        return wanted if scope is None else replace(wanted, scope=scope)
 
     @property
     def any_grant(self) -> bool:
@@ -68,6 +83,7 @@ class Access:
 
     def decide(self, wanted: Attributes) -> Decision:
         """Decide without a cache."""
+        wanted = self.with_scope(wanted)
         if _is_collection(wanted):
             return self._decide_collection(wanted)
         if rule := self._find(self._denies, wanted):
@@ -132,17 +148,13 @@ class Access:
 
     def _refusal(self, wanted: Attributes) -> str:
         """Say why nothing allows it, and what would be allowed instead if that is known."""
+        nothing = f"no role allows it ({self.role_names()})"
+        if wanted.name or not wanted.is_resource_request:
+            return nothing
         about = chain.from_iterable(index.about(wanted.resource) for index in self._allows)
         limits = (rule for rule in islice(about, _HINT_RULES) if rule.permits(wanted))
         rule = next(limits, None)
-        if rule is None or wanted.name:
-            return f"no role allows it ({self.role_names()})"
-        if wanted.namespace or rule.spec.names:
-            only = ", ".join(rule.spec.names or rule.spec.namespaces)
-            what = "objects" if rule.spec.names else "namespaces"
-            return f"{rule.label}, allows it only for the {what} {only}: name one"
-        only = ", ".join(rule.spec.namespaces)
-        return f"{rule.label}, allows it only in the namespaces {only}: name one with -n"
+        return nothing if rule is None else _hint(rule, wanted) or nothing
 
     def role_names(self) -> str:
         """The roles, for a refusal."""
@@ -158,6 +170,21 @@ def _is_collection(wanted: Attributes) -> bool:
 
 def _denied(rule: CompiledRule) -> Decision:
     return Decision(False, f"{rule.label}, denies it", rule.label)
+
+
+def _hint(rule: CompiledRule, wanted: Attributes) -> str:
+    """What a rule that does not reach far enough allows; "" where naming something is no help."""
+    if not rule.covers_namespace(wanted.namespace):
+        namespaces = ", ".join(one for one in rule.spec.namespaces if one)
+        if not namespaces or wanted.place is Scope.CLUSTER:
+            return ""
+        return f"{rule.label}, allows it only in the namespaces {namespaces}: name one with -n"
+    names = ", ".join(rule.spec.names)
+    if not names:
+        return ""
+    if wanted.verb == "create":
+        return f"{rule.label}, is about the objects {names}, and a new one has no name here yet"
+    return f"{rule.label}, allows it only for the objects {names}: name one"
 
 
 def _few(indexes: Iterable[RuleIndex]) -> tuple[RuleIndex, ...]:

@@ -23,7 +23,7 @@ from mk8s_proxy.authz.attributes import Attributes, Decision, required_attribute
 from mk8s_proxy.authz.compile import COLLECTION_VERBS, ONLY_SPELLED_OUT, WORD_OF, CompiledRule
 from mk8s_proxy.authz.globs import compile_globs
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
-from mk8s_proxy.authz.scopes import Scope, is_cluster_scoped, scope_of
+from mk8s_proxy.authz.scopes import Scope, is_cluster_scoped
 from mk8s_proxy.authz.visibility import NAMESPACES
 from mk8s_proxy.kube.request_info import RequestInfo
 
@@ -110,7 +110,8 @@ def _answer(access: Access, wanted: Attributes) -> Decision:
     if wanted.verb not in RESOURCE_VERBS:
         return Decision(True, "mk8s leaves this verb to the cluster")
     decision = Decision()
-    for required in _required(_placed(wanted)):
+    for one in _required(_placed(access.with_scope(wanted))):
+        required = access.with_scope(one)
         everywhere = _is_everywhere(required)
         if everywhere or ANY in (required.api_group, required.resource, required.subresource):
             decision = _decide_wide(access, required, everywhere=everywhere)
@@ -145,7 +146,7 @@ def _placed(wanted: Attributes) -> Attributes:
     if _is_namespaces(wanted):
         collection = wanted.verb in COLLECTION_VERBS or wanted.verb == "create"
         return replace(wanted, namespace="" if collection else wanted.name)
-    if is_cluster_scoped(wanted.api_group, wanted.resource):
+    if _is_outside(wanted):
         return replace(wanted, namespace="")
     return wanted
 
@@ -154,13 +155,20 @@ def _is_namespaces(wanted: Attributes) -> bool:
     return wanted.resource == NAMESPACES and wanted.api_group in ("", ANY)
 
 
+def _is_outside(wanted: Attributes) -> bool:
+    """Whether the objects surely live outside namespaces."""
+    if wanted.scope is not None:
+        return wanted.scope is Scope.CLUSTER
+    return is_cluster_scoped(wanted.api_group, wanted.resource)
+
+
 def _is_everywhere(wanted: Attributes) -> bool:
     """Whether the question is about every namespace, but no request could be."""
     if wanted.namespace:
         return False
     if _is_namespaces(wanted):
         return wanted.verb in _OBJECT_VERBS and not wanted.name
-    if is_cluster_scoped(wanted.api_group, wanted.resource):
+    if _is_outside(wanted):
         return False
     return ANY in (wanted.resource, wanted.api_group) or bool(
         wanted.subresource or wanted.verb not in COLLECTION_VERBS
@@ -194,7 +202,7 @@ def _covers(rule: CompiledRule, wanted: Attributes, *, everywhere: bool) -> bool
         return True
     # Perhaps outside namespaces: then [""] is enough, where the resource is spelled out.
     kind = (wanted.api_group, wanted.resource, wanted.subresource)
-    unknown = scope_of(wanted.api_group, wanted.resource) is Scope.UNKNOWN
+    unknown = wanted.place is Scope.UNKNOWN
     return unknown and rule.covers_namespace("") and rule.resources.spell_out(*kind)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from mk8s_proxy.authz.scopes import Scope, scope_of
 from mk8s_proxy.kube.request_info import RequestInfo
 
 _POD_STREAMS: Final = frozenset({"exec", "attach", "portforward"})
@@ -27,6 +28,13 @@ class Attributes:
     path: str = ""
     """Only for a non-resource request, else empty: equal questions must compare equal."""
     is_resource_request: bool = True
+    scope: Scope | None = None
+    """What the cluster itself says; None: `scopes` knows it, or nobody does."""
+
+    @property
+    def place(self) -> Scope:
+        """Where the objects of the resource live."""
+        return self.scope or scope_of(self.api_group, self.resource)
 
 
 class Visibility(Protocol):

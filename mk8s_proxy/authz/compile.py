@@ -13,7 +13,7 @@ from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.globs import EXACT, PREFIX, SUFFIX, compile_globs
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
 from mk8s_proxy.authz.policy import RuleSpec
-from mk8s_proxy.authz.scopes import Scope, scope_of
+from mk8s_proxy.authz.scopes import Scope
 
 COLLECTION_VERBS: Final = frozenset({"list", "watch", "deletecollection"})
 
@@ -151,7 +151,7 @@ class CompiledRule:
         if wanted.resource == "namespaces":  # each belongs to itself
             known = bool(wanted.name) and not self._namespaces.matches("")
             return self._namespaces.matches(wanted.name) if known else True
-        scope = scope_of(wanted.api_group, wanted.resource)
+        scope = wanted.place
         if scope is Scope.CLUSTER:
             return self._namespaces.matches("")
         return scope is Scope.UNKNOWN or any(self.spec.namespaces)
@@ -191,7 +191,7 @@ class CompiledRule:
             return False
         if wanted.verb not in COLLECTION_VERBS:
             return True
-        scope = scope_of(wanted.api_group, wanted.resource)
+        scope = wanted.place
         if scope is Scope.UNKNOWN:
             return self.resources.spell_out(wanted.api_group, wanted.resource, wanted.subresource)
         return scope is Scope.CLUSTER
@@ -223,10 +223,7 @@ class CompiledRule:
             return True
         if wanted.namespace or wanted.verb not in COLLECTION_VERBS:
             return False
-        return (
-            wanted.resource == "namespaces"
-            or scope_of(wanted.api_group, wanted.resource) is not Scope.CLUSTER
-        )
+        return wanted.resource == "namespaces" or wanted.place is not Scope.CLUSTER
 
     def _reaches_name(self, wanted: Attributes) -> bool:
         """Without a name any object may be meant; a proxy name is scheme:name:port."""

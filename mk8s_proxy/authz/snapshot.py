@@ -14,6 +14,7 @@ from mk8s_proxy.authz.access import Access, RuleSet
 from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.compile import ClusterSelector, CompiledRule
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec
+from mk8s_proxy.authz.scopes import ClusterScopes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ _FAILED: Final = Decision(reason="the policy could not be evaluated: the log of 
 
 
 class PolicySnapshot:
-    """An immutable policy.
+    """An immutable policy; only what clusters say of their resources (`scopes`) may grow.
 
     Attributes:
         version: the version of the database that it was made from; 0 if unknown.
@@ -36,8 +37,11 @@ class PolicySnapshot:
         source: PolicySource,
         version: int = 0,
         cluster_ids: Mapping[str, str] = MappingProxyType({}),
+        scopes: ClusterScopes | None = None,
     ) -> None:
         self.version = version
+        self._scopes = ClusterScopes() if scopes is None else scopes
+        self._scopes_stamp = self._scopes.stamp
         self._cluster_ids = dict(cluster_ids)
         self._clusters = {name: dict(labels) for name, labels in source.clusters.items()}
         self._user_roles = {user.lower(): tuple(roles) for user, roles in source.user_roles.items()}
@@ -62,6 +66,7 @@ class PolicySnapshot:
             attributes: the question.
         """
         try:
+            self._follow_scopes()
             access = self._by_user.get((user, cluster)) or self._access(user, cluster)
             key = (access.number, attributes)
             return self._decisions.get(key) or self._decide(key, access)
@@ -69,12 +74,26 @@ class PolicySnapshot:
             _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
             return _FAILED
 
+    @property
+    def edition(self) -> tuple[int, int]:
+        """What a decision depends on: the version, and what clusters have said of their scopes."""
+        return self.version, self._scopes.stamp
+
+    def _follow_scopes(self) -> None:
+        """Decide anew what was decided before a cluster said something."""
+        if self._scopes_stamp != self._scopes.stamp:
+            self._scopes_stamp = self._scopes.stamp
+            self._by_user.clear()
+            self._by_roles.clear()
+            self._decisions.clear()
+
     def cluster_id(self, name: str) -> str:
         """The id of the cluster that a name means in this policy; "" when it is not known."""
         return self._cluster_ids.get(name, "")
 
     def access_of(self, user: str, groups: tuple[str, ...], cluster: str) -> Access:
         """What the user may do on the cluster, for questions wider than one request."""
+        self._follow_scopes()
         return self._access(user, cluster)
 
     def clusters_of(self, user: str, groups: tuple[str, ...]) -> frozenset[str]:
@@ -134,7 +153,7 @@ class PolicySnapshot:
             if selector in selected
         )
         self._made += 1
-        access = Access(self._made, roles, sets)
+        access = Access(self._made, roles, sets, self._scopes.of(cluster))
         if len(self._by_roles) >= _MAXIMUM_ACCESSES:
             self._by_roles.clear()
         self._by_roles[roles, cluster] = access

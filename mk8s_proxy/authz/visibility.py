@@ -8,7 +8,7 @@ from typing import Final
 
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.compile import CompiledRule
-from mk8s_proxy.authz.scopes import Scope, scope_of
+from mk8s_proxy.authz.scopes import Scope
 
 NAMESPACES: Final = "namespaces"
 _MAXIMUM_NAMESPACES: Final = 4096
@@ -66,7 +66,7 @@ class CollectionVisibility:
             return namespace or wanted.namespace
         if wanted.resource == NAMESPACES:
             return name
-        namespaced = scope_of(wanted.api_group, wanted.resource) is Scope.NAMESPACED
+        namespaced = wanted.place is Scope.NAMESPACED
         return None if namespaced else ""
 
     def _learn(self, namespace: str) -> tuple[_Rules, _Rules]:

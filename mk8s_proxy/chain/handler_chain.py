@@ -88,7 +88,7 @@ class HandlerChain:
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.health: Callable[[], bool] | None = None
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
-        self.long_running = LongRunning(self._why_ended)
+        self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
         ticks.before_flush.append(self.commit)
 
     # -- the walk
@@ -210,7 +210,7 @@ class HandlerChain:
         asked = decision_key(
             cluster, info, upgrade=bool(head.upgrade), content_type=head.content_type
         )
-        key = (policy.version, asked)
+        key = (policy.edition, asked)
         known: tuple[Attributes, Decision] | None = identity.decisions.get(key)
         if known is None:
             for attributes in required_attributes(
@@ -249,7 +249,7 @@ class HandlerChain:
             return
         recurring.admission = Admission(
             info, identity, decision, exchange.prefix, texts, parts,
-            self._policies.current.version, self._authenticator.stamp,
+            self._policies.current.edition, self._authenticator.stamp,
         )  # fmt: skip
 
     def _holds(self, admission: Admission) -> bool:
@@ -258,7 +258,7 @@ class HandlerChain:
         What they say of equal heads depends on the policy, on the credential and on the time.
         """
         return (
-            admission.policy == self._policies.current.version
+            admission.policy == self._policies.current.edition
             and self._policies.fresh(time.monotonic())
             and self._authenticator.vouches(admission.identity, admission.credentials)
         )
@@ -348,6 +348,13 @@ class HandlerChain:
         exchange.closing_event = choose.closing_event(exchange)
         return "what the user may see has changed"
 
+    def _why_ended_by_now(self, exchange: Exchange) -> str:
+        """The same after some time, when what nobody has told counts, too: a database that cannot
+        be read may hold a logout."""
+        if not self._policies.fresh(time.monotonic()):
+            return "central cannot read its database"
+        return self._why_ended(exchange)
+
     # -- endings
 
     def refuse(self, exchange: Exchange, error: StatusError) -> None:
@@ -391,3 +398,10 @@ class HandlerChain:
 def asks_health(head: RequestHead, route: Route) -> bool:
     """Whether a request is about central, and not about the cluster that its token names."""
     return head.method in (b"GET", b"HEAD") and not (route.cluster or head.authorization)
+
+
+def _ends(exchange: Exchange) -> float:
+    """When the login behind an open exchange ends, leeway included."""
+    identity = exchange.identity
+    assert identity is not None
+    return (identity.original or identity).ends + LEEWAY

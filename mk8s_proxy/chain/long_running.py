@@ -1,7 +1,8 @@
 """Streams that outlive a decision: watches, followed logs, exec, port-forward.
 
-A short request is decided once. One that stays open is looked at again when its token ends and
-whenever the policy or the users change, and it ends when it would not be allowed any more.
+A short request is decided once. One that stays open is looked at again when its token ends, from
+then on from time to time, and whenever the policy, the logins or the users change. It ends when it
+would not be allowed any more: with its login, not with the token that opened it.
 The handler chain adds such exchanges here; `app` calls `second` and `recheck_all`.
 """
 
@@ -14,18 +15,29 @@ from typing import Final
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import abort_connection, part
+from mk8s_proxy.chain.farewell import is_resumed, last_words, warning
 from mk8s_proxy.listener.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
 _CHECKED: Final = Bulkhead("long_running.checked")
 _ENDING: Final = Bulkhead("long_running.ending")
+_WARNED: Final = Bulkhead("long_running.warned")
 _DRAINED: Final = Bulkhead("long_running.drained")
 _QUIET_TRIES: Final = 10
 """Seconds to wait for a moment between two events before a watch is broken off."""
 
+_QUIET_TRIES_UPGRADED: Final = 2
+"""The same for other streams, which would go on to do what is not allowed any more."""
+LOOK_SECONDS: Final = 300.0
+"""Between two looks at a stream that has outlived its token."""
+WARNING_SECONDS: Final = 60
+"""Before a login ends, its terminals are told."""
+
 Recheck = Callable[[Exchange], str]
 """Why an exchange may not go on, "" when it may."""
+Ends = Callable[[Exchange], float]
+"""When an exchange ends at the latest, in epoch seconds."""
 
 
 class LongRunning:
@@ -33,12 +45,19 @@ class LongRunning:
 
     Args:
         recheck: asks the doors again, without side effects.
+        look: the same, and whether they know what has happened since.
+        ends: with the login.
     """
 
-    def __init__(self, recheck: Recheck) -> None:
+    def __init__(self, recheck: Recheck, look: Recheck, ends: Ends) -> None:
         self._recheck = recheck
+        self._look = look
+        self._ends = ends
         self._open: set[Exchange] = set()
         self._expiries: list[tuple[float, int, Exchange]] = []
+        self._terminals: set[Exchange] = set()
+        """Those whose output somebody sees."""
+        self._warnings: dict[Exchange, tuple[int, int]] = {}
         self._order = itertools.count()
         self._ending: dict[Exchange, tuple[int, int]] = {}
         self._begun: set[Exchange] = set()
@@ -50,15 +69,22 @@ class LongRunning:
 
     def add(self, exchange: Exchange, expires: float) -> None:
         """A long-running exchange was let through; `expires` is epoch seconds, leeway included."""
+        if b"tty=true" in exchange.head.target.partition(b"?")[2].split(b"&"):
+            self._terminals.add(exchange)
         exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
         self._open.add(exchange)
-        heapq.heappush(self._expiries, (expires, next(self._order), exchange))
+        self._look_at(exchange, expires)
+
+    def _look_at(self, exchange: Exchange, when: float) -> None:
+        heapq.heappush(self._expiries, (when, next(self._order), exchange))
 
     def remove(self, exchange: Exchange) -> None:
         """An exchange ended by itself; its place in the heap goes when its time comes."""
         self._open.discard(exchange)
         self._ending.pop(exchange, None)
         self._begun.discard(exchange)
+        self._warnings.pop(exchange, None)
+        self._terminals.discard(exchange)
         if len(self._expiries) > 64 and len(self._expiries) > 4 * len(self._open):
             self._expiries = [item for item in self._expiries if item[2] in self._open]
             heapq.heapify(self._expiries)
@@ -67,51 +93,81 @@ class LongRunning:
         """Once a second: ends what has expired. `now` is epoch seconds."""
         waited = [it for it in self._ending if it not in self._begun]
         _ENDING.each(waited, self._go_on_ending, self.break_off)
-        expired: list[Exchange] = []
+        _WARNED.each(list(self._warnings), self._warn, self.break_off)
+        due: list[Exchange] = []
         while self._expiries and self._expiries[0][0] <= now:
             exchange = heapq.heappop(self._expiries)[2]
             if exchange in self._open:
-                expired.append(exchange)
-        _CHECKED.each(expired, self._check, self.break_off)
+                due.append(exchange)
+        _CHECKED.each(due, lambda it: self._look_again(it, now), self.break_off)
         self._begun.clear()
+
+    def _look_again(self, exchange: Exchange, now: float) -> None:
+        """Its time has come: it ends, or is looked at again some time later."""
+        if self._check(exchange, self._look):
+            return
+        ends = self._ends(exchange)
+        if exchange in self._terminals and ends - WARNING_SECONDS <= now < ends:
+            self._warnings[exchange] = (-1, 0)
+        soon = now < ends - WARNING_SECONDS
+        self._look_at(exchange, min(now + LOOK_SECONDS, ends - WARNING_SECONDS if soon else ends))
+
+    def _warn(self, exchange: Exchange) -> None:
+        """Tells a terminal between two messages; if it is never quiet, it gets no warning."""
+        seen, tries = self._warnings.pop(exchange)
+        front = exchange.front
+        if exchange in self._ending or tries >= _QUIET_TRIES:
+            return
+        if front.sent != seen or front.pending is not None:
+            self._warnings[exchange] = (front.sent, tries + 1)
+        elif told := warning(exchange, WARNING_SECONDS - tries):
+            front.connection.send_data(front, told, len(told), False)
 
     def recheck_all(self) -> None:
         """The policy or the users changed."""
-        _CHECKED.each(list(self._open), self._check, self.break_off)
+        _CHECKED.each(list(self._open), lambda it: self._check(it, self._recheck), self.break_off)
 
     def drain(self, reason: str, tunnel: object = None) -> None:
-        """Ends watches and logs between two events, where their clients resume elsewhere.
+        """Ends watches between two events: their clients resume elsewhere.
 
         Args:
             reason: for the log.
-            tunnel: only the exchanges of this tunnel; None means all. Upgraded streams cannot be
-                resumed, so they go on until their connection ends.
+            tunnel: only the exchanges of this tunnel; None means all. What cannot be resumed goes
+                on until its connection ends.
         """
         concerned = [it for it in self._open if tunnel is None or _passes(it, tunnel)]
-        resumable = [it for it in concerned if not it.head.upgrade]
+        resumable = [it for it in concerned if not it.head.upgrade and is_resumed(it)]
         _DRAINED.each(resumable, lambda it: self._begin_to_end(it, reason), self.break_off)
 
-    def _check(self, exchange: Exchange) -> None:
-        reason = self._recheck(exchange)
+    def _check(self, exchange: Exchange, recheck: Recheck) -> bool:
+        """Whether it was ended, because it may not go on."""
+        reason = recheck(exchange)
         if reason:
             entry = exchange.entry
             entry.refusal = "ENDED"
             entry.facts = entry.facts._replace(reason=reason)
             self._begin_to_end(exchange, reason)
+        return bool(reason)
 
     def _begin_to_end(self, exchange: Exchange, reason: str) -> None:
         if exchange in self._ending:
             return
         log.info("stream.ended", extra={"audit_id": exchange.entry.audit_id, "reason": reason})
+        words = last_words(exchange, reason)
+        if words is None:
+            self._end(exchange, clean=False)
+            return
+        exchange.closing_event = words
         self._ending[exchange] = (-1, 0)
         self._begun.add(exchange)
         self._try_to_end(exchange, -1, 0)
 
     def _try_to_end(self, exchange: Exchange, seen: int, tries: int) -> None:
-        """Ends a stream between two events, where its client can resume; upgraded ones at once."""
+        """Ends a stream between two events or messages; one that is never quiet is broken off."""
         front = exchange.front
         quiet = front.sent == seen and front.pending is None
-        if exchange.head.upgrade or not front.head_passed or tries >= _QUIET_TRIES:
+        limit = _QUIET_TRIES_UPGRADED if exchange.head.upgrade else _QUIET_TRIES
+        if not front.head_passed or tries >= limit:
             self._end(exchange, clean=False)
         elif quiet:
             self._end(exchange, clean=True)

@@ -22,6 +22,7 @@ from mk8s_proxy.identity.identity import (
     USERS_GROUP,
     BoundCluster,
     Identity,
+    Login,
     Unauthenticated,
     is_safe_user_name,
 )
@@ -88,7 +89,7 @@ def mint(
     issuer: str,
     lifetime: float,
     now: float,
-    login: str = "",
+    login: Login | None = None,
 ) -> tuple[str, float]:
     """Sign a token for the user, bound to `cluster` unless that is None.
 
@@ -99,7 +100,7 @@ def mint(
         issuer: Claim iss, the public URL of this central.
         lifetime: Seconds from `now`.
         now: Epoch seconds.
-        login: Claim sid, the login that the token comes of and ends with; "" for none.
+        login: Claims sid and sid_exp, the login that the token comes of and ends with.
 
     Returns:
         The token, and its end in epoch seconds.
@@ -123,8 +124,8 @@ def mint(
     }
     if cluster is not None:
         claims |= {"cluster": cluster.name, "cluster_id": cluster.id}
-    if login:
-        claims["sid"] = login
+    if login is not None:
+        claims |= {"sid": login.id, "sid_exp": int(login.ends)}
     token = jwt.encode(claims, key.private_key, algorithm="RS256", headers={"kid": key.kid})
     return token, float(expires)
 
@@ -238,13 +239,16 @@ class TokenAuthenticator:
     def recheck(self, identity: Identity) -> None:
         """Look again at an identity whose stream is still open.
 
+        The token opened it; from then on the login counts, which lives on in newer tokens.
+
         Raises:
-            Unauthenticated: The token has ended, its key is retired, or its user changed.
+            Unauthenticated: The login has ended, the token's key is retired, which takes along what
+                was opened with it, or its user changed.
         """
         if self._keys.public(identity.key_id) is None:
             raise Unauthenticated("TOKEN_KEY", f"{_INVALID} (unknown signing key)")
-        if self._clock() >= identity.expires + LEEWAY:
-            raise Unauthenticated("TOKEN_EXPIRED", "the access token has expired")
+        if self._clock() >= identity.ends + LEEWAY:
+            raise Unauthenticated("LOGIN_EXPIRED", "the login has expired: run mk8s login")
         self._check_user(identity)
 
     def _check_user(self, identity: Identity) -> None:
@@ -334,6 +338,10 @@ def _identity(claims: dict[str, Any], kid: str) -> Identity:
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
     if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
+    if "sid_exp" in claims and ("sid" not in claims or type(claims["sid_exp"]) is not int):
+        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
+    if not 0 <= claims.get("sid_exp", 0) < _END_OF_TIME:
+        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
     if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
         raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
     if not (claims["sub"] and claims["jti"] and is_safe_user_name(claims["email"])):
@@ -348,6 +356,7 @@ def _identity(claims: dict[str, Any], kid: str) -> Identity:
         token_id=claims["jti"],
         epoch=claims["epoch"],
         login=claims.get("sid", ""),
+        login_ends=float(claims.get("sid_exp", 0)),
         name=claims["name"],
         key_id=kid,
     )

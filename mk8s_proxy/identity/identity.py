@@ -34,6 +34,14 @@ class Unauthenticated(Exception):
         self.message = message
 
 
+class Login(NamedTuple):
+    """What access tokens come of."""
+
+    id: str
+    ends: float
+    """When it ends by itself, epoch seconds: what its tokens opened may stay open until then."""
+
+
 class BoundCluster(NamedTuple):
     """The only cluster that a token is good for."""
 
@@ -66,6 +74,8 @@ class Identity:
     """The user's token epoch at minting; a password change or a lock increases it."""
     login: str = ""
     """Claim sid, the login that the token comes of: a logout ends all of them; "" for none."""
+    login_ends: float = 0.0
+    """Claim sid_exp, when that login ends by itself, epoch seconds; 0 if the token does not say."""
     name: str = ""
     """Name for people to read, never used in a decision."""
     cluster_id: str = ""
@@ -82,6 +92,17 @@ class Identity:
     """What else the cluster is told about the user; only somebody who is acted as has any."""
     acting: dict[Any, "Identity"] = dataclasses.field(default_factory=dict)
     """The identities that this one asked to act as, by the headers that asked."""
+
+    @property
+    def of_login(self) -> Login | None:
+        """The login that the token comes of, None for none."""
+        return Login(self.login, self.login_ends) if self.login else None
+
+    @property
+    def ends(self) -> float:
+        """When what this identity opened must end at the latest: with its login, or with its token
+        if that comes of none. Epoch seconds, without leeway."""
+        return max(self.login_ends, self.expires)
 
     def require_cluster(self, cluster: str, cluster_id: str) -> None:
         """Refuse a token on another cluster than the one it was made for.

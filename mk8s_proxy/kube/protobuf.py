@@ -4,8 +4,9 @@ A message becomes a dictionary with the JSON names of the fields that are known 
 whole and in their order, stay under the key `UNKNOWN` and are written back: newer API servers lose
 nothing. Presence is kept, so decoding and encoding a message of the API server gives its meaning.
 
-Wire format: protobuf.dev/programming-guides/encoding. Called by `answers.reviews` and `status`, and
-by the demo's API server, which knows other messages and reads their fields one by one.
+Wire format: protobuf.dev/programming-guides/encoding. Called by `answers`, `status` and
+`watch_events`, and by the demo's API server, which knows other messages and reads their fields one
+by one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,9 @@ from typing import Any, Final
 
 UNKNOWN: Final = ""
 """The key of the fields that a schema does not name."""
+
+MAGIC: Final = b"k8s\x00"
+"""Before the runtime.Unknown that is around every Kubernetes object."""
 
 VARINT: Final = 0
 """The wire type of numbers and bools."""
@@ -44,6 +48,13 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """An int64; the last one counts."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """A message; if it is not repeated, later ones are merged into the first."""
 
@@ -52,7 +63,7 @@ class Embedded:
     repeated: bool = False
 
 
-Schema = Mapping[int, Text | Flag | Embedded]
+Schema = Mapping[int, Text | Flag | Number | Embedded]
 
 
 def decode(schema: Schema, data: bytes) -> Message:
@@ -68,10 +79,12 @@ def decode(schema: Schema, data: bytes) -> Message:
         known = schema.get(number)
         if known is None:
             unknown.append(raw)
-        elif wire_type != (VARINT if isinstance(known, Flag) else _BYTES):
+        elif wire_type != (VARINT if isinstance(known, Flag | Number) else _BYTES):
             raise ProtobufError(f"field {number} has the wire type {wire_type}")
         elif isinstance(known, Flag):
             message[known.name] = any(byte & 0x7F for byte in value)
+        elif isinstance(known, Number):
+            message[known.name] = number_of(value)
         elif isinstance(known, Text):
             _put(message, known, _text(value))
         elif known.repeated:
@@ -94,8 +107,8 @@ def encode(schema: Schema, message: Message) -> bytes:
         if known.name not in message:
             continue
         value = message[known.name]
-        if isinstance(known, Flag):
-            parts.append(integer_field(number, int(value)))
+        if isinstance(known, Flag | Number):
+            parts.append(integer_field(number, int(value) % (1 << 64)))
             continue
         for one in value if known.repeated else (value,):
             content = one.encode() if isinstance(known, Text) else encode(known.schema, one)

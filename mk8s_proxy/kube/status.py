@@ -15,7 +15,8 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from mk8s_proxy.kube.protobuf import bytes_field, integer_field, text_field
+from mk8s_proxy.kube import cbor
+from mk8s_proxy.kube.protobuf import MAGIC, bytes_field, integer_field, text_field
 
 STATUS_REASONS: Final = {
     400: "BadRequest",
@@ -132,7 +133,7 @@ def status_body(error: StatusError, accept: bytes = b"") -> tuple[bytes, bytes]:
         The Content-Type and the body.
     """
     content_type, encode = _ENCODERS[_negotiate(accept)]
-    return content_type, encode(_document(error))
+    return content_type, encode(status_document(error))
 
 
 def status_answer(error: StatusError, accept: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -146,7 +147,13 @@ def status_answer(error: StatusError, accept: bytes) -> tuple[list[tuple[bytes, 
     return fields, body
 
 
-def _document(error: StatusError) -> dict[str, Any]:
+def status_message(error: StatusError) -> bytes:
+    """The error in protobuf, with the envelope that every Kubernetes object has."""
+    return _encode_protobuf(status_document(error))
+
+
+def status_document(error: StatusError) -> dict[str, Any]:
+    """The error as metav1.Status, by its JSON names."""
     document: dict[str, Any] = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -219,7 +226,7 @@ def _encode_protobuf(document: dict[str, Any]) -> bytes:
     )
     type_meta = text_field(1, "v1") + text_field(2, "Status")
     unknown = bytes_field(1, type_meta) + bytes_field(2, status) + b"\x1a\x00\x22\x00"
-    return b"k8s\x00" + unknown
+    return MAGIC + unknown
 
 
 def _details_message(details: dict[str, Any]) -> bytes:
@@ -241,4 +248,5 @@ _ENCODERS: Final[dict[bytes, tuple[bytes, Callable[[dict[str, Any]], bytes]]]] =
     _JSON: (_JSON, orjson.dumps),
     b"application/yaml": (b"application/yaml", _encode_yaml),
     _PROTOBUF: (_PROTOBUF, _encode_protobuf),
+    b"application/cbor": (b"application/cbor", cbor.encode),
 }

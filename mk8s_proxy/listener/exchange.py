@@ -12,6 +12,7 @@ from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.authz.attributes import Decision
 from mk8s_proxy.identity.identity import Identity
 from mk8s_proxy.kube.request_info import RequestInfo
+from mk8s_proxy.kube.watch_events import UNKNOWN_FORM, AnswerForm
 from mk8s_proxy.listener.recurring import Recurring
 from mk8s_proxy.listener.request_head import RequestHead
 
@@ -32,6 +33,7 @@ class Exchange:
     """What is known of one request. `front` is its stream on the client's connection."""
 
     __slots__ = (
+        "answer_form",
         "back",
         "closing_event",
         "cluster",
@@ -46,6 +48,7 @@ class Exchange:
         "recurring",
         "settled",
         "stays_open",
+        "subprotocol",
         "whole",
     )
 
@@ -73,6 +76,10 @@ class Exchange:
         """What path addressing put before the Kubernetes path, such as /k8s/prod."""
         self.forwarded_target = b""
         """What a stage sends to the cluster instead of the client's target; empty: that one."""
+        self.answer_form: AnswerForm = UNKNOWN_FORM
+        """How the answer of what stays open is written; what is added to it is written so, too."""
+        self.subprotocol = b""
+        """What the API server and the client of a WebSocket agreed on."""
         self.closing_event = b""
         """What an open watch says to its client before it ends."""
         self.stays_open = False

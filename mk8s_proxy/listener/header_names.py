@@ -117,22 +117,32 @@ _RESERVED_PREFIXES: Final = (b"mk8s-", b"x-mk8s-")
 _DROPPED_PREFIXES: Final = (b"x-remote-", b"x-forwarded-", b"x-http-method")
 
 
-def action_of_unlisted(name: bytes) -> int:
+def action_of_unlisted(name: bytes, *, underscores: bool = False) -> int:
     """What to do with a header that has no entry of its own.
 
     Args:
         name: the lower-case name.
+        underscores: whether a name with "_" may pass, if with "-" it would mean nothing either.
 
     Raises:
         HeaderRefusal: PSEUDO_HEADER, UNDERSCORE_HEADER, BAD_HEADER_NAME or RESERVED_HEADER.
     """
     if _NAME.fullmatch(name) is None:
-        raise HeaderRefusal(_name_fault(name), name)
+        fault = _name_fault(name)
+        if underscores and fault == "UNDERSCORE_HEADER" and _means_nothing(name):
+            return FORWARD
+        raise HeaderRefusal(fault, name)
     if name.startswith(_RESERVED_PREFIXES):
         raise HeaderRefusal("RESERVED_HEADER", name)
     if name.startswith(_IMPERSONATE_PREFIX):
         return IMPERSONATE
     return DROP if name.startswith(_DROPPED_PREFIXES) else FORWARD
+
+
+def _means_nothing(name: bytes) -> bool:
+    """Whether a hop that reads "_" as "-" sees a name that nobody here knows."""
+    read = name.replace(b"_", b"-")
+    return read not in HTTP1_ACTIONS and action_of_unlisted(read) == FORWARD
 
 
 def _name_fault(name: bytes) -> str:

@@ -59,6 +59,7 @@ class ClientHttp1(Http1Leg):
         self._recurring = config.recurring
         self._deadlines = config.deadlines
         self._head_bytes = config.head_bytes
+        self._underscores = config.underscores
         self._source_ip = source_ip
         self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
         self._early = b""
@@ -136,7 +137,7 @@ class ClientHttp1(Http1Leg):
             self._admit(known, whole=True)
             return
         try:
-            request = read_request(raw, self._head_bytes)
+            request = read_request(raw, self._head_bytes, underscores=self._underscores)
         except HeaderRefusal as refusal:
             line = raw.partition(b"\r\n")[0].split(b" ")
             seen = UNREADABLE._replace(method=line[0][:32], target=b"".join(line[1:2])[:4096])

@@ -19,35 +19,38 @@ HEAD_BYTES: Final = 64 * 1024
 values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a
 head that passes here must never break a tunnel."""
 
-_HEAD: Final = re.compile(
-    rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.1\r\n"
-    rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+\r\n"
-)
+_REQUEST: Final = rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.1\r\n"
+_FIELD: Final = rb"[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+"
+_UNDERSCORED_FIELD: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+"
+_HEAD: Final = re.compile(_REQUEST + rb"(?:" + _FIELD + rb"\r\n)*+\r\n")
+_UNDERSCORED_HEAD: Final = re.compile(_REQUEST + rb"(?:" + _UNDERSCORED_FIELD + rb"\r\n)*+\r\n")
 _REQUEST_LINE: Final = re.compile(rb"([^ ]+) ([!-~]+) (HTTP/[0-9]\.[0-9])")
-_LINE: Final = re.compile(rb"[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+")
+_LINE: Final = re.compile(_FIELD)
+_UNDERSCORED_LINE: Final = re.compile(_UNDERSCORED_FIELD)
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _END: Final = b"\r\n\r\n"
 
 
-def check_http1_head(head: bytes, limit: int = HEAD_BYTES) -> None:
+def check_http1_head(head: bytes, limit: int = HEAD_BYTES, *, underscores: bool = False) -> None:
     """Refuse a request head that two parsers could read differently.
 
     Args:
         head: the raw bytes up to and including the blank line, and nothing after it.
         limit: raw bytes of a head; the count with overhead in `request_head` is stricter still.
+        underscores: whether names may hold one.
 
     Raises:
         HeaderRefusal: with the reason of the first fault.
     """
     if len(head) > limit:
         raise HeaderRefusal("HEADER_TOO_LARGE")
-    if _HEAD.fullmatch(head) is None:
-        raise HeaderRefusal(_reason(head))
+    if (_UNDERSCORED_HEAD if underscores else _HEAD).fullmatch(head) is None:
+        raise HeaderRefusal(_reason(head, underscores=underscores))
 
 
-def _reason(head: bytes) -> str:
+def _reason(head: bytes, *, underscores: bool) -> str:
     """The reason code of a head that is known to be bad."""
     if _BARE_CR.search(head):
         return "BARE_CR"
@@ -58,7 +61,7 @@ def _reason(head: bytes) -> str:
     if fault:
         return fault
     for index, line in enumerate(lines[:-2]):
-        fault = _line_fault(line, first=index == 0)
+        fault = _line_fault(line, first=index == 0, underscores=underscores)
         if fault:
             return fault
     return "BAD_HEADER"  # the blank line is missing
@@ -74,8 +77,8 @@ def _request_line_fault(line: bytes) -> str:
     return "" if method in METHODS else "METHOD"
 
 
-def _line_fault(line: bytes, *, first: bool) -> str:
-    if _LINE.fullmatch(line):
+def _line_fault(line: bytes, *, first: bool, underscores: bool) -> str:
+    if (_UNDERSCORED_LINE if underscores else _LINE).fullmatch(line):
         return ""
     if line[:1] in {b" ", b"\t"}:
         return "BAD_HEADER" if first else "OBS_FOLD"
@@ -84,7 +87,8 @@ def _line_fault(line: bytes, *, first: bool) -> str:
         return "BAD_HEADER"
     if _NAME.fullmatch(name) is None:
         return "BAD_HEADER_NAME"
-    return "UNDERSCORE_HEADER" if b"_" in name else "BAD_HEADER_VALUE"
+    refused = b"_" in name and not underscores
+    return "UNDERSCORE_HEADER" if refused else "BAD_HEADER_VALUE"
 
 
 def parser_reason(head: bytes) -> str:

@@ -51,7 +51,7 @@ _known: dict[tuple[bytes, bytes], Request] = {}
 """By method and by the bytes from the HTTP version on; without target."""
 
 
-def read_request(raw: bytes, limit: int = HEAD_BYTES) -> Request:
+def read_request(raw: bytes, limit: int = HEAD_BYTES, *, underscores: bool = False) -> Request:
     """Reads a whole head, blank line included, of at most `limit` bytes.
 
     Raises:
@@ -64,11 +64,11 @@ def read_request(raw: bytes, limit: int = HEAD_BYTES) -> Request:
         old = _OLD_HEALTH_CHECK.match(raw)
         if old is not None:
             return read_anew(old[0] + _AS_HTTP1_1, limit)
-        request = read_anew(raw, limit)
+        request = read_anew(raw, limit, underscores=underscores)
         _remember(method, lines, request)
         return request
     if len(target) > limit - _MOST_COUNTED or not is_target(target):
-        return read_anew(raw, limit)  # it knows the reason
+        return read_anew(raw, limit, underscores=underscores)  # it knows the reason
     head = known.head
     return Request(RequestHead(head[0], target, *head[2:]), known.keep_alive, False)
 
@@ -113,11 +113,13 @@ class _Parsed:
         self.keep_alive = self._parser.should_keep_alive()
 
 
-def read_anew(raw: bytes, limit: int = HEAD_BYTES) -> Request:
+def read_anew(raw: bytes, limit: int = HEAD_BYTES, *, underscores: bool = False) -> Request:
     """Reads a head as if no other had come before (see `read_request`)."""
-    check_http1_head(raw, limit)
+    check_http1_head(raw, limit, underscores=underscores)
     parsed = _Parsed(raw)
-    head = read_http1_head(parsed.method, parsed.target, parsed.fields, limit)
+    head = read_http1_head(
+        parsed.method, parsed.target, parsed.fields, limit, underscores=underscores
+    )
     chunked = any(name.lower() == b"transfer-encoding" for name, _ in parsed.fields)
     return Request(head, parsed.keep_alive, chunked)
 

@@ -56,6 +56,8 @@ class ClientConfig:
     """The requests that came before; what is known of them is `handler_chain`'s."""
     head_bytes: int = HEAD_BYTES
     """A larger request head is answered with 431."""
+    underscores: bool = False
+    """Names of headers may hold one."""
     trusted_proxies: Networks = ()
     """Peers that are believed whom they got a request from."""
 
@@ -82,7 +84,7 @@ class ClientHttp2(Http2Server):
 
     __slots__ = (
         "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring", "_source_ip",
-        "_table", "_trusted",
+        "_table", "_trusted", "_underscores",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +103,7 @@ class ClientHttp2(Http2Server):
         self._table = 0
         self._deadlines = config.deadlines
         self._head_bytes = config.head_bytes
+        self._underscores = config.underscores
         self._source_ip = source_ip
         self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
         self._incomplete_seconds = 0.0
@@ -131,7 +134,7 @@ class ClientHttp2(Http2Server):
         if stream is None:
             return
         try:
-            head = read_repeated_head(fields, end, self._head_bytes)
+            head = read_repeated_head(fields, end, self._head_bytes, underscores=self._underscores)
         except HeaderRefusal as refusal:
             self._refuse_head(stream, fields, refusal)
             return

@@ -40,8 +40,8 @@ class Admission(NamedTuple):
     texts: RowTexts
     parts: tuple[bytes, bytes]
     """Its block for the tunnel, before and after the audit id."""
-    policy: int
-    """The version of the policy that decided."""
+    policy: tuple[int, int]
+    """The edition of the policy that decided."""
     credentials: int
     """The authenticator's stamp at that time."""
 

@@ -51,7 +51,7 @@ _known: Final = _Known()
 
 
 def read_repeated_head(
-    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES
+    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES, *, underscores: bool = False
 ) -> RequestHead:
     """As `request_headers.read_http2_head`, which it asks for what it has not seen.
 
@@ -64,22 +64,28 @@ def read_repeated_head(
             break
         place += 1
     else:
-        return read_http2_head(fields, end_stream, limit)
+        return read_http2_head(fields, end_stream, limit, underscores=underscores)
     target = fields[place][1]
     others = (place, end_stream, *fields[:place], *fields[place + 1 :])
     known = _known.heads.get(others)
     if known is None:
-        return _read_and_keep(fields, end_stream, limit, others)
+        return _read_and_keep(fields, end_stream, limit, others, underscores)
     if len(target) > limit - known.size or not is_target(target):
-        return read_http2_head(fields, end_stream, limit)  # it knows the reason
+        return read_http2_head(
+            fields, end_stream, limit, underscores=underscores
+        )  # it knows the reason
     head = known.head
     return RequestHead(head[0], target, *head[2:])
 
 
 def _read_and_keep(
-    fields: list[Field], end_stream: bool, limit: int, others: tuple[object, ...]
+    fields: list[Field],
+    end_stream: bool,
+    limit: int,
+    others: tuple[object, ...],
+    underscores: bool,
 ) -> RequestHead:
-    head = read_http2_head(fields, end_stream, limit)
+    head = read_http2_head(fields, end_stream, limit, underscores=underscores)
     size = head_bytes(fields)
     if size <= _KEPT_BYTES:
         if len(_known) >= _KEPT or _known.size + size > _ALL_BYTES:

@@ -43,6 +43,8 @@ Field = tuple[bytes, bytes]
 
 MAX_FIELDS: Final = 200
 """Fields of one head, pseudo headers included."""
+SMALL_BODY: Final = 16 * 1024
+"""Bytes that GET and HEAD may have, if they say how many."""
 _FIELD_OVERHEAD: Final = 32
 _MAX_LENGTH_DIGITS: Final = 18  # fits a signed 64-bit number, as every HTTP server counts
 
@@ -96,13 +98,16 @@ class _Sorted(NamedTuple):
     impersonation: list[Field]
 
 
-def read_http2_head(fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES) -> RequestHead:
+def read_http2_head(
+    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES, *, underscores: bool = False
+) -> RequestHead:
     """Read the decoded fields of an HTTP/2 HEADERS block, pseudo headers included.
 
     Args:
         fields: names and values in the order received.
         end_stream: whether the block ended the stream, so that no body follows.
         limit: bytes of the head, counted as `head_bytes` does.
+        underscores: whether names may hold one.
 
     Raises:
         HeaderRefusal: the head breaks RFC 9113, 8.2 and 8.3, or a rule of ours.
@@ -110,7 +115,7 @@ def read_http2_head(fields: list[Field], end_stream: bool, limit: int = HEAD_BYT
     _check_bytes(fields, limit)
     pseudo = _read_pseudo(fields)
     method, target = pseudo[b":method"], pseudo[b":path"]
-    found = _sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS)
+    found = _sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS, underscores)
     kept = found.kept
     if kept.get(b"te", b"trailers") != b"trailers":
         raise HeaderRefusal("CONNECTION_HEADER", b"te")
@@ -121,12 +126,17 @@ def read_http2_head(fields: list[Field], end_stream: bool, limit: int = HEAD_BYT
     length = _content_length(kept)
     if length > 0 and end_stream:
         raise HeaderRefusal("CL")
-    _check_body(method, has_body=length > 0 or (length < 0 and not end_stream))
+    _check_body(method, length, has_body=length > 0 or (length < 0 and not end_stream))
     return _head(method, target, authority, length, found, _NO_UPGRADE)
 
 
 def read_http1_head(
-    method: bytes, target: bytes, fields: list[Field], limit: int = HEAD_BYTES
+    method: bytes,
+    target: bytes,
+    fields: list[Field],
+    limit: int = HEAD_BYTES,
+    *,
+    underscores: bool = False,
 ) -> RequestHead:
     """Read the head of an HTTP/1.1 request whose raw bytes passed `check_http1_head`.
 
@@ -135,6 +145,7 @@ def read_http1_head(
         target: as in the request line, undecoded.
         fields: names in any case and values, in the order received.
         limit: bytes of the head, counted as `head_bytes` does.
+        underscores: whether names may hold one.
 
     Raises:
         HeaderRefusal: the head breaks RFC 9112 or a rule of ours.
@@ -142,7 +153,7 @@ def read_http1_head(
     fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
     _check_request_line(method, target)
     _check_bytes([*fields, (method, target)], limit)
-    found = _sort_fields(fields, HTTP1_ACTIONS)
+    found = _sort_fields(fields, HTTP1_ACTIONS, underscores)
     kept = found.kept
     length = _content_length(kept)
     coding = kept.get(b"transfer-encoding")
@@ -152,7 +163,7 @@ def read_http1_head(
         if coding != b"chunked":  # exactly: a longer or differently cased form may be read twice
             raise HeaderRefusal("TE")
     has_body = length > 0 or coding is not None
-    _check_body(method, has_body=has_body)
+    _check_body(method, length, has_body=has_body)
     upgrade = read_upgrade(method, kept)
     if upgrade.token and has_body:
         raise HeaderRefusal("UPGRADE_BODY")
@@ -213,7 +224,7 @@ def _read_pseudo(fields: list[Field]) -> dict[bytes, bytes]:
     return pseudo
 
 
-def _sort_fields(fields: list[Field], actions: dict[bytes, int]) -> _Sorted:
+def _sort_fields(fields: list[Field], actions: dict[bytes, int], underscores: bool) -> _Sorted:
     """The one loop over the fields: relay, keep, hand over or forget each of them."""
     kept: dict[bytes, bytes] = {}
     forwarded: list[Field] = []
@@ -222,7 +233,7 @@ def _sort_fields(fields: list[Field], actions: dict[bytes, int]) -> _Sorted:
         name = field[0]
         action = actions.get(name, -1)
         if action < 0:
-            action = action_of_unlisted(name)
+            action = action_of_unlisted(name, underscores=underscores)
         if action == FORWARD:
             forwarded.append(field)
         elif action == IMPERSONATE:
@@ -251,8 +262,9 @@ def _content_length(kept: dict[bytes, bytes]) -> int:
     return int(text)
 
 
-def _check_body(method: bytes, *, has_body: bool) -> None:
-    if has_body and method in _BODILESS:
+def _check_body(method: bytes, length: int, *, has_body: bool) -> None:
+    """A body of GET or HEAD means nothing (RFC 9110, 9.3.1), but some clients send a small one."""
+    if has_body and method in _BODILESS and not 0 < length <= SMALL_BODY:
         raise HeaderRefusal("BODY_ON_GET")
 
 
@@ -264,15 +276,21 @@ def _host(authority: bytes | None) -> bytes:
     return host
 
 
-def _is_own_origin(kept: dict[bytes, bytes], host: bytes) -> bool:
-    """Whether an Origin comes from a program and not from another site's page.
+def _check_origin(kept: dict[bytes, bytes], host: bytes, upgrade: Upgrade) -> None:
+    """Refuses what a page of another site may send.
 
-    The WebSocket library of the official Python client sends the server's own URL. A page of
-    another site cannot name this host, nor set Authorization without a preflight, which is refused;
-    the token in a subprotocol proves nothing, since a page may send that. The field never travels
-    on: a server behind mk8s would compare it with another name, and needs none.
+    A page cannot set Authorization without a preflight, which is refused: beside it an Origin
+    proves nothing bad. Dashboards on a desk, browsers behind `kubectl proxy` and programs whose
+    WebSocket library sends one have it. A token in a subprotocol proves nothing, since a page may
+    send that. The field never travels on: a server behind mk8s would compare it with another name,
+    and needs none.
     """
-    return b"authorization" in kept and kept[b"origin"].lower() == b"https://" + host
+    if b"authorization" in kept:
+        return
+    own = b"https://" + host
+    origin = kept[b"origin"].lower()
+    if upgrade.credential or not (origin == own or origin.startswith(own + b"/")):
+        raise HeaderRefusal("BROWSER_ORIGIN")
 
 
 def _head(
@@ -285,8 +303,8 @@ def _head(
 ) -> RequestHead:
     kept, forwarded = found.kept, found.forwarded
     host = _host(authority)
-    if b"origin" in kept and not _is_own_origin(kept, host):
-        raise HeaderRefusal("BROWSER_ORIGIN")
+    if b"origin" in kept:
+        _check_origin(kept, host, upgrade)
     if kept.get(b"content-encoding", b"gzip").lower() not in _CODINGS:
         raise HeaderRefusal("CONTENT_CODING")
     authorization = upgrade.credential

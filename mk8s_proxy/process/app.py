@@ -190,6 +190,7 @@ class Central:
             self.chain,
             self.settings.limits,
             head_bytes=self.settings.limits.header_list_bytes,
+            underscores=self.settings.header_underscores,
             trusted_proxies=parse_networks(self.settings.trusted_proxies),
         )
 
@@ -294,6 +295,7 @@ class Central:
             self.worker.instance,
             self.worker.count,
             self.policies.refresh,
+            self.policies.scopes.learn,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:

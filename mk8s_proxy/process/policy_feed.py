@@ -17,6 +17,7 @@ from typing import Final
 
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_proxy.authz.policy import PolicyError, PolicySource, parse_role
+from mk8s_proxy.authz.scopes import ClusterScopes
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
@@ -54,6 +55,8 @@ class PolicyFeed:
         self._database = database
         self._settings = settings
         self._clock = clock
+        self.scopes = ClusterScopes()
+        """What agents tell of their clusters; every snapshot asks it."""
         self._snapshot: PolicySnapshot | None = None
         self._rows: PolicyRows | None = None
         self._checked = float("-inf")
@@ -144,8 +147,9 @@ class PolicyFeed:
             await look()
         if self._rows is None or await policy_version(self._database) != self._rows.version:
             rows = await load_policy(self._database)
-            self._snapshot = await _compile(rows)
+            self._snapshot = await _compile(rows, self.scopes)
             self._rows = rows
+            self.scopes.keep_only(rows.cluster_names.values())
             logger.info("policy.loaded", extra={"version": rows.version, "roles": len(rows.roles)})
             self._untold = list(self._listeners)
         self._tell_listeners()
@@ -186,13 +190,13 @@ class AnnouncedFeed:
         await self._feed.refresh()
 
 
-async def _compile(rows: PolicyRows) -> PolicySnapshot:
+async def _compile(rows: PolicyRows, scopes: ClusterScopes) -> PolicySnapshot:
     if sum(len(role.rules) for role in rows.roles) > LARGE_POLICY_RULES:
-        return await asyncio.to_thread(compile_rows, rows)
-    return compile_rows(rows)
+        return await asyncio.to_thread(compile_rows, rows, scopes)
+    return compile_rows(rows, scopes)
 
 
-def compile_rows(rows: PolicyRows) -> PolicySnapshot:
+def compile_rows(rows: PolicyRows, scopes: ClusterScopes | None = None) -> PolicySnapshot:
     """Make the snapshot of stored rows.
 
     Raises:
@@ -206,4 +210,4 @@ def compile_rows(rows: PolicyRows) -> PolicySnapshot:
             raise PolicyError(f'role "{role.name}".{error.place}', error.problem) from error
     source = PolicySource(roles=roles, user_roles=rows.user_roles, clusters=rows.clusters)
     ids = {name: cluster_id for cluster_id, name in rows.cluster_names.items()}
-    return PolicySnapshot(source, rows.version, ids)
+    return PolicySnapshot(source, rows.version, ids, scopes)

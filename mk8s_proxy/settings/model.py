@@ -132,6 +132,9 @@ class Settings:
     header, version 2; from there it is demanded, from anywhere else it is not believed."""
     trusted_proxies: str = ""
     """HTTP proxies in front (networks with commas between) whose ``X-Forwarded-For`` is true."""
+    header_underscores: bool = False
+    """Names of headers may hold "_", but none that with "-" would mean something here. Leave it off
+    behind a proxy that reads the one as the other."""
     public_url: str = ""
     """How clients reach central from outside; by default https://localhost with our port."""
     domain: str = ""

@@ -70,6 +70,8 @@ class TunnelServices:
     """How many processes share the address: an agent dials until it reaches all."""
     refresh_policy: Callable[[], Awaitable[None]] = _nothing_newer
     """Brings what the registry follows up to the database."""
+    learn_scopes: Callable[[str, tuple[str, ...], tuple[str, ...]], object] = lambda *_: None
+    """Takes what a cluster says of its resources: cluster-scoped ones, and namespaced ones."""
 
 
 class TunnelControl:
@@ -154,6 +156,8 @@ class TunnelControl:
         )
         session.control.send(accepted)
         services.registry.add(session, register.agent_version, register.kubernetes_version)
+        if register.cluster_scoped:
+            services.learn_scopes(cluster, register.cluster_scoped, register.namespaced)
         self._touch()
 
     def _refuse(self, reason: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from mk8s_agent.wire.headers import HOP_BY_HOP, INTERNAL_PREFIX
 from mk8s_agent.wire.stream import Fields
+from mk8s_proxy.kube.request_info import RequestInfo
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ field is left out, and the rest of the answer is as good as any."""
 _LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
 _CLIMBS: Final = re.compile(rb"(?i)\\|/(?:\.|%2e){1,2}(?:[/?#]|$)")
 """Browsers take a backslash for a slash, and %2e for a dot."""
+_FIRST_SEGMENT: Final = re.compile(rb"/[^/?#\\]+")
+_PROXIED_ROOTS: Final = frozenset((b"/api", b"/apis"))
+_READING: Final = frozenset((b"GET", b"HEAD"))
 _KEPT_NAMES = 4096
 _NOTED_NAMES: Final = 32
 """Names that get a line in the log, once each; a hostile cluster makes up any number."""
@@ -121,13 +125,22 @@ def body_length(head: ResponseHead, method: bytes, *, end: bool) -> int:
     return -1 if length is None else int(length)
 
 
-def relayed_fields(head: ResponseHead, *, proxied: bool, prefix: bytes = b"") -> Fields:
+def relayed_fields(
+    head: ResponseHead,
+    *,
+    proxied: bool,
+    prefix: bytes = b"",
+    method: bytes = b"",
+    info: RequestInfo | None = None,
+) -> Fields:
     """The fields that the client gets, status included.
 
     Args:
         head: what `read_response` made of the answer.
         proxied: a pod, service or node behind a proxy subresource wrote the answer.
         prefix: what path addressing needs before a Location of the API server's own.
+        method: of the request.
+        info: what was asked; None allows no redirect of the API server itself.
 
     Raises:
         ResponseRefused: a redirect elsewhere.
@@ -135,7 +148,8 @@ def relayed_fields(head: ResponseHead, *, proxied: bool, prefix: bytes = b"") ->
     fields = head.fields
     status = fields[0][1]
     if status[0] == _THREE and status != b"304":
-        return _redirect(fields, prefix) + _SANDBOX if proxied else _no_redirect()
+        roots = _PROXIED_ROOTS if proxied else _own_root(method, info)
+        return _redirect(fields, prefix, roots) + _SANDBOX
     return fields + _SANDBOX if proxied else fields
 
 
@@ -165,18 +179,29 @@ def _note(name: bytes) -> None:
         log.warning("response.header_dropped", extra={"header": name.decode("ascii")})
 
 
-def _no_redirect() -> Fields:
-    raise ResponseRefused("the API server answered with a redirect")
+def _own_root(method: bytes, info: RequestInfo | None) -> frozenset[bytes]:
+    """Where the API server itself may redirect to: the first segment of what was asked.
+
+    Kubernetes does so for paths that only read and are no resource (`/openapi/v3/...?hash=` with an
+    old hash, `/debug/pprof`). An aggregated API could send writes elsewhere (CVE-2022-3172).
+    """
+    if info is None or info.is_resource_request or method not in _READING:
+        raise ResponseRefused("the API server answered with a redirect")
+    first = _FIRST_SEGMENT.match(info.path.encode("utf-8", "surrogateescape"))
+    return frozenset([first[0]] if first else ())
 
 
-def _redirect(kept: Fields, prefix: bytes) -> Fields:
-    """Redirects under a proxy subresource stay there (the API server's own trailing slash)."""
+def _redirect(kept: Fields, prefix: bytes, roots: frozenset[bytes]) -> Fields:
+    """A redirect that stays below `roots` of the same cluster, with the address's prefix."""
     moved = []
+    found = False
     for name, value in kept:
-        if name == b"location":
-            if not value.startswith((b"/api/", b"/apis/")) or _CLIMBS.search(value):
-                raise ResponseRefused("a redirect that leaves the cluster's API")
-            moved.append((name, prefix + value))
-        else:
+        if name != b"location":
             moved.append((name, value))
+            continue
+        first = _FIRST_SEGMENT.match(value)
+        if found or first is None or first[0] not in roots or _CLIMBS.search(value):
+            raise ResponseRefused("a redirect that leaves the cluster's API")
+        found = True
+        moved.append((name, prefix + value))
     return moved

@@ -21,6 +21,7 @@ from mk8s_agent.wire.limits import TUNNEL, BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable
+from mk8s_proxy.kube.watch_events import answer_form
 from mk8s_proxy.tunnel.response_head import (
     ResponseHead,
     ResponseRefused,
@@ -143,7 +144,12 @@ class TunnelSession(Http2Client):
                 status, proxied = 101, False
         if status != 101:
             stream.length_left = body_length(head, exchange.head.method, end=end)
-        kept = relayed_fields(head, proxied=proxied, prefix=exchange.prefix)
+        if exchange.stays_open:
+            _note_form(exchange, head.fields)
+        kept = relayed_fields(
+            head, proxied=proxied, prefix=exchange.prefix, method=exchange.head.method,
+            info=exchange.info,
+        )  # fmt: skip
         exchange.entry.code = status
         exchange.entry.upstream_audit_id = head.audit_id.decode("ascii", "replace")
         connection = front.connection
@@ -186,15 +192,25 @@ class TunnelSession(Http2Client):
         self._events.closed(self)
 
 
+def _note_form(exchange: Any, fields: Fields) -> None:
+    """What is needed to say something in a stream that stays open."""
+    exchange.answer_form = answer_form(fields)
+    chosen = [value for name, value in fields if name == b"sec-websocket-protocol"]
+    exchange.subprotocol = chosen[0] if len(chosen) == 1 else b""
+
+
 def check_upgrade(head: ResponseHead, status: int, asked: bytes) -> bool:
     """Whether the API server switched to the protocol that was asked for; b"" is none.
 
+    An answer that is no switch is one to the client, too (RFC 9110, 7.8): a server may take the
+    request as a plain one. But nobody is sent elsewhere in the middle of one (CVE-2020-8559).
+
     Raises:
-        ResponseRefused: it did something else, which the client would take for its protocol.
+        ResponseRefused: a redirect, or another protocol than the one asked for.
     """
     switched = head.internal.get(headers.UPGRADE)
     if switched is None:
-        if asked and status < 400:
+        if asked and 300 <= status < 400:
             raise ResponseRefused(f"status {status} to an upgrade request")
         return False
     if not asked or switched != asked:

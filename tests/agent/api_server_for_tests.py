@@ -25,6 +25,8 @@ class ApiServerForTests:
         self.authority = trustme.CA()
         self.token = "service-account"
         self.version: object = {"gitVersion": "v1.31.2"}
+        self.discovery: dict[str, object] = {}
+        """Aggregated discovery by path; without it the paths are not there."""
         self.secret: dict[str, str] | None = {}
         self.refuse_patch = False
         self.patches: list[str] = []
@@ -71,6 +73,9 @@ class ApiServerForTests:
             return web.json_response(self.version)
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.Response(status=401)
+        if path in self.discovery:
+            assert "as=APIGroupDiscoveryList" in request.headers["Accept"]
+            return web.json_response(self.discovery[path])
         if path != "/api/v1/namespaces/mk8s/secrets/identity" or self.secret is None:
             return web.json_response({"kind": "Status"}, status=404)
         if request.method == "PATCH":

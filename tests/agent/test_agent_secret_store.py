@@ -8,6 +8,7 @@ import pytest
 from mk8s_agent.apiserver.own_requests import (
     ApiServerUnreachable,
     kubernetes_version,
+    own_resources,
     request_as_agent,
 )
 from mk8s_agent.credentials.token_sources import (
@@ -15,6 +16,7 @@ from mk8s_agent.credentials.token_sources import (
 )
 from mk8s_agent.identity.secret_store import SecretStore
 from mk8s_agent.identity.store import AgentIdentity, IdentityError
+from mk8s_agent.wire.control import MAX_KINDS
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.pki_for_tests import Issuer
 
@@ -77,6 +79,50 @@ async def test_version(server: ApiServerForTests) -> None:
         assert await kubernetes_version(credentials) == "v1.31.2"
         credentials.path_prefix = "/prefix"
         assert await kubernetes_version(credentials) == "v1.31.2"
+
+
+def group(name: str, **scopes: str) -> dict[str, object]:
+    resources = [{"resource": resource, "scope": scope} for resource, scope in scopes.items()]
+    return {"metadata": {"name": name} if name else {}, "versions": [{"resources": resources}]}
+
+
+async def test_scopes_of_resources(server: ApiServerForTests) -> None:
+    server.discovery = {
+        "/api": {"items": [group("", pods="Namespaced", nodes="Cluster")]},
+        "/apis": {
+            "items": [
+                group("apps", deployments="Namespaced"),
+                group("storage.k8s.io", storageclasses="Cluster"),
+                group("example.com", things="Cluster"),
+                {"metadata": {"name": "batch"}, "versions": [{"freshness": "Stale"}]},
+            ]
+        },
+    }
+    async with server.serve() as credentials:
+        cluster_scoped, namespaced = await own_resources(credentials)
+    assert cluster_scoped == ("nodes", "storageclasses.storage.k8s.io")
+    assert namespaced == ("deployments.apps", "pods")
+
+
+MANY = {f"r{number}": "Cluster" for number in range(MAX_KINDS + 1)}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"kind": "APIGroupList", "groups": []},
+        [],
+        {"items": [{"metadata": {}}]},
+        {"items": [{"metadata": {}, "versions": [{"resources": [{"resource": "a"}]}]}]},
+        {"items": [group("apps", **MANY)]},
+        {"items": [group("apps", UPPER_case="Cluster")]},
+        None,
+    ],
+)
+async def test_scopes_that_cannot_be_told(server: ApiServerForTests, answer: object) -> None:
+    server.discovery = {"/api": answer, "/apis": answer} if answer is not None else {}
+    async with server.serve() as credentials:
+        assert await own_resources(credentials) == ((), ())
 
 
 @pytest.mark.parametrize("version", [b"", [], {}, {"gitVersion": 1}, {"gitVersion": "v1\x1b[2J"}])

@@ -306,12 +306,25 @@ async def test_the_end_of_an_upgrade_leaves_nothing() -> None:
     assert side.tunnel.requests == 0
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"junk\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", b"junk\r\n"]
+)
 async def test_an_upgrade_that_is_answered_otherwise(answer: bytes) -> None:
     side = AgentSide().open()
     await side.ask(3, UPGRADE, end=False)
     side.dialled[0].connection.receive(answer)
     assert words(side.central.read(), 3)[0] == 502
+
+
+async def test_an_upgrade_that_is_answered_as_a_plain_request() -> None:
+    side = AgentSide().open()
+    await side.ask(3, UPGRADE, end=False)
+    side.dialled[0].connection.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nplain")
+    seen = side.central.read()
+    assert bodies(seen) == {3: b"plain"}
+    [answered] = [frame.value for frame in seen if frame.kind == "HEADERS"]
+    assert dict(answered)[b":status"] == b"200"
+    assert b"mk8s-upgrade" not in dict(answered)
 
 
 async def test_an_upgrade_without_an_api_server() -> None:

@@ -90,6 +90,13 @@ REGISTER_MEMBERS = {"type": "register", **dataclasses.asdict(REGISTER)}
         (REGISTER_MEMBERS | {"capabilities": "renew"}, "register.capabilities must be a list"),
         (REGISTER_MEMBERS | {"capabilities": [""] * 65}, "register.capabilities must be a list"),
         (REGISTER_MEMBERS | {"capabilities": [1]}, "register.capabilities must be a string"),
+        (
+            REGISTER_MEMBERS | {"namespaced": "pods"},
+            "namespaced must be a list of at most",
+        ),
+        (REGISTER_MEMBERS | {"namespaced": ["a"] * 257}, "register.namespaced must be a list of"),
+        (REGISTER_MEMBERS | {"cluster_scoped": [1]}, "cluster_scoped must be a list of resources"),
+        (REGISTER_MEMBERS | {"cluster_scoped": ["A\n"]}, "must be a list of resources"),
         (REGISTER_MEMBERS | {"clock": "now"}, "register.clock must be a number"),
         (REGISTER_MEMBERS | {"clock": True}, "register.clock must be a number"),
         (REGISTER_MEMBERS | {"clock": -1}, "register.clock must be a number"),

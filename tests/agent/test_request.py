@@ -58,6 +58,10 @@ def test_a_head_is_written_anew() -> None:
     assert Decoder(0, 1 << 20).decode(carried.block) == [(b"accept", b"*/*"), *IDENTITY]
 
 
+def test_a_name_with_an_underscore_that_means_nothing_passes() -> None:
+    assert written(read([*GET, (b"x_team", b"a")], True))[3] == (b"x_team", b"a")
+
+
 def test_a_head_for_http1() -> None:
     """The length is left to whoever frames the body."""
     request = read([*GET, (b"accept", b"*/*"), (b"mk8s-content-length", b"012")], False, b"/c1")
@@ -117,6 +121,10 @@ FORGED = {
     "an underscore": [*GET, (b"impersonate_user", b"admin")],
     "a NUL": [*GET, (b"x", b"a\0b")],
     "a front proxy's user": [*GET, (b"x-remote-user", b"admin")],
+    "a ready-made identity with an underscore": [*GET, (b"impersonate_user", b"admin")],
+    "a length with an underscore": [*GET, (b"content_length", b"5")],
+    "a front proxy's user with underscores": [*GET, (b"x_remote_user", b"admin")],
+    "a field of mk8s with an underscore": [*GET, (b"mk8s_identity", b"{}")],
     "two identities": [*GET, (b"mk8s-identity", WHO)],
     "no identity": without(b"mk8s-identity"),
     "an empty identity": without(b"mk8s-identity", (b"mk8s-identity", b"")),

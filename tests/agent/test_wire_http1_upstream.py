@@ -362,9 +362,7 @@ NO_SWITCH = {
     "another token": SWITCH % b"websocket",
     "no token": b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     "two tokens": SWITCH.replace(b"X: y", b"Upgrade: h2c") % b"SPDY/3.1",
-    "200": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "302": b"HTTP/1.1 302 Found\r\nLocation: http://evil/\r\nContent-Length: 0\r\n\r\n",
-    "200 that looks switched": (SWITCH % b"SPDY/3.1").replace(b"101", b"200"),
 }  # fmt: skip
 
 
@@ -376,6 +374,21 @@ def test_cve_2018_1002105_and_cve_2020_8559_no_bytes_without_the_switch(answer: 
     assert scene.socket.aborted
     assert scene.read() == b""  # what the client pipelined never reaches the API server
     assert scene.budget.used == 0
+
+
+PLAIN = {
+    "200": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "200 that looks switched": (SWITCH % b"SPDY/3.1").replace(b"101", b"200") + b"ok",
+}
+
+
+@pytest.mark.parametrize("answer", PLAIN.values(), ids=list(PLAIN))
+def test_cve_2018_1002105_a_plain_answer_to_an_upgrade_is_one(answer: bytes) -> None:
+    scene = upgraded(answer)
+    assert scene.head[0] == (b":status", b"200")
+    assert not {name for name, _ in scene.head} & {b"mk8s-upgrade", b"upgrade", b"connection"}
+    assert scene.leg.body == b"ok"
+    assert scene.read() == b""  # still no byte of the client for the API server
 
 
 def test_a_refused_upgrade_is_relayed_and_the_connection_is_not_used_again() -> None:

@@ -37,6 +37,21 @@ RULES = (
         re.compile(r"^([WEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\]", re.MULTILINE),
         r"\1 LOG",
     ),
+    Rule(
+        "the client certificate, which is the runner's own way to log in past mk8s (1.32)",
+        re.compile(
+            r"^Extra: authentication\.kubernetes\.io/credential-id .*\n?|"
+            r'(?:"extra": ?)?\{\s*"authentication\.kubernetes\.io/credential-id": ?'
+            r'\[\s*"X509SHA256=[0-9a-f]{64}"\s*\]\s*\},?\s*',
+            re.MULTILINE,
+        ),
+        "",
+    ),
+    Rule(
+        "the uid of a person, which mk8s gives and a client certificate does not",
+        re.compile(r'^UID +\S+\n?|"uid": ?"[^"]*",\s*(?="username")', re.MULTILINE),
+        "",
+    ),
     Rule("uids", re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UID"),
     Rule("timestamps", re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?"), "TIME"),
     Rule(

@@ -1,10 +1,15 @@
 """The conformance runner hides what is volatile, and nothing else."""
 
+import json
+
 import pytest
 
 from tests.conformance.normalise import RULES, normalise
 
 CHOSEN = {"way0-abc": "SPACE", "https://localhost:41000/k8s/prod": "SERVER"}
+CREDENTIAL = "authentication.kubernetes.io/credential-id"
+EXTRA = {CREDENTIAL: [f"X509SHA256={'a' * 64}"]}
+EXTRA_LINES = json.dumps(EXTRA, indent=6)
 EQUAL = [
     ("I1122 15:59:10.003727   22503 loader.go:379] Config loaded\nweb", "web"),
     ('E1122 15:59:10.0 7 memcache.go:265] "x"', 'E1122 16:00:00.1 88 memcache.go:300] "x"'),
@@ -20,6 +25,11 @@ EQUAL = [
      '"uid": "abcdef12-3f9e-4b6b-994d-70878c92a0af"'),
     ("involvedObject.uid%3D0b6a3a5c-0b6a-4b6a-8b6a-0123456789ab",
      "involvedObject.uid%3Dabcdefab-0b6a-4b6a-8b6a-0123456789ab"),
+    (f"Username dev\nUID u1\nGroups [a]\nExtra: {CREDENTIAL}   [X509SHA256={'a' * 64}]",
+     "Username   dev\nGroups   [a]"),
+    ('{\n  "userInfo": {\n    "extra": ' + EXTRA_LINES + ',\n    "username": "dev"\n  }\n}',
+     '{\n  "userInfo": {\n    "uid": "u1",\n    "username": "dev"\n  }\n}'),
+    (f'dev ["a"] {json.dumps(EXTRA)} Approved', 'dev ["a"]  Approved'),
     ('"resourceVersion": "17"', '"resourceVersion": "18"'),
     ("?resourceVersion=17&watch=true", "?resourceVersion=18&watch=true"),
     ('"continue":"eyJ2IjoibWV0YS5rOHMuaW8"', '"continue":"eyJ2IjoibWV0YS5rOHMuabc"'),
@@ -45,6 +55,8 @@ DIFFERENT = [
     ("port: 8080", "port: 8081"),
     ("limit=500", "limit=250"),
     ("a\nb", "b\na"),
+    ('{"uid": "u1", "name": "dev"}', '{"uid": "u2", "name": "dev"}'),
+    ("Extra: team [a]", "Extra: team [b]"),
 ]
 
 

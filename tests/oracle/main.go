@@ -7,6 +7,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,6 +21,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
+	"k8s.io/apimachinery/pkg/runtime/serializer/streaming"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -26,8 +33,8 @@ import (
 )
 
 type question struct {
-	Ask    string `json:"ask"`    // request, labels, fields, int64 or proxy
-	Method []byte `json:"method"` // for proxy the value of NO_PROXY
+	Ask    string `json:"ask"`    // request, labels, fields, int64, proxy or watch
+	Method []byte `json:"method"` // for proxy the value of NO_PROXY, for a watch its Content-Type
 	Text   []byte `json:"text"`   // the request target, the selector, the number, the https URL
 }
 
@@ -53,6 +60,11 @@ type list struct {
 	FieldSelector        []byte `json:"fieldSelector"`
 }
 
+type event struct {
+	Type   string          `json:"type"`
+	Object json.RawMessage `json:"object"`
+}
+
 type reading struct {
 	Error      string          `json:"error"`
 	IsResource bool            `json:"resource_request"`
@@ -70,6 +82,7 @@ type reading struct {
 	Delete     json.RawMessage `json:"delete,omitempty"`
 	DeleteErr  string          `json:"delete_error"`
 	Terms      []term          `json:"terms"`
+	Events     []event         `json:"events,omitempty"`
 }
 
 var factory = &request.RequestInfoFactory{
@@ -172,10 +185,55 @@ func readProxy(noProxy, target []byte) reading {
 	return reading{Path: []byte(proxy.Host)}
 }
 
+var codecs = func() serializer.CodecFactory {
+	types := runtime.NewScheme()
+	metav1.AddToGroupVersion(types, schema.GroupVersion{Version: "v1"})
+	return serializer.NewCodecFactory(types, serializer.WithSerializer(cbor.NewSerializerInfo))
+}()
+
+// readWatch reads a stream of events as client-go does (rest/request.go, rest/watch/decoder.go).
+func readWatch(contentType, body []byte) reading {
+	mediaType, _, err := mime.ParseMediaType(string(contentType))
+	if err != nil {
+		return failed(err)
+	}
+	if mediaType == runtime.ContentTypeCBORSequence {
+		mediaType = runtime.ContentTypeCBOR
+	}
+	info, ok := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), mediaType)
+	if !ok || info.StreamSerializer == nil {
+		return reading{Error: "no such stream: " + mediaType}
+	}
+	frames := info.StreamSerializer.Framer.NewFrameReader(io.NopCloser(bytes.NewReader(body)))
+	decoder := streaming.NewDecoder(frames, info.StreamSerializer.Serializer)
+	found := reading{Events: []event{}}
+	for {
+		var got metav1.WatchEvent
+		_, _, err := decoder.Decode(nil, &got)
+		if err == io.EOF {
+			return found
+		}
+		if err != nil {
+			return failed(err)
+		}
+		object, err := runtime.Decode(codecs.UniversalDeserializer(), got.Object.Raw)
+		if err != nil {
+			return failed(err)
+		}
+		shown, err := json.Marshal(object)
+		if err != nil {
+			return failed(err)
+		}
+		found.Events = append(found.Events, event{got.Type, shown})
+	}
+}
+
 func answer(asked question) reading {
 	switch asked.Ask {
 	case "request":
 		return readRequest(asked.Method, asked.Text)
+	case "watch":
+		return readWatch(asked.Method, asked.Text)
 	case "fields":
 		return readFields(asked.Text)
 	case "proxy":

@@ -44,6 +44,17 @@ class Oracle:
         """How a request line is read."""
         return self.ask([("request", method, target)])[0]
 
+    def watch(self, content_type: bytes, body: bytes) -> list[tuple[str, Any]]:
+        """Type and object of each event of a watch.
+
+        Raises:
+            ValueError: client-go would read no such events.
+        """
+        [found] = self.ask([("watch", content_type, body)])
+        if found["error"]:
+            raise ValueError(found["error"])
+        return [(event["type"], event["object"]) for event in found.get("events", ())]
+
     def labels(self, text: bytes) -> bool:
         """Whether a label selector parses."""
         return not self.ask([("labels", b"", text)])[0]["error"]

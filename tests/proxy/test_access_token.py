@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mk8s_proxy.identity import access_token
 from mk8s_proxy.identity.access_token import LEEWAY, SigningKey, SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.directory import UserDirectory
-from mk8s_proxy.identity.identity import BoundCluster, Identity, Unauthenticated
+from mk8s_proxy.identity.identity import BoundCluster, Identity, Login, Unauthenticated
 
 ISSUER = "https://central.example.com"
 NOW = 1_800_000_000.0
@@ -52,7 +52,11 @@ class World:
         )
 
     def mint(
-        self, person: Person | None = None, cluster: BoundCluster | None = None, login: str = ""
+        self,
+        person: Person | None = None,
+        cluster: BoundCluster | None = None,
+        login: str = "",
+        ends: float = 0.0,
     ) -> str:
         token, _ = access_token.mint(
             self.keys,
@@ -61,7 +65,7 @@ class World:
             issuer=ISSUER,
             lifetime=LIFE,
             now=self.now,
-            login=login,
+            login=Login(login, ends) if login else None,
         )
         return token
 
@@ -602,3 +606,37 @@ def test_rsa_key_too_short() -> None:
     weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     with pytest.raises(ValueError, match="at least 2048 bits"):
         SigningKey("weak", weak)
+
+
+# -- streams that outlive their token
+
+
+def test_what_a_token_opened_lives_with_its_login() -> None:
+    world = World()
+    identity = world.authenticate(world.mint(login="first", ends=NOW + 3600))
+    world.now = NOW + LIFE + 1000
+    world.authenticator.recheck(identity)
+    world.now = NOW + 3600 + LEEWAY
+    with pytest.raises(Unauthenticated) as ended:
+        world.authenticator.recheck(identity)
+    assert ended.value.reason == "LOGIN_EXPIRED"
+
+
+def test_attack_open_stream_after_the_logout() -> None:
+    world = World()
+    identity = world.authenticate(world.mint(login="first", ends=NOW + 3600))
+    world.authenticator.revoke("first", NOW + 3600)
+    with pytest.raises(Unauthenticated) as ended:
+        world.authenticator.recheck(identity)
+    assert ended.value.reason == "TOKEN_REVOKED"
+
+
+@pytest.mark.parametrize("login", ["", "first"])
+def test_a_token_that_does_not_say_when_its_login_ends_takes_its_streams_with_it(
+    login: str,
+) -> None:
+    world = World()
+    identity = world.authenticate(world.mint(login=login))
+    world.now = NOW + LIFE + LEEWAY
+    with pytest.raises(Unauthenticated):
+        world.authenticator.recheck(identity)

@@ -5,8 +5,10 @@ from request_lines import CASES
 
 from mk8s_proxy.authz import snapshot as snapshot_module
 from mk8s_proxy.authz.access import Access
+from mk8s_proxy.authz.access_review import review
 from mk8s_proxy.authz.attributes import Attributes, Decision, required_attributes
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, parse_rbac, parse_role
+from mk8s_proxy.authz.scopes import ClusterScopes
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.kube.request_info import parse_request_info
 from mk8s_proxy.kube.request_target import parse_target
@@ -523,11 +525,18 @@ def test_the_reason_of_an_opening_names_it() -> None:
         ({}, ("get", "", "secrets", "", "a", "b"), "no role allows it (roles: r)"),
         ({"namespaces": ["a", "b-*"]}, ("list", "", "nodes"), "no role allows it (roles: r)"),
         ({"namespaces": ["a", "b-*"], "resources": ["*"]}, ("list", "", "nodes"),
+         "no role allows it (roles: r)"),
+        ({"namespaces": ["a", "b-*"]}, ("create", "", "pods"),
          "role r, rule 1, allows it only in the namespaces a, b-*: name one with -n"),
-        ({"namespaces": ["a"]}, ("list", "", "pods", "", "z"),
-         "role r, rule 1, allows it only for the namespaces a: name one"),
+        ({"namespaces": ["", "a"]}, ("list", "", "pods", "", "z"),
+         "role r, rule 1, allows it only in the namespaces a: name one with -n"),
+        ({"namespaces": [""]}, ("list", "", "pods", "", "z"), "no role allows it (roles: r)"),
+        ({"namespaces": ["a"], "names": ["web"]}, ("list", "", "pods", "", "z"),
+         "role r, rule 1, allows it only in the namespaces a: name one with -n"),
         ({"namespaces": ["a"], "names": ["web"]}, ("create", "", "pods", "", "a"),
-         "role r, rule 1, allows it only for the objects web: name one"),
+         "role r, rule 1, is about the objects web, and a new one has no name here yet"),
+        ({"namespaces": ["*"], "names": ["web"]}, ("deletecollection", "", "pods/log", "", "a"),
+         "no role allows it (roles: r)"),
         ({"namespaces": ["a"]}, ("get", "", "pods", "", "z", "p"), "no role allows it (roles: r)"),
         ({"namespaces": ["a"], "verbs": ["get"]}, ("list", "", "pods"),
          "no role allows it (roles: r)"),
@@ -539,12 +548,67 @@ def test_the_reason_of_a_refusal_tells_what_would_be_allowed(changes, wanted, re
     assert not decision.filtered
 
 
+@pytest.mark.parametrize("namespaces", [["*"], ["a"], [""]])
+def test_the_reason_for_a_path_knows_no_namespaces(namespaces: list[str]) -> None:
+    wanted = Attributes("get", path="/metrics", is_resource_request=False)
+    snapshot = policy(rule(namespaces=namespaces, resources=["*"]))
+    assert snapshot.decide(USER, (), "dev-1", wanted).reason == "no role allows it (roles: r)"
+
+
 def test_the_reason_names_ten_roles_at_most() -> None:
     names = tuple(f"r{number}" for number in range(12))
     roles = [parse_role(name, [rule()]) for name in names]
     snapshot = PolicySnapshot(PolicySource(roles, {USER: names}, CLUSTERS))
     reason = decide(snapshot, "get", "", "secrets", "", "a", "b").reason
     assert reason == f"no role allows it (roles: {', '.join(names[:10])} and 2 more)"
+
+
+# -- scopes that a cluster tells ------------------------------------------------------------------
+
+
+def outside(scopes: ClusterScopes) -> PolicySnapshot:
+    """Somebody may list what is outside namespaces, whatever it is."""
+    roles = [parse_role("r", [rule(namespaces=[""], verbs=["list", "get"], resources=["*"])])]
+    source = PolicySource(roles, {USER: ("r",)}, CLUSTERS)
+    return PolicySnapshot(source, version=7, scopes=scopes)
+
+
+def test_a_cluster_says_the_scope_of_what_is_newer_than_the_list() -> None:
+    scopes = ClusterScopes()
+    snapshot = outside(scopes)
+    question = ("list", "storage.k8s.io", "novelties")
+    before = snapshot.edition
+    assert not decide(snapshot, *question).allowed
+    scopes.learn("dev-1", ["novelties.storage.k8s.io", "nodes"], ["pods"])
+    assert snapshot.edition != before
+    assert decide(snapshot, *question).allowed
+    assert not decide(snapshot, *question).filtered
+    assert not decide(snapshot, *question, cluster="prod-1").allowed
+    access = snapshot.access_of(USER, (), "dev-1")
+    assert review(access, Attributes(*question, namespace="shop")).allowed
+    edition = snapshot.edition
+    scopes.learn("dev-1", ["novelties.storage.k8s.io"], [])
+    assert snapshot.edition == edition
+    scopes.keep_only(["prod-1"])
+    assert scopes.of("dev-1") == {}
+
+
+def test_attack_a_cluster_that_calls_custom_resources_its_own() -> None:
+    """Somebody could make them anew, with another scope."""
+    scopes = ClusterScopes()
+    scopes.learn("dev-1", ["widgets.example.com", "widgets.gateway.networking.k8s.io"], [])
+    assert scopes.of("dev-1") == {}
+
+
+def test_a_cluster_says_that_something_is_namespaced() -> None:
+    scopes = ClusterScopes()
+    snapshot = outside(scopes)
+    question = ("list", "certificates.k8s.io", "clustertrustbundles")
+    assert decide(snapshot, *question).allowed
+    scopes.learn("dev-1", [], ["clustertrustbundles.certificates.k8s.io"])
+    assert not decide(snapshot, *question).allowed
+    access = snapshot.access_of(USER, (), "dev-1")
+    assert not review(access, Attributes(*question)).allowed
 
 
 # -- robustness ------------------------------------------------------------------------------------

@@ -349,9 +349,7 @@ def test_any_bytes_are_refused_or_waited_for(
 
 def test_a_parser_that_disagrees_refuses(central: Central, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both readers must take a head: ours and llhttp."""
-    monkeypatch.setattr(
-        "mk8s_proxy.listener.http1_reader.check_http1_head", lambda raw, limit: None
-    )
+    monkeypatch.setattr("mk8s_proxy.listener.http1_reader.check_http1_head", lambda *_, **__: None)
     person = central.http1()
     assert person.send(b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 

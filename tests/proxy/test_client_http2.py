@@ -48,6 +48,10 @@ def having(*more: tuple[bytes, bytes], **pseudo: bytes) -> Fields:
 
 
 # the rows of h2_cases in tests/data/requestinfo-cases.json that one head decides
+def without(fields: Fields, name: bytes) -> Fields:
+    return [field for field in fields if field[0] != name]
+
+
 MALFORMED: dict[str, tuple[Fields, str]] = {
     "CR/LF in a value": (having((b"x", b"a\r\nb")), "BAD_HEADER_VALUE"),
     "NUL in a value": (having((b"x", b"\0")), "BAD_HEADER_VALUE"),
@@ -62,7 +66,7 @@ MALFORMED: dict[str, tuple[Fields, str]] = {
     "a duplicate pseudo header": ([HEAD[0], *HEAD], "PSEUDO_HEADER"),
     "a misplaced pseudo header": ([*HEAD, HEAD[0]], "PSEUDO_HEADER"),
     "an unknown pseudo header": ([(b":x", b"y"), *HEAD], "PSEUDO_HEADER"),
-    "a missing path": ([field for field in HEAD if field[0] != b":path"], "PSEUDO_HEADER"),
+    "a missing path": (without(HEAD, b":path"), "PSEUDO_HEADER"),
     "an empty path": (having(path=b""), "PSEUDO_HEADER"),
     "no fields at all": ([], "BAD_HEADER"),
     "a path without a slash": (having(path=b"api"), "TARGET_FORM"),
@@ -82,7 +86,9 @@ MALFORMED: dict[str, tuple[Fields, str]] = {
     "two credentials": (having((b"authorization", b"Bearer x")), "DUP_AUTHORIZATION"),
     "an underscore": (having((b"impersonate_user", b"admin")), "UNDERSCORE_HEADER"),
     "a header of mk8s": (having((b"mk8s-identity", b"{}")), "RESERVED_HEADER"),
-    "a web page": (having((b"origin", b"https://evil")), "BROWSER_ORIGIN"),
+    "a web page": (
+        [*without(HEAD, b"authorization"), (b"origin", b"https://evil")], "BROWSER_ORIGIN",
+    ),
     "very many fields": (having(*[(b"x", b"y")] * 200), "HEADER_TOO_LARGE"),
     "a long field": (having((b"x", b"v" * 70_000)), "HEADER_TOO_LARGE"),
 }  # fmt: skip

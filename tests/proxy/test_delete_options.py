@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_protobuf import envelope
 
 from mk8s_proxy.answers.filtering.delete_options import (
     check_whole,
@@ -18,6 +19,7 @@ from mk8s_proxy.answers.filtering.delete_options import (
 )
 from mk8s_proxy.answers.filtering.deletion_candidates import Candidate, DeletionCandidates
 from mk8s_proxy.answers.filtering.json_values import Unfilterable
+from mk8s_proxy.kube import cbor
 from mk8s_proxy.kube.status import StatusError
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -162,3 +164,38 @@ def test_attack_an_object_that_could_be_another_one_later(metadata: Any) -> None
     with pytest.raises(Unfilterable):
         found.page().feed(json.dumps({"items": [{"metadata": metadata}]}).encode(), True)
     assert not found.waiting
+
+
+PRECONDITIONS = b"\x12\x07\x0a\x01u\x12\x02\x31\x37"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (b"application/cbor", cbor.encode),
+        (
+            b"application/vnd.kubernetes.protobuf",
+            lambda _: envelope(
+                "DeleteOptions",
+                b"\x08\x1e"
+                + PRECONDITIONS
+                + b"\x18\x00"
+                + b"\x22\x06Orphan"
+                + b"\x2a\x03All\x30\x00",
+                "v1",
+            ),
+        ),
+    ],
+)
+def test_options_are_read_in_every_form(content_type: bytes, body: Any) -> None:
+    options = {
+        "kind": "DeleteOptions",
+        "apiVersion": "v1",
+        "gracePeriodSeconds": 30,
+        "preconditions": {"uid": "u", "resourceVersion": "17"},
+        "orphanDependents": False,
+        "propagationPolicy": "Orphan",
+        "dryRun": ["All"],
+        "ignoreStoreReadErrorWithClusterBreakingPotential": False,
+    }
+    assert read_options(body(options), content_type, {}) == options

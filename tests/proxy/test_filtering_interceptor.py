@@ -10,7 +10,8 @@ from chain_for_tests import Passage
 from test_filtering_lists import SECRET, item
 
 from mk8s_proxy.answers.filtering import interceptor
-from mk8s_proxy.answers.filtering.interceptor import LIST_ANEW
+from mk8s_proxy.answers.filtering.interceptor import LIST_ANEW, closing_event
+from mk8s_proxy.kube.watch_events import answer_form, error_event
 from tests.support.front_door import Central
 from tests.support.memory import data, headers
 
@@ -182,6 +183,9 @@ def test_attack_a_watch_that_is_upgraded_is_not_whole_because_something_else_is(
 # -- watches ---------------------------------------------------------------------------------------
 
 
+ANEW_IN_JSON = error_event(LIST_ANEW, (b"application/json", b"identity"))
+
+
 def event(shown: Any) -> bytes:
     return json.dumps({"type": "ADDED", "object": shown}).encode() + b"\n"
 
@@ -195,11 +199,19 @@ def test_a_watch_passes_visible_events(passage: Passage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accept", "told"),
-    [(b"application/json", True), (b"", True), (PROTOBUF + b",application/json", False)],
+    ("content_type", "coding", "told"),
+    [
+        (b"application/json", b"identity", True),
+        (b"application/json", b"gzip", True),
+        (PROTOBUF + b";stream=watch", b"identity", True),
+        (PROTOBUF + b";stream=watch", b"gzip", True),
+        (b"application/cbor-seq", b"identity", True),
+        (b"any", b"identity", False),
+    ],
 )
-def test_a_whole_watch_that_becomes_a_filtered_one_ends(
-    tmp_path: Path, accept: bytes, told: bool
+@pytest.mark.parametrize("accept", [b"application/json", PROTOBUF + b",application/json"])
+def test_a_whole_watch_that_becomes_a_filtered_one_ends_in_its_own_form(
+    tmp_path: Path, accept: bytes, content_type: bytes, coding: bytes, told: bool
 ) -> None:
     everything = {"name": "team", "clusters": [TEAM | {"namespaces": ["*"]}]}
     central = Central(tmp_path, rbac=RBAC | {"roles": [everything]})
@@ -207,7 +219,8 @@ def test_a_whole_watch_that_becomes_a_filtered_one_ends(
     person = central.http2()
     number = person.ask(PODS.encode() + b"?watch=1", (b"accept", accept))
     stream, _ = agent.request()
-    agent.send(headers(stream, [(b":status", b"200"), (b"content-type", b"any")]))
+    form = [(b"content-type", content_type), (b"content-encoding", coding)]
+    agent.send(headers(stream, [(b":status", b"200"), *form]))
     agent.send(data(stream, b"bytes"))
     central.policies.current = Passage(RBAC).policy.current
     central.policies.current.version = 2
@@ -216,12 +229,14 @@ def test_a_whole_watch_that_becomes_a_filtered_one_ends(
         central.chain.long_running.second(0.0)
     answer = person.answer(number)
     assert answer.ended
-    assert answer.body == b"bytes" + (LIST_ANEW if told else b"")
+    closing = error_event(LIST_ANEW, answer_form(form))
+    assert answer.body == b"bytes" + closing
+    assert bool(closing) is told
 
 
 @pytest.mark.parametrize(
     ("namespaces", "closing_event"),
-    [(["shop"], b""), (["shop", "bank"], LIST_ANEW), (["bank"], LIST_ANEW)],
+    [(["shop"], b""), (["shop", "bank"], ANEW_IN_JSON), (["bank"], ANEW_IN_JSON)],
 )
 def test_a_change_of_what_is_visible_makes_clients_list_anew(
     tmp_path: Path, namespaces: list[str], closing_event: bytes
@@ -243,6 +258,29 @@ def test_a_change_of_what_is_visible_makes_clients_list_anew(
     assert answer.body == event(item()) + closing_event
     assert answer.ended is bool(closing_event)
     assert answer.reset is None
+
+
+@pytest.mark.parametrize(("fresh", "ended"), [(True, False), (False, True)])
+def test_a_watch_outlives_its_token_where_a_logout_would_be_known(
+    tmp_path: Path, fresh: bool, ended: bool
+) -> None:
+    central = Central(tmp_path, rbac=RBAC)
+    agent = central.agent()
+    person = central.http2()
+    number = person.ask(PODS.encode() + b"?watch=1")
+    stream, _ = agent.request()
+    agent.send(headers(stream, [(b":status", b"200"), (b"content-type", b"application/json")]))
+    agent.send(data(stream, event(item())))
+    central.policies.is_fresh = fresh
+    for _ in range(3):
+        central.chain.long_running.second(1e13)
+    assert person.answer(number).ended is ended
+
+
+def test_only_a_watch_has_a_last_event(passage: Passage) -> None:
+    asked(passage, PODS)
+    passage.exchange.answer_form = (b"application/json", b"identity")
+    assert closing_event(passage.exchange) == b""
 
 
 # -- through real connections ----------------------------------------------------------------------

@@ -383,7 +383,7 @@ def test_decisions_are_remembered_for_one_policy(central: Central) -> None:
     asked: list[Any] = []
 
     class Asked:
-        version = 1
+        version, edition = 1, (1, 0)
 
         def cluster_id(self, name: str) -> str:
             return real.cluster_id(name)
@@ -398,7 +398,7 @@ def test_decisions_are_remembered_for_one_policy(central: Central) -> None:
     person.ask()
     person.ask()
     assert len(asked) == 1
-    counting.version = 2
+    counting.edition = (2, 0)
     person.ask()
     assert len(asked) == 2
 

@@ -23,6 +23,7 @@ from mk8s_proxy.kube.protobuf import (
     VARINT,
     Embedded,
     Flag,
+    Number,
     ProtobufError,
     Schema,
     Text,
@@ -174,6 +175,12 @@ def test_access_review_in_protobuf_keeps_what_it_does_not_know() -> None:
     assert read_answer(PROTOBUF, written, ACCESS_REVIEW).content == changed
 
 
+@pytest.mark.parametrize("number", [0, 1, 300, -1, 2**63 - 1, -(2**63)])
+def test_numbers(number: int) -> None:
+    schema: Schema = {7: Number("n")}
+    assert decode(schema, encode(schema, {"n": number})) == {"n": number}
+
+
 def test_rules_review_in_protobuf() -> None:
     rule = text(1, "get") + text(1, "list") + text(2, "") + text(3, "pods") + text(4, "web")
     path = text(1, "get") + text(2, "/api")
@@ -199,7 +206,7 @@ def test_rules_review_in_protobuf() -> None:
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
-        (b"application/cbor", b"\xd9\xd9\xf7\xa0"),
+        (b"application/cbor", b"\xd9\xd9\xf7\xff"),
         (b"text/html", b"{}"),
         (JSON, b""),
         (JSON, b"{"),

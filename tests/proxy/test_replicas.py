@@ -13,7 +13,7 @@ from mk8s_proxy.answers.filtering.continue_token import TokenExpired
 from mk8s_proxy.db import agents, clusters, keys, tokens, users
 from mk8s_proxy.db.agents import Issued
 from mk8s_proxy.identity.access_token import mint
-from mk8s_proxy.identity.identity import BoundCluster, Unauthenticated
+from mk8s_proxy.identity.identity import BoundCluster, Login, Unauthenticated
 from mk8s_proxy.identity.signing_keys import SigningKey
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.init import AdminChoice, install
@@ -63,7 +63,7 @@ async def token_of(central: Central, login: str, cluster: BoundCluster | None = 
         issuer=central.settings.public_url,
         lifetime=900,
         now=time.time(),
-        login=login,
+        login=Login(login, time.time() + 3600) if login else None,
     )
     return f"Bearer {token}".encode()
 

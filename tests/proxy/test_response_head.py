@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mk8s_proxy.kube.request_info import parse_request_info
+from mk8s_proxy.kube.request_target import parse_target
 from mk8s_proxy.tunnel import response_head as response_headers
 from mk8s_proxy.tunnel.response_head import (
     ResponseRefused,
@@ -136,6 +138,74 @@ def test_cve_2022_3172_redirects_are_never_passed_on(status: int) -> None:
         sanitize(moved, proxied=False)
     with pytest.raises(ResponseRefused, match="leaves"):
         sanitize(moved, proxied=True)
+
+
+def own_redirect(
+    asked: bytes, location: bytes, *, method: bytes = b"GET", status: int = 301
+) -> Fields:
+    info = parse_request_info(method, parse_target(method, asked))
+    fields = read_response(head(status, (b"location", location)))
+    return relayed_fields(fields, proxied=False, prefix=b"/k8s/prod", method=method, info=info)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize(
+    ("asked", "location"),
+    [
+        (b"/openapi/v3/api/v1?hash=OLD", b"/openapi/v3/api/v1?hash=NEW"),
+        (b"/openapi/v3/apis/a.example.com/v1", b"/openapi/v3/apis/a.example.com/v1?hash=x..y"),
+        (b"/debug/pprof", b"/debug/pprof/"),
+    ],
+)
+def test_a_redirect_of_the_api_server_itself_stays_at_the_address(
+    asked: bytes, location: bytes, method: bytes, status: int
+) -> None:
+    moved = own_redirect(asked, location, method=method, status=status)
+    assert moved == head(status, (b"location", b"/k8s/prod" + location)) + SANDBOX
+
+
+@pytest.mark.parametrize(
+    ("asked", "location"),
+    [
+        (b"/openapi/v3/api/v1", b"https://evil.example.com/openapi/v3/api/v1"),
+        (b"/openapi/v3/api/v1", b"//openapi/v3/api/v1"),
+        (b"/openapi/v3/api/v1", b"/\\openapi/v3"),
+        (b"/openapi/v3/api/v1", b"openapi/v3/api/v1"),
+        (b"/openapi/v3/api/v1", b"/openapi/../auth/logout"),
+        (b"/openapi/v3/api/v1", b"/openapi/%2E%2e/auth/logout"),
+        (b"/openapi/v3/api/v1", b"/openapix"),
+        (b"/openapi/v3/api/v1", b"/auth/logout"),
+        (b"/debug/pprof", b"/api/v1/secrets"),
+        (b"/", b"/api/v1/secrets"),
+    ],
+)
+def test_attack_a_redirect_of_an_api_server_elsewhere(asked: bytes, location: bytes) -> None:
+    with pytest.raises(ResponseRefused, match="leaves"):
+        own_redirect(asked, location)
+
+
+@pytest.mark.parametrize(
+    ("method", "asked"),
+    [
+        (b"POST", b"/apis/a.example.com/v1/things"),
+        (b"GET", b"/apis/a.example.com/v1/things"),
+        (b"POST", b"/openapi/v3/api/v1"),
+    ],
+)
+def test_attack_an_aggregated_api_sends_resources_and_writes_elsewhere(
+    method: bytes, asked: bytes
+) -> None:
+    """CVE-2022-3172: what a client may do itself, it must not be told to do by somebody else."""
+    with pytest.raises(ResponseRefused, match="redirect"):
+        own_redirect(asked, asked + b"?x", method=method, status=308)
+
+
+def test_attack_two_locations() -> None:
+    info = parse_request_info(b"GET", parse_target(b"GET", b"/debug/pprof"))
+    two = head(301, (b"location", b"/debug/pprof/"), (b"location", b"/debug/x"))
+    with pytest.raises(ResponseRefused, match="leaves"):
+        relayed_fields(read_response(two), proxied=False, method=b"GET", info=info)
 
 
 def test_not_modified_is_no_redirect() -> None:

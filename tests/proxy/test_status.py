@@ -99,7 +99,7 @@ def test_retry_after_is_told_in_the_details(seconds: int) -> None:
         (b"", b"application/json"),
         (b"*/*", b"application/json"),
         (b"text/html", b"application/json"),
-        (b"application/cbor", b"application/json"),
+        (b"application/cbor", b"application/cbor"),
         (b"application/json;as=Table;v=v1;g=meta.k8s.io,application/json", b"application/json"),
         (b"application/yaml", b"application/yaml"),
         (b"Application/YAML ; q=1", b"application/yaml"),

@@ -4,6 +4,7 @@ import json
 import logging
 from typing import Any
 
+import cbor2
 import pytest
 import yaml
 from chain_for_tests import Passage
@@ -13,6 +14,7 @@ from test_reviews_tokens import FOREIGN, ME, MINE, THEIRS
 from mk8s_agent.wire import headers as internal
 from mk8s_proxy.answers.reviews.documents import JSON, PROTOBUF, TOKEN_REVIEW, read, read_answer
 from mk8s_proxy.answers.reviews.tokens import NOT_THE_CALLERS, PLACEHOLDER
+from mk8s_proxy.kube import cbor
 
 RBAC = {
     "roles": [
@@ -214,6 +216,22 @@ def test_attack_review_that_only_the_cluster_could_read(passage: Passage, body: 
     assert (passage.client.code, passage.cluster.body) == (400, b"")
 
 
+def test_attack_own_token_in_cbor(passage: Passage) -> None:
+    """It is kept from the cluster in this form, too, and in pieces it is not read at all."""
+    cbor_type = (b"content-type", b"application/cbor")
+    ask(passage, cbor.encode(json.loads(document(MINE))), cbor_type)
+    assert MINE.encode() not in passage.cluster.body
+    assert cbor.decode(passage.cluster.body)["spec"]["token"] == PLACEHOLDER
+
+
+def test_attack_own_token_in_pieces_of_cbor(passage: Passage) -> None:
+    half = len(MINE) // 2
+    pieces = b"\x7f" + cbor2.dumps(MINE[:half]) + cbor2.dumps(MINE[half:]) + b"\xff"
+    body = b"\xa1" + cbor2.dumps("spec") + b"\xa1" + cbor2.dumps("token") + pieces
+    ask(passage, body, (b"content-type", b"application/cbor"))
+    assert (passage.client.code, passage.cluster.body) == (400, b"")
+
+
 def test_attack_review_without_end(passage: Passage) -> None:
     ask(passage, document(MINE) + b" " * 70_000)
     assert (passage.client.code, passage.cluster.body) == (413, b"")
@@ -222,7 +240,7 @@ def test_attack_review_without_end(passage: Passage) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        (b"content-type", b"application/cbor"),
+        (b"content-type", b"application/xml"),
         (b"content-type", b"text/plain"),
         (b"content-encoding", b"gzip"),
     ],

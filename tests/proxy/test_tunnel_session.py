@@ -241,7 +241,6 @@ def test_an_error_text_is_shown_harmless() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        OK,
         [(b":status", b"200"), (b"mk8s-upgrade", b"websocket")],
         [(b":status", b"302"), (b"location", b"/api/v1/x")],
         [(b":status", b"304")],
@@ -258,6 +257,24 @@ def test_cve_2018_1002105_and_cve_2020_8559_no_splice_without_the_switch(
     seen = person.send(request(b"/k8s/prod/api/v1/secrets", token=b"second"))
     assert seen.startswith(b"HTTP/1.1 502 ")
     assert b"101" not in seen
+    later = agent.requests()
+    assert b"second" not in b"".join(bodies(later).values())
+    assert not any(frame.kind == "HEADERS" and frame.stream > 3 for frame in later)
+
+
+def test_an_upgrade_that_is_answered_as_a_plain_request(tmp_path: Path) -> None:
+    """The client gets the answer, and what it sends behind its request is nobody's."""
+    central = Central(tmp_path)
+    agent, person = central.agent(), central.http1()
+    lines = (b"Connection: Upgrade", b"Upgrade: SPDY/3.1")
+    person.send(request(b"/k8s/prod" + EXEC, *lines, method=b"POST"))
+    person.send(request(b"/k8s/prod/api/v1/secrets", token=b"second"))
+    agent.send(headers(3, OK), data(3, b"plain", end=True))
+    seen = person.read()
+    assert seen.startswith(b"HTTP/1.1 200 ")
+    assert b"plain" in seen
+    assert b"upgrade" not in seen.lower()
+    assert person.transport.closed
     later = agent.requests()
     assert b"second" not in b"".join(bodies(later).values())
     assert not any(frame.kind == "HEADERS" and frame.stream > 3 for frame in later)

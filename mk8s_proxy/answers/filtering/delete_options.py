@@ -12,8 +12,21 @@ from urllib.parse import quote, quote_from_bytes
 import orjson
 
 from mk8s_proxy.answers.filtering.json_values import Unfilterable, unambiguous
-from mk8s_proxy.answers.filtering.request import JSON, MINIMUM_PAGE
+from mk8s_proxy.answers.filtering.request import CBOR, JSON, MINIMUM_PAGE, PROTOBUF
+from mk8s_proxy.kube import cbor
+from mk8s_proxy.kube.cbor import CborError
 from mk8s_proxy.kube.list_options import read_bool, read_int64
+from mk8s_proxy.kube.protobuf import (
+    MAGIC,
+    UNKNOWN,
+    Embedded,
+    Flag,
+    Number,
+    ProtobufError,
+    Schema,
+    Text,
+    decode,
+)
 from mk8s_proxy.kube.request_target import TargetRefusal, decode_parameter
 from mk8s_proxy.kube.status import StatusError, bad_request
 
@@ -89,22 +102,56 @@ def read_options(body: bytes, content_type: bytes, parameters: Parameters) -> Op
     """The DeleteOptions that a request carries.
 
     Raises:
-        StatusError: 400 for what cannot be read, 415 for another media type than JSON.
+        StatusError: 400 for what cannot be read, 415 for a media type that is none of those here.
     """
     if not body:
         return _options_of_query(parameters)
-    if content_type.partition(b";")[0].strip().lower() not in (b"", b"*/*", JSON):
-        message = "a deletion that is limited to what you may see takes its options as JSON"
+    read = _READERS.get(content_type.partition(b";")[0].strip().lower())
+    if read is None:
+        message = (
+            "a deletion that is limited to what you may see takes its options as JSON, CBOR or "
+            "protobuf"
+        )
         raise StatusError(415, "UnsupportedMediaType", message)
     try:
-        options = unambiguous(body)
-    except Unfilterable as error:
-        raise bad_request("the body of the request is no JSON") from error
+        options = read(body)
+    except (CborError, ProtobufError, Unfilterable) as error:
+        raise bad_request("the options in the body of the request cannot be read") from error
     if not isinstance(options, dict):
         raise bad_request("the body of the request is no DeleteOptions")
     if not isinstance(options.get("preconditions"), dict | None):
         raise bad_request("the preconditions of the request are no object")
     return options
+
+
+def _read_protobuf(body: bytes) -> Options:
+    """Generated.proto of apimachinery's meta/v1, in the envelope of every Kubernetes object."""
+    if not body.startswith(MAGIC):
+        raise ProtobufError("no Kubernetes object")
+    envelope = decode(_ENVELOPE, body[len(MAGIC) :])
+    options: Options = envelope.get("raw", {})
+    if UNKNOWN in options or UNKNOWN in options.get("preconditions", {}):
+        raise ProtobufError("an option that is not known here")
+    return {"kind": "DeleteOptions", "apiVersion": "v1"} | options
+
+
+_PRECONDITIONS: Final[Schema] = {1: Text("uid"), 2: Text("resourceVersion")}
+_OPTIONS: Final[Schema] = {
+    1: Number("gracePeriodSeconds"),
+    2: Embedded("preconditions", _PRECONDITIONS),
+    3: Flag("orphanDependents"),
+    4: Text("propagationPolicy"),
+    5: Text("dryRun", repeated=True),
+    6: Flag("ignoreStoreReadErrorWithClusterBreakingPotential"),
+}
+_ENVELOPE: Final[Schema] = {2: Embedded("raw", _OPTIONS)}
+_READERS: Final[dict[bytes, Callable[[bytes], Any]]] = {
+    b"": unambiguous,
+    b"*/*": unambiguous,
+    JSON: unambiguous,
+    CBOR: cbor.decode,
+    PROTOBUF: _read_protobuf,
+}
 
 
 def _options_of_query(parameters: Parameters) -> Options:

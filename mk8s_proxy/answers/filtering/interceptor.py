@@ -12,6 +12,7 @@ from mk8s_proxy.answers.filtering.watch_filter import WatchFilter
 from mk8s_proxy.answers.interceptor import InterceptionRefused, Interceptor, Refuse
 from mk8s_proxy.authz.attributes import Visibility
 from mk8s_proxy.kube.status import StatusError, bad_gateway, forbidden
+from mk8s_proxy.kube.watch_events import error_event
 from mk8s_proxy.listener.exchange import Exchange
 
 _UNTRUE: Final = frozenset(
@@ -22,13 +23,9 @@ _UNTRUE: Final = frozenset(
 )  # fmt: skip
 """What a shortened body makes untrue."""
 
-LIST_ANEW: Final = (
-    b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},'
-    b'"status":"Failure","message":"what you may see has changed: list again",'
-    b'"reason":"Expired","code":410}}\n'
-)
-"""The last event of a filtered watch when the policy changes: client-go answers it with a new list,
-so objects that have come into view, or have left it, become known."""
+LIST_ANEW: Final = StatusError(410, "Expired", "what you may see has changed: list again")
+"""The last event of a watch when its user's visibility changes: client-go answers it with a new
+list, so objects that have come into view, or have left it, become known."""
 
 _UNDIVIDED: Final = (
     "your role covers only a part of these objects, and a WebSocket cannot be limited to it: "
@@ -41,13 +38,14 @@ _EXPIRED: Final = (
 
 
 def closing_event(exchange: Exchange) -> bytes:
-    """What an open watch says last when its user's visibility changes; empty if it has no words.
+    """What an open watch says last when its user's visibility changes, in the watch's own form.
 
-    A watch that was not filtered may be in another form than JSON; such a one just ends.
+    Empty if that is unknown, or if it is no watch.
     """
-    filtered = exchange.decision is not None and exchange.decision.filtered
-    plain = not any(form in exchange.head.accept for form in (b"protobuf", b"cbor", b"yaml"))
-    return LIST_ANEW if filtered or plain else b""
+    info = exchange.info
+    if info is None or info.verb != "watch":
+        return b""
+    return error_event(LIST_ANEW, exchange.answer_form)
 
 
 class FilterInterceptor(Interceptor):

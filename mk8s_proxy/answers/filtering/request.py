@@ -14,10 +14,11 @@ from mk8s_proxy.kube.status import bad_request
 Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON: Final = b"application/json"
+CBOR: Final = b"application/cbor"
+PROTOBUF: Final = b"application/vnd.kubernetes.protobuf"
 _AS_JSON: Final = frozenset(
     {
-        JSON, b"*/*", b"application/*", b"application/yaml", b"application/cbor",
-        b"application/vnd.kubernetes.protobuf",
+        JSON, b"*/*", b"application/*", b"application/yaml", CBOR, PROTOBUF,
     }
 )  # fmt: skip
 """Media types for which JSON is asked instead; the cluster is not asked for any other."""

@@ -1,4 +1,4 @@
-"""Reviews as JSON, YAML and protobuf: read into one shape, written as they came..
+"""Reviews as JSON, YAML, CBOR and protobuf: read into one shape, written as they came.
 
 The shape is the JSON of authorization.k8s.io and authentication.k8s.io, v1 and v1beta1. Protobuf
 comes in the envelope that every Kubernetes object has (`k8s`, a zero byte and a runtime.Unknown);
@@ -12,7 +12,10 @@ from typing import Any, Final
 import orjson
 import yaml
 
+from mk8s_proxy.kube import cbor
+from mk8s_proxy.kube.cbor import CborError
 from mk8s_proxy.kube.protobuf import (
+    MAGIC,
     Embedded,
     Flag,
     Message,
@@ -26,13 +29,13 @@ from mk8s_proxy.kube.protobuf import (
 JSON: Final = b"application/json"
 YAML: Final = b"application/yaml"
 PROTOBUF: Final = b"application/vnd.kubernetes.protobuf"
-MEDIA_TYPES: Final = frozenset({JSON, YAML, PROTOBUF})
+CBOR: Final = b"application/cbor"
+MEDIA_TYPES: Final = frozenset({JSON, YAML, PROTOBUF, CBOR})
 
 ACCESS_REVIEW: Final = "SelfSubjectAccessReview"
 RULES_REVIEW: Final = "SelfSubjectRulesReview"
 TOKEN_REVIEW: Final = "TokenReview"
 
-_MAGIC: Final = b"k8s\x00"
 _AUTHORIZATION: Final = frozenset({"authorization.k8s.io/v1", "authorization.k8s.io/v1beta1"})
 _API_VERSIONS: Final = {
     ACCESS_REVIEW: _AUTHORIZATION,
@@ -140,14 +143,17 @@ def read(content_type: bytes, body: bytes, kind: str) -> Document:
         raise DocumentError("an unknown media type")
     try:
         return _read_protobuf(body, kind) if form == PROTOBUF else _read_text(form, body)
-    except (ValueError, ProtobufError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, CborError, ProtobufError, yaml.YAMLError, RecursionError) as error:
         raise DocumentError(f"malformed: {type(error).__name__}") from error
 
 
 def _read_text(form: bytes, body: bytes) -> Document:
+    write: Callable[[Message], bytes]
     if form == JSON:
         content: Any = orjson.loads(body)
         write = _write_indented if body.lstrip().startswith(b"{\n") else _write_json
+    elif form == CBOR:
+        content, write = cbor.decode(body), cbor.encode
     else:
         content = yaml.load(body, _Loader)  # noqa: S506  a SafeLoader
         write = _write_yaml
@@ -173,16 +179,16 @@ def _write_yaml(content: Message) -> bytes:
 
 
 def _read_protobuf(body: bytes, kind: str) -> Document:
-    if not body.startswith(_MAGIC):
+    if not body.startswith(MAGIC):
         raise DocumentError("no Kubernetes object in protobuf")
     schema: Schema = {**_ENVELOPE, _RAW: Embedded("raw", _SCHEMAS[kind])}
-    envelope = decode(schema, body[len(_MAGIC) :])
+    envelope = decode(schema, body[len(MAGIC) :])
     if envelope.get("contentEncoding"):
         raise DocumentError("encoded twice")
     content = {**envelope.get("typeMeta", {}), **envelope.get("raw", {})}
 
     def write(changed: Message) -> bytes:
         raw = {key: value for key, value in changed.items() if key not in ("kind", "apiVersion")}
-        return _MAGIC + encode(schema, {**envelope, "raw": raw})
+        return MAGIC + encode(schema, {**envelope, "raw": raw})
 
     return Document(content, write)

@@ -1,7 +1,7 @@
 """Which requests are reviews, and the interceptor of each. Called by `mk8s_proxy.answers.choose`.
 
 Each is the POST of one kind. The request goes to the cluster as it is, but for the forms of answer
-that can be read here (no compression, Table or CBOR) and a token of mk8s in a TokenReview.
+that can be read here (no compression or Table) and a token of mk8s in a TokenReview.
 """
 
 from typing import Final
@@ -45,7 +45,7 @@ def make_review_interceptor(
         return None
     head = exchange.head
     if kind != ACCESS_REVIEW and not _is_readable(head):
-        message = "reviews are taken as JSON, YAML or protobuf, not compressed"
+        message = "reviews are taken as JSON, YAML, CBOR or protobuf, not compressed"
         raise StatusError(415, "UnsupportedMediaType", message)
     exchange.head = head._replace(forwarded=_with_readable_answer(head))
     if kind == TOKEN_REVIEW:

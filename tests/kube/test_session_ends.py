@@ -1,0 +1,72 @@
+"""Open sessions on a real cluster: they outlive their access token, and end with their login."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.world import Person, World
+
+pytestmark = [pytest.mark.kube]
+
+TOKEN_SECONDS = 60
+LEEWAY_SECONDS = 30
+FOLLOW = ("-n", "shop", "logs", "-f", "web", "--tail=1")
+SHELL = ("-n", "shop", "exec", "web", "--", "sh", "-c", "while sleep 5; do echo here; done")
+
+
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[World]:
+    """A central of its own, whose access tokens last a minute."""
+    folder = tmp_path_factory.mktemp("brief")
+    made = World(
+        folder, {"prod": world.clusters["prod"]}, MK8S_TOKENS_ACCESS_SECONDS=str(TOKEN_SECONDS)
+    )
+    try:
+        made.initialise()
+        made.start_central()
+        made.people["admin"] = made.log_in("admin@example.com")
+        made.set_passwords()
+        made.add_cluster("prod", made.clusters["prod"])
+        made.people["dev"] = made.log_in("dev@example.com")
+        made.people["dev"].use("prod")
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("command", [FOLLOW, SHELL], ids=["logs", "exec"])
+def test_a_session_goes_on_when_its_token_has_expired(
+    brief: World, binary: Path, command: tuple[str, ...]
+) -> None:
+    kubectl = brief.people["dev"].kubectl(binary)
+    with kubectl.start(*command) as session:
+        session.wait_for_line("line|here")
+        time.sleep(TOKEN_SECONDS + LEEWAY_SECONDS + 5)
+        seen = len(session.output)
+        time.sleep(6)
+        assert session.running, session.output
+        assert len(session.output) > seen
+
+
+def test_followed_logs_that_are_cut_are_no_success(
+    newcomer: Callable[[str], Person], binary: Path
+) -> None:
+    person = newcomer("dev@example.com")
+    person.use("prod")
+    with person.kubectl(binary).start(*FOLLOW) as session:
+        session.wait_for_line("line")
+        person.mk8s("logout")
+        assert session.wait() != 0, session.output
+
+
+def test_a_shell_is_told_why_it_ends(newcomer: Callable[[str], Person], binary: Path) -> None:
+    person = newcomer("dev@example.com")
+    person.use("prod")
+    with person.kubectl(binary).start(*SHELL) as session:
+        session.wait_for_line("here")
+        person.mk8s("logout")
+        assert session.wait() != 0, session.output
+        assert "mk8s ended this session: logged out" in session.output
