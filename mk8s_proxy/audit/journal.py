@@ -83,7 +83,8 @@ class Journal:
             return True
         intents, self._intents = self._intents, []
         try:
-            self._refuse_if_unsure()
+            if self._closed or self._sync_failed:
+                self._refuse_to_write()
             # Intents first: a request that ended within this tick must not end before it began.
             self._file.append(b"".join((*intents, *self._outcomes)))
         except OSError as error:
@@ -123,11 +124,10 @@ class Journal:
             return False
         return committed
 
-    def _refuse_if_unsure(self) -> None:
+    def _refuse_to_write(self) -> None:
         if self._closed:
             raise OSError("the journal is closed")
-        if self._sync_failed:
-            raise OSError("the last sync failed: rows might not survive a crash")
+        raise OSError("the last sync failed: rows might not survive a crash")
 
     def _note_failure(self, error: OSError) -> None:
         if not self._write_failed:  # once, not at every tick of a full disk

@@ -14,13 +14,13 @@ from typing import Any, Final, NamedTuple
 
 import httptools
 
+from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.listener.http1_head import check_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import RequestHead, is_target, read_http1_head
 
-_KNOWN = 4096
 _KNOWN_BYTES: Final = 2048
-"""How many heads are remembered, and the bytes of one behind its request line."""
+"""Of a head that is remembered, behind its request line."""
 _TARGET_BYTES: Final = 16 * 1024
 """With a shorter target such a head stays below every limit of `request_headers`."""
 _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -36,8 +36,9 @@ class Request(NamedTuple):
     """The body comes in chunks."""
 
 
-_known: dict[tuple[bytes, bytes], Request] = {}
-"""By method and by the bytes from the HTTP version on; without target."""
+_known: Final[Memory[tuple[bytes, bytes], Request]] = Memory(4096, 24 << 20)
+"""By method and by the bytes from the HTTP version on; without target. Buys 30 % of a request on
+HTTP/1.1 with a new target (compiled 27 %)."""
 
 
 def read_request(raw: bytes) -> Request:
@@ -48,7 +49,7 @@ def read_request(raw: bytes) -> Request:
     """
     method, _, rest = raw.partition(b" ")
     target, _, lines = rest.partition(b" ")
-    known = _known.get((method, lines))
+    known = _known.find((method, lines))
     if known is None:
         request = read_anew(raw)
         _remember(method, lines, request)
@@ -64,9 +65,8 @@ def _remember(method: bytes, lines: bytes, request: Request) -> None:
     head = request.head
     if request.chunked or head.content_length > 0 or head.upgrade or len(lines) > _KNOWN_BYTES:
         return
-    if len(_known) >= _KNOWN:
-        _known.clear()
-    _known[method, lines] = request._replace(head=head._replace(target=b""))
+    kept = request._replace(head=head._replace(target=b""))
+    _known.keep((method, lines), kept, 3 * len(lines) + 1024)
 
 
 class _Parsed:

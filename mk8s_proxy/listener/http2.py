@@ -15,8 +15,7 @@ from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable
 from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.repeated_heads import read_repeated_head
-from mk8s_proxy.listener.request_head import RequestHead
+from mk8s_proxy.listener.request_head import RequestHead, read_repeated_head
 
 
 class HandlerChain(Protocol):
@@ -97,14 +96,11 @@ class ClientHttp2(Http2Server):
         table is what it was then or the block refers to none."""
         find = self._recurring.find
         known = find((block, end, 0)) or find((block, end, self._table))
-        if known is None:
-            self._on_new_block(stream_id, block, end)
+        if known is not None:
+            stream = self.accept(stream_id, end)
+            if stream is not None:
+                self._admit(stream, known.head, known)
             return
-        stream = self.accept(stream_id, end)
-        if stream is not None:
-            self._admit(stream, known.head, known)
-
-    def _on_new_block(self, stream_id: int, block: bytes, end: bool) -> None:
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
         use = table_use(block)
         if use == CHANGES_TABLE:

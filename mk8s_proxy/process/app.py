@@ -302,10 +302,19 @@ class Central:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             self.listener.second(now - last)
-            if self._rechecked != self.authenticator.stamp:  # somebody has logged out
-                self._recheck()
+            self._end_and_forget()
             self.chain.long_running.second(time.time())
             last = now
+
+    def _end_and_forget(self) -> None:
+        """Once a second: ends the open streams of those who have logged out, and gives up what
+        has expired."""
+        for ended in self.authenticator.take_revoked():
+            self.chain.long_running.recheck(ended)
+        if self._rechecked != self.authenticator.stamp:  # keys or users have changed
+            self._recheck()
+        self.authenticator.second()
+        self._client_config.recurring.second(time.time())
 
     async def _sync_journal(self) -> None:
         while True:
