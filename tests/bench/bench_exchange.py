@@ -115,12 +115,12 @@ class Client:
         """What the client says once it has read so many bytes."""
         return window_update(0, size)
 
-    def request_pods(self) -> bytes:
-        """`kubectl get pods`, which nobody here has asked before."""
+    def request_pods(self, agent: bytes, what: bytes) -> bytes:
+        """`kubectl get pods` of the first user."""
         self._position += 1
-        fields = self._fields(self._number, 0)
-        target = b"/k8s/prod/api/v1/namespaces/team-%d/pods?limit=500" % self._number
-        fields[2] = (b":path", target)
+        fields = self._fields(0, 0)
+        fields[2] = (b":path", b"/k8s/prod/api/v1/namespaces/team-0/" + what)
+        fields[5] = (b"user-agent", agent)
         return head(2 * self._position - 1, bytes(self._encoder.encode(fields)), end=True)
 
     def _block(self) -> bytes:
@@ -277,12 +277,12 @@ class Bench:
             self.sides.run("central", self.session.receive, piece)
         self.sides.run("central", self.central.ticks.turn)
 
-    def response(self) -> bytes:
+    def response(self, audit_id: bytes = b"") -> bytes:
         """As kube-apiserver answers through net/http2: Huffman coded, no table."""
         stream, self.next_back = self.next_back, self.next_back + 2
         fields: Fields = [
             (b":status", b"200"),
-            (b"audit-id", b"0199f0a1-7c3e-7abc-8def-%012d" % stream),
+            (b"audit-id", audit_id or b"0199f0a1-7c3e-7abc-8def-%012d" % stream),
             (b"cache-control", b"no-cache, private"),
             (b"content-type", b"application/json"),
             (b"x-kubernetes-pf-flowschema-uid", b"b7a0d2c4-f1e8-4d6f-8f0e-0a4f6d1f4c11"),
@@ -312,15 +312,24 @@ class Bench:
             if grant := client.granted(len(written)):
                 self.sides.run("central", client.connection.receive, grant)
 
-    def count_calls(self) -> Calls:
-        """Central's calls for one `kubectl get pods`: another head than any before, a known token,
-        on a connection that is open; from its bytes to the answer's."""
-        client, calls = self.clients[0], Calls()
+    def count_calls(self, number: int, agent: bytes, what: bytes) -> Calls:
+        """Central's calls for one `kubectl get pods` with a known token on a connection that is
+        open, from its bytes to the answer's.
+
+        Args:
+            number: of the connection.
+            agent: the user agent.
+            what: the end of the target.
+        """
+        client, calls = self.clients[number], Calls()
         self.sides.calls = calls
-        self.sides.run("central", client.connection.receive, client.request_pods())
+        self.sides.run("central", client.connection.receive, client.request_pods(agent, what))
         self.turn()
-        self.back_wire.take()
-        self.sides.run("agent", self.back.receive, self.response())
+        asked = self.back_wire.take()
+        name_and_size = b"audit-id\x24"
+        at = asked.index(name_and_size) + len(name_and_size)
+        answer = self.response(asked[at : at + 36])  # the API server echoes it
+        self.sides.run("agent", self.back.receive, answer)
         self.sides.run("agent", self.agent_ticks.turn)
         self.turn()
         self.sides.calls = None
@@ -344,7 +353,17 @@ def print_calls() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         bench.round()
-        print(bench.count_calls().report())
+        counted = {
+            "nothing is known but the token": bench.count_calls(0, b"kubectl/v9", b"pods"),
+            "the fields are known, not the target": bench.count_calls(0, b"kubectl/v9", b"pods?a="),
+            "the target is known, not the fields": bench.count_calls(1, b"kubectl/v8", b"pods"),
+            "both, by another connection": bench.count_calls(2, b"kubectl/v8", b"pods"),
+        }
+    for calls in counted.values():
+        print(calls.report(), end="\n\n")
+    print("one `kubectl get pods` in central, whose head is another than all before:")
+    for known, calls in counted.items():
+        print(f"  {known:38} {calls.total:4} calls in {len(calls.files)} files")
 
 
 def compare_memories(turns: int) -> None:
