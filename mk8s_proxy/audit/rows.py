@@ -11,7 +11,8 @@ makes its rows. So the pieces are short, and their memories bound them in number
 """
 
 import re
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 import orjson
 
@@ -28,16 +29,19 @@ _CALLERS: Final = 16384
 _MAX_GROUPS_TEXT: Final = 4096
 """Characters of all groups of a user together."""
 _REFERENCE: Final = ("resource", "namespace", "name", "apiGroup", "apiVersion", "subresource")
-_GROUNDS: Final = ("authorization.k8s.io/reason", "mk8s.io/cluster", "mk8s.io/method")
+_NOTES: Final = (
+    "authorization.k8s.io/reason", "mk8s.io/cluster", "mk8s.io/method", "mk8s.io/token-id",
+    "mk8s.io/client-audit-id",
+)  # fmt: skip
 _PLAIN: Final = re.compile(r'[^"\\\x00-\x1f\x7f-\U0010ffff]{0,512}')
 """Text that is its own JSON."""
 _PIECE_BYTES: Final = 800
 """What a piece and its key hold beside the text."""
 
-_Who = tuple[str, str, tuple[str, ...], str, str]
+_Who = tuple[str, str, tuple[str, ...], str]
 _requests: Final[Memory[tuple[str, ...], tuple[str, str]]] = Memory(_REMEMBERED, 8 << 20)
 """Buys 9 % of a request with a known target (compiled 5 %)."""
-_callers: Final[Memory[_Who, tuple[str, str]]] = Memory(_CALLERS, 32 << 20)
+_callers: Final[Memory[_Who, str]] = Memory(_CALLERS, 32 << 20)
 """Buys 6 to 7 % of a request with a new head (compiled 4 %)."""
 
 
@@ -85,8 +89,22 @@ def texts_of(facts: AuditFacts) -> RowTexts | None:
     Returns:
         None where the rows are odd.
     """
+    if facts.impersonated is not None:
+        return None
+    asked = (
+        facts.request_uri, facts.verb, facts.resource, facts.namespace, facts.name,
+        facts.api_group, facts.api_version, facts.subresource,
+    )  # fmt: skip
+    who = (facts.user, facts.uid, facts.groups, facts.user_agent)
+    said = (
+        facts.reason, facts.cluster, facts.method, facts.token_id, facts.client_audit_id,
+    )  # fmt: skip
+    notes = {"authorization.k8s.io/decision": facts.decision}
+    notes |= {key: text for key, text in zip(_NOTES, said, strict=True) if text}
     try:
-        return _texts(facts)
+        uri, object_ref = _requests.find(asked) or _make_request(asked)
+        caller = _callers.find(who) or _make_caller(who)
+        return RowTexts(facts, uri + caller, f'{object_ref}"annotations":{{{_members(notes)}')
     except _Odd:
         return None
 
@@ -95,8 +113,8 @@ def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
     """A row up to the annotations that both stages have, and its ending."""
     texts = entry.texts
     if texts is None or texts.facts is not entry.facts:
-        texts = _texts(entry.facts)
-    if not _PLAIN.fullmatch(entry.source_ip):
+        texts = texts_of(entry.facts)
+    if texts is None or not _PLAIN.fullmatch(entry.source_ip):
         raise _Odd
     received, reached = timestamps(entry.received, now)
     related = _related(entry) if entry.parent_audit_id or entry.upstream_audit_id else ""
@@ -124,27 +142,6 @@ def _related(entry: AuditEntry) -> str:
 # -- pieces: each a pure function of its strings
 
 
-def _texts(facts: AuditFacts) -> RowTexts:
-    """The pieces that some facts are made of.
-
-    Raises:
-        _Odd: they are not worth remembering.
-    """
-    if facts.impersonated is not None:
-        raise _Odd
-    asked = (
-        facts.request_uri, facts.verb, facts.resource, facts.namespace, facts.name,
-        facts.api_group, facts.api_version, facts.subresource,
-    )  # fmt: skip
-    who = (facts.user, facts.uid, facts.groups, facts.user_agent, facts.token_id)
-    uri, object_ref = _requests.find(asked) or _make_request(asked)
-    caller, token_id = _callers.find(who) or _make_caller(who)
-    related = ""
-    if facts.client_audit_id:
-        related = f",{_members({'mk8s.io/client-audit-id': facts.client_audit_id})}"
-    return RowTexts(facts, uri + caller, f"{object_ref}{_verdict(facts)}{token_id}{related}")
-
-
 def _make_request(asked: tuple[str, ...]) -> tuple[str, str]:
     """What is asked: `requestURI` and `verb`, and `objectRef`."""
     if len(asked[0]) > MAX_TEXT:
@@ -158,49 +155,36 @@ def _make_request(asked: tuple[str, ...]) -> tuple[str, str]:
     return uri, object_ref
 
 
-def _make_caller(who: _Who) -> tuple[str, str]:
-    """Who asks, with what: `user` and `userAgent`, and the note of the token."""
-    name, uid, groups, user_agent, token_id = who
-    user = _members({"username": name, "uid": uid} if uid else {"username": name})
+def _make_caller(who: _Who) -> str:
+    """Who asks, with what: `user` and `userAgent`."""
+    name, uid, groups, user_agent = who
+    if len(groups) > MAX_GROUPS or sum(map(len, groups)) > _MAX_GROUPS_TEXT:
+        raise _Odd
+    user: dict[str, object] = {"username": name}
+    if uid:
+        user["uid"] = uid
     if groups:
-        user += f',"groups":{_strings(groups)}'
-    caller = f'"user":{{{user}}},{_members({"userAgent": user_agent})},'
-    note = f",{_members({'mk8s.io/token-id': token_id})}" if token_id else ""
-    _callers.keep(who, (caller, note), 2 * (len(caller) + len(note)) + _PIECE_BYTES)
-    return caller, note
+        user["groups"] = groups
+    texts = (name, uid, user_agent, *groups)
+    caller = _members({"user": user, "userAgent": user_agent}, texts) + ","
+    _callers.keep(who, caller, 2 * len(caller) + _PIECE_BYTES)
+    return caller
 
 
-def _verdict(facts: AuditFacts) -> str:
-    """What was decided about what: the beginning of `annotations`."""
-    notes = {"authorization.k8s.io/decision": facts.decision}
-    said = (facts.reason, facts.cluster, facts.method)
-    notes |= {key: text for key, text in zip(_GROUNDS, said, strict=True) if text}
-    return f'"annotations":{{{_members(notes)}'
-
-
-def _strings(groups: tuple[str, ...]) -> str:
-    """The JSON of the names of groups.
-
-    Raises:
-        _Odd: they are many, long or no ASCII.
-    """
-    joined = "".join(groups)
-    if len(joined) > _MAX_GROUPS_TEXT or len(groups) > MAX_GROUPS:
-        raise _Odd
-    if max(map(len, groups)) > MAX_TEXT or not joined.isascii() or "\x7f" in joined:
-        raise _Odd
-    return orjson.dumps(groups).decode("ascii")
-
-
-def _members(named: dict[str, str]) -> str:
+def _members(named: Mapping[str, Any], texts: Collection[str] = ()) -> str:
     """The members of a JSON object, without its braces; the keys are ours.
+
+    Args:
+        named: the object.
+        texts: all texts in it, if they are not simply its values.
 
     Raises:
         _Odd: one of the texts is long or no ASCII.
     """
-    texts = "".join(named.values())
-    if len(texts) > MAX_TEXT and max(map(len, named.values())) > MAX_TEXT:
+    texts = texts or named.values()
+    joined = "".join(texts)
+    if len(joined) > MAX_TEXT and max(map(len, texts)) > MAX_TEXT:
         raise _Odd
-    if not texts.isascii() or "\x7f" in texts:
+    if not joined.isascii() or "\x7f" in joined:
         raise _Odd
     return orjson.dumps(named)[1:-1].decode("ascii")

@@ -89,7 +89,8 @@ class PolicySnapshot:
             content_type: the Content-Type header, empty if none.
         """
         try:
-            access = self._access(user, cluster)
+            roles = self._user_roles.get(user.lower(), ())
+            access = self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
             asked = decision_key(access.number, info, upgrade, content_type)
             return self._answers.find(asked) or self._answer(
                 asked, access, required_attributes(info, upgrade, content_type)

@@ -20,7 +20,6 @@ from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers import choose
 from mk8s_proxy.answers.interceptor import Interceptor
 from mk8s_proxy.audit.rows import texts_of
-from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.chain.addresses import Address, Addresses
 from mk8s_proxy.chain.impersonation import act_as, may_act
@@ -167,7 +166,10 @@ class HandlerChain:
             )
         if exchange.head.impersonation:
             identity = self._act_as(exchange, identity)
-        attributes, decision = self._decide(exchange, identity, info)
+        head, policy = exchange.head, self._policies.current
+        attributes, decision = policy.decide_request(
+            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
+        )
         exchange.decision = decision
         if decision.allowed:
             exchange.entry.facts = facts_of(exchange, "allow", decision.reason)
@@ -185,15 +187,6 @@ class HandlerChain:
             raise forbidden(message, refusal_details(attributes))
         exchange.identity = acting
         return acting
-
-    def _decide(
-        self, exchange: Exchange, identity: Identity, info: RequestInfo
-    ) -> tuple[Attributes, Decision]:
-        """What the policy in force says of a request; see `PolicySnapshot.decide_request`."""
-        head = exchange.head
-        return self._policies.current.decide_request(
-            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
-        )
 
     # -- the way out
 
@@ -334,10 +327,13 @@ class HandlerChain:
             self._authenticator.recheck(identity.original or identity)
         except Unauthenticated as error:
             return error.message
-        decision = self._decide(exchange, identity, info)[1]
+        head, policy = exchange.head, self._policies.current
+        _, decision = policy.decide_request(
+            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
+        )
         visibility = decision.visibility
         if identity.original is not None and decision.allowed:
-            decision = may_act(self._policies.current, identity, exchange.cluster)[1]
+            decision = may_act(policy, identity, exchange.cluster)[1]
         if not decision.allowed:
             return f"no longer allowed: {decision.reason}"
         if exchange.decision is None or exchange.decision.visibility == visibility:

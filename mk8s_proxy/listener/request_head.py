@@ -129,10 +129,11 @@ def read_http2_head(fields: list[Field], end_stream: bool) -> RequestHead:
     authority = pseudo.get(b":authority", host)
     if host is not None and host != authority:
         raise HeaderRefusal("HOST")
-    length = _content_length(kept)
+    length = _content_length(kept) if b"content-length" in kept else -1
     if length > 0 and end_stream:
         raise HeaderRefusal("CL")
-    _check_body(method, has_body=length > 0 or (length < 0 and not end_stream))
+    if not end_stream:
+        _check_body(method, has_body=length != 0)
     return _head(method, target, authority, length, found, _NO_UPGRADE)
 
 
@@ -302,13 +303,6 @@ def _check_body(method: bytes, *, has_body: bool) -> None:
         raise HeaderRefusal("BODY_ON_GET")
 
 
-def _host(authority: bytes | None) -> bytes:
-    """The host and port a client addresses, lower-case; no user information, no empty name."""
-    if authority is None or _AUTHORITY.fullmatch(host := authority.lower()) is None:
-        raise HeaderRefusal("HOST")
-    return host
-
-
 def _is_own_origin(kept: dict[bytes, bytes], host: bytes) -> bool:
     """Whether an Origin comes from a program and not from another site's page.
 
@@ -329,7 +323,8 @@ def _head(
     upgrade: Upgrade,
 ) -> RequestHead:
     kept, forwarded = found.kept, found.forwarded
-    host = _host(authority)
+    if authority is None or _AUTHORITY.fullmatch(host := authority.lower()) is None:
+        raise HeaderRefusal("HOST")  # user information or an empty name, too
     if b"origin" in kept and not _is_own_origin(kept, host):
         raise HeaderRefusal("BROWSER_ORIGIN")
     if kept.get(b"content-encoding", b"gzip").lower() not in _CODINGS:
