@@ -22,6 +22,8 @@ AUDIT_FIELD: Final = hpack_codec.literal(headers.AUDIT_ID, b"-" * 36)[:-36]
 _METHODS: Final = {name: hpack_codec.field(b":method", name) for name in METHODS}
 _SCHEME: Final = b"\x87"  # :scheme https, from HPACK's static table
 
+_identities: Final[Memory[tuple[str, str, tuple[str, ...]], bytes]] = Memory(16384, 16 << 20)
+"""People who ask as themselves, encoded. Buys 3 % of a request with a new target."""
 _forwarded: Final[Memory[tuple[tuple[bytes, bytes], ...], bytes]] = Memory(2048, 8 << 20)
 """A client's own fields, encoded. Buys 4 % of a request with a new head (compiled: nothing)."""
 
@@ -47,7 +49,9 @@ def request_parts(exchange: Exchange, identity: Identity, path_block: bytes) -> 
         if exchange.info is not None and is_websocket_watch(head.upgrade, exchange.info):
             parts.append(field(headers.ORIGIN, headers.OWN))
     known = _forwarded.find(head.forwarded)
-    parts += (_identity_block(identity), known or _forwarded_block(head.forwarded))
+    key = (identity.user, identity.uid, identity.groups)
+    who = b"" if identity.extra else _identities.find(key)
+    parts += (who or _identity_block(identity), known or _forwarded_block(head.forwarded))
     method = _METHODS.get(head.method) or field(b":method", head.method)
     return method + _SCHEME + path_block, b"".join(parts)
 
@@ -61,7 +65,11 @@ def _identity_block(identity: Identity) -> bytes:
     }
     if identity.extra:
         who["extra"] = identity.extra
-    return hpack_codec.literal(headers.IDENTITY, orjson.dumps(who))
+    block = hpack_codec.literal(headers.IDENTITY, orjson.dumps(who))
+    if not identity.extra:
+        key = (identity.user, identity.uid, identity.groups)
+        _identities.keep(key, block, 2 * len(block) + 300)
+    return block
 
 
 def _forwarded_block(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:

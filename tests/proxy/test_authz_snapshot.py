@@ -571,6 +571,18 @@ def test_an_impossible_question_is_a_refusal(odd) -> None:
     assert not snapshot.decide_request(odd, "dev-1", info, False, b"")[1].allowed
 
 
+def test_the_first_denied_question_decides() -> None:
+    snapshot = policy(rule(verbs=["get"], resources=["pods", "pods/exec"]))
+    info = parse_request_info(
+        b"GET", parse_target(b"GET", b"/api/v1/namespaces/shop/pods/web/exec")
+    )
+    asked, decision = snapshot.decide_request(USER, "dev-1", info, True, b"")
+    assert (asked.verb, decision.allowed) == ("create", False)
+    plain = parse_request_info(b"GET", parse_target(b"GET", b"/api/v1/namespaces/shop/pods/web"))
+    asked, decision = snapshot.decide_request(USER, "dev-1", plain, False, b"")
+    assert (asked.verb, decision.allowed) == ("get", True)
+
+
 def test_caches_stay_bounded_and_right() -> None:
     snapshot = policy(rule(namespaces=["n1"]))
     for kept in (snapshot._answers, snapshot._by_roles):
