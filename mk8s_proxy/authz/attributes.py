@@ -1,6 +1,6 @@
 """The question that authorization answers, and the answer.
 
-`required_attributes` is called by the handler chain for every request; most requests ask one
+`required_attributes` is called by `snapshot` for every request; most requests ask one
 question, some two or three, and all must be allowed.
 """
 
@@ -55,7 +55,7 @@ class Decision:
 
 
 def required_attributes(
-    info: RequestInfo, *, upgrade: bool, content_type: bytes
+    info: RequestInfo, upgrade: bool, content_type: bytes
 ) -> tuple[Attributes, ...]:
     """List what must be allowed for a request: all of it, the request's own attributes first.
 
@@ -89,16 +89,16 @@ def required_attributes(
 
 
 def decision_key(
-    cluster: str, info: RequestInfo, *, upgrade: bool, content_type: bytes
+    access: int, info: RequestInfo, upgrade: bool, content_type: bytes
 ) -> tuple[Hashable, ...]:
     """Make the key under which the caller may keep the answers to `required_attributes`.
 
-    Equal keys ask equal questions. Valid for one user and one version of the policy.
+    Equal keys ask equal questions of the same access. Valid for one version of the policy.
     """
     if not info.is_resource_request:
-        return (cluster, info.verb, info.path)
+        return (access, info.verb, info.path)
     return (
-        cluster,
+        access,
         info.verb,
         info.api_group,
         info.resource,

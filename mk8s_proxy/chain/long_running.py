@@ -37,7 +37,8 @@ class LongRunning:
 
     def __init__(self, recheck: Recheck) -> None:
         self._recheck = recheck
-        self._open: set[Exchange] = set()
+        self._open: dict[Exchange, tuple[str, ...]] = {}
+        self._by_credential: dict[str, set[Exchange]] = {}
         self._expiries: list[tuple[float, int, Exchange]] = []
         self._order = itertools.count()
         self._ending: dict[Exchange, tuple[int, int]] = {}
@@ -48,15 +49,26 @@ class LongRunning:
         """Open exchanges."""
         return len(self._open)
 
-    def add(self, exchange: Exchange, expires: float) -> None:
-        """A long-running exchange was let through; `expires` is epoch seconds, leeway included."""
+    def add(self, exchange: Exchange, expires: float, credentials: tuple[str, ...] = ()) -> None:
+        """A long-running exchange was let through.
+
+        Args:
+            exchange: the exchange.
+            expires: when its token ends: epoch seconds, leeway included.
+            credentials: ids of its token and its login, for `recheck`.
+        """
         exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
-        self._open.add(exchange)
+        self._open[exchange] = credentials
+        for credential in credentials:
+            self._by_credential.setdefault(credential, set()).add(exchange)
         heapq.heappush(self._expiries, (expires, next(self._order), exchange))
 
     def remove(self, exchange: Exchange) -> None:
         """An exchange ended by itself; its place in the heap goes when its time comes."""
-        self._open.discard(exchange)
+        for credential in self._open.pop(exchange, ()):
+            self._by_credential[credential].discard(exchange)
+            if not self._by_credential[credential]:
+                del self._by_credential[credential]
         self._ending.pop(exchange, None)
         self._begun.discard(exchange)
         if len(self._expiries) > 64 and len(self._expiries) > 4 * len(self._open):
@@ -74,6 +86,11 @@ class LongRunning:
                 expired.append(exchange)
         _CHECKED.each(expired, self._check, self.break_off)
         self._begun.clear()
+
+    def recheck(self, credential: str) -> None:
+        """A token or a login was ended: asks again of its own exchanges, and nobody else's."""
+        own = list(self._by_credential.get(credential, ()))
+        _CHECKED.each(own, self._check, self.break_off)
 
     def recheck_all(self) -> None:
         """The policy or the users changed."""

@@ -130,7 +130,7 @@ def test_equal_keys_ask_equal_questions(one: tuple[bytes, bytes], two: tuple[byt
             for content_type in (b"", APPLY):
                 options = {"upgrade": upgrade, "content_type": content_type}
                 required = required_attributes(info, **options)
-                assert seen.setdefault(decision_key("c", info, **options), required) == required
+                assert seen.setdefault(decision_key(1, info, **options), required) == required
 
 
 def test_decision_denies_by_default() -> None:
