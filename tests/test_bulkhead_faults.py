@@ -137,6 +137,7 @@ def central_second(_: Parts) -> None:
     central: Any = types.SimpleNamespace(
         listener=listener,
         _end_and_forget=revoked.recheck,
+        ticks=types.SimpleNamespace(schedule=lambda: None),
         chain=types.SimpleNamespace(long_running=long_running),
         _counted=0.0,
     )

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from cryptography import x509
 
-from mk8s_agent.wire import pki, tls
+from mk8s_agent.wire import tls
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.limits import FRONT, BufferBudget
@@ -48,8 +47,9 @@ from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
 from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
 from mk8s_proxy.settings.networks import parse_networks
+from mk8s_proxy.tunnel.accept import accept_tunnel
 from mk8s_proxy.tunnel.agent_records import AgentRecords
-from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
+from mk8s_proxy.tunnel.control import TunnelServices
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 
@@ -271,28 +271,8 @@ class Central:
         )
 
     def _make_tunnel(self, transport: TlsTransport) -> TunnelSession | None:
-        """A tunnel: whose it is, the verified certificate says and nothing else."""
-        der = transport.peer_certificate()
-        try:
-            cluster_id = pki.cluster_id_from_certificate(der)
-        except pki.PkiError as error:
-            log.warning("tunnel.certificate_refused", extra={"reason": str(error)})
-            return None
-        certificate = x509.load_der_x509_certificate(der)
-        session = TunnelSession(
-            transport,
-            self.ticks,
-            self._buffers,
-            cluster_id=cluster_id,
-            events=TunnelEvents(self.chain.refuse, self._tunnel_draining, self._tunnel_closed),
-        )
-        session.conversation = TunnelControl(
-            session,
-            self._tunnel_services,
-            f"{certificate.serial_number:x}",
-            certificate.not_valid_after_utc,
-        )
-        return session
+        events = TunnelEvents(self.chain.refuse, self._tunnel_draining, self._tunnel_closed)
+        return accept_tunnel(transport, self.ticks, self._buffers, self._tunnel_services, events)
 
     def _serve_tunnels(self) -> TunnelServices:
         return TunnelServices(

@@ -476,7 +476,7 @@ def test_what_was_revoked_is_told_once(world: World) -> None:
     world.authenticator.revoke("first", NOW + LIFE)
     world.authenticator.revoke("second", NOW + LIFE)
     assert world.authenticator.take_revoked() == ["first", "second"]
-    world.authenticator.revoke("first", NOW + LIFE + 5)  # announced before, now read in the database
+    world.authenticator.revoke("first", NOW + LIFE + 5)  # told before, read in the database now
     assert world.authenticator.take_revoked() == []
 
 
@@ -573,7 +573,10 @@ def test_expired_and_ended_tokens_are_gone_within_a_minute(world: World) -> None
 def test_memory_of_a_token_is_bounded(world: World) -> None:
     """All that a token holds is counted, and that is at most 4 KiB for tokens as ours are."""
     person = Person(email="a" * 100 + "@example.com", name="N" * 100)
-    values = [b"Bearer " + world.mint(person, BoundCluster("c" * 63, "i" * 36), "l" * 22).encode() for _ in range(200)]
+    values = [
+        b"Bearer " + world.mint(person, BoundCluster("c" * 63, "i" * 36), "l" * 22).encode()
+        for _ in range(200)
+    ]
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
