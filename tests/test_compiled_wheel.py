@@ -12,9 +12,7 @@ from tests.coverage_gate import doors
 
 @pytest.mark.parametrize("pattern", [*patterns("HOT"), *patterns("INTERPRETED")])
 def test_each_pattern_names_something(pattern: str) -> None:
-    assert list(CHECKOUT.glob(pattern)), (
-        "a renamed room must not slip out of the compiled wheel"
-    )
+    assert list(CHECKOUT.glob(pattern)), "a renamed room must not slip out of the compiled wheel"
 
 
 def test_only_doors_stay_interpreted_in_hot_rooms() -> None:

@@ -79,7 +79,15 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
         entry: of a request that ended, or that was refused.
         now: seconds since the epoch.
     """
-    return _compose(entry, "ResponseComplete", now, _ending(entry))
+    refusal = _note("mk8s.io/refusal", entry.refusal) if entry.refusal else ""
+    failure = ',"status":"Failure"' if entry.code >= FIRST_FAILURE else ""
+    milliseconds = "%.3f" % (entry.duration * 1000)
+    ending = (
+        f',"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
+        f'"mk8s.io/duration-ms":"{milliseconds}"{refusal}}},'
+        f'"responseStatus":{{"metadata":{{}},"code":{entry.code}{failure}}}}}\n'
+    )
+    return _compose(entry, "ResponseComplete", now, ending)
 
 
 def texts_of(facts: AuditFacts) -> RowTexts | None:
@@ -115,18 +123,6 @@ def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
     ).encode("ascii")
 
 
-def _ending(entry: AuditEntry) -> str:
-    """What only an outcome says."""
-    refusal = _note("mk8s.io/refusal", entry.refusal) if entry.refusal else ""
-    failure = ',"status":"Failure"' if entry.code >= FIRST_FAILURE else ""
-    milliseconds = "%.3f" % (entry.duration * 1000)
-    return (
-        f',"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
-        f'"mk8s.io/duration-ms":"{milliseconds}"{refusal}}},'
-        f'"responseStatus":{{"metadata":{{}},"code":{entry.code}{failure}}}}}\n'
-    )
-
-
 def _related(entry: AuditEntry, cut: str) -> str:
     """The ids of related rows, and what was cut. An API server mostly answers with our own id."""
     notes = ""
@@ -137,7 +133,8 @@ def _related(entry: AuditEntry, cut: str) -> str:
     elif entry.upstream_audit_id:
         notes += _note("mk8s.io/upstream-audit-id", entry.upstream_audit_id)
         cut += _cut("upstreamAuditID", entry.upstream_audit_id)
-    cut += _cut("sourceIPs", entry.source_ip)
+    if len(entry.source_ip) > MAX_TEXT:
+        cut += "sourceIPs,"
     return notes + f',"mk8s.io/truncated":"{cut[:-1]}"' if cut else notes
 
 

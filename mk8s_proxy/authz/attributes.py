@@ -4,7 +4,6 @@
 question, some two or three, and all must be allowed.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -86,28 +85,6 @@ def required_attributes(
     if _adds_container(main):
         required.append(replace(main, verb="create", subresource="exec"))
     return tuple(required)
-
-
-def decision_key(
-    access: int, info: RequestInfo, upgrade: bool, content_type: bytes
-) -> tuple[Hashable, ...]:
-    """Make the key under which the caller may keep the answers to `required_attributes`.
-
-    Equal keys ask equal questions of the same access. Valid for one version of the policy.
-    """
-    if not info.is_resource_request:
-        return (access, info.verb, info.path)
-    return (
-        access,
-        info.verb,
-        info.api_group,
-        info.resource,
-        info.subresource,
-        info.namespace,
-        info.name,
-        upgrade,
-        info.verb == "patch" and is_apply(content_type),
-    )
 
 
 def is_apply(content_type: bytes) -> bool:

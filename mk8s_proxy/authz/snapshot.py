@@ -12,12 +12,7 @@ from typing import Any, Final
 
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.authz.access import Access, RuleSet
-from mk8s_proxy.authz.attributes import (
-    Attributes,
-    Decision,
-    decision_key,
-    required_attributes,
-)
+from mk8s_proxy.authz.attributes import Attributes, Decision, is_apply, required_attributes
 from mk8s_proxy.authz.compile import ClusterSelector, CompiledRule
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -189,3 +184,16 @@ class PolicySnapshot:
             selected = frozenset(n for n, selector in rules if selector.matches(cluster, labels))
             self._selected[cluster] = selected
         return selected
+
+
+def decision_key(
+    access: int, info: RequestInfo, upgrade: bool, content_type: bytes
+) -> tuple[Hashable, ...]:
+    """The key of the answers to `required_attributes`: equal ones ask equal questions."""
+    if not info.is_resource_request:
+        return (access, info.verb, info.path)
+    applies = info.verb == "patch" and is_apply(content_type)
+    return (
+        access, info.verb, info.api_group, info.resource, info.subresource, info.namespace,
+        info.name, upgrade, applies,
+    )  # fmt: skip

@@ -31,6 +31,8 @@ class Address:
     info: RequestInfo
     path_block: bytes
     """The target as the `:path` of a tunnel's header block."""
+    long_running: bool
+    """As `info` says."""
 
 
 class Addresses:
@@ -64,4 +66,5 @@ class Addresses:
         route = self._router.split(authority, raw)
         target = parse_target(method, route.target)
         info = parse_request_info(method, target)
-        return Address(route, target, info, hpack_codec.literal(b":path", target.raw))
+        path = hpack_codec.literal(b":path", target.raw)
+        return Address(route, target, info, path, info.long_running)

@@ -81,7 +81,7 @@ class HandlerChain:
         self.seal = choose.TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.long_running = LongRunning(self._why_ended)
-        ticks.before_flush.append(self.commit)
+        ticks.before_flush.append(self._departures.commit)
 
     # -- the walk
 
@@ -204,7 +204,7 @@ class HandlerChain:
         ):
             interceptor = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
         parts = request_parts(exchange, identity, address.path_block)
-        exchange.stays_open = bool(exchange.head.upgrade) or address.info.long_running
+        exchange.stays_open = bool(exchange.head.upgrade) or address.long_running
         if not exchange.stays_open:  # an open watch holds no row
             exchange.entry.texts = texts_of(exchange.entry.facts)
             if interceptor is None and exchange.recurring is not None:
@@ -276,7 +276,7 @@ class HandlerChain:
         self._ticks.schedule()
 
     def commit(self) -> bool:
-        """The end of a tick: rows first, heads after them. A hook of `Ticks`.
+        """What the end of a tick does: rows first, heads after them.
 
         Returns:
             Whether the rows were written. Whoever else writes to the journal commits here too:

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from request_lines import CASES, request_lines
 
-from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
+from mk8s_proxy.authz.attributes import Attributes, Decision, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.scopes import Scope, scope_of
+from mk8s_proxy.authz.snapshot import decision_key
 from mk8s_proxy.kube.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.kube.request_target import TargetRefusal, parse_target
 
