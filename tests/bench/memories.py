@@ -41,7 +41,7 @@ def memories_of(bench: Any) -> dict[str, tuple[str, Kept]]:
         "answers of the policy": ("central", policy._answers),
         "audit: requests": ("central", rows._requests),
         "audit: callers": ("central", rows._callers),
-        "audit: annotations": ("central", rows._annotations),
+        "audit: verdicts": ("central", rows._verdicts),
         "identities for the agent": ("central", request_block._identities),
         "forwarded headers": ("central", request_block._forwarded),
         "names in answers": ("central", response_head._actions),
