@@ -120,11 +120,18 @@ ADMIN_ROLES = {
     "remove": Entry("commands.admin_roles", "remove", "Delete a role that nobody has."),
 }
 
+ADMIN_KEYS = {
+    "list": Entry("commands.admin_keys", "list_keys", "List the keys that sign access tokens."),
+    "rotate": Entry("commands.admin_keys", "rotate", "Publish a new signing key."),
+    "retire": Entry("commands.admin_keys", "retire", "Refuse all tokens of a signing key."),
+}
+
 ADMIN = {
     "clusters": Entry("command_table", "admin_clusters", "Register clusters, issue join tokens."),
     "agents": Entry("command_table", "admin_agents", "List agents, revoke their certificates."),
     "users": Entry("command_table", "admin_users", "Create users, set roles and passwords."),
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
+    "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
     "apply": Entry("commands.admin_apply", "apply", "Apply a file of roles and users (--dry-run)."),
 }
 
@@ -211,3 +218,8 @@ def admin_users() -> None:
 @click.group(cls=LazyGroup, table=ADMIN_ROLES, epilog="Example: mk8s admin roles get developer")
 def admin_roles() -> None:
     """Show and change roles."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_KEYS, epilog="Example: mk8s admin keys list")
+def admin_keys() -> None:
+    """List, rotate and retire the keys that access tokens are signed with."""

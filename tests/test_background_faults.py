@@ -26,6 +26,7 @@ from mk8s_proxy.db import clusters
 from mk8s_proxy.db.agents import Standing
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import DatabaseUnavailable
+from mk8s_proxy.listener.server import Contexts
 from mk8s_proxy.process import run
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.init import AdminChoice, install
@@ -43,7 +44,10 @@ from tests.support.memory import Frame
 
 __all__ = ["migrated_sqlite", "scene", "sqlite_database", "sqlite_url"]  # fixtures
 
-OF_CENTRAL = {"forever": {"policy feed"}, "every": {"clock", "journal sync", "renewals"}}
+OF_CENTRAL = {
+    "forever": {"policy feed"},
+    "every": {"clock", "journal sync", "renewals", "signing keys"},
+}
 OF_AGENT = {
     "forever": {"dialer", "credentials", "identity store"},
     "every": {"clock", "version"},
@@ -172,16 +176,16 @@ def test_one_database_error_at_the_hourly_renewal_does_not_end_it(
     central: type[WatchedCentral], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = [DatabaseUnavailable("the database failed: one hiccup")]
-    load_keys = Central._load_keys
+    contexts = Central._contexts
     loads: list[str] = []
 
-    async def load(central: Central) -> None:
+    async def load(central: Central) -> Contexts:
         loads.append("")
         if len(loads) > 1 and failing:  # the first is the start's
             raise failing.pop()
-        await load_keys(central)
+        return await contexts(central)
 
-    monkeypatch.setattr(Central, "_load_keys", load)
+    monkeypatch.setattr(Central, "_contexts", load)
 
     async def renewed_twice() -> None:
         serving = asyncio.create_task(run._serve(settings_in(tmp_path), Worker()))

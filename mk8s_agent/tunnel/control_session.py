@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from mk8s_agent.identity.renewal import IdentityKeeper
 from mk8s_agent.wire import control
@@ -189,13 +189,7 @@ class ControlSession:
         self._events.failed(reason)
 
 
-class MakeControl(Protocol):
-    """Gives a tunnel the agent's half of its control stream."""
-
-    def __call__(
-        self,
-        send: Callable[[control.Message], object],
-        events: ControlEvents,
-        requests: Callable[[], int],
-    ) -> ControlSession:
-        """Make the session of one tunnel; the arguments are those of `ControlSession`."""
+MakeControl = Callable[
+    [Callable[[control.Message], object], ControlEvents, Callable[[], int]], ControlSession
+]
+"""Gives a tunnel the agent's half of its control stream; the arguments are `ControlSession`'s."""

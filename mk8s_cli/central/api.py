@@ -7,14 +7,14 @@ what is not of the promised shape is refused with one line, it never reaches a f
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.central.transport import Transport
-from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.errors import CliError, Refused
 from mk8s_cli.terminal.validation import cluster_name, server_url
 
 TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -51,14 +51,27 @@ class Cluster:
 class Central:
     """The endpoints of one central; `token` is the access token of the calls that need one."""
 
-    def __init__(self, transport: Transport, token: str = "") -> None:
-        """Call through `transport`, with `token` as the bearer token where it is not empty."""
+    def __init__(
+        self, transport: Transport, token: str = "", renew: Callable[[], str] | None = None
+    ) -> None:
+        """Call through `transport`, with `token` as the bearer token where it is not empty.
+
+        `renew` gives another token when central does not take this one before its end, as after
+        its signing key was retired; it is asked once.
+        """
         self.transport = transport
         self.token = token
+        self._renew = renew
 
     def call(self, method: str, path: str, payload: object | None = None) -> Document:
         """Send one call with the bearer token and return the answer's JSON object, {} for none."""
-        answer = self.transport.call(method, path, token=self.token, payload=payload)
+        try:
+            answer = self.transport.call(method, path, token=self.token, payload=payload)
+        except Refused as refusal:
+            if refusal.code != 401 or self._renew is None:
+                raise
+            self.token, self._renew = self._renew(), None
+            answer = self.transport.call(method, path, token=self.token, payload=payload)
         if answer.code == 204 or not answer.body:
             return {}
         try:

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mk8s_cli.central.api import Document, segment, text, texts
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.validation import EMAIL, ROLE_NAME
-
-MAX_BYTES = 4 << 20
+from mk8s_cli.terminal.yaml_text import MAX_BYTES, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +42,12 @@ def load(path: Path) -> PolicyFile:
     A file may also hold a single role, as `mk8s admin roles get` prints it.
     """
     try:
-        document = yaml.safe_load(path.read_bytes()[:MAX_BYTES])
+        with path.open("rb") as file:
+            document = read_yaml(file.read(MAX_BYTES + 1))
     except OSError as error:
         raise CliError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark is not None else ""
-        raise CliError(f"{path} is not valid YAML{place}") from error
+    except CliError as error:
+        raise CliError(f"{path} is {error}") from error
     if isinstance(document, dict) and "name" in document:
         document = {"roles": [document]}
     if not isinstance(document, dict) or not document.keys() <= {"roles", "users"}:

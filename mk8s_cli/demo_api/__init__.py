@@ -13,6 +13,7 @@ of its own: whoever has its one bearer token may do everything. A request passes
   `kubectl cp` needs, on the `files` of a pod.
 
 What is data is in `data/`: kinds and schemas of a real API server, samples, defaults, columns.
+It reads protobuf with central's codec, which the extra `demo` installs (`protobuf` alone knows).
 Nothing else of mk8s imports it: `mk8s demo` starts `python -m mk8s_cli.demo_api`, and tests use
 `mk8s_cli.demo_api.server.running_demo_api`.
 """

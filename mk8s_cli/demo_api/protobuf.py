@@ -1,12 +1,11 @@
 """Reads objects in protobuf form, which typed clients such as `kubectl create` send; for `writes`.
 
 The envelope is `runtime.Unknown` behind the four bytes "k8s\\0" (apimachinery's
-pkg/runtime/serializer/protobuf); messages are read by the field numbers in `built_in()`. Answers
-are always JSON.
+pkg/runtime/serializer/protobuf); fields are read by central's codec, and meant by the numbers in
+`built_in()`. Answers are always JSON.
 """
 
 import base64
-import io
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -15,31 +14,25 @@ from typing import Any
 
 from mk8s_cli.demo_api.catalogue import built_in, definition_of
 from mk8s_cli.demo_api.objects import ApiError, Document
+from mk8s_proxy.kube import protobuf as wire
 
 MAGIC = b"k8s\x00"
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, struct.error)
+UNREADABLE = (
+    wire.ProtobufError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    struct.error,
+)
 """What reading a message raises that is cut or of another shape."""
 
 
 def fields(raw: bytes) -> Iterator[tuple[int, Any]]:
-    """Field numbers with int or bytes values of a message; raises IndexError when it is cut."""
-    stream = io.BytesIO(raw)
-    while stream.tell() < len(raw):
-        number, wire_type = divmod(_varint(stream), 8)
-        if wire_type == 0:
-            value = _varint(stream)
-            yield number, value - (1 << 64) if value >> 63 else value
-        else:
-            length = _varint(stream) if wire_type == 2 else {1: 8, 5: 4}[wire_type]
-            yield number, stream.read(length)
-
-
-def _varint(stream: io.BytesIO) -> int:
-    value = shift = 0
-    while (byte := stream.read(1)[0]) > 127:
-        value |= (byte & 127) << shift
-        shift += 7
-    return value | byte << shift
+    """Field numbers with int or bytes values of a message; raises `ProtobufError`."""
+    for number, wire_type, value, _ in wire.fields(raw):
+        yield number, wire.number_of(value) if wire_type == wire.VARINT else value
 
 
 def decode(body: bytes) -> Document:

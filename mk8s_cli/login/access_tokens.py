@@ -20,8 +20,16 @@ LOCK_SECONDS = 40.0
 
 
 def connect(profile: config.Profile) -> Central:
-    """Return central as seen by `profile`, with an access token bound to no cluster."""
-    return Central(transport(profile), access_token(profile, "").token)
+    """Return central as seen by `profile`, with an access token bound to no cluster.
+
+    When central refuses that, all that are cached are forgotten, those for kubectl too.
+    """
+
+    def renew() -> str:
+        token_cache.clear(profile.central)
+        return access_token(profile, "").token
+
+    return Central(transport(profile), access_token(profile, "").token, renew)
 
 
 def transport(profile: config.Profile, *, quiet: bool = False) -> Transport:

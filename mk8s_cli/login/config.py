@@ -13,6 +13,7 @@ from mk8s_cli.login.token_cache import home_directory
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn
 from mk8s_cli.terminal.private_files import ensure_directory, locked, read_private, write_private
 from mk8s_cli.terminal.validation import central_url
+from mk8s_cli.terminal.yaml_text import read_yaml
 
 FILE_NAME = "config.yaml"
 LOCK_SECONDS = 10.0
@@ -62,8 +63,8 @@ def load() -> Config:
     if content is None:
         return Config()
     try:
-        return _parse(yaml.safe_load(content.decode()))
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, CliError) as error:
+        return _parse(read_yaml(content))
+    except CliError as error:
         reason = " ".join(str(error).split())
         raise CliError(f"{path} is damaged ({reason}); mend it, or delete it and log in") from error
 

@@ -16,7 +16,13 @@ import click
 from mk8s_cli.terminal.screen import escape
 
 FORMATS = ("table", "json", "yaml", "name")
-STYLES = {"connected": "green", "disconnected": "red", "pending": "yellow", "revoked": "red"}
+STYLES = {
+    "connected": "green",
+    "signing": "green",
+    "disconnected": "red",
+    "revoked": "red",
+    "pending": "yellow",
+}
 WIDE = 100_000
 """Columns where nobody looks at a screen: a row is then always one line."""
 

@@ -20,6 +20,9 @@ EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f-\x9f]{1,64}@[^\s@\x00-\x1f\x7f-\x9f]{1,1
 SERIAL = re.compile(r"[0-9a-f]{1,40}")
 """Of an agent's certificate, by which agents are known."""
 
+KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""A signing key, by the name that tokens call it (`kid`)."""
+
 PIN = re.compile(r"sha256:[0-9a-f]{64}")
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"

@@ -7,9 +7,10 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from mk8s_proxy.api.audit_rows import Journal
+from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
@@ -54,23 +55,11 @@ class Tunnels(Protocol):
         """Return the agent's certificate of each live tunnel of a cluster."""
 
 
-class Policy(Protocol):
-    """A compiled policy (`mk8s_proxy.authz`), read-only."""
-
-    def clusters_of(self, user: str, groups: tuple[str, ...]) -> frozenset[str]:
-        """Return the clusters on which the user has any role."""
-
-    def permissions_of(
-        self, user: str, groups: tuple[str, ...], cluster: str
-    ) -> list[dict[str, Any]]:
-        """Return the rules of the user's roles on a cluster."""
-
-
 class PolicyFeed(Protocol):
     """The policy that the handler chain decides by, and the users whose tokens it accepts."""
 
     @property
-    def current(self) -> Policy:
+    def current(self) -> PolicySnapshot:
         """The snapshot in force."""
 
     async def refresh(self) -> None:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mk8s_proxy.identity import passwords
 from mk8s_proxy.identity.identity import CLUSTER_NAME, is_safe_user_name
+from mk8s_proxy.identity.key_rotation import Phase
 
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,189}")
 _LABEL_PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -187,6 +188,29 @@ class JwkSet(Model):
     """The public signing keys."""
 
     keys: list[Jwk]
+
+
+class SigningKey(Model):
+    """A signing key as admins see it."""
+
+    id: str
+    name: str
+    status: Annotated[
+        Phase,
+        Field(description="pending: not yet known to every replica; ended: about to be retired"),
+    ]
+    created_at: datetime
+    signs_from: datetime
+    verifies_until: Annotated[
+        datetime | None, Field(description="when it is retired by itself, as another one follows")
+    ]
+    retired_at: datetime | None
+
+
+class SigningKeyList(Model):
+    """All signing keys, oldest first."""
+
+    items: list[SigningKey]
 
 
 class Cluster(Model):

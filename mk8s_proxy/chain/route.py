@@ -15,6 +15,7 @@ MANAGEMENT_PATHS: Final = frozenset(
         b"ca.pem",
         b"clusters",
         b"join",
+        b"keys",
         b"openapi.json",
         b"roles",
         b"users",

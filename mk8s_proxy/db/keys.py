@@ -1,26 +1,34 @@
-"""Keys that sign access tokens. Called by ``init`` and by the authentication's key ring."""
+"""Keys that sign access tokens. Called by ``init``, the management API and ``process.key_feed``.
+
+Their phases are `mk8s_proxy.identity.key_rotation`'s; here is only what is stored.
+"""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
+from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import SigningKey, utc_now
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A signing key as stored. ``private_pem`` is a secret: never logged, never shown."""
+    """A signing key as stored. ``private_pem`` is a secret: never logged, never shown.
+
+    It is empty once the key is retired: what is not there cannot be stolen.
+    """
 
     kid: str
     private_pem: str
     created_at: datetime
     retired_at: datetime | None
-    """When it stopped signing; tokens it signed before stay valid until they expire."""
+    """Since when its tokens are refused, whatever their own end."""
 
     def __repr__(self) -> str:
         return f"<KeyRecord {self.kid}>"
@@ -29,8 +37,15 @@ class KeyRecord:
 async def list_keys(database: Database) -> list[KeyRecord]:
     """All keys, the newest first."""
     async with database.session() as session:
-        newest = select(SigningKey).order_by(col(SigningKey.created_at).desc(), col(SigningKey.kid))
-        return [_record(key) for key in await session.scalars(newest)]
+        return await read_keys(session)
+
+
+async def read_keys(session: AsyncSession) -> list[KeyRecord]:
+    """All keys, the newest first, within a reading that is under way."""
+    newest = select(SigningKey).order_by(
+        col(SigningKey.created_at).desc(), col(SigningKey.kid).desc()
+    )
+    return [_record(key) for key in await session.scalars(newest)]
 
 
 async def add_key(
@@ -46,15 +61,53 @@ async def add_key(
     return _record(key)
 
 
-async def retire_key(database: Database, kid: str, *, now: datetime | None = None) -> None:
-    """Stop signing with a key. Raises :class:`NotFound`; retiring twice keeps the first time."""
+async def rotate_key(
+    database: Database, kid: str, private_pem: str, *, now: datetime, settle_seconds: float
+) -> KeyRecord:
+    """Publish the key that is to sign next.
+
+    Raises:
+        Conflict: the kid is taken, or the last one published is not yet known to every replica.
+    """
+    key = SigningKey(kid=kid, private_pem=private_pem, created_at=now)
+    try:
+        async with database.transaction() as session:
+            await raise_policy_version(session)
+            live = (await session.execute(_LIVE)).all()
+            newest = live[-1] if len(live) > 1 else None  # the only one signs from the beginning
+            if newest is not None and newest.created_at + timedelta(seconds=settle_seconds) > now:
+                raise Conflict(f'the signing key "{newest.kid}" still waits for its turn to sign')
+            session.add(key)
+    except IntegrityError as error:
+        raise Conflict(f'the signing key "{kid}" exists already') from error
+    return _record(key)
+
+
+async def retire_key(database: Database, kid: str, *, now: datetime | None = None) -> KeyRecord:
+    """Refuse all tokens of a key from now on; a second time changes nothing.
+
+    Raises:
+        NotFound: there is no such key.
+        Conflict: it is the last one, nothing could be signed without it.
+    """
     async with database.transaction() as session:
-        if await session.get(SigningKey, kid) is None:
+        key = await session.get(SigningKey, kid)
+        if key is None:
             raise NotFound("signing key", kid)
-        live = update(SigningKey).where(
-            col(SigningKey.kid) == kid, col(SigningKey.retired_at).is_(None)
-        )
-        await session.execute(live.values(retired_at=now or utc_now()))
+        if key.retired_at is None:
+            await raise_policy_version(session)
+            if [live.kid for live in await session.execute(_LIVE)] == [kid]:
+                raise Conflict("this is the only signing key; run: mk8s admin keys rotate")
+            key.retired_at = now or utc_now()
+            key.private_pem = ""
+        return _record(key)
+
+
+_LIVE = (
+    select(col(SigningKey.kid), col(SigningKey.created_at))
+    .where(col(SigningKey.retired_at).is_(None))
+    .order_by(col(SigningKey.created_at), col(SigningKey.kid))
+)
 
 
 def _record(key: SigningKey) -> KeyRecord:

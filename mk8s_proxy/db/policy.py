@@ -7,6 +7,7 @@ from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.keys import KeyRecord, read_keys
 from mk8s_proxy.db.meta import POLICY_VERSION
 from mk8s_proxy.db.models import AgentCertificate, Cluster, Meta, Role, User, UserRole, utc_now
 from mk8s_proxy.db.roles import RoleRecord
@@ -28,6 +29,8 @@ class PolicyRows:
     """Token epoch by user id: a token of anybody else, or of another epoch, is refused."""
     revoked: frozenset[str] = frozenset()
     """Serials of agents' certificates that are revoked and would otherwise be good."""
+    keys: tuple[KeyRecord, ...] = ()
+    """The signing keys, the newest first, retired ones included."""
 
 
 async def load_policy(database: Database) -> PolicyRows:
@@ -39,6 +42,7 @@ async def load_policy(database: Database) -> PolicyRows:
         pairs = (await session.execute(_PAIRS)).all()
         clusters = (await session.execute(_CLUSTERS)).all()
         revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
+        keys = await read_keys(session)
     if version is None:
         raise NotFound("the policy version")
     names: dict[str, list[str]] = {email: [] for _, email, _ in users}
@@ -52,6 +56,7 @@ async def load_policy(database: Database) -> PolicyRows:
         cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
         epochs={user_id: epoch for user_id, _, epoch in users},
         revoked=frozenset(revoked),
+        keys=tuple(keys),
     )
 
 

@@ -103,7 +103,7 @@ def mint(
     Raises:
         LookupError: There is no signing key.
     """
-    kid, private_key = keys.active
+    key = keys.signing(now)
     issued, expires = int(now), int(now + lifetime)
     claims: dict[str, Any] = {
         "iss": issuer,
@@ -121,7 +121,7 @@ def mint(
         claims |= {"cluster": cluster.name, "cluster_id": cluster.id}
     if login:
         claims["sid"] = login
-    token = jwt.encode(claims, private_key, algorithm="RS256", headers={"kid": kid})
+    token = jwt.encode(claims, key.private_key, algorithm="RS256", headers={"kid": key.kid})
     return token, float(expires)
 
 
@@ -259,8 +259,10 @@ class TokenAuthenticator:
         """Look again at an identity whose stream is still open.
 
         Raises:
-            Unauthenticated: The token has ended, or its user changed.
+            Unauthenticated: The token has ended, its key is retired, or its user changed.
         """
+        if self._keys.public(identity.key_id) is None:
+            raise Unauthenticated("TOKEN_KEY", f"{_INVALID} (unknown signing key)")
         if self._clock() >= identity.expires + LEEWAY:
             raise Unauthenticated("TOKEN_EXPIRED", EXPIRED)
         self._check_user(identity)

@@ -4,8 +4,8 @@ A message becomes a dictionary with the JSON names of the fields that are known 
 whole and in their order, stay under the key `UNKNOWN` and are written back: newer API servers lose
 nothing. Presence is kept, so decoding and encoding a message of the API server gives its meaning.
 
-Wire format: protobuf.dev/programming-guides/encoding. Called by `answers.reviews` and
-`status`.
+Wire format: protobuf.dev/programming-guides/encoding. Called by `answers.reviews` and `status`, and
+by the demo's API server, which knows other messages and reads their fields one by one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,9 @@ from typing import Any, Final
 UNKNOWN: Final = ""
 """The key of the fields that a schema does not name."""
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+VARINT: Final = 0
+"""The wire type of numbers and bools."""
+_FIXED64, _BYTES, _FIXED32 = 1, 2, 5
 _MAX_VARINT_BYTES: Final = 10
 _MAX_FIELD_NUMBER: Final = (1 << 29) - 1
 
@@ -62,11 +64,11 @@ def decode(schema: Schema, data: bytes) -> Message:
     message: Message = {}
     unknown = []
     parts: dict[int, list[bytes]] = {}
-    for number, wire_type, value, raw in _fields(data):
+    for number, wire_type, value, raw in fields(data):
         known = schema.get(number)
         if known is None:
             unknown.append(raw)
-        elif wire_type != (_VARINT if isinstance(known, Flag) else _BYTES):
+        elif wire_type != (VARINT if isinstance(known, Flag) else _BYTES):
             raise ProtobufError(f"field {number} has the wire type {wire_type}")
         elif isinstance(known, Flag):
             message[known.name] = any(byte & 0x7F for byte in value)
@@ -113,7 +115,7 @@ def text_field(number: int, text: str) -> bytes:
 
 def integer_field(number: int, value: int) -> bytes:
     """A field of a number that is not negative, or of a bool."""
-    return _varint(number << 3 | _VARINT) + _varint(value)
+    return _varint(number << 3 | VARINT) + _varint(value)
 
 
 def _put(message: Message, known: Text | Embedded, value: Any) -> None:
@@ -130,8 +132,12 @@ def _text(value: bytes) -> str:
         raise ProtobufError("a string is not UTF-8") from None
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """Number, wire type, value (of a varint: its groups of seven bits) and raw bytes of each."""
+def fields(data: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """Number, wire type, value (of a varint: its groups of seven bits) and raw bytes of each.
+
+    Raises:
+        ProtobufError: the message is cut short.
+    """
     position = 0
     while position < len(data):
         start = position
@@ -145,7 +151,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
 
 def _value(data: bytes, position: int, wire_type: int) -> tuple[int, int]:
     """Where a value begins and ends."""
-    if wire_type == _VARINT:
+    if wire_type == VARINT:
         return position, _read_varint(data, position)[1]
     if wire_type == _BYTES:
         length, position = _read_varint(data, position)
@@ -156,6 +162,12 @@ def _value(data: bytes, position: int, wire_type: int) -> tuple[int, int]:
     if length > len(data) - position:
         raise ProtobufError("a field is cut short")
     return position, position + length
+
+
+def number_of(value: bytes) -> int:
+    """The signed number that the value of a varint field means: int64 is two's complement."""
+    number = _read_varint(value, 0)[0]
+    return number - (1 << 64) if number >> 63 else number
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:

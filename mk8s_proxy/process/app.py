@@ -30,19 +30,20 @@ from mk8s_proxy.audit.strangers import Strangers
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
-from mk8s_proxy.db import keys as key_store
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import TokenAuthenticator
 from mk8s_proxy.identity.ca import load_authorities
 from mk8s_proxy.identity.directory import UserDirectory
+from mk8s_proxy.identity.key_rotation import rotation_of
 from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensure_server_certificate
-from mk8s_proxy.identity.signing_keys import SigningKeys, usable_keys
+from mk8s_proxy.identity.signing_keys import SigningKeys
 from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.ended_tokens import EndedTokens
+from mk8s_proxy.process.key_feed import KeyFeed
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
 from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
@@ -59,6 +60,7 @@ DRAIN_SECONDS: Final = 10.0
 _SYNC_SECONDS: Final = 1.0
 _REFRESH_SECONDS: Final = 3600.0
 _RENEWAL_SECONDS: Final = 60.0
+_KEY_SECONDS: Final = 5.0
 _SECOND: Final = Bulkhead("central.second")
 _PAGE_TOKENS: Final = b"mk8s page tokens of filtered lists"
 
@@ -77,6 +79,7 @@ class Central:
         self.policies = PolicyFeed(self.database, settings.policy)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
+        self._key_feed = KeyFeed(self.database, self.keys, rotation_of(settings), self._share_seal)
         self._agents = AgentRecords(self.database, self.background)
         self.port = 0
         """The bound port, once started."""
@@ -106,7 +109,6 @@ class Central:
         await self.background.open()
         await self.database.start()
         self.authorities = await load_authorities(self.database)
-        await self._load_keys()
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
@@ -126,6 +128,7 @@ class Central:
         self._counted = time.monotonic()
         self.background.every("clock", 1.0, self._count_second)
         self.background.forever("policy feed", self.policies.run())
+        self.background.every("signing keys", _KEY_SECONDS, self._key_feed.turn)
         self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
         self.background.every("renewals", _REFRESH_SECONDS, self._renew)
 
@@ -143,13 +146,9 @@ class Central:
         self.journal = Journal(path, max_bytes=audit.max_bytes, keep=audit.keep, strangers=others)
         self.journal.when_late(lambda: loop.call_soon_threadsafe(self.ticks.schedule))
 
-    async def _load_keys(self) -> None:
-        records = await key_store.list_keys(self.database)
-        life = self.settings.tokens.access_seconds
-        self.keys.replace(usable_keys(records, now=time.time(), access_seconds=life))
-
     def _policy_changed(self, feed: PolicyFeed) -> None:
         self._users.replace(feed.rows.epochs)
+        self._key_feed.take(feed.rows.keys)
         self.tunnels.follow(feed.rows.cluster_names, feed.rows.revoked)
         self._recheck()
 
@@ -177,7 +176,6 @@ class Central:
             management=self.management.forward,
             ticks=self.ticks,
         )
-        self._share_seal()
         self._tunnel_services = self._serve_tunnels()
         self._client_config = ClientConfig(
             self.chain,
@@ -186,9 +184,9 @@ class Central:
             trusted_proxies=parse_networks(self.settings.trusted_proxies),
         )
 
-    def _share_seal(self) -> None:
+    def _share_seal(self, now: float) -> None:
         """Page tokens of one replica are good on all others, and after a restart."""
-        self.chain.seal.replace(self.keys.derive(_PAGE_TOKENS))
+        self.chain.seal.replace(self.keys.derive(_PAGE_TOKENS, now))
 
     async def _start_management(self) -> None:
         context = ApiContext(
@@ -328,10 +326,8 @@ class Central:
         asyncio.get_running_loop().run_in_executor(None, self.journal.sync)
 
     async def _renew(self) -> None:
-        """Signing keys and server certificates, as other replicas or time changed them."""
+        """Server certificates, as other replicas or time changed them."""
         async with asyncio.timeout(_RENEWAL_SECONDS):
-            await self._load_keys()
-            self._share_seal()
             self.listener.contexts = await self._contexts()
 
     # -- stop

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mk8s_cli.central import policy_file
+from mk8s_cli.terminal import yaml_text
 from mk8s_cli.terminal.errors import CliError
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import FakeCentral
@@ -184,6 +185,11 @@ def test_apply_shows_then_changes_only_what_differs(
     ("text", "reason"),
     [
         ("roles: [", "not valid YAML in line"),
+        (
+            "roles: []\nusers: []\nroles: []",
+            "not valid YAML in line 3: the key 'roles' is there twice",
+        ),
+        ("a: &a [*a]", "too many values"),
         ("[" * 400, "not valid YAML"),
         ("- a", "expected the keys roles and users"),
         ("rolls: []", "expected the keys roles and users"),
@@ -264,3 +270,61 @@ def test_an_alert_of_a_cluster_is_told_beside_the_list(run: Run, central: FakeCe
     assert "kept out" not in listed.out
     assert "prod: agent a1 was kept out" in listed.err
     assert "\x1b" not in listed.err
+
+
+KEYS = [
+    {
+        "id": "k-1",
+        "name": "k-1",
+        "status": "signing",
+        "created_at": "2027-01-01T00:00:00Z",
+        "signs_from": "2027-01-01T00:00:00Z",
+        "verifies_until": None,
+        "retired_at": None,
+    }
+]
+
+
+def test_keys_are_listed(run: Run, central: FakeCentral) -> None:
+    central.overrides["GET /keys"] = [(200, {"items": KEYS})] * 2
+    out = run("admin", "keys", "list").out
+    assert out.splitlines()[1].split()[:2] == ["k-1", "signing"]
+    central.overrides["GET /keys"] = [(200, {"items": KEYS})]
+    assert run("admin", "keys", "list", "-o", "name").out == "k-1\n"
+
+
+def test_keys_are_rotated_and_retired(run: Run, central: FakeCentral) -> None:
+    assert "add --yes" in run("admin", "keys", "rotate").line
+    central.overrides["POST /keys"] = [(201, KEYS[0])]
+    assert run("admin", "keys", "rotate", "-y").out == (
+        "signing key k-1 is published and signs from 2027-01-01T00:00:00Z\n"
+    )
+    assert "add --yes" in run("admin", "keys", "retire", "k-1").line
+    assert central.count("POST", "/keys/k-1/retire") == 0
+    for form, shown in (("table", "signing key k-1 is retired\n"), ("name", "k-1\n")):
+        central.overrides["POST /keys/k-1/retire"] = [(200, KEYS[0])]
+        assert run("admin", "keys", "retire", "k-1", "-y", "-o", form).out == shown
+    central.overrides["POST /keys/k-1/retire"] = [(200, KEYS[0])]
+    assert json.loads(run("admin", "keys", "retire", "k-1", "-y", "-o", "json").out) == KEYS[0]
+    assert "is no signing key" in run("admin", "keys", "retire", "../x", "-y").line
+
+
+def test_attack_a_policy_file_is_never_applied_in_part(tmp_path: Path) -> None:
+    path = tmp_path / "big.yaml"
+    path.write_bytes(b"roles: []\n#" + b"x" * yaml_text.MAX_BYTES)
+    with pytest.raises(CliError, match="is larger than 16 MiB"):
+        policy_file.load(path)
+
+
+def test_a_token_that_is_refused_before_its_end_is_replaced_once(
+    run: Run, central: FakeCentral
+) -> None:
+    refused = (401, {"error": {"code": 401, "reason": "x", "message": "unknown signing key"}})
+    assert run("admin", "keys", "list", "-o", "name").code != 0, "fills the cache"
+    central.overrides["GET /keys"] = [refused, (200, {"items": KEYS})]
+    before = central.count("POST", "/auth/refresh")
+    assert run("admin", "keys", "list", "-o", "name").out == "k-1\n"
+    assert central.count("POST", "/auth/refresh") == before + 1
+    central.overrides["GET /keys"] = [refused, refused]
+    assert "unknown signing key" in run("admin", "keys", "list").line
+    assert central.count("POST", "/auth/refresh") == before + 2

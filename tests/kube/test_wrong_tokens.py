@@ -4,6 +4,7 @@ Each is answered by one Status that says what to do, leaves one row, reaches no 
 disturbs nobody else.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def of_another_central(world: World) -> str:
 
 
 def signed_with_another_key_of_the_same_name(world: World) -> str:
-    kid = signing_keys(world).active[0]
+    kid = signing_keys(world).signing(time.time()).kid
     return minted(world, DEV, "prod", signer=foreign_keys(kid))
 
 
@@ -60,7 +61,9 @@ def signed_with_the_public_key_as_a_secret(world: World) -> str:
 def bringing_its_own_key(world: World) -> str:
     own = foreign_keys("own")
     token = minted(world, DEV, "prod", signer=own)
-    return signed_anew(token, own.active[1], "RS256", jwk=own.jwks()["keys"][0])
+    return signed_anew(
+        token, own.signing(time.time()).private_key, "RS256", jwk=own.jwks()["keys"][0]
+    )
 
 
 def with_a_changed_claim(world: World) -> str:

@@ -11,6 +11,7 @@ from mk8s_proxy.db import clusters, keys, policy, roles, tokens, users
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound, RefreshReused
+from mk8s_proxy.db.policy import load_policy, policy_version
 from mk8s_proxy.db.rbac import WantedRole, WantedUser, apply_rbac
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -228,15 +229,47 @@ async def test_signing_keys_retire_once(database: Database) -> None:
     with pytest.raises(Conflict, match='"k1" exists'):
         await keys.add_key(database, "k1", "other")
 
-    await keys.retire_key(database, "k1", now=NOW)
-    await keys.retire_key(database, "k1")
+    assert (await keys.retire_key(database, "k1", now=NOW)).retired_at == NOW
+    assert (await keys.retire_key(database, "k1")).retired_at == NOW
 
     newest, oldest = await keys.list_keys(database)
-    assert (newest.kid, newest.retired_at) == ("k2", None)
-    assert (oldest.kid, oldest.retired_at, oldest.private_pem) == ("k1", NOW, "pem one")
+    assert (newest.kid, newest.retired_at, newest.private_pem) == ("k2", None, "pem two")
+    assert (oldest.kid, oldest.retired_at, oldest.private_pem) == ("k1", NOW, "")
     assert "pem" not in repr(newest)
     with pytest.raises(NotFound, match="signing key"):
         await keys.retire_key(database, "k3")
+    with pytest.raises(Conflict, match="only signing key"):
+        await keys.retire_key(database, "k2")
+
+
+async def rotated(database: Database, kid: str, seconds: float) -> keys.KeyRecord:
+    now = NOW + timedelta(seconds=seconds)
+    return await keys.rotate_key(database, kid, "pem", now=now, settle_seconds=100)
+
+
+async def test_one_signing_key_waits_for_its_turn_at_a_time(database: Database) -> None:
+    await keys.add_key(database, "k1", "pem", NOW)
+    assert (await rotated(database, "k2", 1)).created_at == NOW + timedelta(seconds=1)
+    with pytest.raises(Conflict, match='"k2" still waits'):
+        await rotated(database, "k3", 100)
+    await rotated(database, "k3", 101)
+    with pytest.raises(Conflict, match='"k1" exists'):
+        await rotated(database, "k1", 999)
+
+
+@pytest.mark.usefixtures("admin")
+async def test_replicas_hear_of_signing_keys_with_the_policy(database: Database) -> None:
+    await keys.add_key(database, "k1", "pem", NOW)
+    before = await load_policy(database)
+    await rotated(database, "k2", 1)
+    published = await load_policy(database)
+    await keys.retire_key(database, "k1")
+    retired = await load_policy(database)
+    assert before.version < published.version < retired.version
+    assert [key.kid for key in published.keys] == ["k2", "k1"]
+    assert [key.retired_at is None for key in retired.keys] == [True, False]
+    await keys.retire_key(database, "k1")
+    assert await policy_version(database) == retired.version, "nothing changed"
 
 
 Act = Callable[[Database, users.UserRecord, clusters.ClusterRecord], Awaitable[object]]

@@ -20,6 +20,7 @@ from mk8s_proxy.answers.reviews.documents import (
 )
 from mk8s_proxy.kube.protobuf import (
     UNKNOWN,
+    VARINT,
     Embedded,
     Flag,
     ProtobufError,
@@ -27,6 +28,9 @@ from mk8s_proxy.kube.protobuf import (
     Text,
     decode,
     encode,
+    fields,
+    integer_field,
+    number_of,
 )
 
 INNER: Schema = {1: Text("a"), 2: Flag("b")}
@@ -278,3 +282,9 @@ def test_written_as_it_came() -> None:
     assert read_answer(JSON, pretty, ACCESS_REVIEW).write(head) == pretty
     yaml = b"kind: SelfSubjectAccessReview\napiVersion: authorization.k8s.io/v1\n"
     assert read_answer(YAML, yaml, ACCESS_REVIEW).write(head) == yaml
+
+
+@given(st.integers(-(1 << 63), (1 << 63) - 1))
+def test_numbers_are_signed(number: int) -> None:
+    ((field, wire_type, value, _),) = fields(integer_field(7, number % (1 << 64)))
+    assert (field, wire_type, number_of(value)) == (7, VARINT, number)

@@ -1,6 +1,5 @@
-"""Signing keys: stored and read back, published without secrets, retired in time."""
+"""Signing keys: stored and read back, published without secrets, signing in turn."""
 
-import datetime
 import json
 
 import jwt
@@ -8,11 +7,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mk8s_proxy.db.keys import KeyRecord
-from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys, usable_keys
+from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys
 
 KEY = SigningKey.generate()
-MADE = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
 
 
 def test_a_key_survives_the_database() -> None:
@@ -23,10 +20,10 @@ def test_a_key_survives_the_database() -> None:
 
 def test_the_jwk_set_verifies_what_the_key_signed() -> None:
     keys = SigningKeys([KEY])
-    kid, private_key = keys.active
-    token = jwt.encode({"a": 1}, private_key, algorithm="RS256", headers={"kid": kid})
+    key = keys.signing(0)
+    token = jwt.encode({"a": 1}, key.private_key, algorithm="RS256", headers={"kid": key.kid})
     (jwk,) = jwt.PyJWKSet.from_dict(keys.jwks()).keys
-    assert jwk.key_id == kid
+    assert jwk.key_id == key.kid
     assert jwt.decode(token, jwk.key, algorithms=["RS256"]) == {"a": 1}
 
 
@@ -59,27 +56,6 @@ def test_a_key_that_is_not_rsa() -> None:
         SigningKey("ec", key)  # type: ignore[arg-type]  # that is the point
 
 
-def record(kid: str, age: int, retired: datetime.datetime | None = None) -> KeyRecord:
-    pem = KEY.private_pem()
-    return KeyRecord(kid, pem, MADE - datetime.timedelta(seconds=age), retired)
-
-
-def test_the_newest_key_signs_in_whatever_order_they_are_stored() -> None:
-    records = [record("new", 0), record("old", 100), record("middle", 50)]
-    keys = usable_keys(records, now=MADE.timestamp(), access_seconds=900)
-    assert [key.kid for key in keys] == ["old", "middle", "new"]
-    assert SigningKeys(keys).active[0] == "new"
-
-
-def test_a_retired_key_verifies_until_its_tokens_have_ended() -> None:
-    records = [record("retired", 0, MADE), record("live", 10)]
-    soon = SigningKeys(usable_keys(records, now=MADE.timestamp() + 899, access_seconds=900))
-    assert soon.public("retired") is not None
-    assert soon.active[0] == "live"
-    late = SigningKeys(usable_keys(records, now=MADE.timestamp() + 900, access_seconds=900))
-    assert late.public("retired") is None
-
-
 def test_generation_counts_changes_only() -> None:
     keys = SigningKeys([KEY])
     before = keys.generation
@@ -91,14 +67,23 @@ def test_generation_counts_changes_only() -> None:
 
 def test_all_who_hold_the_keys_derive_the_same_secrets() -> None:
     other = SigningKey.generate()
-    retired = SigningKey.from_pem(other.kid, other.private_pem(), retired=True)
+    pending = SigningKey.from_pem(other.kid, other.private_pem(), signs_from=100)
     here, there = (
-        SigningKeys([SigningKey.from_pem(KEY.kid, KEY.private_pem()), retired]) for _ in range(2)
+        SigningKeys([SigningKey.from_pem(KEY.kid, KEY.private_pem()), pending]) for _ in range(2)
     )
-    secrets = here.derive(b"purpose")
-    assert secrets == there.derive(b"purpose") == [KEY.derive(b"purpose"), other.derive(b"purpose")]
+    secrets = here.derive(b"purpose", 99)
+    assert secrets == there.derive(b"purpose", 99)
+    assert secrets == [KEY.derive(b"purpose"), other.derive(b"purpose")]
     assert len({len(secret) for secret in secrets}) == 1
     assert len(secrets[0]) == 32
-    assert set(secrets).isdisjoint(here.derive(b"another purpose"))
-    assert SigningKeys([retired, other, KEY]).derive(b"x")[0] == KEY.derive(b"x")
-    assert SigningKeys().derive(b"x") == []
+    assert set(secrets).isdisjoint(here.derive(b"another purpose", 99))
+    assert here.derive(b"purpose", 100) == secrets[::-1], "the key that signs comes first"
+    assert SigningKeys().derive(b"x", 0) == []
+
+
+def test_the_newest_key_signs_whose_time_has_come() -> None:
+    keys = SigningKeys(SigningKey(str(when), KEY.private_key, when) for when in (10, 20, 30))
+    assert [keys.signing(now).kid for now in (10, 19, 20, 30, 99)] == ["10", "10", "20", "30", "30"]
+    assert keys.signing(9).kid == "10", "before all, the oldest"
+    with pytest.raises(LookupError, match="no signing key"):
+        SigningKeys().signing(0)

@@ -16,7 +16,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import mint
 from mk8s_proxy.identity.identity import BoundCluster
 from mk8s_proxy.identity.join_token import hash_join_token, new_join_token
-from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys, usable_keys
+from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys
 from tests.support.world import World
 
 LIFE = 900.0
@@ -40,7 +40,7 @@ def with_database(world: World, work: Callable[[Database], Awaitable[T]]) -> T:
 def signing_keys(world: World) -> SigningKeys:
     """The keys that this central signs with."""
     records = with_database(world, keys.list_keys)
-    return SigningKeys(usable_keys(records, now=time.time(), access_seconds=LIFE))
+    return SigningKeys(SigningKey.from_pem(record.kid, record.private_pem) for record in records)
 
 
 def minted(

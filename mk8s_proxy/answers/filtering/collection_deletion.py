@@ -31,7 +31,7 @@ from mk8s_proxy.answers.filtering.deletion_candidates import (
     PageReader,
 )
 from mk8s_proxy.answers.filtering.json_values import Unfilterable
-from mk8s_proxy.answers.filtering.part_request import Doors, PartRequest, Receiver
+from mk8s_proxy.answers.filtering.part_request import PartRequest, Receiver
 from mk8s_proxy.answers.filtering.request import JSON, json_accept
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.authz.attributes import Visibility
@@ -46,6 +46,7 @@ from mk8s_proxy.kube.status import (
     request_entity_too_large,
 )
 from mk8s_proxy.listener.exchange import Exchange
+from mk8s_proxy.listener.http2 import HandlerChain
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ _ANOTHER: Final = "UID in precondition"
 
 
 def begin_deletion(
-    exchange: Exchange, doors: Doors, note_intent: Callable[[AuditEntry], None]
+    exchange: Exchange, doors: HandlerChain, note_intent: Callable[[AuditEntry], None]
 ) -> bool:
     """Takes over an admitted exchange if it deletes a part of a collection; whether it does.
 
@@ -112,7 +113,7 @@ class CollectionDeletion:
         self,
         exchange: Exchange,
         visibility: Visibility,
-        doors: Doors,
+        doors: HandlerChain,
         note_intent: Callable[[AuditEntry], None],
     ) -> None:
         info = exchange.info

@@ -13,24 +13,12 @@ from mk8s_agent.wire.stream import Bytes, Fields, Stream, part
 from mk8s_proxy.answers.filtering.request import JSON
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
 from mk8s_proxy.listener.exchange import Exchange, new_entry
+from mk8s_proxy.listener.http2 import HandlerChain
 
 _MAXIMUM_FAILURE: Final = 64 * 1024
 """Bytes of an answer that is no success; what is longer is not read."""
 _DETAILS: Final = ("name", "group", "kind", "uid")
 _CAUSE: Final = ("reason", "message", "field")
-
-
-class Doors(Protocol):
-    """The chain, as a part needs it."""
-
-    def admit(self, exchange: Exchange) -> None:
-        """Takes a request through the doors."""
-
-    def refuse(self, exchange: Exchange, error: StatusError) -> None:
-        """Answers with a Status."""
-
-    def finish(self, exchange: Exchange) -> None:
-        """The exchange is over."""
 
 
 class Receiver(Protocol):
@@ -52,7 +40,7 @@ class PartRequest:
         receiver: is told what comes of it: `read` until its end, or `failed` once.
     """
 
-    def __init__(self, whole: Exchange, doors: Doors, receiver: Receiver) -> None:
+    def __init__(self, whole: Exchange, doors: HandlerChain, receiver: Receiver) -> None:
         self._whole = whole
         self._doors = doors
         self._receiver = receiver
