@@ -262,7 +262,7 @@ class TokenAuthenticator:
             Unauthenticated: The token has ended, its key is retired, or its user changed.
         """
         if self._keys.public(identity.key_id) is None:
-            raise Unauthenticated("TOKEN_KEY", f"{_INVALID} (unknown signing key)")
+            raise Unauthenticated("TOKEN_KEY", f"{INVALID} (unknown signing key)")
         if self._clock() >= identity.expires + LEEWAY:
             raise Unauthenticated("TOKEN_EXPIRED", EXPIRED)
         self._check_user(identity)
