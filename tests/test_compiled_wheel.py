@@ -15,10 +15,13 @@ def test_each_pattern_names_something(pattern: str) -> None:
     assert list(CHECKOUT.glob(pattern)), "a renamed room must not slip out of the compiled wheel"
 
 
-def test_only_doors_stay_interpreted_in_hot_rooms() -> None:
+def test_only_doors_and_what_is_slow_anyway_stay_interpreted_in_hot_rooms() -> None:
     """The doors are those of the import contract about I/O; a file beside them is compiled."""
     left_out = set(patterns("INTERPRETED")) - {"*/__init__.py"}
-    assert left_out <= doors(tomllib.loads((CHECKOUT / "pyproject.toml").read_text()))
+    slow = {
+        f"mk8s_proxy/{name}.py" for name in ("audit/strangers", "audit/unfinished", "kube/protobuf")
+    }
+    assert left_out - slow <= doors(tomllib.loads((CHECKOUT / "pyproject.toml").read_text()))
 
 
 def names_of_two_types(tree: ast.AST) -> list[str]:

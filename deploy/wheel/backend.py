@@ -28,7 +28,7 @@ HOT = (
     "mk8s_agent/wire/memory.py",
     "mk8s_agent/wire/stream.py",
     "mk8s_proxy/audit/*.py",
-    "mk8s_proxy/authz/*.py",
+    "mk8s_proxy/authz/attributes.py",
     "mk8s_proxy/chain/*.py",
     "mk8s_proxy/identity/access_token.py",
     "mk8s_proxy/identity/identity.py",
@@ -46,12 +46,16 @@ INTERPRETED = (
     "mk8s_agent/apiserver/dial.py",
     "mk8s_agent/apiserver/own_requests.py",
     "mk8s_proxy/audit/journal_file.py",
+    "mk8s_proxy/audit/strangers.py",
+    "mk8s_proxy/audit/unfinished.py",
     "mk8s_proxy/audit/writer.py",
     "mk8s_proxy/chain/api_upstream.py",
+    "mk8s_proxy/kube/protobuf.py",
     "mk8s_proxy/listener/server.py",
 )
 """What stays as it is in rooms that are hot: doors to sockets, disks and threads, which wait more
-than they work."""
+than they work; and what mypyc makes another program of: a type that names itself (`protobuf`) and
+what no request waits for (`strangers`, `unfinished`)."""
 
 COMPILE = os.environ.get("MK8S_COMPILE", "") not in ("", "0")
 
