@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -37,11 +38,19 @@ WITHOUT_HOT_MODULES = (
 
 def hot_modules() -> tuple[str, ...]:
     """The files that the build backend compiles."""
+    found = {path.relative_to(CHECKOUT) for it in patterns("HOT") for path in CHECKOUT.glob(it)}
+    left_out = patterns("INTERPRETED")
+    paths = sorted(path.as_posix() for path in found)
+    return tuple(it for it in paths if not any(fnmatch(it, pattern) for pattern in left_out))
+
+
+def patterns(name: str) -> tuple[str, ...]:
+    """One of the backend's lists of files; read, since setuptools need not be installed here."""
     for statement in ast.parse(BACKEND.read_text()).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "HOT_MODULES":
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
             found: tuple[str, ...] = ast.literal_eval(statement.value)
             return found
-    sys.exit(f"{BACKEND}: no HOT_MODULES")
+    sys.exit(f"{BACKEND}: no {name}")
 
 
 def copy(names: tuple[str, ...], folder: Path) -> Path:

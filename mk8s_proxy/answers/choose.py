@@ -1,4 +1,6 @@
-"""Which answers need an interceptor, and which one. Asked for each admitted request."""
+"""Which answers need an interceptor, and which one."""
+
+from typing import Final
 
 from mk8s_proxy.answers.filtering.collection_deletion import begin_deletion, decided_as
 from mk8s_proxy.answers.filtering.continue_token import TokenSeal
@@ -8,13 +10,24 @@ from mk8s_proxy.answers.reviews.interceptor import make_review_interceptor
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.listener.exchange import Exchange
 
-__all__ = ["TokenSeal", "begin_deletion", "closing_event", "decided_as", "make_interceptor"]
+__all__ = [
+    "VERBS_OF_REVIEWS",
+    "TokenSeal",
+    "begin_deletion",
+    "closing_event",
+    "decided_as",
+    "make_interceptor",
+]
+
+VERBS_OF_REVIEWS: Final = frozenset({"create"})
+"""Only a request with one of these verbs may need an interceptor although its user sees all of the
+answer; `make_interceptor` need not be asked about others."""
 
 
 def make_interceptor(
     exchange: Exchange, policy: PolicySnapshot, refuse: Refuse, seal: TokenSeal
 ) -> Interceptor | None:
-    """The interceptor for an exchange; None for nearly all of them.
+    """The interceptor for an exchange; None for most.
 
     Args:
         exchange: admitted; its head may be replaced here, before it goes to the cluster.

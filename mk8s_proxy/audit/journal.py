@@ -139,7 +139,9 @@ class Journal:
             return False
         if self._writer.busy:
             return False
-        self._note_success()
+        self._leaving = []
+        if self._write_failed:
+            self._note_recovery()
         return True
 
     def finish(self) -> bool | None:
@@ -158,7 +160,9 @@ class Journal:
         except OSError as error:
             self._note_failure(error)
             return False
-        self._note_success()
+        self._leaving = []
+        if self._write_failed:
+            self._note_recovery()
         return True
 
     def sync(self) -> bool:
@@ -221,11 +225,9 @@ class Journal:
         if self._sync_began and self._sync_stalls():
             raise OSError("the disk does not sync")
 
-    def _note_success(self) -> None:
-        self._leaving = []
-        if self._write_failed:
-            self._write_failed = False
-            log.warning("journal.recovered lost_outcomes=%d", self.lost_outcomes)
+    def _note_recovery(self) -> None:
+        self._write_failed = False
+        log.warning("journal.recovered lost_outcomes=%d", self.lost_outcomes)
 
     def _note_failure(self, error: OSError) -> None:
         if not self._write_failed:  # once, not at every tick of a full disk

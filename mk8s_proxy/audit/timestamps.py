@@ -2,11 +2,8 @@
 
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
-_SECONDS: Final = 64
-"""Seconds whose text is remembered: a request may begin in one and end in another."""
 _MICROSECONDS: Final = 1_000_000
 _THREE_DIGITS: Final = [f"{number:03d}" for number in range(1000)]
 """Looking a number up takes a third of formatting it."""
@@ -32,10 +29,26 @@ class Timestamps:
         high, low = divmod(fraction, 1000)
         return f"{self._text}{_THREE_DIGITS[high]}{_THREE_DIGITS[low]}Z"
 
+    def pair(self, first: float, second: float) -> tuple[str, str]:
+        """The texts of two times, which nearly always are of one second."""
+        one = int(first * _MICROSECONDS) - self._start
+        other = int(second * _MICROSECONDS) - self._start
+        if not (0 <= one < _MICROSECONDS and 0 <= other < _MICROSECONDS):
+            return self.format(first), self.format(second)
+        text, digits = self._text, _THREE_DIGITS
+        return (
+            f"{text}{digits[one // 1000]}{digits[one % 1000]}Z",
+            f"{text}{digits[other // 1000]}{digits[other % 1000]}Z",
+        )
 
-@lru_cache(_SECONDS)
+
 def _text_of(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
 
 
-timestamp: Final[Callable[[float], str]] = Timestamps().format
+_OWN: Final = Timestamps()
+
+timestamp: Final[Callable[[float], str]] = _OWN.format
+"""The text of a time in seconds since the epoch."""
+timestamps: Final[Callable[[float, float], tuple[str, str]]] = _OWN.pair
+"""The texts of two times."""

@@ -47,7 +47,8 @@ class BatchWriter:
             self.busy = True
             if not self.poll():
                 return
-        self._raise_failure()
+        if self._failure is not None:
+            self.result()
 
     def poll(self) -> bool:
         """Whether a batch that was not waited for is through; `result` then says how."""
@@ -62,7 +63,9 @@ class BatchWriter:
         Raises:
             OSError: it was not written.
         """
-        self._raise_failure()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def close(self, seconds: float) -> bool:
         """End the thread; whether it ended within so many seconds."""
@@ -73,11 +76,6 @@ class BatchWriter:
         self._go.release()
         self._thread.join(seconds)
         return not self._thread.is_alive()
-
-    def _raise_failure(self) -> None:
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
 
     def _run(self) -> None:
         while True:

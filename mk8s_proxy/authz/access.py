@@ -84,7 +84,8 @@ class Access:
     def decide(self, wanted: Attributes) -> Decision:
         """Decide without a cache."""
         wanted = self.with_scope(wanted)
-        if _is_collection(wanted):
+        in_resources = wanted.is_resource_request and not wanted.subresource
+        if in_resources and wanted.verb in COLLECTION_VERBS:
             return self._decide_collection(wanted)
         if rule := self._find(self._denies, wanted):
             return _denied(rule)
@@ -162,10 +163,6 @@ class Access:
             return "the user has no roles"
         more = f" and {len(self.roles) - 10} more" if len(self.roles) > 10 else ""
         return f"roles: {', '.join(self.roles[:10])}{more}"
-
-
-def _is_collection(wanted: Attributes) -> bool:
-    return wanted.verb in COLLECTION_VERBS and wanted.is_resource_request and not wanted.subresource
 
 
 def _denied(rule: CompiledRule) -> Decision:

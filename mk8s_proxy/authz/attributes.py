@@ -1,10 +1,9 @@
 """The question that authorization answers, and the answer.
 
-`required_attributes` is called by the handler chain for every request; most requests ask one
+`required_attributes` is called by `snapshot` for every request; most requests ask one
 question, some two or three, and all must be allowed.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -56,14 +55,9 @@ class Decision:
     visibility: Visibility | None = None
     """What of the collection the user may see; None: all of it, or the request is about none."""
 
-    @property
-    def filtered(self) -> bool:
-        """Whether the answer must be filtered before the user sees it."""
-        return self.visibility is not None
-
 
 def required_attributes(
-    info: RequestInfo, *, upgrade: bool, content_type: bytes
+    info: RequestInfo, upgrade: bool, content_type: bytes
 ) -> tuple[Attributes, ...]:
     """List what must be allowed for a request: all of it, the request's own attributes first.
 
@@ -94,28 +88,6 @@ def required_attributes(
     if _adds_container(main):
         required.append(replace(main, verb="create", subresource="exec"))
     return tuple(required)
-
-
-def decision_key(
-    cluster: str, info: RequestInfo, *, upgrade: bool, content_type: bytes
-) -> tuple[Hashable, ...]:
-    """Make the key under which the caller may keep the answers to `required_attributes`.
-
-    Equal keys ask equal questions. Valid for one user and one version of the policy.
-    """
-    if not info.is_resource_request:
-        return (cluster, info.verb, info.path)
-    return (
-        cluster,
-        info.verb,
-        info.api_group,
-        info.resource,
-        info.subresource,
-        info.namespace,
-        info.name,
-        upgrade,
-        info.verb == "patch" and is_apply(content_type),
-    )
 
 
 def is_apply(content_type: bytes) -> bool:

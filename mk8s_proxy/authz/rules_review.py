@@ -111,7 +111,8 @@ class Narrowing:
             return [replace(rule, verbs=(ANY,))]
         self.incomplete |= "impersonate" in rule.verbs
         left = tuple(v for v in verbs if v not in self._unlimited)
-        kept = tuple(v for v in (*rule.verbs, *verbs) if v not in (*left, ANY, "impersonate"))
+        out = {*left, ANY, "impersonate"}
+        kept = tuple(v for v in rule.verbs + verbs if v not in out)
         names = () if ANY in rule.names else rule.names
         found: dict[tuple[str, Texts, Texts], list[str]] = {}
         for kind, by_names in self._found(rule, left, names) if left else ():

@@ -4,17 +4,22 @@ Only rules about the requested verb count: `list` for a list, `watch` for a watc
 does not say what it is (no name, or no namespace where it must have one) is not visible.
 """
 
+import itertools
 from typing import Final
 
+from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.compile import CompiledRule
 from mk8s_proxy.authz.scopes import Scope
 
 NAMESPACES: Final = "namespaces"
-_MAXIMUM_NAMESPACES: Final = 4096
-"""Namespaces of which the rules are remembered; more than that empties the memory."""
 
 _Rules = tuple[CompiledRule, ...]
+
+_known: Final[Memory[tuple[int, str], tuple[_Rules, _Rules]]] = Memory(65536, 32 << 20)
+"""The rules about a namespace, by the visibility that asks. All share one: how many of them are
+there, and how many namespaces each meets, is not ours to say."""
+_numbers: Final = itertools.count()
 
 
 class CollectionVisibility:
@@ -26,13 +31,13 @@ class CollectionVisibility:
         denials: the rules that deny it, for some objects.
     """
 
-    __slots__ = ("_denials", "_grants", "_known", "_wanted")
+    __slots__ = ("_denials", "_grants", "_number", "_wanted")
 
     def __init__(self, wanted: Attributes, grants: _Rules, denials: _Rules) -> None:
         self._wanted = wanted
         self._grants = grants
         self._denials = denials
-        self._known: dict[str, tuple[_Rules, _Rules]] = {}
+        self._number = next(_numbers)
 
     @property
     def first(self) -> CompiledRule:
@@ -49,9 +54,7 @@ class CollectionVisibility:
         place = self._place(namespace, name)
         if place is None:
             return False
-        rules = self._known.get(place)
-        if rules is None:
-            rules = self._learn(place)
+        rules = _known.find((self._number, place)) or self._learn(place)
         grants, denials = rules
         return any(rule.covers_name(name) for rule in grants) and not any(
             rule.covers_name(name) for rule in denials
@@ -72,9 +75,8 @@ class CollectionVisibility:
     def _learn(self, namespace: str) -> tuple[_Rules, _Rules]:
         grants = tuple(rule for rule in self._grants if self._covers(rule, namespace))
         denials = tuple(rule for rule in self._denials if rule.covers_namespace(namespace))
-        if len(self._known) >= _MAXIMUM_NAMESPACES:
-            self._known.clear()
-        self._known[namespace] = (grants, denials)
+        size = 4 * len(namespace) + 8 * (len(grants) + len(denials)) + 350
+        _known.keep((self._number, namespace), (grants, denials), size)
         return grants, denials
 
     def _covers(self, rule: CompiledRule, namespace: str) -> bool:

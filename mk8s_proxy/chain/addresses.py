@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from mk8s_agent.wire import hpack_codec
+from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.chain.route import Route, Router
 from mk8s_proxy.kube.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.kube.request_target import RequestTarget, parse_target
 
-_KEPT = 8192
+_ADDRESS_BYTES: Final = 1024
+"""What an address holds beside its bytes, text and block of the target."""
 _KEPT_BYTES: Final = 512
 """Longer targets are not remembered: nearly all are much shorter."""
 
@@ -29,6 +31,8 @@ class Address:
     info: RequestInfo
     path_block: bytes
     """The target as the `:path` of a tunnel's header block."""
+    long_running: bool
+    """As `info` says."""
 
 
 class Addresses:
@@ -36,7 +40,8 @@ class Addresses:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._known: dict[tuple[bytes, bytes, bytes], Address] = {}
+        self._known: Memory[tuple[bytes, bytes, bytes], Address] = Memory(8192, 16 << 20)
+        # Buys 25 % of a request with a new head for a known target (compiled 17 %).
 
     def find(self, authority: bytes, method: bytes, target: bytes) -> Address:
         """The address of a request.
@@ -50,17 +55,16 @@ class Addresses:
             TargetRefusal: not a target that every parser reads alike.
         """
         key = (authority, method, target)
-        known = self._known.get(key)
+        known = self._known.find(key)
         if known is None:
             known = self._read(*key)
             if len(target) <= _KEPT_BYTES and known.info.verb != "watch":
-                if len(self._known) >= _KEPT:
-                    self._known.clear()
-                self._known[key] = known
+                self._known.keep(key, known, _ADDRESS_BYTES + 4 * len(target))
         return known
 
     def _read(self, authority: bytes, method: bytes, raw: bytes) -> Address:
         route = self._router.split(authority, raw)
         target = parse_target(method, route.target)
         info = parse_request_info(method, target)
-        return Address(route, target, info, hpack_codec.literal(b":path", target.raw))
+        path = hpack_codec.literal(b":path", target.raw)
+        return Address(route, target, info, path, info.long_running)

@@ -63,7 +63,7 @@ class Departures:
         written = self._write()
         if not written and self._journal.waiting:
             self._late = heads
-        else:
+        elif heads:
             self._release(heads, written)
         return written
 

@@ -21,13 +21,12 @@ from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers import choose
 from mk8s_proxy.answers.interceptor import Interceptor
 from mk8s_proxy.audit.rows import texts_of
-from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.chain.addresses import Address, Addresses
 from mk8s_proxy.chain.departures import Departures
 from mk8s_proxy.chain.impersonation import act_as, may_act
 from mk8s_proxy.chain.long_running import LongRunning
-from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnel, Tunnels
+from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
 from mk8s_proxy.chain.route import Route, Router
 from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
@@ -44,15 +43,14 @@ from mk8s_proxy.kube.status import (
 )
 from mk8s_proxy.kube.upgrades import may_upgrade
 from mk8s_proxy.listener.exchange import Exchange, facts_of, refused_tunnel
-from mk8s_proxy.listener.recurring import Admission
+from mk8s_proxy.listener.recurring import Admission, Recurring
 from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
 from mk8s_proxy.listener.request_head import RequestHead
-from mk8s_proxy.tunnel.request_block import audit_field, request_parts
+from mk8s_proxy.tunnel.request_block import AUDIT_FIELD, request_parts
 from mk8s_proxy.tunnel.session import TunnelSession
 
 log = logging.getLogger(__name__)
 
-_DECISIONS = 4096
 _HEALTH: Final = frozenset(("/livez", "/readyz"))
 
 
@@ -89,7 +87,7 @@ class HandlerChain:
         self.health: Callable[[], bool] | None = None
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
         self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
-        ticks.before_flush.append(self.commit)
+        ticks.before_flush.append(self._departures.commit)
 
     # -- the walk
 
@@ -131,8 +129,11 @@ class HandlerChain:
         identity = self._authenticate(exchange, route)
         if head.upgrade and not may_upgrade(head.upgrade, info):
             raise HeaderRefusal("UPGRADE_ROUTE")
-        identity = self._authorize(exchange, identity, choose.decided_as(exchange, info))
-        if not choose.begin_deletion(exchange, self, self._journal.intent):
+        if exchange.whole is not None:
+            info = choose.decided_as(exchange, info)
+        identity = self._authorize(exchange, identity, info)
+        whole = exchange.decision is None or exchange.decision.visibility is None
+        if whole or not choose.begin_deletion(exchange, self, self._journal.intent):
             self._leave(exchange, identity, address)
 
     def _tell_health(self, exchange: Exchange, healthy: bool) -> None:
@@ -157,7 +158,8 @@ class HandlerChain:
                 "no cluster is addressed: use the host name or path of a cluster, "
                 "or a token made for one (mk8s get-token)"
             )
-        identity.require_cluster(cluster, self._policies.current.cluster_id(cluster))
+        if identity.cluster:
+            identity.require_cluster(cluster, self._policies.current.cluster_id(cluster))
         exchange.cluster = cluster
         return identity
 
@@ -179,7 +181,10 @@ class HandlerChain:
             )
         if exchange.head.impersonation:
             identity = self._act_as(exchange, identity)
-        attributes, decision = self._decide(exchange, identity, info)
+        head, policy = exchange.head, self._policies.current
+        attributes, decision = policy.decide_request(
+            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
+        )
         exchange.decision = decision
         if decision.allowed:
             exchange.entry.facts = facts_of(exchange, "allow", decision.reason)
@@ -198,54 +203,35 @@ class HandlerChain:
         exchange.identity = acting
         return acting
 
-    def _decide(
-        self, exchange: Exchange, identity: Identity, info: RequestInfo
-    ) -> tuple[Attributes, Decision]:
-        """The first denied of all questions that a request asks, or the last allowed one.
-
-        But one that allows a part only stands, whatever else is allowed as a whole.
-        """
-        head, cluster = exchange.head, exchange.cluster
-        policy = self._policies.current
-        asked = decision_key(
-            cluster, info, upgrade=bool(head.upgrade), content_type=head.content_type
-        )
-        key = (policy.edition, asked)
-        known: tuple[Attributes, Decision] | None = identity.decisions.get(key)
-        if known is None:
-            for attributes in required_attributes(
-                info, upgrade=bool(head.upgrade), content_type=head.content_type
-            ):
-                decision = policy.decide(identity.user, identity.groups, cluster, attributes)
-                if known is None or known[1].visibility is None or not decision.allowed:
-                    known = (attributes, decision)
-                if not decision.allowed:
-                    break
-            assert known is not None
-            if len(identity.decisions) >= _DECISIONS:
-                identity.decisions.clear()
-            identity.decisions[key] = known
-        return known
-
     # -- the way out
 
     def _leave(self, exchange: Exchange, identity: Identity, address: Address) -> None:
-        session, policy = self._pick(exchange.cluster), self._policies.current
-        interceptor = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
+        policy = self._policies.current
+        interceptor: Interceptor | None = None
+        decision = exchange.decision
+        if (
+            decision is None
+            or decision.visibility is not None
+            or (address.info.verb in choose.VERBS_OF_REVIEWS)
+        ):
+            interceptor = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
         parts = request_parts(exchange, identity, address.path_block)
-        exchange.stays_open = bool(exchange.head.upgrade) or address.info.long_running
+        exchange.stays_open = bool(exchange.head.upgrade) or address.long_running
         if not exchange.stays_open:  # an open watch holds no row
             exchange.entry.texts = texts_of(exchange.entry.facts)
-            if interceptor is None:
-                self._remember(exchange, identity, address.info, parts)
-        self._send(exchange, session, interceptor, parts)
+            if interceptor is None and exchange.recurring is not None:
+                self._remember(exchange, exchange.recurring, parts)
+        self._send(exchange, interceptor, parts)
 
     def _remember(
-        self, exchange: Exchange, identity: Identity, info: RequestInfo, parts: tuple[bytes, bytes]
+        self, exchange: Exchange, recurring: Recurring, parts: tuple[bytes, bytes]
     ) -> None:
         """An equal request may follow this one, unless it acts as somebody else."""
-        recurring, decision, texts = exchange.recurring, exchange.decision, exchange.entry.texts
-        if recurring is None or decision is None or texts is None or identity.original is not None:
+        info, identity, decision = exchange.info, exchange.identity, exchange.decision
+        texts = exchange.entry.texts
+        if info is None or identity is None or decision is None or texts is None:
+            return
+        if identity.original is not None:
             return
         recurring.admission = Admission(
             info, identity, decision, exchange.prefix, texts, parts,
@@ -270,28 +256,25 @@ class HandlerChain:
         exchange.identity = identity
         exchange.decision = decision
         exchange.prefix = prefix
-        exchange.cluster = cluster = texts.facts.cluster
+        exchange.cluster = texts.facts.cluster
         exchange.entry.facts = texts.facts
         exchange.entry.texts = texts
-        self._send(exchange, self._pick(cluster), None, parts)
-
-    def _pick(self, cluster: str) -> Tunnel:
-        session = self._tunnels.pick(cluster)
-        if session is None:
-            message = f'no agent of cluster "{cluster}" is connected'
-            raise service_unavailable(message, retry_after=1)
-        return session
+        self._send(exchange, None, parts)
 
     def _send(
-        self,
-        exchange: Exchange,
-        session: Tunnel,
-        interceptor: Interceptor | None,
-        parts: tuple[bytes, bytes],
+        self, exchange: Exchange, interceptor: Interceptor | None, parts: tuple[bytes, bytes]
     ) -> None:
-        """Prepares an admitted request; `parts` of its block go before and after the audit id."""
+        """Prepares an admitted request; `parts` of its block go before and after the audit id.
+
+        Raises:
+            StatusError: no agent is connected.
+        """
+        session = self._tunnels.pick(exchange.cluster)
+        if session is None:
+            message = f'no agent of cluster "{exchange.cluster}" is connected'
+            raise service_unavailable(message, retry_after=1)
         entry = exchange.entry
-        block = audit_field(entry.audit_id).join(parts)
+        block = b"%b%b%b%b" % (parts[0], AUDIT_FIELD, entry.audit_id.encode("ascii"), parts[1])
         self._journal.intent(entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
         stream = session.prepare()
@@ -305,7 +288,7 @@ class HandlerChain:
         self._ticks.schedule()
 
     def commit(self) -> bool:
-        """The end of a tick: rows first, heads after them. A hook of `Ticks`.
+        """What the end of a tick does: rows first, heads after them.
 
         Returns:
             Whether the rows were written. Whoever else writes to the journal commits here too:
@@ -314,8 +297,12 @@ class HandlerChain:
         return self._departures.commit()
 
     def _keep_in_sight(self, exchange: Exchange) -> None:
-        assert exchange.identity is not None
-        self.long_running.add(exchange, exchange.identity.expires + LEEWAY)
+        """A stream that may stay open for hours is looked at again when something changes."""
+        identity = exchange.identity
+        assert identity is not None
+        token = identity.original or identity
+        credentials = tuple({token.token_id, token.login} - {""})
+        self.long_running.add(exchange, token.expires + LEEWAY, credentials)
 
     def _break_off(self, exchange: Exchange) -> None:
         self.long_running.break_off(exchange)
@@ -337,10 +324,13 @@ class HandlerChain:
             self._authenticator.recheck(identity.original or identity)
         except Unauthenticated as error:
             return error.message
-        decision = self._decide(exchange, identity, info)[1]
+        head, policy = exchange.head, self._policies.current
+        _, decision = policy.decide_request(
+            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
+        )
         visibility = decision.visibility
         if identity.original is not None and decision.allowed:
-            decision = may_act(self._policies.current, identity, exchange.cluster)[1]
+            decision = may_act(policy, identity, exchange.cluster)[1]
         if not decision.allowed:
             return f"no longer allowed: {decision.reason}"
         if exchange.decision is None or exchange.decision.visibility == visibility:
@@ -402,6 +392,5 @@ def asks_health(head: RequestHead, route: Route) -> bool:
 
 def _ends(exchange: Exchange) -> float:
     """When the login behind an open exchange ends, leeway included."""
-    identity = exchange.identity
-    assert identity is not None
-    return (identity.original or identity).ends + LEEWAY
+    assert exchange.identity is not None
+    return (exchange.identity.original or exchange.identity).ends + LEEWAY

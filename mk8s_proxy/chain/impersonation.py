@@ -40,13 +40,12 @@ _EVERYBODYS_GROUPS: Final = frozenset({USERS_GROUP, AUTHENTICATED_GROUP})
 _OWN_DOMAINS: Final = ("mk8s.io", "k8s.io", "kubernetes.io")
 _ESCAPED_KEY: Final = re.compile(rb"(?:[a-z0-9!$&'*+.^`|~-]|%[0-9a-f]{2})+")
 _KEY: Final = re.compile(r"[a-z0-9!$&'*+.^`|~_/:@-]{1,128}", re.ASCII)
-_KEPT: Final = 64
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
 
 def act_as(identity: Identity, fields: Fields) -> Identity:
-    """The identity that the headers ask for, not yet allowed; the same one for the same headers.
+    """The identity that the headers ask for, not yet allowed.
 
     Args:
         identity: the person of the token.
@@ -55,38 +54,6 @@ def act_as(identity: Identity, fields: Fields) -> Identity:
     Raises:
         HeaderRefusal: headers that mean nothing, or somebody whom nobody may act as.
     """
-    acting = identity.acting.get(fields)
-    if acting is None:
-        acting = _read(identity, fields)
-        if len(identity.acting) >= _KEPT:
-            identity.acting.clear()
-        identity.acting[fields] = acting
-    return acting
-
-
-def may_act(policy: PolicySnapshot, acting: Identity, cluster: str) -> tuple[Attributes, Decision]:
-    """Whether the real user may act so: the first denied question, or the last allowed one."""
-    original = acting.original
-    assert original is not None
-    answer = (Attributes("impersonate", resource="users", name=acting.user), Decision())
-    for attributes in _questions(acting):
-        decision = policy.decide(original.user, original.groups, cluster, attributes)
-        answer = (attributes, decision)
-        if not decision.allowed:
-            break
-    return answer
-
-
-def _questions(acting: Identity) -> list[Attributes]:
-    """What must be allowed, as Kubernetes asks it (apiserver `filters/impersonation.go`)."""
-    groups = [group for group in acting.groups if group not in _EVERYBODYS_GROUPS]
-    return [
-        Attributes("impersonate", resource="users", name=acting.user),
-        *(Attributes("impersonate", resource="groups", name=group) for group in groups),
-    ]
-
-
-def _read(identity: Identity, fields: Fields) -> Identity:
     if len(fields) > MAX_FIELDS:
         raise HeaderRefusal("IMPERSONATION_HEADER", fields[MAX_FIELDS][0])
     single: dict[bytes, str] = {}
@@ -112,10 +79,29 @@ def _read(identity: Identity, fields: Fields) -> Identity:
         extra={**extra, ORIGINAL_USER: (identity.user,)},
         original=identity,
         name="",
-        decisions={},
-        acting={},
-        wire=b"",
     )
+
+
+def may_act(policy: PolicySnapshot, acting: Identity, cluster: str) -> tuple[Attributes, Decision]:
+    """Whether the real user may act so: the first denied question, or the last allowed one."""
+    original = acting.original
+    assert original is not None
+    answer = (Attributes("impersonate", resource="users", name=acting.user), Decision())
+    for attributes in _questions(acting):
+        decision = policy.decide(original.user, original.groups, cluster, attributes)
+        answer = (attributes, decision)
+        if not decision.allowed:
+            break
+    return answer
+
+
+def _questions(acting: Identity) -> list[Attributes]:
+    """What must be allowed, as Kubernetes asks it (apiserver `filters/impersonation.go`)."""
+    groups = [group for group in acting.groups if group not in _EVERYBODYS_GROUPS]
+    return [
+        Attributes("impersonate", resource="users", name=acting.user),
+        *(Attributes("impersonate", resource="groups", name=group) for group in groups),
+    ]
 
 
 def _text(name: bytes, value: bytes, longest: int = MAX_NAME_BYTES) -> str:

@@ -53,7 +53,8 @@ class LongRunning:
         self._recheck = recheck
         self._look = look
         self._ends = ends
-        self._open: set[Exchange] = set()
+        self._open: dict[Exchange, tuple[str, ...]] = {}
+        self._by_credential: dict[str, set[Exchange]] = {}
         self._expiries: list[tuple[float, int, Exchange]] = []
         self._terminals: set[Exchange] = set()
         """Those whose output somebody sees."""
@@ -67,12 +68,20 @@ class LongRunning:
         """Open exchanges."""
         return len(self._open)
 
-    def add(self, exchange: Exchange, expires: float) -> None:
-        """A long-running exchange was let through; `expires` is epoch seconds, leeway included."""
+    def add(self, exchange: Exchange, expires: float, credentials: tuple[str, ...] = ()) -> None:
+        """A long-running exchange was let through.
+
+        Args:
+            exchange: the exchange.
+            expires: when its token ends: epoch seconds, leeway included.
+            credentials: ids of its token and its login, for `recheck`.
+        """
         if b"tty=true" in exchange.head.target.partition(b"?")[2].split(b"&"):
             self._terminals.add(exchange)
         exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
-        self._open.add(exchange)
+        self._open[exchange] = credentials
+        for credential in credentials:
+            self._by_credential.setdefault(credential, set()).add(exchange)
         self._look_at(exchange, expires)
 
     def _look_at(self, exchange: Exchange, when: float) -> None:
@@ -80,7 +89,10 @@ class LongRunning:
 
     def remove(self, exchange: Exchange) -> None:
         """An exchange ended by itself; its place in the heap goes when its time comes."""
-        self._open.discard(exchange)
+        for credential in self._open.pop(exchange, ()):
+            self._by_credential[credential].discard(exchange)
+            if not self._by_credential[credential]:
+                del self._by_credential[credential]
         self._ending.pop(exchange, None)
         self._begun.discard(exchange)
         self._warnings.pop(exchange, None)
@@ -122,6 +134,11 @@ class LongRunning:
             self._warnings[exchange] = (front.sent, tries + 1)
         elif told := warning(exchange, WARNING_SECONDS - tries):
             front.connection.send_data(front, told, len(told), False)
+
+    def recheck(self, credential: str) -> None:
+        """A token or a login was ended: asks again of its own exchanges, and nobody else's."""
+        own = list(self._by_credential.get(credential, ()))
+        _CHECKED.each(own, lambda it: self._check(it, self._recheck), self.break_off)
 
     def recheck_all(self) -> None:
         """The policy or the users changed."""

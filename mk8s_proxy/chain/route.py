@@ -59,8 +59,7 @@ class Router:
             authority: host and port as the client sent them, lower-case.
             target: raw path and query.
         """
-        cluster = self._host_cluster(authority)
-        if cluster:
+        if self._suffix and (cluster := self._host_cluster(authority)):
             return Route(target, cluster)
         if target.startswith(_PREFIX) and (match := _PREFIXED.fullmatch(target)) is not None:
             prefix, name, rest = match.groups(b"")
@@ -70,8 +69,6 @@ class Router:
         return Route(target, management=first in MANAGEMENT_PATHS)
 
     def _host_cluster(self, authority: bytes) -> str:
-        if not self._suffix:
-            return ""
         host = authority.partition(b":")[0]
         name = host[: -len(self._suffix)]
         if host.endswith(self._suffix) and _CLUSTER.fullmatch(name):

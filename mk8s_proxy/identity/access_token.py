@@ -7,46 +7,41 @@ that would bring its own key or rules (jku, x5u, jwk, x5c, crit) is refused befo
 is looked at (RFC 8725 sections 3.1, 3.5 and 3.10).
 """
 
-import binascii
-import json
-import re
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import jwt
 
-from mk8s_proxy.identity.identity import (
-    CLUSTER_NAME,
-    USERS_GROUP,
-    BoundCluster,
-    Identity,
-    Login,
-    Unauthenticated,
-    is_safe_user_name,
+from mk8s_agent.wire.memory import Memory
+from mk8s_proxy.identity.identity import BoundCluster, Identity, Login, Unauthenticated
+from mk8s_proxy.identity.revocations import Revocations
+from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys
+from mk8s_proxy.identity.token_claims import (
+    EXPIRED,
+    INVALID,
+    LEEWAY,
+    bearer_token,
+    check_times,
+    identity_of,
+    key_id,
+    refusal_of,
 )
-from mk8s_proxy.identity.signing_keys import KEY_ID, SigningKey, SigningKeys
 
 __all__ = ["AUDIENCE", "LEEWAY", "SigningKey", "SigningKeys", "TokenAuthenticator", "mint"]
 
 AUDIENCE = "mk8s"
 """Claim aud of every access token: not good for any other program that trusts our keys."""
 
-LEEWAY = 30.0
-"""Seconds by which the clocks of two replicas may differ, for exp, nbf and iat."""
-
-LONGEST_TOKEN_BYTES = 8192
-"""Ours are about 800 bytes; longer ones are refused unread."""
-
 CACHE_SIZE = 16384
-"""Verified tokens kept, about 2.5 KiB each; the oldest go first."""
+"""Verified tokens that are remembered at most."""
 
-REVOKED_SIZE = 65536
-"""Ids of revoked tokens and ended logins, kept until the last such token has expired anyway."""
+TOKEN_BYTES: Final = 4096
+"""What a token of ours may hold in memory, all that is kept with it included."""
+_IDENTITY_BYTES: Final = 1024
+"""What the objects of a verified token take, beside its bytes and, as long at most, its texts."""
 
-_COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_HEADER_FIELDS = frozenset({"alg", "kid", "typ"})
 _REQUIRED_CLAIMS = ["iss", "aud", "sub", "jti", "iat", "nbf", "exp"]
 
 
@@ -150,10 +145,11 @@ class TokenAuthenticator:
         self._issuer = issuer
         self._valid_epochs = valid_epochs
         self._clock = clock
-        self._cache_size = cache_size
-        self._cache: dict[bytes, tuple[Identity, int]] = {}
-        self._revoked: dict[str, float] = {}
-        self._generation = 0
+        self._revocations = Revocations()
+        self._newly_revoked: list[str] = []
+        self.verified: Memory[bytes, _Verified] = Memory(cache_size, cache_size * TOKEN_BYTES)
+        """Identities of good tokens, by the `Authorization` value. Buys more than the rest of a
+        request: an RSA signature."""
 
     def authenticate(self, authorization: bytes) -> Identity:
         """Return who sent this `Authorization` value; equal values may give one object.
@@ -161,58 +157,83 @@ class TokenAuthenticator:
         Raises:
             Unauthenticated: No token, or one that is not valid now.
         """
-        found = self._cache.get(authorization)
-        if found is not None:
-            if self.vouches(found[0], found[1]):
-                return found[0]
-            del self._cache[authorization]
-        identity = self._verify(_bearer(authorization))
-        if found is not None:
-            identity = found[0]  # the same bytes say the same: keep what was derived from them
-        self._remember(authorization, identity)
+        known = self.verified.find(authorization)
+        if known is None:
+            identity = self._verify(bearer_token(authorization))
+        else:
+            identity = known[0]
+            if self.vouches(identity, known[1]):
+                return identity
+            self.verified.forget(authorization)
+            identity = self._verify_again(known, authorization)
+        size = 2 * len(authorization) + _IDENTITY_BYTES
+        known = (identity, self.stamp, self._keys.generation)
+        self.verified.keep(authorization, known, size)
         return identity
 
     def revoke(self, ended: str, expires: float) -> None:
         """Refuse the token with this jti, or all tokens of the login with this sid.
 
-        Kept until `expires` (epoch seconds), when they are dead anyway. Other processes read it in
-        the database, those of this machine are told at once.
+        Kept until `expires` (epoch seconds), when they are dead anyway. Nobody else's token is
+        looked at for it. Other processes read it in the database, those of this machine are told
+        at once, and so hear of it twice.
         """
-        now = self._clock()
-        self._revoked = {
-            known: end for known, end in self._revoked.items() if end + LEEWAY > now
-        } | {ended: expires}
-        while len(self._revoked) > REVOKED_SIZE:
-            del self._revoked[next(iter(self._revoked))]
-        self._generation += 1
+        if self._revocations.add(ended, expires):
+            self._newly_revoked.append(ended)
+
+    def take_revoked(self) -> list[str]:
+        """Return what was revoked since the last call: the open streams of these must end."""
+        taken, self._newly_revoked = self._newly_revoked, []
+        return taken
+
+    def second(self) -> None:
+        """Once a second: give up a bounded number of what has expired."""
+        self.verified.sweep(self._is_over)
+        self._revocations.forget(self._clock() - LEEWAY)
 
     def __len__(self) -> int:
         """Return how many verified tokens are remembered."""
-        return len(self._cache)
+        return len(self.verified)
 
-    def _remember(self, authorization: bytes, identity: Identity) -> None:
-        self._cache.pop(authorization, None)
-        while len(self._cache) >= self._cache_size:
-            del self._cache[next(iter(self._cache))]
-        self._cache[authorization] = (identity, self.stamp)
+    def _is_over(self, known: "_Verified") -> bool:
+        return self._clock() >= known[0].expires + LEEWAY or self._is_revoked(known[0])
+
+    def _is_revoked(self, identity: Identity) -> bool:
+        end_of = self._revocations.end_of
+        return end_of(identity.token_id) is not None or end_of(identity.login) is not None
 
     @property
     def stamp(self) -> int:
-        """A number that grows when any verified token may have become bad."""
-        return self._generation + self._keys.generation + self._valid_epochs.generation
+        """A number that grows when many verified tokens may have become bad, not just one's."""
+        return self._keys.generation + self._valid_epochs.generation
 
     def vouches(self, identity: Identity, stamp: int) -> bool:
         """Say whether an identity that was good at `stamp` is good now, without a doubt.
 
         The rules are those of a remembered token; after a no, `authenticate` knows more.
         """
-        return stamp == self.stamp and self._clock() < identity.expires + LEEWAY
+        end_of = self._revocations.end_of
+        return (
+            stamp == self._keys.generation + self._valid_epochs.generation
+            and self._clock() < identity.expires + LEEWAY
+            and end_of(identity.token_id) is None
+            and end_of(identity.login) is None
+        )
+
+    def _verify_again(self, known: "_Verified", authorization: bytes) -> Identity:
+        """The signature is as good as it was, unless the keys have changed."""
+        if known[2] != self._keys.generation:
+            return self._verify(bearer_token(authorization))
+        if self._clock() >= known[0].expires + LEEWAY:
+            raise Unauthenticated("TOKEN_EXPIRED", EXPIRED)
+        self.recheck(known[0])
+        return known[0]
 
     def _verify(self, token: bytes) -> Identity:
-        kid = _key_id(token)
+        kid = key_id(token)
         key = self._keys.public(kid)
         if key is None:
-            raise Unauthenticated("TOKEN_KEY", f"{_INVALID} (unknown signing key)")
+            raise Unauthenticated("TOKEN_KEY", f"{INVALID} (unknown signing key)")
         try:
             claims = jwt.decode(
                 token,
@@ -230,9 +251,9 @@ class TokenAuthenticator:
                 },
             )
         except jwt.InvalidTokenError as error:
-            raise Unauthenticated(*_refusal(error)) from None
-        identity = _identity(claims, kid)
-        _check_times(claims, self._clock())
+            raise Unauthenticated(*refusal_of(error)) from None
+        identity = identity_of(claims, kid)
+        check_times(claims, self._clock())
         self._check_user(identity)
         return identity
 
@@ -246,13 +267,13 @@ class TokenAuthenticator:
                 was opened with it, or its user changed.
         """
         if self._keys.public(identity.key_id) is None:
-            raise Unauthenticated("TOKEN_KEY", f"{_INVALID} (unknown signing key)")
+            raise Unauthenticated("TOKEN_KEY", f"{INVALID} (unknown signing key)")
         if self._clock() >= identity.ends + LEEWAY:
             raise Unauthenticated("LOGIN_EXPIRED", "the login has expired: run mk8s login")
         self._check_user(identity)
 
     def _check_user(self, identity: Identity) -> None:
-        if identity.token_id in self._revoked or identity.login in self._revoked:
+        if self._is_revoked(identity):
             raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
         epoch = self._valid_epochs(identity.uid)
         if epoch is None:
@@ -263,137 +284,5 @@ class TokenAuthenticator:
             )
 
 
-_INVALID = "the access token is not valid: run mk8s login"
-
-_REFUSALS: tuple[tuple[type[jwt.InvalidTokenError], str, str], ...] = (
-    (jwt.InvalidSignatureError, "TOKEN_SIGNATURE", _INVALID),
-    (jwt.InvalidAlgorithmError, "TOKEN_ALGORITHM", _INVALID),
-    (jwt.MissingRequiredClaimError, "TOKEN_CLAIMS", _INVALID),
-    (jwt.InvalidAudienceError, "TOKEN_AUDIENCE", f"{_INVALID} (made for another service)"),
-    (jwt.InvalidIssuerError, "TOKEN_ISSUER", f"{_INVALID} (made by another central)"),
-)
-
-
-def _refusal(error: jwt.InvalidTokenError) -> tuple[str, str]:
-    """Translate PyJWT's word; its text is not used, since it may quote the token."""
-    for kind, reason, message in _REFUSALS:
-        if isinstance(error, kind):
-            return reason, message
-    return "TOKEN_MALFORMED", _INVALID
-
-
-def _bearer(authorization: bytes) -> bytes:
-    """Return the token of a `Bearer` value, RFC 6750 section 2.1.
-
-    Raises:
-        Unauthenticated: Nothing there, another scheme, or not three base64url segments.
-    """
-    if not authorization:
-        raise Unauthenticated("NO_TOKEN", "no credentials: run mk8s login")
-    scheme, _, token = authorization.partition(b" ")
-    if scheme.lower() != b"bearer":
-        raise Unauthenticated("TOKEN_SCHEME", "only Bearer access tokens are accepted")
-    if len(token) > LONGEST_TOKEN_BYTES or not _COMPACT.fullmatch(token):
-        raise Unauthenticated("TOKEN_MALFORMED", _INVALID)
-    return token
-
-
-def _key_id(token: bytes) -> str:
-    """Return the header's kid, refusing a header that mint would not have written.
-
-    Raises:
-        Unauthenticated: Another algorithm, a strange kid, or any further field.
-    """
-    segment = token.partition(b".")[0]
-    try:
-        header = json.loads(binascii.a2b_base64(_standard(segment), strict_mode=True))
-    except (ValueError, RecursionError):
-        raise Unauthenticated("TOKEN_MALFORMED", _INVALID) from None
-    if not isinstance(header, dict) or not header.keys() <= _HEADER_FIELDS:
-        raise Unauthenticated("TOKEN_HEADER", _INVALID)
-    if header.get("alg") != "RS256":
-        raise Unauthenticated("TOKEN_ALGORITHM", _INVALID)
-    kid = header.get("kid")
-    if not isinstance(kid, str) or not KEY_ID.fullmatch(kid):
-        raise Unauthenticated("TOKEN_KEY", f"{_INVALID} (unknown signing key)")
-    return kid
-
-
-def _standard(segment: bytes) -> bytes:
-    return segment.translate(_TO_STANDARD) + b"=" * (-len(segment) % 4)
-
-
-_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
-
-
-def _identity(claims: dict[str, Any], kid: str) -> Identity:
-    """Build the identity from claims whose signature is good; still nothing is assumed.
-
-    Raises:
-        Unauthenticated: A claim is missing, of a wrong type, or unusable as a name.
-    """
-    if any(type(claims.get(name)) is not kind for name, kind in _CLAIM_TYPES):
-        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
-    if "cluster" in claims and not _is_cluster(claims["cluster"], claims.get("cluster_id")):
-        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
-    if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
-        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
-    if "sid_exp" in claims and ("sid" not in claims or type(claims["sid_exp"]) is not int):
-        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
-    if not 0 <= claims.get("sid_exp", 0) < _END_OF_TIME:
-        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
-    if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
-        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
-    if not (claims["sub"] and claims["jti"] and is_safe_user_name(claims["email"])):
-        raise Unauthenticated("TOKEN_CLAIMS", _INVALID)
-    return Identity(
-        user=claims["email"],
-        uid=claims["sub"],
-        groups=(USERS_GROUP,),
-        expires=float(claims["exp"]),
-        cluster=claims.get("cluster", ""),
-        cluster_id=claims.get("cluster_id", ""),
-        token_id=claims["jti"],
-        epoch=claims["epoch"],
-        login=claims.get("sid", ""),
-        login_ends=float(claims.get("sid_exp", 0)),
-        name=claims["name"],
-        key_id=kid,
-    )
-
-
-_END_OF_TIME = 2**40
-"""Epoch seconds that still fit a float and a date, some 34,000 years from now."""
-
-_CLAIM_TYPES: tuple[tuple[str, type], ...] = (
-    ("sub", str),
-    ("jti", str),
-    ("email", str),
-    ("name", str),
-    ("iat", int),
-    ("nbf", int),
-    ("exp", int),
-    ("epoch", int),
-)
-
-
-def _is_cluster(name: object, cluster_id: object) -> bool:
-    named = isinstance(name, str) and CLUSTER_NAME.fullmatch(name) is not None
-    return named and isinstance(cluster_id, str)
-
-
-def _check_times(claims: dict[str, Any], now: float) -> None:
-    """Compare exp, nbf and iat with the clock, RFC 7519 sections 4.1.4 to 4.1.6.
-
-    Raises:
-        Unauthenticated: Expired, or not valid yet.
-    """
-    if now >= claims["exp"] + LEEWAY:
-        raise Unauthenticated("TOKEN_EXPIRED", "the access token has expired: run mk8s login")
-    ahead = max(claims["nbf"], claims["iat"]) - now
-    if ahead > LEEWAY:
-        raise Unauthenticated(
-            "TOKEN_EARLY",
-            f"the access token is not valid before {ahead:.0f} seconds from now: "
-            "set the clocks of the machines that run central",
-        )
+_Verified = tuple[Identity, int, int]
+"""An identity, and the authenticator's stamp and the keys' generation when it was found good."""

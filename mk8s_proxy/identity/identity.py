@@ -5,7 +5,7 @@ Built by `access_token.TokenAuthenticator`; read by the chain, the audit and the
 
 import dataclasses
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 USERS_GROUP = "mk8s:users"
 """Marker group of everybody who logged in here; the agent refuses an identity without it."""
@@ -50,12 +50,11 @@ class BoundCluster(NamedTuple):
     """Another cluster of that name has another one."""
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
     """What a verified access token says.
 
-    One object lives as long as its token is cached, so what is derived from it (decisions,
-    the header block for the tunnel) is kept on it and dies with it.
+    It does not change, and nothing is kept on it: a remembered token holds this and no more.
     """
 
     user: str
@@ -82,16 +81,10 @@ class Identity:
     """The id of that cluster when the token was made: its name may mean another one by now."""
     key_id: str = ""
     """The key that signed the token; a retired key takes its identities with it."""
-    decisions: dict[Any, Any] = dataclasses.field(default_factory=dict)
-    """The handler chain's decisions for this identity, by its own key and policy version."""
-    wire: bytes = b""
-    """The handler chain's encoded identity block for the tunnel, "" until first used."""
     original: "Identity | None" = None
     """Whose token it is when somebody acts as `user` (`mk8s_proxy.chain.impersonation`)."""
     extra: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """What else the cluster is told about the user; only somebody who is acted as has any."""
-    acting: dict[Any, "Identity"] = dataclasses.field(default_factory=dict)
-    """The identities that this one asked to act as, by the headers that asked."""
 
     @property
     def of_login(self) -> Login | None:

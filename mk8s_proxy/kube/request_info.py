@@ -107,7 +107,11 @@ def _resource_info(
     if by_path:
         _check_special_verb(verb, parts)
         verb, parts = "watch", parts[1:]
-    namespace, parts = _split_namespace(parts)
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 1:  # else the namespace itself is the object
+        namespace = parts[1]
+        if len(parts) > 2 and parts[2] not in _NAMESPACE_SUBRESOURCES:
+            parts = parts[2:]
     resource = parts[0]
     name = parts[1] if len(parts) > 1 else ""
     subresource = parts[2] if len(parts) > 2 else ""
@@ -124,15 +128,6 @@ def _resource_info(
         True, verb, target.path, prefix, group, version, namespace, resource, subresource, name,
         options.field_selector, options.label_selector,
     )  # fmt: skip
-
-
-def _split_namespace(parts: list[str]) -> tuple[str, list[str]]:
-    """Take `namespaces/<namespace>` off, unless the namespace itself is the object."""
-    if parts[0] != "namespaces" or len(parts) == 1:
-        return "", parts
-    if len(parts) > 2 and parts[2] not in _NAMESPACE_SUBRESOURCES:
-        return parts[1], parts[2:]
-    return parts[1], parts
 
 
 def _check_special_verb(verb: str, parts: list[str]) -> None:

@@ -82,6 +82,8 @@ _CLEAN = re.compile(
 )
 _PATH_BYTES = re.compile(rb"[%s/%%;]*+" % _PLAIN)
 _QUERY_BYTES = re.compile(rb"[%s/?\[\]|{}^`%%;]*+" % _PLAIN)
+_PLAIN_QUERY = re.compile(rb"[%s/?\[\]|{}^`]*+" % _PLAIN.replace(b"&", b""))
+"""One parameter at most, and nothing encoded: `_check_query` would find nothing."""
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DOT_SEGMENT = re.compile(rb"/\.\.?(?:/|\Z)")
 _ENCODED_PATH_CHECKS: Final = (
@@ -112,7 +114,7 @@ def parse_target(method: bytes, target: bytes) -> RequestTarget:
     if clean is None or method not in METHODS or len(target) > MAXIMUM_PATH:
         return _parse_carefully(method, target)
     path, query = clean.groups()
-    if query:
+    if query and not _PLAIN_QUERY.fullmatch(query):
         _check_query(query)
     return RequestTarget(target, path.decode("ascii"), query or b"")
 

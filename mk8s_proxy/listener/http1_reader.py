@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import httptools
 
 from mk8s_agent.wire.chunk_lines import ChunkLines, ChunkLineTooLong
+from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.listener.http1_head import check_http1_head, parser_reason
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import (
@@ -26,9 +27,8 @@ from mk8s_proxy.listener.request_head import (
     read_http1_head,
 )
 
-_KNOWN = 4096
 _KNOWN_BYTES: Final = 2048
-"""How many heads are remembered, and the bytes of one behind its request line."""
+"""Of a head that is remembered, behind its request line."""
 _MOST_COUNTED: Final = _KNOWN_BYTES + (MAX_FIELDS + 1) * 32
 """What a remembered head counts at most, its target apart (see `request_head.head_bytes`)."""
 _OLD_HEALTH_CHECK: Final = re.compile(rb"(?:GET|HEAD) (?:/livez|/readyz) (?=HTTP/1\.0\r\n)")
@@ -47,8 +47,9 @@ class Request(NamedTuple):
     """The body comes in chunks."""
 
 
-_known: dict[tuple[bytes, bytes], Request] = {}
-"""By method and by the bytes from the HTTP version on; without target."""
+_known: Final[Memory[tuple[bytes, bytes], Request]] = Memory(4096, 24 << 20)
+"""By method and by the bytes from the HTTP version on; without target. Buys 30 % of a request on
+HTTP/1.1 with a new target (compiled 27 %)."""
 
 
 def read_request(raw: bytes, limit: int = HEAD_BYTES, *, underscores: bool = False) -> Request:
@@ -59,7 +60,7 @@ def read_request(raw: bytes, limit: int = HEAD_BYTES, *, underscores: bool = Fal
     """
     method, _, rest = raw.partition(b" ")
     target, _, lines = rest.partition(b" ")
-    known = _known.get((method, lines))
+    known = _known.find((method, lines))
     if known is None:
         old = _OLD_HEALTH_CHECK.match(raw)
         if old is not None:
@@ -78,9 +79,8 @@ def _remember(method: bytes, lines: bytes, request: Request) -> None:
     head = request.head
     if request.chunked or head.content_length > 0 or head.upgrade or len(lines) > _KNOWN_BYTES:
         return
-    if len(_known) >= _KNOWN:
-        _known.clear()
-    _known[method, lines] = request._replace(head=head._replace(target=b""))
+    kept = request._replace(head=head._replace(target=b""))
+    _known.keep((method, lines), kept, 3 * len(lines) + 1024)
 
 
 class _Parsed:

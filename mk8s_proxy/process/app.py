@@ -118,7 +118,7 @@ class Central:
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
-        ended = EndedTokens(self.database, self.authenticator.revoke, self._recheck)
+        ended = EndedTokens(self.database, self.authenticator.revoke)
         self.policies.look_too(ended.look)
         await self.policies.start()
         self._open_journals()
@@ -315,14 +315,20 @@ class Central:
         steps: tuple[Callable[[], object], ...] = (
             self.ticks.schedule,  # requests that wait for a slow disk have a deadline
             lambda: self.listener.second(elapsed),
-            self._recheck_if_revoked,
+            self._end_and_forget,
             lambda: self.chain.long_running.second(time.time()),
         )
         _SECOND.each(steps, lambda step: step())
 
-    def _recheck_if_revoked(self) -> None:
-        if self._rechecked != self.authenticator.stamp:  # somebody has logged out
+    def _end_and_forget(self) -> None:
+        """Once a second: ends the open streams of those who have logged out, and gives up what
+        has expired."""
+        for ended in self.authenticator.take_revoked():
+            self.chain.long_running.recheck(ended)
+        if self._rechecked != self.authenticator.stamp:  # keys or users have changed
             self._recheck()
+        self.authenticator.second()
+        self._client_config.recurring.second(time.time())
 
     async def _sync_journal(self) -> None:
         await asyncio.to_thread(self.journal.sync)

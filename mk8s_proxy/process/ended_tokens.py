@@ -16,27 +16,16 @@ class EndedTokens:
     Args:
         database: where they are.
         revoke: told the id of each, and the epoch seconds until which it counts.
-        news: called after something new was told.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        revoke: Callable[[str, float], object],
-        news: Callable[[], object],
-    ) -> None:
+    def __init__(self, database: Database, revoke: Callable[[str, float], object]) -> None:
         self._database = database
         self._revoke = revoke
-        self._news = news
         self._read = 0
 
     async def look(self) -> None:
         """Read what is new. Raises what the database raises."""
-        told = False
         while ended := await ended_since(self._database, self._read):
             for one in ended:
                 self._revoke(one.id, one.expires_at.timestamp())
             self._read = ended[-1].number
-            told = True
-        if told:
-            self._news()

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_agent.apiserver import request as request_module
 from mk8s_agent.apiserver.request import Request, RequestRefused, read_request, request_line
 from mk8s_agent.wire.hpack_codec import Decoder
 
@@ -177,15 +176,6 @@ def test_forged_by_a_central_that_was_taken_over(fields: Fields) -> None:
 def test_a_length_without_a_body_is_no_way_to_a_second_request() -> None:
     with pytest.raises(RequestRefused, match="without a body"):
         read_request([*GET, (b"mk8s-content-length", b"5")], True)
-
-
-def test_identities_are_remembered_within_bounds() -> None:
-    first = request_module.impersonate(WHO)
-    assert request_module.impersonate(WHO) is first
-    for number in range(request_module._IDENTITIES + 10):
-        request_module.impersonate(WHO.replace(b"u1", b"u%d" % number))
-    assert len(request_module._impersonations) <= request_module._IDENTITIES
-    assert request_module.impersonate(WHO) == first
 
 
 names = st.one_of(

@@ -14,6 +14,7 @@ from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.rows import encode_outcome
 from mk8s_proxy.authz.policy import PolicySource, parse_rbac
 from mk8s_proxy.authz.snapshot import PolicySnapshot
@@ -238,7 +239,7 @@ class Passage:
         front = Stream(self.client, 1, 65535, 65535)
         bodiless = not body and not unfinished
         front.remote_closed = bodiless
-        entry = AuditEntry("audit-id", 0.0)
+        entry = AuditEntry(new_audit_id(), 0.0)
         self.exchange = Exchange(front, read_http2_head(head, bodiless), entry)
         front.exchange = self.exchange
         self.chain.admit(self.exchange)

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -452,23 +453,65 @@ def test_a_login_that_is_no_name_is_refused(world: World, login: object) -> None
     assert world.refusal(signed(sid=login)) == "TOKEN_CLAIMS"
 
 
-def test_revocations_do_not_pile_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_token, "REVOKED_SIZE", 3)
-    tokens = [world.mint() for _ in range(4)]
-    identities = [world.authenticate(token) for token in tokens]
-    for identity in identities:
-        world.authenticator.revoke(identity.token_id, identity.expires)
-    assert world.authenticate(tokens[0]), "the bound dropped the oldest"
-    assert world.refusal(tokens[3]) == "TOKEN_REVOKED"
-    world.now += LIFE + LEEWAY + 1
-    world.authenticator.revoke("other", world.now + 1)
-    assert len(world.authenticator._revoked) == 1
+def test_attack_logouts_until_the_first_is_forgotten(world: World) -> None:
+    token = world.mint(login="copied")
+    world.authenticate(token)
+    world.authenticator.revoke("copied", NOW + LIFE)
+    for number in range(70_000):
+        world.authenticator.revoke(f"login-{number}", NOW + LIFE)
+    world.authenticator.second()
+    assert world.refusal(token) == "TOKEN_REVOKED"
+
+
+def test_revocations_do_not_pile_up(world: World) -> None:
+    for number in range(5000):
+        world.authenticator.revoke(f"login-{number}", NOW + LIFE)
+    world.now += LIFE + LEEWAY - 1
+    world.authenticator.second()
+    assert len(world.authenticator._revocations) == 5000
+    world.now += 61
+    for _ in range(5):
+        world.authenticator.second()
+    assert len(world.authenticator._revocations) == 0
+
+
+def test_what_was_revoked_is_told_once(world: World) -> None:
+    world.authenticator.revoke("first", NOW + LIFE)
+    world.authenticator.revoke("second", NOW + LIFE)
+    assert world.authenticator.take_revoked() == ["first", "second"]
+    world.authenticator.revoke("first", NOW + LIFE + 5)  # told before, read in the database now
+    assert world.authenticator.take_revoked() == []
+
+
+def test_attack_a_logout_that_costs_others_a_signature(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, others = world.mint(login="mine"), world.mint(login="other")
+    for each in (token, others):
+        world.authenticate(each)
+    stamp = world.authenticator.stamp
+    monkeypatch.setattr(jwt, "decode", None)
+    world.authenticator.revoke("mine", NOW + LIFE)
+    assert world.authenticator.vouches(world.authenticate(others), stamp)
+
+
+def test_a_change_of_users_costs_nobody_a_signature(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = world.mint()
+    identity = world.authenticate(token)
+    monkeypatch.setattr(jwt, "decode", None)
+    world.directory.replace({"0b1e": 3, "somebody else": 1})
+    assert not world.authenticator.vouches(identity, world.authenticator.stamp - 1)
+    assert world.authenticate(token) is identity
+    assert world.authenticator.vouches(identity, world.authenticator.stamp)
+    world.directory.replace({"0b1e": 4, "somebody else": 1})
+    assert world.refusal(token) == "TOKEN_EPOCH"
 
 
 def test_a_cached_token_gives_the_same_object(world: World) -> None:
     token = world.mint()
     identity = world.authenticate(token)
-    identity.decisions["x"] = "kept"
     assert world.authenticate(token) is identity
     world.directory.replace({"0b1e": 3, "somebody else": 1})
     assert world.authenticate(token) is identity, "a second look that found nothing changed"
@@ -513,6 +556,51 @@ def test_a_flood_of_tokens_does_not_grow_the_cache() -> None:
     for _ in range(9):
         world.authenticate(world.mint())
     assert len(world.authenticator) == 4
+
+
+def test_expired_and_ended_tokens_are_gone_within_a_minute(world: World) -> None:
+    for number in range(100):
+        world.authenticate(world.mint(login=f"login-{number}"))
+    world.now += 1
+    world.authenticate(world.mint(login="young"))
+    world.authenticator.revoke("login-7", NOW + LIFE)
+    for _ in range(60):
+        world.authenticator.second()
+    assert len(world.authenticator) == 100
+    world.now = NOW + LIFE + LEEWAY
+    for _ in range(60):
+        world.authenticator.second()
+    assert len(world.authenticator) == 1, "what has not ended stays"
+
+
+def test_memory_of_a_token_is_bounded(world: World) -> None:
+    """All that a token holds is counted, and that is at most 4 KiB for tokens as ours are."""
+    person = Person(email="a" * 100 + "@example.com", name="N" * 100)
+    values = [
+        b"Bearer " + world.mint(person, BoundCluster("c" * 63, "i" * 36), "l" * 22).encode()
+        for _ in range(200)
+    ]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number, value in enumerate(values):
+            world.authenticator.authenticate(value + b"")
+            values[number] = b""
+        spent = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    held = world.authenticator.verified.size
+    assert spent + sum(map(len, world.authenticator.verified._kept)) <= held
+    assert held / 200 <= access_token.TOKEN_BYTES
+
+
+def test_attack_long_tokens_take_no_more_than_the_budget() -> None:
+    world = World(cache_size=4)
+    person = Person(name="N" * 3000)
+    for _ in range(6):
+        world.authenticate(world.mint(person))
+        assert world.authenticator.verified.size <= 4 * access_token.TOKEN_BYTES
+    assert len(world.authenticator) == 1
 
 
 def test_refused_tokens_are_not_remembered(world: World) -> None:

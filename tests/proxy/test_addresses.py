@@ -2,7 +2,6 @@
 
 import pytest
 
-from mk8s_proxy.chain import addresses
 from mk8s_proxy.chain.addresses import Address, Addresses
 from mk8s_proxy.chain.route import Router
 from mk8s_proxy.kube.request_target import TargetRefusal
@@ -45,9 +44,9 @@ def test_attack_a_refused_target_asked_again() -> None:
             find(known, b"/api/v1/namespaces/shop%2f..%2fkube-system/pods")
 
 
-def test_watches_push_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "_KEPT", 5)
+def test_watches_push_nothing_out() -> None:
     known = Addresses(Router())
+    known._known.most_entries = 5
     pods = find(known, PODS)
     for number in range(20):
         watch = find(known, PODS + b"?watch=1&resourceVersion=%d" % number)
@@ -56,11 +55,11 @@ def test_watches_push_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(known._known) == 1
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "_KEPT", 5)
+def test_what_is_remembered_is_bounded() -> None:
     known = Addresses(Router())
+    known._known.most_entries = 5
     for number in range(20):
         find(known, PODS + b"/p%d" % number)
         assert len(known._known) <= 5
     find(known, PODS + b"?labelSelector=" + b"x" * 600)
-    assert all(len(target) <= 512 for _, _, target in known._known)
+    assert all(len(target) <= 512 for _, _, target in known._known._kept)

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from request_lines import CASES, request_lines
 
-from mk8s_proxy.authz.attributes import Attributes, Decision, decision_key, required_attributes
+from mk8s_proxy.authz.attributes import Attributes, Decision, required_attributes
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.scopes import Scope, scope_of
+from mk8s_proxy.authz.snapshot import decision_key
 from mk8s_proxy.kube.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.kube.request_target import TargetRefusal, parse_target
 
@@ -130,12 +131,12 @@ def test_equal_keys_ask_equal_questions(one: tuple[bytes, bytes], two: tuple[byt
             for content_type in (b"", APPLY):
                 options = {"upgrade": upgrade, "content_type": content_type}
                 required = required_attributes(info, **options)
-                assert seen.setdefault(decision_key("c", info, **options), required) == required
+                assert seen.setdefault(decision_key(1, info, **options), required) == required
 
 
 def test_decision_denies_by_default() -> None:
     assert not Decision().allowed
-    assert not Decision().filtered
+    assert Decision().visibility is None
     assert Decision().reason
 
 

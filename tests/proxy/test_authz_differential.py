@@ -137,7 +137,7 @@ def check(source: PolicySource, snapshot: PolicySnapshot, cluster: str, wanted: 
     allowed, labels = decide(source, "u", cluster, wanted)
     assert (found.allowed, found.rule in labels) == (allowed, True), (wanted, found, labels)
     assert found.reason
-    assert not found.filtered
+    assert found.visibility is None
     assert snapshot.decide("u", (), cluster, wanted) == found
     return allowed
 

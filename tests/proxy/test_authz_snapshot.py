@@ -3,14 +3,13 @@
 import pytest
 from request_lines import CASES
 
-from mk8s_proxy.authz import snapshot as snapshot_module
 from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.access_review import review
 from mk8s_proxy.authz.attributes import Attributes, Decision, required_attributes
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, parse_rbac, parse_role
 from mk8s_proxy.authz.scopes import ClusterScopes
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.kube.request_info import parse_request_info
+from mk8s_proxy.kube.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.kube.request_target import parse_target
 
 USER = "dev@example.com"
@@ -39,7 +38,7 @@ def may(snapshot: PolicySnapshot, method: str, path: str, *, upgrade: bool = Fal
     info = parse_request_info(raw, parse_target(raw, path.encode()))
     required = required_attributes(info, upgrade=upgrade, content_type=content_type)
     decisions = [snapshot.decide(USER, (), cluster, one) for one in required]
-    return all(one.allowed and not one.filtered for one in decisions)
+    return all(one.allowed and one.visibility is None for one in decisions)
 
 
 def decide(snapshot: PolicySnapshot, *attributes: str, cluster: str = "dev-1") -> Decision:
@@ -545,7 +544,7 @@ def test_the_reason_of_an_opening_names_it() -> None:
 def test_the_reason_of_a_refusal_tells_what_would_be_allowed(changes, wanted, reason: str) -> None:
     decision = decide(policy(rule(**changes)), *wanted)
     assert (decision.allowed, decision.reason, decision.rule) == (False, reason, "")
-    assert not decision.filtered
+    assert decision.visibility is None
 
 
 @pytest.mark.parametrize("namespaces", [["*"], ["a"], [""]])
@@ -582,7 +581,7 @@ def test_a_cluster_says_the_scope_of_what_is_newer_than_the_list() -> None:
     scopes.learn("dev-1", ["novelties.storage.k8s.io", "nodes"], ["pods"])
     assert snapshot.edition != before
     assert decide(snapshot, *question).allowed
-    assert not decide(snapshot, *question).filtered
+    assert decide(snapshot, *question).visibility is None
     assert not decide(snapshot, *question, cluster="prod-1").allowed
     access = snapshot.access_of(USER, (), "dev-1")
     assert review(access, Attributes(*question, namespace="shop")).allowed
@@ -632,20 +631,35 @@ def test_an_impossible_question_is_a_refusal(odd) -> None:
     assert not snapshot.decide(USER, (), odd, Attributes("get", "", "pods")).allowed
     assert not snapshot.decide(odd, (), "dev-1", Attributes("get", "", "pods")).allowed
     assert not snapshot.decide(USER, (), "dev-1", odd).allowed
+    info = RequestInfo(True, "get", "/api/v1/pods")
+    assert not snapshot.decide_request(odd, "dev-1", info, False, b"")[1].allowed
 
 
-def test_caches_stay_bounded_and_right(monkeypatch) -> None:
-    monkeypatch.setattr(snapshot_module, "_MAXIMUM_DECISIONS", 3)
-    monkeypatch.setattr(snapshot_module, "_MAXIMUM_ACCESSES", 3)
+def test_the_first_denied_question_decides() -> None:
+    snapshot = policy(rule(verbs=["get"], resources=["pods", "pods/exec"]))
+    info = parse_request_info(
+        b"GET", parse_target(b"GET", b"/api/v1/namespaces/shop/pods/web/exec")
+    )
+    asked, decision = snapshot.decide_request(USER, "dev-1", info, True, b"")
+    assert (asked.verb, decision.allowed) == ("create", False)
+    plain = parse_request_info(b"GET", parse_target(b"GET", b"/api/v1/namespaces/shop/pods/web"))
+    asked, decision = snapshot.decide_request(USER, "dev-1", plain, False, b"")
+    assert (asked.verb, decision.allowed) == ("get", True)
+
+
+def test_caches_stay_bounded_and_right() -> None:
     snapshot = policy(rule(namespaces=["n1"]))
+    for kept in (snapshot._answers, snapshot._by_roles):
+        kept.most_entries = 3
     for _ in range(2):
         for number in range(8):
-            found = decide(snapshot, "get", "", "pods", "", f"n{number}", "p")
-            assert found.allowed is (number == 1)
+            path = f"/api/v1/namespaces/n{number}/pods/p".encode()
+            info = parse_request_info(b"GET", parse_target(b"GET", path))
+            asked, found = snapshot.decide_request(USER, "dev-1", info, False, b"")
+            assert (found.allowed, asked.namespace) == (number == 1, f"n{number}")
             decide(snapshot, "get", "", "pods", "", "n1", "p", cluster=f"c{number}")
             snapshot.decide(f"u{number}@example.com", (), "dev-1", Attributes("get"))
-            assert len(snapshot._decisions) <= 3
-            assert len(snapshot._by_user) <= 3
+            assert len(snapshot._answers) <= 3
             assert len(snapshot._by_roles) <= 3
 
 

@@ -649,7 +649,7 @@ def test_attack_an_object_that_the_policy_no_longer_shows(scene: Scene) -> None:
     one.info = replace(whole.info, verb="delete", name="web-9")
     assert not begin_deletion(one, scene.central.chain, print)
     assert one.decision is not None
-    assert not one.decision.filtered
+    assert one.decision.visibility is None
     one.info, one.decision = replace(one.info, name="db-1"), whole.decision
     with pytest.raises(StatusError) as refusal:
         begin_deletion(one, scene.central.chain, print)

@@ -550,3 +550,17 @@ def test_with_and_without_memory_all_is_the_same(
     assert worlds[0].rows() == worlds[1].rows()
     for world in worlds:
         world.central.journal.close()
+
+
+def test_heads_of_expired_tokens_are_gone_within_a_minute(central: Central, agent: Agent) -> None:
+    for token in (b"dev", b"dev.prod"):
+        person = central.http2()
+        person.ask(token=token)
+        serve(agent)
+    memory = central.config.recurring
+    for _ in range(60):
+        memory.second(0.0)
+    assert len(memory) == 2
+    for _ in range(60):
+        memory.second(2e12)
+    assert len(memory) == 0

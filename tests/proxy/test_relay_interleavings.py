@@ -127,5 +127,6 @@ def test_an_api_server_that_dies_never_completes_an_answer(
     assert len(begun) == 5
     assert all(half.reset for half in begun)
     told = [half for half in relay.client.halves.values() if half.ended]
-    assert [dict(half.head or [])[b":status"] for half in told] == [b"502"] * 5
+    # they are sent once more, and turned away where nothing can be dialled
+    assert [dict(half.head or [])[b":status"] for half in told] == [b"503"] * 5
     check_nothing_is_left(relay)

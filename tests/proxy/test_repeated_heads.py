@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.listener import repeated_heads
+from mk8s_proxy.listener import request_head
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.repeated_heads import read_repeated_head
 from mk8s_proxy.listener.request_head import (
     HEAD_BYTES,
     Field,
     RequestHead,
     head_bytes,
     read_http2_head,
+    read_repeated_head,
 )
 
 TOKEN = (b"authorization", b"Bearer a.b.c")
@@ -22,9 +22,9 @@ TOKEN = (b"authorization", b"Bearer a.b.c")
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> Iterator[None]:
-    repeated_heads._known.clear()
+    request_head._repeated.clear()
     yield
-    repeated_heads._known.clear()
+    request_head._repeated.clear()
 
 
 def head(target: bytes, *fields: Field, method: bytes = b"GET") -> list[Field]:
@@ -62,11 +62,11 @@ def test_remembered_and_new_are_the_same(heads: list[tuple[list[Field], bool]]) 
         assert outcome(read_repeated_head, fields, end) == outcome(read_http2_head, fields, end)
 
 
-def test_the_second_head_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_head_is_not_read_again() -> None:
     first = read_repeated_head(head(b"/api/v1/pods", TOKEN), True)
-    monkeypatch.delattr(repeated_heads, "read_http2_head")
     second = read_repeated_head(head(b"/version", TOKEN), True)
     assert second == first._replace(target=b"/version")
+    assert second.forwarded is first.forwarded
 
 
 def test_the_credential_of_somebody_else_is_another_head() -> None:
@@ -104,21 +104,21 @@ def test_the_longest_target_counts_the_same() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeated_heads, "_KEPT", 5)
+    monkeypatch.setattr(request_head._repeated, "most_entries", 5)
     for number in range(20):
         read_repeated_head(head(b"/api", (b"x-custom", b"%d" % number)), True)
-        assert len(repeated_heads._known) <= 5
-    repeated_heads._known.clear()
+        assert len(request_head._repeated) <= 5
+    request_head._repeated.clear()
     read_repeated_head(head(b"/api", (b"x-custom", b"v" * 5000)), True)
-    assert not repeated_heads._known
+    assert len(request_head._repeated) == 0
 
 
 def test_heads_of_strangers_fill_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeated_heads, "_ALL_BYTES", 10_000)
+    monkeypatch.setattr(request_head._repeated, "most_bytes", 10_000)
     for number in range(50):
         read_repeated_head(head(b"/api", (b"x-custom", b"%d" % number * 1000)), True)
-        assert len(repeated_heads._known) <= 9
-    assert repeated_heads._known
+        assert request_head._repeated.size <= 10_000
+    assert len(request_head._repeated) > 0
 
 
 def test_a_smaller_limit_holds_for_a_head_that_came_before() -> None:

@@ -30,7 +30,7 @@ from tests.support.memory import (
     settings,
     window_update,
 )
-from tests.support.tasks import LooseBackground
+from tests.support.tasks import Unreachable
 
 WINDOW = 65_535
 
@@ -181,7 +181,7 @@ class Relay:
     def _build_tunnel(self) -> None:
         credentials: Any = Credentials()
         self.apiserver = ApiServer(
-            credentials, self.ticks, self.agent_budget, answer, LooseBackground()
+            credentials, self.ticks, self.agent_budget, answer, Unreachable()
         )
         api_transport = MemoryTransport()
         self.upstream = ApiServerHttp2(api_transport, self.apiserver)

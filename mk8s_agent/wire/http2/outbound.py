@@ -119,7 +119,8 @@ class Outbound:
         if not out or self.closed:
             return
         self._write_out()
-        self.resume()
+        if self._waiting:
+            self.resume()
 
     def _write_out(self) -> None:
         """Hands all that is queued to the socket."""
@@ -151,11 +152,8 @@ class Outbound:
         self._out_bytes += len(data)
         self._open_stream = 0
         if not self._marked:
-            self._mark()
-
-    def _mark(self) -> None:
-        self._marked = True
-        self._ticks.mark(self)
+            self._marked = True
+            self._ticks.mark(self)
 
     def stalled(self, elapsed: float) -> bool:
         """Once a second: whether the peer has read nothing for `Limits.write_seconds`."""
@@ -333,7 +331,8 @@ class Outbound:
         self._floods.frames += 1 + (size >> 10)
         self._add_frame(stream.stream_id, data, size, END_STREAM if end else 0)
         if not self._marked:
-            self._mark()
+            self._marked = True
+            self._ticks.mark(self)
         if size and stream.peer is not None:
             stream.peer.connection.grant(stream.peer, size)
         if end:

@@ -61,7 +61,7 @@ class StreamTable:
         Raises:
             RemoteProtocolError: an id that a client may not use, or not any more.
         """
-        if self.is_own(stream_id):
+        if stream_id & 1 == self.next_own & 1:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's stream ids are odd")
         if stream_id > self.last_peer:
             self.last_peer = stream_id
