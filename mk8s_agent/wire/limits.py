@@ -80,10 +80,10 @@ TUNNEL: Final = Limits(
 )
 """Between central and an agent: resets of many users' watches are ordinary here."""
 
-API_SERVER: Final = Limits(
-    max_streams=0, resets=1 << 30, control_frames=100_000, header_list=MIB, header_block=MIB
-)
-"""From an agent to its API server, which cannot open streams."""
+API_SERVER: Final = Limits(max_streams=0, resets=1 << 30, control_frames=1 << 30)
+"""From an agent to its API server, which cannot open streams. Pods make it send what it sends, also
+behind a reset: a flood of that costs the agent's own cluster time, and no other stream its life.
+Heads are no longer than central takes."""
 
 
 class BufferBudget:

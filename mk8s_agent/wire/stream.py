@@ -14,7 +14,8 @@ LONGEST_BODY: Final = 1 << 60
 """Above every content-length that is read: they have 18 digits at most."""
 
 AWAITING_HEAD: Final = 1 << 61
-"""`length_left` of an answer whose head has not come: any body of it is an error."""
+"""`length_left` of an answer whose head has not come: any body of it is an error. Each
+informational head that came instead adds one."""
 
 
 class Leg(Protocol):

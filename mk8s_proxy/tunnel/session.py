@@ -127,7 +127,21 @@ class TunnelSession(Http2Client):
             self._relay(stream, status, fields, end)
         except (HpackError, ResponseRefused) as error:
             log.warning("response.refused", extra={"cluster": self.cluster, "reason": str(error)})
-            self._give_up(stream, bad_gateway(f"the cluster's answer cannot be relayed: {error}"))
+            self._tell(stream, str(error))
+
+    def refuse_answer(self, stream: Stream, reason: str) -> None:
+        """An answer that is too large: its client is told why, if it has got nothing yet."""
+        if stream is self.control.stream:
+            self.fail(ErrorCode.PROTOCOL_ERROR, f"control stream: {reason}")
+            return
+        log.warning("response.refused", extra={"cluster": self.cluster, "reason": reason})
+        if stream.head_passed:
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+        else:
+            self._tell(stream, reason)
+
+    def _tell(self, stream: Stream, reason: str) -> None:
+        self._give_up(stream, bad_gateway(f"the cluster's answer cannot be relayed: {reason}"))
 
     def _relay(self, stream: Stream, status: int, fields: Fields, end: bool) -> None:
         front = stream.peer
