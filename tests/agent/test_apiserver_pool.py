@@ -373,10 +373,6 @@ FIELD = b"\x00\x01x\x7f\x81\x7c" + bytes(16_000)
 ATTACKS = {
     "a head that cannot be decoded": (frame_of_head(1, b"\x08\x7f", end=True), 1),
     "a huge head": (frame_of_head(1, b"\x88" + FIELD * 38, pieces=50), 1),
-    "a huge head whose status is read": (
-        frame_of_head(1, b"\x08\x03401" + FIELD * 11, pieces=4),
-        1,
-    ),
     "a head of too many fields": (frame_of_head(1, b"\x08\x03401" + b"\x95" * 30_000), 1),
     "103s without end": (HINT, 150_000),
 }
