@@ -86,6 +86,21 @@ behind a reset: a flood of that costs the agent's own cluster time, and no other
 Heads are no longer than central takes."""
 
 
+class Share:
+    """What one owner has taken of something that many share.
+
+    Args:
+        key: whose, and of what.
+    """
+
+    __slots__ = ("key", "streams")
+
+    def __init__(self, key: tuple[str, str]) -> None:
+        self.key = key
+        self.streams = 0
+        """Streams that are open."""
+
+
 class BufferBudget:
     """Bytes that wait for slow readers in the whole process, with a cap on the sum."""
 

@@ -29,6 +29,7 @@ from mk8s_proxy.chain.impersonation import act_as, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnel, Tunnels
 from mk8s_proxy.chain.route import Route, Router
+from mk8s_proxy.chain.shares import Shares, tunnels_full
 from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -81,6 +82,8 @@ class HandlerChain:
         self._tunnels = tunnels
         self._management = management
         self._ticks = ticks
+        self.shares = Shares()
+        """What one person may have open; `app` gives it the limits of the settings."""
         self._departures = Departures(
             journal, self._refuse_waiting, self._keep_in_sight, self._break_off
         )
@@ -277,10 +280,11 @@ class HandlerChain:
 
     def _pick(self, cluster: str) -> Tunnel:
         session = self._tunnels.pick(cluster)
-        if session is None:
-            message = f'no agent of cluster "{cluster}" is connected'
-            raise service_unavailable(message, retry_after=1)
-        return session
+        if session is not None:
+            return session
+        if self._tunnels.full(cluster):
+            raise tunnels_full(cluster)
+        raise service_unavailable(f'no agent of cluster "{cluster}" is connected', retry_after=1)
 
     def _send(
         self,
@@ -290,6 +294,9 @@ class HandlerChain:
         parts: tuple[bytes, bytes],
     ) -> None:
         """Prepares an admitted request; `parts` of its block go before and after the audit id."""
+        if exchange.stays_open and session.crowded:
+            raise tunnels_full(exchange.cluster)
+        self.shares.take(exchange)
         entry = exchange.entry
         block = audit_field(entry.audit_id).join(parts)
         self._journal.intent(entry)
@@ -321,7 +328,9 @@ class HandlerChain:
         self.long_running.break_off(exchange)
 
     def _refuse_waiting(self, exchange: Exchange, written: bool) -> None:
-        if written:
+        if written and self._tunnels.full(exchange.cluster):
+            self.refuse(exchange, tunnels_full(exchange.cluster))
+        elif written:
             error = service_unavailable("the agent has just disconnected", retry_after=1)
             self.refuse(exchange, error)
         else:
@@ -380,6 +389,7 @@ class HandlerChain:
         if exchange.settled:
             return
         exchange.settled = True
+        self.shares.give_back(exchange)
         if exchange.stays_open:
             self.long_running.remove(exchange)
         entry = exchange.entry

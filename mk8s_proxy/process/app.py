@@ -30,6 +30,7 @@ from mk8s_proxy.audit.strangers import Strangers
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
+from mk8s_proxy.chain.shares import Shares
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import TokenAuthenticator
@@ -185,6 +186,7 @@ class Central:
         )
         if self.settings.public_health == "on":
             self.chain.health = self._ready
+        self.chain.shares = Shares(self.settings.limits.streams_per_identity)
         self._tunnel_services = self._serve_tunnels()
         self._client_config = ClientConfig(
             self.chain,

@@ -8,7 +8,7 @@ other requests, perhaps of other clusters.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.control_channel import ControlChannel
@@ -32,6 +32,9 @@ from mk8s_proxy.tunnel.response_head import (
 )
 
 log = logging.getLogger(__name__)
+
+_RESERVE: Final = 8
+"""One of so many streams of a tunnel is not for requests that stay open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,19 @@ class TunnelSession(Http2Client):
         ]
         self.open_prepared(stream, hpack_codec.block(head))
         return channel
+
+    # -- room
+
+    @property
+    def full(self) -> bool:
+        """The agent is there, and takes no more requests here for now."""
+        going = self.ready and not self.draining and not self.closed
+        return going and len(self.streams) >= self.peer_max_streams
+
+    @property
+    def crowded(self) -> bool:
+        """What is left is a reserve: watches may fill a tunnel, but not keep a `get` out of it."""
+        return len(self.streams) >= self.peer_max_streams - self.peer_max_streams // _RESERVE
 
     # -- answers
 

@@ -1,0 +1,70 @@
+"""What one person may have of one cluster at a time: a fair share of the streams of its tunnels.
+
+Asked by `handler_chain` for each request that leaves, and told of its end. It is always the real
+person who pays, whoever they act as, and however many tokens and connections they have.
+"""
+
+from typing import Final
+
+from mk8s_agent.wire.limits import Share
+from mk8s_proxy.kube.status import StatusError, service_unavailable, status_error
+from mk8s_proxy.listener.exchange import Exchange
+
+_STREAMS: Final = 2_000
+_RETRY_SECONDS: Final = 1
+
+
+class Shares:
+    """All shares of which something is taken; the others take no memory.
+
+    Args:
+        streams: requests that one person may have open on a cluster, watches included.
+    """
+
+    def __init__(self, streams: int = _STREAMS) -> None:
+        self._streams = streams
+        self._taken: dict[tuple[str, str], Share] = {}
+
+    def __len__(self) -> int:
+        """Pairs of a person and a cluster with open requests."""
+        return len(self._taken)
+
+    def take(self, exchange: Exchange) -> None:
+        """Counts a request that was admitted, until `give_back`.
+
+        Raises:
+            StatusError: 429, the person has as many as they may have.
+        """
+        identity = exchange.identity
+        assert identity is not None
+        key = ((identity.original or identity).uid, exchange.cluster)
+        share = self._taken.get(key)
+        if share is None:
+            share = self._taken[key] = Share(key)
+        elif share.streams >= self._streams:
+            raise _too_many(share.streams, exchange.cluster)
+        share.streams += 1
+        exchange.share = share
+
+    def give_back(self, exchange: Exchange) -> None:
+        """The request is over. Nothing happens when it was not counted, or is not any more."""
+        share, exchange.share = exchange.share, None
+        if share is None:
+            return
+        share.streams -= 1
+        if not share.streams:
+            del self._taken[share.key]
+
+
+def _too_many(streams: int, cluster: str) -> StatusError:
+    message = (
+        f'you have {streams} requests open on cluster "{cluster}", as many as one person may have: '
+        "end some, watches for example (limits.streams_per_identity of central)"
+    )
+    return status_error(429, message, retry_after=_RETRY_SECONDS)
+
+
+def tunnels_full(cluster: str) -> StatusError:
+    """There is an agent: to say that there is none would send people looking for it."""
+    message = f'the tunnels to cluster "{cluster}" carry as many requests as they can: try again'
+    return service_unavailable(message, retry_after=1)
