@@ -302,6 +302,7 @@ class HandlerChain:
         self._journal.intent(entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
         stream = session.prepare()
+        stream.share = exchange.share
         stream.end_queued = exchange.front.remote_closed
         exchange.back = stream
         if interceptor is None:

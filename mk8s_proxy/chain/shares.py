@@ -6,11 +6,12 @@ person who pays, whoever they act as, and however many tokens and connections th
 
 from typing import Final
 
-from mk8s_agent.wire.limits import Share
+from mk8s_agent.wire.limits import MIB, Share
 from mk8s_proxy.kube.status import StatusError, service_unavailable, status_error
 from mk8s_proxy.listener.exchange import Exchange
 
 _STREAMS: Final = 2_000
+_BUFFERED: Final = 64 * MIB
 _RETRY_SECONDS: Final = 1
 
 
@@ -19,10 +20,12 @@ class Shares:
 
     Args:
         streams: requests that one person may have open on a cluster, watches included.
+        buffered: bytes that may wait for such a person's slow readers.
     """
 
-    def __init__(self, streams: int = _STREAMS) -> None:
+    def __init__(self, streams: int = _STREAMS, buffered: int = _BUFFERED) -> None:
         self._streams = streams
+        self._buffered = buffered
         self._taken: dict[tuple[str, str], Share] = {}
 
     def __len__(self) -> int:
@@ -40,11 +43,11 @@ class Shares:
         key = ((identity.original or identity).uid, exchange.cluster)
         share = self._taken.get(key)
         if share is None:
-            share = self._taken[key] = Share(key)
+            share = self._taken[key] = Share(key, self._buffered)
         elif share.streams >= self._streams:
             raise _too_many(share.streams, exchange.cluster)
         share.streams += 1
-        exchange.share = share
+        exchange.share = exchange.front.share = share
 
     def give_back(self, exchange: Exchange) -> None:
         """The request is over. Nothing happens when it was not counted, or is not any more."""

@@ -186,7 +186,8 @@ class Central:
         )
         if self.settings.public_health == "on":
             self.chain.health = self._ready
-        self.chain.shares = Shares(self.settings.limits.streams_per_identity)
+        limits = self.settings.limits
+        self.chain.shares = Shares(limits.streams_per_identity, limits.buffered_per_identity)
         self._tunnel_services = self._serve_tunnels()
         self._client_config = ClientConfig(
             self.chain,
