@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_proxy.chain.shares import Shares
-from tests.support.front_door import PODS, Central, refusal_of, request
+from tests.support.front_door import PODS, RBAC, Central, refusal_of, request
 from tests.support.memory import (
     CANCEL,
+    ENHANCE_YOUR_CALM,
     REFUSED_STREAM,
     data,
     goaway,
@@ -210,3 +211,52 @@ class Play:
         open_ones = [it for it in exchanges.values() if it is not None and it.share is not None]
         assert counted == len(open_ones) <= shares._streams
         assert all(share.streams > 0 for share in shares._taken.values())
+
+
+TWO: dict[str, Any] = {
+    "roles": RBAC["roles"],
+    "users": [
+        {"email": "dev@example.com", "roles": ["developer"]},
+        {"email": "ops@example.com", "roles": ["developer"]},
+    ],
+}
+
+
+def test_attack_stalled_readers_end_their_own_answers_only(tmp_path: Path) -> None:
+    central = Central(tmp_path, rbac=TWO)
+    central.chain.shares = Shares(100, 256 << 10)
+    agent, greedy, other = central.agent(), central.http2(), central.http2()
+    greedy.send(settings({4: 0}))
+    other.send(window_update(0, 1 << 24))
+    held = [greedy.ask() for _ in range(8)]
+    for number in (seen.stream for seen in agent.requests()):
+        agent.send(headers(number, OK), data(number, bytes(60_000)))
+        assert central.budget.used <= 256 << 10
+    wanted = other.ask(token=b"ops")
+    number = agent.request()[0]
+    agent.send(headers(number, OK), data(number, b"x" * 60_000), data(number, b"y", end=True))
+    answer = other.answer(wanted)
+    assert (answer.code, len(answer.body), answer.ended) == (200, 60_001, True)
+    ended = [greedy.answer(it).reset for it in held]
+    assert ended.count(None) >= 3
+    assert ended.count(ENHANCE_YOUR_CALM) == 8 - ended.count(None) > 0
+    assert len([row for row in central.outcomes() if row["user"]["username"][:3] == "dev"]) > 0
+    greedy.connection.connection_lost()
+    assert central.budget.used == 0
+    assert not central.budget.holders
+    assert len(central.chain.shares) == 0
+
+
+def test_attack_an_upload_that_nobody_takes_is_the_uploader_s(tmp_path: Path) -> None:
+    central = Central(tmp_path, rbac=TWO)
+    central.chain.shares = Shares(100, 100_000)
+    agent, greedy = central.agent(), central.http2()
+    agent.send(settings({4: 0}))
+    uploads = [greedy.ask(method=b"POST", end=False) for _ in range(3)]
+    for number in uploads:
+        greedy.send(data(number, bytes(16_000)), data(number, bytes(16_000)))
+        greedy.send(data(number, bytes(16_000)))
+    assert 0 < central.budget.used <= 100_000
+    assert [greedy.answer(number).code for number in uploads].count(502) == 1
+    greedy.connection.connection_lost()
+    assert central.budget.used == 0
