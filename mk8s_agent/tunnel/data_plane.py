@@ -134,10 +134,11 @@ class TunnelPlane:
         self,
         credentials: ApiServerCredentials,
         background: Background,
+        buffers: BufferBudget,
         proxies: EgressProxies = DIRECT,
     ) -> None:
         self.ticks = Ticks(asyncio.get_running_loop().call_soon)
-        self.buffers = BufferBudget()
+        self.buffers = buffers
         self.apiserver = ApiServer(credentials, self.ticks, self.buffers, answer, background)
         self.open_tunnels: set[OpenTunnel] = set()
         self._proxies = proxies
