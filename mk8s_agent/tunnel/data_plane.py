@@ -24,7 +24,7 @@ from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import dial_tls
 from mk8s_agent.wire.egress_proxy import DIRECT, EgressProxies
-from mk8s_agent.wire.heap import HeapWatch, give_back
+from mk8s_agent.wire.heap import HeapWatch
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
@@ -191,8 +191,7 @@ class TunnelPlane:
             lambda: self.apiserver.second(elapsed),
         )
         _STEPS.each(steps, lambda step: step())
-        if self._heap.is_worth_it(self.buffers.used):
-            await asyncio.to_thread(give_back)
+        await self._heap.second(self.buffers.used)
 
     def close(self) -> None:
         """Ends the connections to the API server."""

@@ -1,5 +1,6 @@
 """Keeps the memory of relayed pieces in the process, and returns what a crowd of them left."""
 
+import asyncio
 import ctypes
 from typing import Final
 
@@ -36,13 +37,18 @@ def give_back() -> None:
 
 
 class HeapWatch:
-    """Knows when it is worth it: when much has waited for slow readers and waits no more."""
+    """Gives memory back when much has waited for slow readers and waits no more."""
 
     def __init__(self) -> None:
         self._most = 0
 
+    async def second(self, waiting: int) -> None:
+        """Once a second: gives back what is worth it, while the loop goes on."""
+        if self.is_worth_it(waiting):
+            await asyncio.to_thread(give_back)
+
     def is_worth_it(self, waiting: int) -> bool:
-        """Asked once a second: `waiting` bytes are kept for slow readers now."""
+        """Whether it is, where `waiting` bytes are kept for slow readers now."""
         if waiting > self._most:
             self._most = waiting
         elif self._most >= _MUCH and waiting <= self._most >> 2:

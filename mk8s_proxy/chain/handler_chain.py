@@ -29,7 +29,7 @@ from mk8s_proxy.chain.impersonation import act_as, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnel, Tunnels
 from mk8s_proxy.chain.route import Route, Router
-from mk8s_proxy.chain.shares import Shares, tunnels_full
+from mk8s_proxy.chain.shares import Shares, no_tunnel, pick_tunnel
 from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -233,7 +233,8 @@ class HandlerChain:
     # -- the way out
 
     def _leave(self, exchange: Exchange, identity: Identity, address: Address) -> None:
-        session, policy = self._pick(exchange.cluster), self._policies.current
+        session = pick_tunnel(self._tunnels, exchange.cluster)
+        policy = self._policies.current
         interceptor = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
         parts = request_parts(exchange, identity, address.path_block)
         exchange.stays_open = bool(exchange.head.upgrade) or address.info.long_running
@@ -276,15 +277,7 @@ class HandlerChain:
         exchange.cluster = cluster = texts.facts.cluster
         exchange.entry.facts = texts.facts
         exchange.entry.texts = texts
-        self._send(exchange, self._pick(cluster), None, parts)
-
-    def _pick(self, cluster: str) -> Tunnel:
-        session = self._tunnels.pick(cluster)
-        if session is not None:
-            return session
-        if self._tunnels.full(cluster):
-            raise tunnels_full(cluster)
-        raise service_unavailable(f'no agent of cluster "{cluster}" is connected', retry_after=1)
+        self._send(exchange, pick_tunnel(self._tunnels, cluster), None, parts)
 
     def _send(
         self,
@@ -294,15 +287,13 @@ class HandlerChain:
         parts: tuple[bytes, bytes],
     ) -> None:
         """Prepares an admitted request; `parts` of its block go before and after the audit id."""
-        if exchange.stays_open and session.crowded:
-            raise tunnels_full(exchange.cluster)
-        self.shares.take(exchange)
+        self.shares.take(exchange, session)
         entry = exchange.entry
         block = audit_field(entry.audit_id).join(parts)
         self._journal.intent(entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
         stream = session.prepare()
-        stream.share = exchange.share
+        stream.share = exchange.front.share
         stream.end_queued = exchange.front.remote_closed
         exchange.back = stream
         if interceptor is None:
@@ -329,11 +320,9 @@ class HandlerChain:
         self.long_running.break_off(exchange)
 
     def _refuse_waiting(self, exchange: Exchange, written: bool) -> None:
-        if written and self._tunnels.full(exchange.cluster):
-            self.refuse(exchange, tunnels_full(exchange.cluster))
-        elif written:
-            error = service_unavailable("the agent has just disconnected", retry_after=1)
-            self.refuse(exchange, error)
+        if written:
+            why = "the agent has just disconnected"
+            self.refuse(exchange, no_tunnel(self._tunnels, exchange.cluster, why))
         else:
             error = service_unavailable("the audit log cannot be written", retry_after=5)
             self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")

@@ -6,7 +6,6 @@ Made by a client connection, filled by `handler_chain`, read by the tunnel when 
 import time
 from typing import Final, Protocol
 
-from mk8s_agent.wire.limits import Share
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts, ImpersonatedUser
 from mk8s_proxy.audit.identifier import new_audit_id
@@ -48,7 +47,6 @@ class Exchange:
         "prefix",
         "recurring",
         "settled",
-        "share",
         "stays_open",
         "subprotocol",
         "whole",
@@ -88,8 +86,6 @@ class Exchange:
         """It may go on for hours: a watch, a followed log, an upgraded connection."""
         self.settled = False
         """The outcome row is written."""
-        self.share: Share | None = None
-        """Where it is counted as open (`mk8s_proxy.chain.shares`)."""
         self.whole: Exchange | None = None
         """The request that this one is a part of, where central carries that out by several."""
 

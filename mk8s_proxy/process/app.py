@@ -18,7 +18,7 @@ from aiohttp import web
 from mk8s_agent.wire import tls
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.bulkhead import Bulkhead
-from mk8s_agent.wire.heap import HeapWatch, give_back
+from mk8s_agent.wire.heap import HeapWatch
 from mk8s_agent.wire.limits import FRONT, BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
@@ -324,8 +324,7 @@ class Central:
             lambda: self.chain.long_running.second(time.time()),
         )
         _SECOND.each(steps, lambda step: step())
-        if self._heap.is_worth_it(self._buffers.used):
-            await asyncio.to_thread(give_back)
+        await self._heap.second(self._buffers.used)
 
     def _recheck_if_revoked(self) -> None:
         if self._rechecked != self.authenticator.stamp:  # somebody has logged out

@@ -4,9 +4,11 @@ import ctypes
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from mk8s_agent.wire import heap
 from mk8s_agent.wire.heap import HeapWatch, give_back
 from mk8s_agent.wire.limits import MIB
 
@@ -59,3 +61,13 @@ def test_a_c_library_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", asked.append)
     give_back()
     assert asked == [None]
+
+
+async def test_memory_is_given_back_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    monkeypatch.setattr(heap, "give_back", lambda: threads.append(threading.current_thread().name))
+    watch = HeapWatch()
+    for waiting in (0, 40 * MIB, 0, 0):
+        await watch.second(waiting)
+    assert len(threads) == 1
+    assert threads != [threading.current_thread().name]

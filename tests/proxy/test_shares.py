@@ -208,7 +208,7 @@ class Play:
                 *(it.connection.stream for it in self.others if it.connection.stream),
             ]
         }
-        open_ones = [it for it in exchanges.values() if it is not None and it.share is not None]
+        open_ones = [it for it in exchanges.values() if it and it.front.share and not it.settled]
         assert counted == len(open_ones) <= shares._streams
         assert all(share.streams > 0 for share in shares._taken.values())
 
