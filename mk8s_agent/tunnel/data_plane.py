@@ -191,7 +191,7 @@ class TunnelPlane:
             lambda: self.apiserver.second(elapsed),
         )
         _STEPS.each(steps, lambda step: step())
-        await self._heap.second(self.buffers.used)
+        await asyncio.to_thread(self._heap.second, self.buffers.used)
 
     def close(self) -> None:
         """Ends the connections to the API server."""

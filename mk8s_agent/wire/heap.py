@@ -1,6 +1,5 @@
 """Keeps the memory of relayed pieces in the process, and returns what a crowd of them left."""
 
-import asyncio
 import ctypes
 from typing import Final
 
@@ -42,10 +41,10 @@ class HeapWatch:
     def __init__(self) -> None:
         self._most = 0
 
-    async def second(self, waiting: int) -> None:
-        """Once a second: gives back what is worth it, while the loop goes on."""
+    def second(self, waiting: int) -> None:
+        """Once a second, beside the loop: gives back what is worth it."""
         if self.is_worth_it(waiting):
-            await asyncio.to_thread(give_back)
+            give_back()
 
     def is_worth_it(self, waiting: int) -> bool:
         """Whether it is, where `waiting` bytes are kept for slow readers now."""

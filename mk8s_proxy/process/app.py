@@ -324,7 +324,7 @@ class Central:
             lambda: self.chain.long_running.second(time.time()),
         )
         _SECOND.each(steps, lambda step: step())
-        await self._heap.second(self._buffers.used)
+        await asyncio.to_thread(self._heap.second, self._buffers.used)
 
     def _recheck_if_revoked(self) -> None:
         if self._rechecked != self.authenticator.stamp:  # somebody has logged out
