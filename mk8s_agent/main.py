@@ -44,6 +44,7 @@ from mk8s_agent.settings import Settings, load_settings
 from mk8s_agent.tunnel.data_plane import TunnelPlane
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.egress_proxy import EgressProxies
+from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.log import configure
 from mk8s_agent.wire.settings import SettingsError
 
@@ -111,7 +112,7 @@ def _make_store(settings: Settings, credentials: ApiServerCredentials) -> Identi
     return SecretStore(credentials, namespace, settings.identity_secret)
 
 
-MakeDataPlane = Callable[[ApiServerCredentials, Background, EgressProxies], DataPlane]
+MakeDataPlane = Callable[[ApiServerCredentials, Background, BufferBudget, EgressProxies], DataPlane]
 
 
 async def run(
@@ -137,7 +138,8 @@ async def run(
     store = _make_store(settings, credentials)
     identity = await obtain_identity(settings, store)
     async with Background() as background:
-        plane = make_data_plane(credentials, background, settings.proxies)
+        buffers = BufferBudget(settings.buffered_bytes)
+        plane = make_data_plane(credentials, background, buffers, settings.proxies)
         agent = Agent(settings, credentials, store, identity, plane, background)
         return 1 if await _until_stopped(agent) else 0
 

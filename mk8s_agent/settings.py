@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from mk8s_agent.wire import pki
 from mk8s_agent.wire.egress_proxy import EgressProxies, ProxyError
+from mk8s_agent.wire.limits import MIB
 from mk8s_agent.wire.log import LogSettings
 from mk8s_agent.wire.settings import Names, SettingsError, build, read_values, setting, variables_of
 
@@ -78,6 +79,9 @@ class Settings:
     """Seconds that central may be out of reach at the join."""
     drain_seconds: float = setting(30.0, least=0, most=3600)
     """Seconds that requests get to end after SIGTERM."""
+    buffered_bytes: int = setting(192 * MIB, least=16 * MIB)
+    """Bytes waiting in memory for slow readers, all streams together; behind that the slowest end.
+    They may take twice as much memory: keep the pod's limit above that."""
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
 
     @property

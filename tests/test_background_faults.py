@@ -22,6 +22,7 @@ from mk8s_agent.tunnel.dialer import Dialer
 from mk8s_agent.wire import background as background_module
 from mk8s_agent.wire import pki
 from mk8s_agent.wire.control import Refused, Renew, Renewed
+from mk8s_agent.wire.limits import BufferBudget
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.db import clusters
 from mk8s_proxy.db.agents import Standing
@@ -247,7 +248,7 @@ class AgentScene:
 
     async def serve(self) -> str:
         async with self.background:
-            plane = TunnelPlane(self.credentials, self.made)
+            plane = TunnelPlane(self.credentials, self.made, BufferBudget())
             identity: Any = type("Identity", (), {"not_after": 0.0, "next_key_pem": b""})
             store = self.anything
             self.agent = Agent(self.settings, self.credentials, store, identity, plane, self.made)

@@ -26,6 +26,7 @@ from mk8s_agent.wire import hpack_codec, tls
 from mk8s_agent.wire.background import Background, OwnedTasks, Work
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.dial import DialError
+from mk8s_agent.wire.hpack_codec import HpackError
 from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.http2.client import Http2Client
 from mk8s_agent.wire.http2.frames import ErrorCode
@@ -65,7 +66,11 @@ class ApiServerHttp2(Http2Client):
         """Passes a response head to the tunnel."""
         fields = None
         if not passes_unread(block):
-            fields = self.decode(block)
+            try:
+                fields = self.decode(block)
+            except HpackError:  # without a table that is its own stream's loss only
+                self.refuse_answer(stream, "its head cannot be read")
+                return
             if fields[:1] and fields[0][1].startswith(b"1"):  # informational: not for the client
                 return
         stream.head_passed = True

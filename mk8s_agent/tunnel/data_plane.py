@@ -24,6 +24,7 @@ from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.dial import dial_tls
 from mk8s_agent.wire.egress_proxy import DIRECT, EgressProxies
+from mk8s_agent.wire.heap import HeapWatch
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
@@ -134,10 +135,12 @@ class TunnelPlane:
         self,
         credentials: ApiServerCredentials,
         background: Background,
+        buffers: BufferBudget,
         proxies: EgressProxies = DIRECT,
     ) -> None:
         self.ticks = Ticks(asyncio.get_running_loop().call_soon)
-        self.buffers = BufferBudget()
+        self.buffers = buffers
+        self._heap = HeapWatch()
         self.apiserver = ApiServer(credentials, self.ticks, self.buffers, answer, background)
         self.open_tunnels: set[OpenTunnel] = set()
         self._proxies = proxies
@@ -178,7 +181,7 @@ class TunnelPlane:
         )
 
     async def _count_second(self) -> None:
-        """Deadlines. Both steps are due, whatever becomes of the other one."""
+        """Deadlines. Each step is due, whatever becomes of the others."""
         last, self._counted = self._counted, time.monotonic()
         elapsed = self._counted - last
         steps: tuple[Callable[[], object], ...] = (
@@ -188,6 +191,7 @@ class TunnelPlane:
             lambda: self.apiserver.second(elapsed),
         )
         _STEPS.each(steps, lambda step: step())
+        await asyncio.to_thread(self._heap.second, self.buffers.used)
 
     def close(self) -> None:
         """Ends the connections to the API server."""

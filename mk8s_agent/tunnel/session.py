@@ -135,6 +135,8 @@ class AgentTunnel(Http2Server):
             return
         if code == ErrorCode.REFUSED_STREAM:
             answer(stream, 503, "the API server refused the request before processing it")
+        elif code == ErrorCode.PROTOCOL_ERROR:
+            answer(stream, 502, "the API server's answer is malformed, or its head is too large")
         else:
             answer(stream, 502, "the API server closed the connection before it answered")
 

@@ -1,11 +1,16 @@
-"""Keeps the memory of relayed pieces in the process, instead of returning and fetching it."""
+"""Keeps the memory of relayed pieces in the process, and returns what a crowd of them left."""
 
+import ctypes
 from typing import Final
 
 from mk8s_agent.wire.limits import MIB
 
 _KEPT: Final = 2 * MIB
 """Twice as much may stay unused at the end of the heap: what a few pieces need on their way."""
+
+
+_MUCH: Final = 32 * MIB
+"""What is worth the look for unused pages."""
 
 
 def keep_heap() -> None:
@@ -17,3 +22,35 @@ def keep_heap() -> None:
     start-up happened to free a large one was chance. Other C libraries are not affected.
     """
     bytes(_KEPT)
+
+
+def give_back() -> None:
+    """Returns unused pages to the kernel, also those between others that are in use.
+
+    glibc does that by itself at the end of the heap only. Other C libraries are not affected.
+    It takes tens of milliseconds: not for the loop's thread.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(2 * _KEPT)
+
+
+class HeapWatch:
+    """Gives memory back when much has waited for slow readers and waits no more."""
+
+    def __init__(self) -> None:
+        self._most = 0
+
+    def second(self, waiting: int) -> None:
+        """Once a second, beside the loop: gives back what is worth it."""
+        if self.is_worth_it(waiting):
+            give_back()
+
+    def is_worth_it(self, waiting: int) -> bool:
+        """Whether it is, where `waiting` bytes are kept for slow readers now."""
+        if waiting > self._most:
+            self._most = waiting
+        elif self._most >= _MUCH and waiting <= self._most >> 2:
+            self._most = waiting
+            return True
+        return False

@@ -7,10 +7,11 @@ all.
 
 from typing import Protocol
 
+from mk8s_agent.wire.eviction import make_room
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import FRONT, HIGH_WATER, BufferBudget
-from mk8s_agent.wire.stream import Bytes, Stream, forget_pending, keep_pending
+from mk8s_agent.wire.stream import Bytes, Stream, count_pending, forget_pending, keep_pending
 from mk8s_agent.wire.ticks import Ticks
 
 
@@ -78,10 +79,11 @@ class Http1Leg:
         if not self._blocked and stream.pending is None and self._may_send():
             self._send(stream, data, size, end)
             return
-        if self._buffers.used + size > self._buffers.limit:
+        buffers = self._buffers
+        if not buffers.has_room(stream, size) and not make_room(buffers, stream, size):
             self._abandon(stream, ErrorCode.ENHANCE_YOUR_CALM)
             return
-        keep_pending(stream, self._buffers, data, size, end=end)
+        keep_pending(stream, buffers, data, size, end=end)
 
     def _may_send(self) -> bool:
         """False while a body has to wait for something else than the socket."""
@@ -102,8 +104,7 @@ class Http1Leg:
                 return
             data = stream.pending.popleft()
             size = len(data)
-            stream.pending_bytes -= size
-            self._buffers.used -= size
+            count_pending(stream, self._buffers, -size)
             self._send(stream, data, size, stream.end_queued and not stream.pending)
 
     def _send(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
@@ -170,3 +171,7 @@ class Http1Leg:
 
     def _abandon(self, stream: Stream, code: int) -> None:
         raise AssertionError
+
+    def end_both(self, stream: Stream, code: int) -> None:
+        """Ends `stream` and its peer because this end cannot go on with it."""
+        self._abandon(stream, code)

@@ -21,8 +21,9 @@ from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
 
-_HEAD_BYTES: Final = 256 * KIB
-"""kube-apiserver's answers have heads of about 500 bytes."""
+_HEAD_BYTES: Final = 128 * KIB
+"""Of one answer, informational heads included. kube-apiserver's have about 500 bytes; what is taken
+here has to fit into a block of the tunnel, which costs more than one connection."""
 _HEAD_END: Final = b"\r\n\r\n"
 _BODILESS: Final = frozenset({b"GET", b"HEAD"})
 

@@ -5,7 +5,7 @@ Built by the composition roots (central's `app`, the agent's `main`), read by th
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -80,20 +80,50 @@ TUNNEL: Final = Limits(
 )
 """Between central and an agent: resets of many users' watches are ordinary here."""
 
-API_SERVER: Final = Limits(
-    max_streams=0, resets=1 << 30, control_frames=100_000, header_list=MIB, header_block=MIB
-)
-"""From an agent to its API server, which cannot open streams."""
+API_SERVER: Final = Limits(max_streams=0, resets=1 << 30, control_frames=1 << 30)
+"""From an agent to its API server, which cannot open streams. Pods make it send what it sends, also
+behind a reset: a flood of that costs the agent's own cluster time, and no other stream its life.
+Heads are no longer than central takes."""
+
+
+class Share:
+    """What one owner has taken of something that many share.
+
+    Args:
+        key: whose, and of what.
+        limit: bytes that may wait for it.
+    """
+
+    __slots__ = ("key", "limit", "streams", "used")
+
+    def __init__(self, key: tuple[str, str], limit: int) -> None:
+        self.key = key
+        self.limit = limit
+        self.used = 0
+        """Bytes that wait for its readers, or for what its requests go to."""
+        self.streams = 0
+        """Streams that are open."""
 
 
 class BufferBudget:
     """Bytes that wait for slow readers in the whole process, with a cap on the sum."""
 
-    __slots__ = ("limit", "used")
+    __slots__ = ("evicting", "holders", "limit", "used")
 
     def __init__(self, limit: int = 512 * MIB) -> None:
         self.limit = limit
         self.used = 0
+        self.holders: dict[Any, None] = {}
+        """The streams on which bytes wait."""
+        self.evicting = False
+        """Some of them are being ended (`eviction`)."""
+
+    def has_room(self, stream: Any, size: int) -> bool:
+        """Whether `size` more bytes may wait on a stream, for all it knows and for its owner."""
+        share: Share | None = stream.share
+        if self.used + size > self.limit:
+            return False
+        return share is None or share.used + size <= share.limit
 
     @property
     def scarce(self) -> bool:

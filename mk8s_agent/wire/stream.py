@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any, Final, Protocol
 
-from mk8s_agent.wire.limits import BufferBudget
+from mk8s_agent.wire.limits import BufferBudget, Share
 
 Bytes = bytes | memoryview
 
@@ -14,7 +14,8 @@ LONGEST_BODY: Final = 1 << 60
 """Above every content-length that is read: they have 18 digits at most."""
 
 AWAITING_HEAD: Final = 1 << 61
-"""`length_left` of an answer whose head has not come: any body of it is an error."""
+"""`length_left` of an answer whose head has not come: any body of it is an error. Each
+informational head that came instead adds one."""
 
 
 class Leg(Protocol):
@@ -64,6 +65,7 @@ class Stream:
         "send_window",
         "sent",
         "sent_before",
+        "share",
         "stalled_seconds",
         "stream_id",
         "waiting",
@@ -83,6 +85,8 @@ class Stream:
         self.peer: Stream | None = None
         self.exchange: Any = None
         """What the handler chain keeps about the request; the wire never looks at it."""
+        self.share: Share | None = None
+        """The owner's, who pays for what waits here; None where no owner is known."""
         self.pending: deque[Bytes] | None = None
         self.pending_bytes = 0
         self.end_queued = False
@@ -151,17 +155,28 @@ def keep_pending(
         stream.pending = deque()
     if size:
         stream.pending.append(own(data, size))
-        stream.pending_bytes += size
-        buffers.used += size
+        count_pending(stream, buffers, size)
     stream.end_queued = end
+
+
+def count_pending(stream: Stream, buffers: BufferBudget, change: int) -> None:
+    """Counts bytes that began to wait on a stream, or wait no more, for all who pay for them."""
+    stream.pending_bytes += change
+    buffers.used += change
+    share = stream.share
+    if share is not None:
+        share.used += change
+    if stream.pending_bytes:
+        buffers.holders[stream] = None
+    else:
+        buffers.holders.pop(stream, None)
 
 
 def forget_pending(stream: Stream, buffers: BufferBudget) -> None:
     """Throws away what waits on a stream, and takes it off the budget."""
     if stream.pending is not None:
         stream.pending = None
-        buffers.used -= stream.pending_bytes
-        stream.pending_bytes = 0
+        count_pending(stream, buffers, -stream.pending_bytes)
 
 
 def abort_connection(stream: Stream) -> None:

@@ -6,9 +6,20 @@ Used by the agent (API server not yet connected, upgrades) and by central (manag
 from collections import deque
 from collections.abc import Callable
 
+from mk8s_agent.wire.eviction import make_room
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
-from mk8s_agent.wire.stream import STAGED, Bytes, Fields, Stream, forget_pending, join, own, part
+from mk8s_agent.wire.stream import (
+    STAGED,
+    Bytes,
+    Fields,
+    Stream,
+    count_pending,
+    forget_pending,
+    join,
+    own,
+    part,
+)
 
 
 class WaitingRoom:
@@ -35,7 +46,7 @@ class WaitingRoom:
         if front is None:
             return
         pieces, stream.pending = stream.pending or deque(), None
-        self._buffers.used -= stream.pending_bytes
+        count_pending(stream, self._buffers, -stream.pending_bytes)
         forward(front)
         back = front.peer
         while pieces and back is not None and back.peer is not None:
@@ -60,16 +71,20 @@ class WaitingRoom:
         """Keeps a piece of the body (see `Leg.send_data`)."""
         if stream.pending is None or stream.end_queued:
             return
-        if self._buffers.used + size > self._buffers.limit:
-            front = self.turn_away(stream)
-            if front is not None:
-                front.connection.reset(front, ErrorCode.ENHANCE_YOUR_CALM)
+        buffers = self._buffers
+        if not buffers.has_room(stream, size) and not make_room(buffers, stream, size):
+            self.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
             return
         if size or end:
             stream.pending.append(own(data, size))
-            stream.pending_bytes += size
-            self._buffers.used += size
+            count_pending(stream, buffers, size)
         stream.end_queued = end
+
+    def end_both(self, stream: Stream, code: int) -> None:
+        """Ends a request that waits here, since its body cannot be kept."""
+        front = self.turn_away(stream)
+        if front is not None:
+            front.connection.reset(front, code)
 
     def grant(self, stream: Stream, size: int) -> None:
         """Nothing arrives here."""

@@ -28,6 +28,7 @@ from mk8s_proxy.chain.impersonation import act_as, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
 from mk8s_proxy.chain.route import Route, Router
+from mk8s_proxy.chain.shares import Shares, no_tunnel, pick_tunnel
 from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -79,6 +80,8 @@ class HandlerChain:
         self._tunnels = tunnels
         self._management = management
         self._ticks = ticks
+        self.shares = Shares()
+        """What one person may have open; `app` gives it the limits of the settings."""
         self._departures = Departures(
             journal, self._refuse_waiting, self._keep_in_sight, self._break_off
         )
@@ -267,17 +270,16 @@ class HandlerChain:
         """Prepares an admitted request; `parts` of its block go before and after the audit id.
 
         Raises:
-            StatusError: no agent is connected.
+            StatusError: no agent is connected, or somebody has too much open.
         """
-        session = self._tunnels.pick(exchange.cluster)
-        if session is None:
-            message = f'no agent of cluster "{exchange.cluster}" is connected'
-            raise service_unavailable(message, retry_after=1)
+        session = pick_tunnel(self._tunnels, exchange.cluster)
+        self.shares.take(exchange, session)
         entry = exchange.entry
         block = b"%b%b%b%b" % (parts[0], AUDIT_FIELD, entry.audit_id.encode("ascii"), parts[1])
         self._journal.intent(entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
         stream = session.prepare()
+        stream.share = exchange.front.share
         stream.end_queued = exchange.front.remote_closed
         exchange.back = stream
         if interceptor is None:
@@ -309,8 +311,8 @@ class HandlerChain:
 
     def _refuse_waiting(self, exchange: Exchange, written: bool) -> None:
         if written:
-            error = service_unavailable("the agent has just disconnected", retry_after=1)
-            self.refuse(exchange, error)
+            why = "the agent has just disconnected"
+            self.refuse(exchange, no_tunnel(self._tunnels, exchange.cluster, why))
         else:
             error = service_unavailable("the audit log cannot be written", retry_after=5)
             self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")
@@ -370,6 +372,7 @@ class HandlerChain:
         if exchange.settled:
             return
         exchange.settled = True
+        self.shares.give_back(exchange)
         if exchange.stays_open:
             self.long_running.remove(exchange)
         entry = exchange.entry

@@ -63,6 +63,10 @@ class Tunnel(Protocol):
     def available(self) -> bool:
         """Whether a new stream may be opened here."""
 
+    @property
+    def crowded(self) -> bool:
+        """Whether the places that are left here are for short requests."""
+
     def prepare(self) -> Stream:
         """A stream without an id: its body waits until `open_prepared` sends the head."""
 
@@ -78,3 +82,6 @@ class Tunnels(Protocol):
 
     def pick(self, cluster: str) -> Tunnel | None:
         """A tunnel of the cluster, if any is there."""
+
+    def full(self, cluster: str) -> bool:
+        """Whether none was picked although an agent is connected."""

@@ -18,6 +18,7 @@ from aiohttp import web
 from mk8s_agent.wire import tls
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.bulkhead import Bulkhead
+from mk8s_agent.wire.heap import HeapWatch
 from mk8s_agent.wire.limits import FRONT, BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
@@ -30,6 +31,7 @@ from mk8s_proxy.audit.strangers import Strangers
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
+from mk8s_proxy.chain.shares import Shares
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import TokenAuthenticator
@@ -88,6 +90,7 @@ class Central:
         self._rechecked = 0
         """The authenticator's stamp when open streams were looked at last."""
         self._buffers = BufferBudget(settings.limits.buffered_bytes)
+        self._heap = HeapWatch()
         self._front = dataclasses.replace(
             FRONT,
             max_streams=settings.limits.streams_per_connection,
@@ -185,6 +188,8 @@ class Central:
         )
         if self.settings.public_health == "on":
             self.chain.health = self._ready
+        limits = self.settings.limits
+        self.chain.shares = Shares(limits.streams_per_identity, limits.buffered_per_identity)
         self._tunnel_services = self._serve_tunnels()
         self._client_config = ClientConfig(
             self.chain,
@@ -319,6 +324,7 @@ class Central:
             lambda: self.chain.long_running.second(time.time()),
         )
         _SECOND.each(steps, lambda step: step())
+        await asyncio.to_thread(self._heap.second, self._buffers.used)
 
     def _end_and_forget(self) -> None:
         """Once a second: ends the open streams of those who have logged out, and gives up what

@@ -105,6 +105,11 @@ class LimitSettings:
     """For a connection without a request; Go's clients PING after 30 s of silence."""
     connections: int = setting(10000, least=10)
     """Open client connections."""
+    streams_per_identity: int = setting(2000, least=10)
+    """Open requests of one person on one cluster, in each worker; more get 429."""
+    buffered_per_identity: int = setting(64 * MIB, least=MIB)
+    """Bytes waiting in memory for one person's slow readers on one cluster; behind that the
+    slowest of their own streams end."""
     buffered_bytes: int = setting(512 * MIB, least=16 * MIB)
     """Bytes waiting in memory, all streams together."""
 

@@ -57,6 +57,11 @@ class TunnelRegistry:
                     best = session
         return best
 
+    def full(self, cluster: str) -> bool:
+        """Whether an agent is connected, but all its tunnels carry as many requests as they may."""
+        tunnels = self._by_name.get(cluster)
+        return tunnels is not None and any(session.full for session in tunnels.sessions)
+
     def add(self, session: TunnelSession, agent_version: str, kubernetes_version: str) -> None:
         """A tunnel registered, of a cluster that is known here."""
         tunnels = self._by_id.get(session.cluster_id)

@@ -8,7 +8,7 @@ other requests, perhaps of other clusters.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.control_channel import ControlChannel
@@ -32,6 +32,9 @@ from mk8s_proxy.tunnel.response_head import (
 )
 
 log = logging.getLogger(__name__)
+
+_RESERVE: Final = 8
+"""One of so many streams of a tunnel is not for requests that stay open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,19 @@ class TunnelSession(Http2Client):
         self.open_prepared(stream, hpack_codec.block(head))
         return channel
 
+    # -- room
+
+    @property
+    def full(self) -> bool:
+        """The agent is there, and takes no more requests here for now."""
+        going = self.ready and not self.draining and not self.closed
+        return going and len(self.streams) >= self.peer_max_streams
+
+    @property
+    def crowded(self) -> bool:
+        """What is left is a reserve: watches may fill a tunnel, but not keep a `get` out of it."""
+        return len(self.streams) >= self.peer_max_streams - self.peer_max_streams // _RESERVE
+
     # -- answers
 
     def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
@@ -127,7 +143,21 @@ class TunnelSession(Http2Client):
             self._relay(stream, status, fields, end)
         except (HpackError, ResponseRefused) as error:
             log.warning("response.refused", extra={"cluster": self.cluster, "reason": str(error)})
-            self._give_up(stream, bad_gateway(f"the cluster's answer cannot be relayed: {error}"))
+            self._tell(stream, str(error))
+
+    def refuse_answer(self, stream: Stream, reason: str) -> None:
+        """An answer that is too large: its client is told why, if it has got nothing yet."""
+        if stream is self.control.stream:
+            self.fail(ErrorCode.PROTOCOL_ERROR, f"control stream: {reason}")
+            return
+        log.warning("response.refused", extra={"cluster": self.cluster, "reason": reason})
+        if stream.head_passed:
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+        else:
+            self._tell(stream, reason)
+
+    def _tell(self, stream: Stream, reason: str) -> None:
+        self._give_up(stream, bad_gateway(f"the cluster's answer cannot be relayed: {reason}"))
 
     def _relay(self, stream: Stream, status: int, fields: Fields, end: bool) -> None:
         front = stream.peer

@@ -12,6 +12,7 @@ from mk8s_agent.tunnel.control_session import ControlEvents
 from mk8s_agent.tunnel.data_plane import OpenTunnel, TunnelPlane
 from mk8s_agent.tunnel.dialer import TunnelRefused
 from mk8s_agent.wire.dial import DialError
+from mk8s_agent.wire.limits import BufferBudget
 from tests.support.agent_side import Credentials
 from tests.support.memory import (
     PREFACE,
@@ -51,7 +52,7 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         credentials: Any = Credentials()
         self.background = LooseBackground()
-        self.plane = TunnelPlane(credentials, self.background)
+        self.plane = TunnelPlane(credentials, self.background, BufferBudget())
         self.transport = MemoryTransport()
         self.reader = FrameReader()
         self.session: Session | None = None

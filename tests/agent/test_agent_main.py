@@ -29,6 +29,7 @@ from mk8s_agent.tunnel.control_session import ControlEvents
 from mk8s_agent.wire import control
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.egress_proxy import EgressProxies
+from mk8s_agent.wire.limits import MIB, BufferBudget
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.central_for_tests import TOKEN, Central
 from tests.agent.pki_for_tests import Issuer
@@ -147,7 +148,11 @@ class World:
         return path
 
     def make_plane(
-        self, credentials: ApiServerCredentials, background: Background, _: EgressProxies
+        self,
+        credentials: ApiServerCredentials,
+        background: Background,
+        buffers: BufferBudget,
+        _: EgressProxies,
     ) -> Plane:
         self.planes.append(Plane(credentials, background))
         self.started.set()
@@ -526,6 +531,15 @@ def test_the_manifest_limits_the_agent_to_its_own_secret() -> None:
     assert rule["verbs"] == ["get", "patch"]
     secrets = {secret["metadata"]["name"]: secret for secret in objects("Secret")}
     assert "data" not in secrets["mk8s-agent-identity"]
+
+
+def test_the_manifest_leaves_room_for_all_that_may_wait() -> None:
+    """Else slow readers would have the kernel end the agent for everybody."""
+    (deployment,) = objects("Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    limit = container["resources"]["limits"]["memory"]
+    waits = Settings("https://h", "c", None).buffered_bytes
+    assert int(limit.removesuffix("Mi")) * MIB >= 2 * waits + 96 * MIB
 
 
 def test_the_manifest_gives_the_drain_its_time() -> None:

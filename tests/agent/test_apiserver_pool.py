@@ -368,14 +368,30 @@ async def test_a_head_without_a_field_is_for_central_to_refuse() -> None:
     assert Frame("HEADERS", 3, [], end=True) in side.central.read()
 
 
-async def test_a_head_that_cannot_be_decoded_ends_the_connection() -> None:
-    """Only where the status does not stand in front: then the block is looked at as a whole."""
+HINT = headers(1, [(b":status", b"103"), (b"link", b"</x>")])
+FIELD = b"\x00\x01x\x7f\x81\x7c" + bytes(16_000)
+ATTACKS = {
+    "a head that cannot be decoded": (frame_of_head(1, b"\x08\x7f", end=True), 1),
+    "a huge head": (frame_of_head(1, b"\x88" + FIELD * 38, pieces=50), 1),
+    "a head of too many fields": (frame_of_head(1, b"\x08\x03401" + b"\x95" * 30_000), 1),
+    "103s without end": (HINT, 150_000),
+}
+
+
+@pytest.mark.parametrize(("wire", "times"), ATTACKS.values(), ids=list(ATTACKS))
+async def test_attack_a_pod_s_answer_ends_its_own_stream_only(wire: bytes, times: int) -> None:
     side = AgentSide().open()
     await side.ask(3)
+    await side.ask(5)
     side.dialled[0].greet()
-    side.dialled[0].send(frame_of_head(1, b"\x08\x7f", end=True))
-    assert words(side.central.read(), 3)[0] == 502
-    assert side.dialled[0].transport.closed
+    seen = side.dialled[0].send(wire * times)
+    assert [frame.stream for frame in seen if frame.kind == "RST_STREAM"] == [1]
+    code, text = words(side.central.read(), 3)
+    assert code == 502
+    assert text == "the API server's answer is malformed, or its head is too large"
+    assert not side.dialled[0].connection.closed
+    side.dialled[0].send(headers(3, OK), data(3, b"ok", end=True))
+    assert bodies(side.central.read()) == {5: b"ok"}
 
 
 async def test_an_answer_for_a_client_that_has_gone() -> None:

@@ -34,6 +34,8 @@ class NotingSink(FrameSink):
         self.streams: dict[int, Stream] = {}
         self.refused: set[int] = set()
         self.pieces = 0
+        self.skips = False
+        """Whether blocks that are too long are dropped."""
 
     def begin_data(self, stream_id: int, length: int, flags: int) -> Stream | None:
         if stream_id in self.refused:
@@ -53,6 +55,11 @@ class NotingSink(FrameSink):
 
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         self.seen.append(("BLOCK", stream_id, block, end))
+
+    def on_long_block(self, stream_id: int) -> None:
+        if not self.skips:
+            super().on_long_block(stream_id)
+        self.seen.append(("LONG", stream_id))
 
     def on_frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
         self.seen.append((kind, stream_id, flags, payload))
@@ -198,6 +205,49 @@ def test_attack_what_cannot_be_read(wire: bytes, code: ErrorCode) -> None:
     with pytest.raises(RemoteProtocolError) as refusal:
         reader.receive(wire)
     assert refusal.value.code is code
+
+
+SHORT = Limits(max_frame=1024, continuations=4, header_block=1500)
+
+
+@pytest.mark.parametrize("pieces", [[b""] * 9, [bytes(900)] * 3, [bytes(900)] * 100])
+def test_attack_a_long_block_is_dropped_and_the_next_one_is_read(pieces: list[bytes]) -> None:
+    sink = NotingSink()
+    sink.skips = True
+    reader = FrameReader(sink, SHORT, preface=False)
+    reader.receive(settings() + frame(1, 1, 1, b"x"))
+    for piece in pieces:
+        reader.receive(frame(9, 0, 1, piece))
+    assert reader.incomplete
+    reader.receive(frame(9, 4, 1, b"x") + head(3, b"block", pieces=3))
+    assert sink.seen[1:] == [("LONG", 1), ("BLOCK", 3, b"block", False)]
+    assert not reader.incomplete
+
+
+def test_attack_a_long_block_that_ends_where_it_gets_too_long() -> None:
+    sink = NotingSink()
+    sink.skips = True
+    reader = FrameReader(sink, SHORT, preface=False)
+    reader.receive(settings() + frame(1, 1, 1, bytes(900)) + frame(9, 4, 1, bytes(900)) + ping())
+    assert [seen[0] for seen in sink.seen[1:]] == ["LONG", 6]
+
+
+@pytest.mark.parametrize("piece", [b"", bytes(1024)])
+def test_attack_a_dropped_block_without_end_ends_the_connection(piece: bytes) -> None:
+    sink = NotingSink()
+    sink.skips = True
+    reader = FrameReader(sink, SHORT, preface=False)
+    reader.receive(settings() + frame(1, 1, 1, b"x"))
+    with pytest.raises(RemoteProtocolError, match="without end"):
+        reader.receive(frame(9, 0, 1, piece) * 20_000)
+
+
+def test_a_dropped_block_is_not_interrupted_either() -> None:
+    sink = NotingSink()
+    sink.skips = True
+    reader = FrameReader(sink, SHORT, preface=False)
+    with pytest.raises(RemoteProtocolError, match="interrupted"):
+        reader.receive(settings() + frame(1, 0, 1, b"") + frame(9, 0, 1) * 9 + ping())
 
 
 def test_a_sink_that_does_nothing_is_a_mistake() -> None:

@@ -1,10 +1,15 @@
 """What the kernel sees of the buffers that relaying takes and gives back."""
 
+import ctypes
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from mk8s_agent.wire import heap
+from mk8s_agent.wire.heap import HeapWatch, give_back
+from mk8s_agent.wire.limits import MIB
 
 PIECES = """
 import resource
@@ -30,3 +35,37 @@ def faults(start: str) -> int:
 def test_pieces_are_not_faulted_in_anew() -> None:
     imported = "from mk8s_agent.wire.heap import keep_heap"
     assert faults(f"{imported}\nkeep_heap()") * 10 < faults(imported)
+
+
+def test_what_a_crowd_of_slow_readers_left_is_worth_giving_back() -> None:
+    watch = HeapWatch()
+    growing = [0, 40 * MIB, 200 * MIB, 120 * MIB, 51 * MIB]
+    assert not any(watch.is_worth_it(waiting) for waiting in growing)
+    assert [watch.is_worth_it(waiting * MIB) for waiting in (50, 20, 12, 0)] == [
+        True, False, True, False,
+    ]  # fmt: skip
+    assert not any(watch.is_worth_it(waiting * MIB) for waiting in (31, 0, 32, 9))
+    assert watch.is_worth_it(8 * MIB)
+
+
+def test_giving_back_leaves_what_is_in_use() -> None:
+    kept = [bytes([number]) * 100_000 for number in range(100)]
+    del kept[::2]
+    give_back()
+    assert [piece[0] for piece in kept] == list(range(1, 100, 2))
+
+
+def test_a_c_library_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(ctypes, "CDLL", asked.append)
+    give_back()
+    assert asked == [None]
+
+
+def test_memory_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(1))
+    watch = HeapWatch()
+    for waiting in (0, 40 * MIB, 0, 0):
+        watch.second(waiting)
+    assert given == [1]

@@ -22,6 +22,7 @@ from tests.support.memory import (
     data,
     goaway,
     goaway_code,
+    head,
     headers,
     kinds,
     ping,
@@ -32,6 +33,7 @@ from tests.support.memory import (
 
 HEAD = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/version")]
 BLOCK = hpack_codec.block(HEAD)
+CALM = 11
 OK = [(b":status", b"200")]
 HINT = [(b":status", b"103")]
 
@@ -156,6 +158,39 @@ def test_informational_heads_are_not_the_answer() -> None:
     peer.send(headers(1, HINT), headers(1, HINT), headers(1, OK), data(1, b"x", end=True))
     assert [status for _, status, _ in client.answers] == [b"103", b"103", b"200"]
     assert leg.body == b"x"
+
+
+def test_attack_heads_before_the_final_one_are_counted_by_stream() -> None:
+    client, peer = connect(Limits(control_frames=100))
+    _, leg = client.ask()
+    client.ask()
+    peer.read()
+    assert peer.send(headers(1, HINT) * 32) == []
+    assert peer.send(headers(1, HINT)) == [Frame("RST_STREAM", 1, PROTOCOL_ERROR)]
+    assert leg.resets == [PROTOCOL_ERROR]
+    peer.send(headers(3, HINT), headers(3, OK, end=True))
+    assert client.answers[-1] == (3, b"200", True)
+    assert not client.closed
+
+
+LONG = hpack_codec.block([(b"x", bytes(200))])
+
+
+def test_attack_a_long_block_of_an_end_with_a_table_ends_the_connection() -> None:
+    client, peer = connect(Limits(table_size=4096, header_block=64))
+    client.ask()
+    assert goaway_code(peer.send(head(1, LONG, pieces=3))) == CALM
+
+
+def test_attack_long_blocks_of_no_open_stream() -> None:
+    client, peer = connect(Limits(header_block=64, control_frames=10))
+    stream, _ = client.ask()
+    client.reset(stream, CANCEL)
+    peer.send(head(1, LONG, pieces=3))
+    assert not client.closed
+    assert goaway_code(peer.send(head(1, LONG, pieces=3) * 20)) == CALM
+    client, peer = connect(Limits(header_block=64))
+    assert goaway_code(peer.send(head(1, LONG, pieces=3))) == PROTOCOL_ERROR
 
 
 HOSTILE = {

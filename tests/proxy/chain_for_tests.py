@@ -79,6 +79,7 @@ class Cluster:
     """A tunnel session: what it was asked to send."""
 
     available = True
+    crowded = False
 
     def __init__(self) -> None:
         self.heads: list[dict[bytes, bytes]] = []
@@ -215,6 +216,10 @@ class Passage:
     def pick(self, cluster: str) -> Any:
         """The tunnel registry's answer."""
         return self.cluster
+
+    def full(self, cluster: str) -> bool:
+        """Whether it has no room."""
+        return False
 
     def send(
         self,

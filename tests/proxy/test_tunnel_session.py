@@ -107,6 +107,54 @@ def test_a_head_that_is_not_relayed(scene: Scene, wire: bytes) -> None:
     scene.check_the_other()
 
 
+HUGE = b"\x88" + b"".join(b"\x00\x01x\x7f\x81\x7c" + bytes(16_000) for _ in range(38))
+"""600 KiB, as a pod behind a proxy subresource can have them."""
+
+
+@pytest.mark.parametrize("pieces", [10, 38, 200])
+def test_attack_a_pod_s_huge_head_ends_its_own_stream_only(scene: Scene, pieces: int) -> None:
+    seen = scene.hostile.send(head(3, HUGE, pieces=pieces))
+    assert Frame("RST_STREAM", 3, CANCEL) in seen
+    assert not scene.hostile.session.closed
+    answer = scene.person.answer(scene.mine)
+    assert (answer.code, answer.ended) == (502, True)
+    assert "its head is too large" in answer.status["message"]
+    scene.hostile.send(head(3, HUGE, pieces=pieces))  # nobody's any more
+    assert not scene.hostile.session.closed
+    scene.check_the_other()
+
+
+def test_attack_huge_trailers_end_their_own_stream_only(scene: Scene) -> None:
+    scene.hostile.send(headers(3, OK), data(3, b"x"), head(3, HUGE, pieces=20, end=True))
+    answer = scene.person.answer(scene.mine)
+    assert (answer.code, answer.ended, answer.reset) == (200, False, INTERNAL_ERROR)
+    assert not scene.hostile.session.closed
+    scene.check_the_other()
+
+
+def test_attack_a_head_of_very_many_fields_ends_its_own_stream_only(scene: Scene) -> None:
+    scene.hostile.send(head(3, b"\x88" + b"\x95" * 30_000))  # "age", one byte each
+    assert scene.code() == 502
+    assert not scene.hostile.session.closed
+    scene.check_the_other()
+
+
+def test_attack_informational_heads_without_end_cost_their_own_stream_only(scene: Scene) -> None:
+    hint = headers(3, [(b":status", b"103"), (b"link", b"</x>")])
+    scene.hostile.send(hint * 32)
+    assert scene.code() == 0
+    seen = scene.hostile.send(hint * 10_000)
+    assert seen.count(Frame("RST_STREAM", 3, CANCEL)) == 1
+    assert "too many heads" in scene.person.answer(scene.mine).status["message"]
+    assert not scene.hostile.session.closed
+    scene.check_the_other()
+
+
+def test_attack_a_huge_head_of_the_control_stream_ends_the_tunnel(tmp_path: Path) -> None:
+    agent = Central(tmp_path).agent()
+    assert goaway_code(agent.send(head(1, HUGE, pieces=20))) == PROTOCOL_ERROR
+
+
 BREAKS_THE_STREAM = {
     "DATA before HEADERS": data(3, b"x"),
     "an end before HEADERS": data(3, b"", end=True),

@@ -3,6 +3,8 @@
 Central is a client towards agents; an agent is one towards its API server.
 """
 
+from typing import Final
+
 from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.hpack_codec import HpackError
 from mk8s_agent.wire.http2.connection import Http2Connection
@@ -27,6 +29,10 @@ from mk8s_agent.wire.ticks import Ticks
 
 _LAST_STREAM = MAX_STREAM_ID - 2_000
 """Stream ids are never reused; a connection that ran out of them drains long before the end."""
+
+_INFORMATIONAL: Final = 32
+"""Heads of status 1xx before the final one (Go's clients: as many as fit into the size of a head).
+A pod may send any number, and each costs work."""
 
 _SILENT_SECONDS = 10.0
 """After so long without a byte the peer is asked for a sign of life."""
@@ -122,6 +128,21 @@ class Http2Client(Http2Connection):
         else:
             self._on_head(stream, block, end)
 
+    def on_long_block(self, stream_id: int) -> None:
+        """Without a table a block can be dropped unread: that is its own stream's loss only."""
+        if self.limits.table_size:
+            super().on_long_block(stream_id)
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self.refuse_answer(stream, "its head is too large")
+        else:
+            self.table.check_not_idle(stream_id)
+            self.floods.spend()
+
+    def refuse_answer(self, stream: Stream, reason: str) -> None:
+        """Ends a stream whose answer cannot be relayed. Subclasses may say why."""
+        self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+
     def _read_trailers(self, block: bytes) -> Fields | None:
         """None for what cannot be read: without a table that is its own stream's loss only."""
         try:
@@ -135,12 +156,14 @@ class Http2Client(Http2Connection):
         if stream.stream_id not in self.streams:
             return
         if not stream.head_passed:  # an informational one
-            self.floods.spend()
+            stream.length_left += 1
             if end:
                 stream.remote_closed = False
                 self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+            elif stream.length_left > AWAITING_HEAD + _INFORMATIONAL:
+                self.refuse_answer(stream, "too many heads before the final one")
             return
-        if stream.length_left == AWAITING_HEAD:
+        if stream.length_left >= AWAITING_HEAD:
             stream.length_left = -1
         if end and stream.local_closed:
             self.drop(stream)

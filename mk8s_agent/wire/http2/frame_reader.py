@@ -31,6 +31,13 @@ from mk8s_agent.wire.http2.frames import (
 from mk8s_agent.wire.limits import Limits
 from mk8s_agent.wire.stream import Bytes, Stream
 
+_SKIPPED_BYTES: Final = 16 << 20
+"""Of one header block that is dropped: kube-apiserver passes on heads of 10 MiB, if a pod has them.
+While it comes, nothing else does."""
+
+_LEAST_SKIPPED: Final = 1024
+"""What a frame of it counts at least: empty ones cost work, too."""
+
 _COPY_BELOW: Final = 4096
 """A copy of so few bytes costs less than a view, which would keep the whole read alive, too."""
 
@@ -60,6 +67,14 @@ class FrameSink:
         """A whole header block; `end` when its stream has no body."""
         raise AssertionError
 
+    def on_long_block(self, stream_id: int) -> None:
+        """A header block is over the limits. It is dropped to its end, if this does not raise.
+
+        Raises:
+            RemoteProtocolError: with a dynamic table, the blocks behind it could not be read.
+        """
+        raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too long")
+
     def on_frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
         """Any other frame of the right shape, or of an unknown kind."""
         raise AssertionError
@@ -83,7 +98,8 @@ class FrameReader:
 
     __slots__ = (
         "_block", "_block_end", "_block_stream", "_data_end", "_data_left", "_data_stream",
-        "_limits", "_max_frame", "_preface_missing", "_sink", "_started", "_tail", "closed",
+        "_limits", "_max_frame", "_preface_missing", "_sink", "_skip_left", "_started", "_tail",
+        "closed",
     )  # fmt: skip
 
     def __init__(self, sink: FrameSink, limits: Limits, *, preface: bool) -> None:
@@ -103,6 +119,8 @@ class FrameReader:
         self._block_stream = 0
         self._block_end = False
         self._block: list[bytes] = []
+        self._skip_left = 0
+        """Bytes of it that may still be dropped; 0 while it is kept."""
 
     @property
     def incomplete(self) -> bool:
@@ -263,14 +281,30 @@ class FrameReader:
     def _on_continuation(self, stream_id: int, flags: int, payload: bytes) -> None:
         if not self._block_stream:
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION out of place")
+        if self._skip_left:
+            self._skip(flags, len(payload))
+            return
         self._block.append(payload)
         if (
             len(self._block) > self._limits.continuations + 1
             or sum(map(len, self._block)) > self._limits.header_block
         ):
-            raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too long")
+            self._sink.on_long_block(stream_id)
+            self._block = []
+            self._skip_left = _SKIPPED_BYTES
+            self._skip(flags, len(payload))
+            return
         if flags & END_HEADERS:
             block = b"".join(self._block)
             self._block_stream = 0
             self._block = []
             self._sink.on_block(stream_id, block, self._block_end)
+
+    def _skip(self, flags: int, size: int) -> None:
+        """Drops a frame of a block that is too long for its stream, but not for the connection."""
+        self._skip_left -= max(size, _LEAST_SKIPPED)
+        if self._skip_left <= 0:
+            raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "a header block without end")
+        if flags & END_HEADERS:
+            self._block_stream = 0
+            self._skip_left = 0

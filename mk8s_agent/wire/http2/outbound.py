@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from mk8s_agent.wire.eviction import make_room
 from mk8s_agent.wire.http2.frames import (
     CONTINUATION,
     DATA,
@@ -27,7 +28,7 @@ from mk8s_agent.wire.http2.frames import (
 )
 from mk8s_agent.wire.http2.health import FloodBudget
 from mk8s_agent.wire.limits import EARLY, HIGH_WATER, QUANTUM, SMALL, BufferBudget, Limits
-from mk8s_agent.wire.stream import STAGED, Bytes, Stream, keep_pending
+from mk8s_agent.wire.stream import STAGED, Bytes, Stream, count_pending, keep_pending
 from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
@@ -251,10 +252,11 @@ class Outbound:
         self._queue(stream, data, size, end)
 
     def _queue(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
-        if self._buffers.used + size > self._buffers.limit:
+        buffers = self._buffers
+        if not buffers.has_room(stream, size) and not make_room(buffers, stream, size):
             stream.connection.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
             return
-        keep_pending(stream, self._buffers, data, size, end=end)
+        keep_pending(stream, buffers, data, size, end=end)
         if stream.stream_id == STAGED:
             return
         self.start_pending(stream)
@@ -312,8 +314,7 @@ class Outbound:
                 view = memoryview(data)
                 pending.appendleft(view[window:])
                 data, size = view[:window], window
-            stream.pending_bytes -= size
-            self._buffers.used -= size
+            count_pending(stream, self._buffers, -size)
             quota -= size
             self._emit(stream, data, size, stream.end_queued and not pending)
         if pending:
