@@ -121,6 +121,7 @@ class HandlerChain:
         if route.management:
             if head.impersonation:
                 raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
+            exchange.identity = self._known(head.authorization)
             self._management(exchange)
             return
         if self.health is not None and info.path in _HEALTH and asks_health(head, route):
@@ -141,6 +142,13 @@ class HandlerChain:
         code, body = (200, b"ok\n") if healthy else (503, b"not ready\n")
         fields = [(b"content-type", b"text/plain"), (b"cache-control", b"no-store")]
         exchange.front.connection.answer(exchange.front, code, fields, body)
+
+    def _known(self, authorization: bytes) -> Identity | None:
+        """Whose connection it is that calls the management API, which itself decides."""
+        try:
+            return self._authenticator.authenticate(authorization) if authorization else None
+        except Unauthenticated:
+            return None
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
         """Who asks, and of which cluster: host, prefix and token must agree."""

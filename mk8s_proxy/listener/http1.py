@@ -73,6 +73,10 @@ class ClientHttp1(Http1Leg):
         """The connection is being closed: what still arrives is nobody's request."""
         self._body_left = 0
         self._chunks: ChunkedBody | None = None
+        self.authenticated = False
+        """A request on it passed authentication."""
+        self._strangers_left = config.unauthenticated_requests
+        self._asked = False
 
     def __repr__(self) -> str:
         return f"<ClientHttp1 {self._source_ip} {'upgraded' if self._switched else ''}>"
@@ -93,7 +97,8 @@ class ClientHttp1(Http1Leg):
     def _read_start(self, data: bytes) -> None:
         """Takes what comes while no request is in progress: nearly always one whole head."""
         if not self._early:
-            self._quiet_seconds = 0.0  # the time for this head begins
+            if self._asked:
+                self._quiet_seconds = 0.0  # the time for this head begins
             if data.find(_HEAD_END) == len(data) - 4 >= 0 and not self._ended():
                 self._read_head(data)
                 return
@@ -173,7 +178,10 @@ class ClientHttp1(Http1Leg):
             source_ip = client_address(self._trusted, source_ip, recurring.head.forwarded_for)
         exchange = Exchange(stream, recurring.head, new_entry(source_ip), recurring)
         stream.exchange = exchange
+        self._asked = True
         self._chain.admit(exchange)
+        if exchange.identity is not None:
+            self.authenticated = True
         return stream
 
     def _serves(self, stream: Stream) -> bool:
@@ -218,6 +226,9 @@ class ClientHttp1(Http1Leg):
             return
         stream.head_passed = True
         exchange: Exchange = stream.exchange
+        if exchange.identity is None and not self.authenticated:
+            self._strangers_left -= 1
+            self._keep_alive = self._keep_alive and self._strangers_left > 0
         if exchange.entry.code == 101:
             self._switch(exchange, fields)
             return
@@ -366,7 +377,8 @@ class ClientHttp1(Http1Leg):
                 self._break_off()
             return
         self._quiet_seconds += elapsed
-        limit = self._deadlines.header_seconds if self._early else self._deadlines.idle_seconds
+        waits_for_head = bool(self._early) or not self._asked
+        limit = self._deadlines.header_seconds if waits_for_head else self._deadlines.idle_seconds
         if self._quiet_seconds > limit:
             self._break_off()
 

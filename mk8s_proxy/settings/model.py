@@ -100,7 +100,7 @@ class LimitSettings:
     handshake_seconds: float = setting(10.0, least=1)
     """For the TLS handshake."""
     header_seconds: float = setting(15.0, least=1)
-    """For a whole request head to arrive."""
+    """For a whole request head to arrive, and for the first one on a new connection."""
     idle_seconds: float = setting(300.0, least=60)
     """For a connection without a request; Go's clients PING after 30 s of silence."""
     connections: int = setting(10000, least=10)

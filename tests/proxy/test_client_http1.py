@@ -8,6 +8,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mk8s_agent.wire.limits import HIGH_WATER
+from mk8s_proxy.listener.http2 import UNAUTHENTICATED_REQUESTS
 from tests.support.front_door import PODS, Agent, Central, Http1Person, refusal_of, request
 from tests.support.memory import (
     CANCEL,
@@ -251,10 +252,22 @@ def test_request_smuggling_behind_a_chunked_body(central: Central) -> None:
 
 def test_a_thousand_pipelined_refusals_are_no_recursion(central: Central) -> None:
     person = central.http1()
+    assert person.ask().startswith(b"HTTP/1.1 503 ")  # somebody known
     answer = person.send(request(token=b"") * 1000)
     assert answer.count(b"HTTP/1.1 401 ") == 1000
-    assert len(central.outcomes()) == 1000
+    assert len(central.outcomes()) == 1001
     assert not person.transport.gone
+
+
+@pytest.mark.parametrize("token", [b"", b"bad"])
+def test_attack_a_connection_that_only_gets_refusals_is_closed(
+    central: Central, token: bytes
+) -> None:
+    person = central.http1()
+    answer = person.send(request(token=token) * (UNAUTHENTICATED_REQUESTS + 5))
+    assert answer.count(b"HTTP/1.1 401 ") == UNAUTHENTICATED_REQUESTS
+    assert answer.count(b"connection: close\r\n") == 1
+    assert person.transport.closed
 
 
 def test_what_is_pipelined_is_bounded(central: Central) -> None:
@@ -575,6 +588,7 @@ def test_slowloris_a_head_that_drips(central: Central) -> None:
 
 def test_an_idle_connection_has_its_whole_time_for_the_next_head(central: Central) -> None:
     agent, person = central.agent(), central.http1()
+    person.ask(token=b"")
     for _ in range(200):
         person.connection.second(1.0)
     person.send(request()[:20])
@@ -589,10 +603,24 @@ def test_an_idle_connection_has_its_whole_time_for_the_next_head(central: Centra
 
 def test_an_idle_connection_ends(central: Central) -> None:
     person = central.http1()
-    for _ in range(301):
+    person.ask()
+    for _ in range(300):
         person.connection.second(1.0)
+    assert not person.transport.aborted
+    person.connection.second(1.0)
     assert person.transport.aborted
     person.connection.drain()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET "])
+def test_attack_idle_strangers_have_the_time_of_one_head(central: Central, begun: bytes) -> None:
+    person = central.http1()
+    for _ in range(15):
+        person.connection.second(1.0)
+        assert not person.transport.aborted
+    person.send(begun)  # too late to begin: the time is that of a whole head
+    person.connection.second(1.0)
+    assert person.transport.aborted
 
 
 def test_words_that_come_too_late_break_off(central: Central) -> None:
