@@ -24,6 +24,7 @@ from mk8s_proxy.db import roles
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.kube.request_info import RequestInfo
+from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.server import Listener, ListenerTransport
 from mk8s_proxy.process.app import Central as Process
 from mk8s_proxy.process.policy_feed import PolicyFeed
@@ -99,7 +100,7 @@ def ticks_flush(_: Parts) -> None:
 
 def listening(what: str) -> tuple[Listener, Any, Any]:
     nothing: Any = None
-    listener = Listener(nothing, nothing, max_connections=9, handshake_seconds=1)
+    listener = Listener(nothing, nothing, limits=ConnectionLimits(9, 9), handshake_seconds=1)
     made = []
     for served in pair(what):
         transport = ListenerTransport(listener)

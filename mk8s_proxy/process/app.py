@@ -38,6 +38,7 @@ from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.key_rotation import rotation_of
 from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensure_server_certificate
 from mk8s_proxy.identity.signing_keys import SigningKeys
+from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
@@ -242,10 +243,11 @@ class Central:
         self.listener = Listener(
             await self._contexts(),
             Makers(self._make_http2, self._make_http1, self._make_tunnel),
-            max_connections=limits.connections,
+            limits=ConnectionLimits(limits.connections, limits.connections_per_address),
             handshake_seconds=limits.handshake_seconds,
             shared=not self.worker.alone,
             balancers=parse_networks(self.settings.listen_proxy_protocol_from),
+            proxies=parse_networks(self.settings.trusted_proxies),
         )
         self.port = await self._listen(self.settings.listen)
         if self.settings.tunnel_listen:

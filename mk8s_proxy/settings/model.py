@@ -104,7 +104,10 @@ class LimitSettings:
     idle_seconds: float = setting(300.0, least=60)
     """For a connection without a request; Go's clients PING after 30 s of silence."""
     connections: int = setting(10000, least=10)
-    """Open client connections."""
+    """Open client connections; a tenth more (at least 16) is kept for tunnels. Where one is too
+    many, the oldest ends on which nobody authenticated."""
+    connections_per_address: int = setting(1000, least=1)
+    """Of these, from one address (IPv6: /64), but for balancers and proxies that are listed."""
     buffered_bytes: int = setting(512 * MIB, least=16 * MIB)
     """Bytes waiting in memory, all streams together."""
 
