@@ -64,7 +64,8 @@ def _lowest_of_many(brackets: bytes) -> int:
     bits = brackets.translate(_OPENING_AS_1).ljust(8 * length, b"1")  # these only lead up
     eights = int(bits, 2).to_bytes(length, "big")
     before = accumulate(map(_CHANGE_OF_EIGHT.__getitem__, eights), initial=0)
-    return min(map(add, before, map(_LOWEST_OF_EIGHT.__getitem__, eights)))
+    lowest: int = min(map(add, before, map(_LOWEST_OF_EIGHT.__getitem__, eights)))
+    return lowest
 
 
 class _Depths(dict[bytes, int]):
