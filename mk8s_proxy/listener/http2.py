@@ -17,10 +17,11 @@ from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.repeated_heads import read_repeated_head
-from mk8s_proxy.listener.request_head import HEAD_BYTES, RequestHead
+from mk8s_proxy.listener.request_head import HEAD_BYTES, RequestHead, is_too_large
 from mk8s_proxy.settings.networks import Networks, contains, parse_ip
 
 UNAUTHENTICATED_REQUESTS: Final = 100
+_LARGE_BLOCK: Final = 1024
 
 
 class HandlerChain(Protocol):
@@ -138,7 +139,9 @@ class ClientHttp2(Http2Server):
 
     def _on_new_block(self, stream_id: int, block: bytes, end: bool) -> None:
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
-        use = check_block(block, fields)
+        # what is refused for its size anyway is not worth a look at each field
+        refused = len(block) > _LARGE_BLOCK and is_too_large(fields, self._head_bytes)
+        use = CHANGES_TABLE if refused else check_block(block, fields)
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
         stream = self.accept(stream_id, fields, end)

@@ -27,6 +27,7 @@ from tests.support.memory import (
     settings,
     window_update,
 )
+from tests.support.work import lines_run
 
 OK = [(b":status", b"200")]
 PATH = b"/k8s/prod" + PODS
@@ -137,6 +138,28 @@ def test_malformed_heads_are_made_resets_cve_2025_8671(central: Central) -> None
     assert goaway_code(seen) == ENHANCE_YOUR_CALM
     assert number == 403
     assert len(central.outcomes()) == 202
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [(b"x%d" % number, b"y" * 400) for number in range(160)],
+        [(b"x%d" % number, b"y") for number in range(300)],
+    ],
+    ids=["bytes", "fields"],
+)
+def test_attack_heads_over_the_limit_are_refused_unread(
+    central: Central, more: list[tuple[bytes, bytes]]
+) -> None:
+    """A refusal costs no line of Python for each of its fields."""
+    person = central.http2()
+    assert person.get().code == 503
+    wire = headers(3, having(*more), end=True, pieces=5)
+    fields = len(HEAD) + len(more)
+    assert lines_run(lambda: person.connection.receive(wire)) < 600 + fields
+    assert person.answer(3).code == 431
+    person.next = 5
+    assert person.get().code == 503  # the decoder's table followed
 
 
 REFUSALS: dict[str, Fields] = {
