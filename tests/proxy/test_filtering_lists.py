@@ -3,7 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from mk8s_proxy.answers.filtering.json_values import (
     TooDeep,
     Unfilterable,
     ValueScanner,
+    _Depths,
     unambiguous,
 )
 from mk8s_proxy.answers.filtering.list_filter import ListFilter
@@ -339,6 +340,13 @@ def test_attack_braces_cost_less_than_a_step_each(braces: bytes) -> None:
     scanner = ValueScanner(1 << 30)
     assert lines_run(lambda: scanner.feed(braces, 0)) < 1000
     assert scanner.take() == braces
+
+
+def test_attack_what_is_remembered_of_brackets_is_bounded() -> None:
+    depths = _Depths(lowest=True)
+    for run in product(b"[]", repeat=13):
+        assert depths[bytes(run)] <= 0
+    assert len(depths) < 2**13
 
 
 def end_of_value(data: bytes) -> int:

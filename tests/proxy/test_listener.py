@@ -266,6 +266,23 @@ async def test_attack_one_address_does_not_take_all_connections(
     assert line.__dict__["ended"]["connections_per_address"] >= 3
 
 
+async def test_where_no_place_is_left_at_all_the_newcomer_ends_before_any_work(
+    house: House, crowd: Crowd
+) -> None:
+    house.listener.limits.clients = 1
+    agents = client("mk8s-tunnel/1", identity=agent())
+    await crowd.known()
+    for _ in range(16):
+        crowd.all.append(
+            await asyncio.open_connection(
+                "127.0.0.1", house.port, ssl=agents, server_hostname=tls.TUNNEL_SERVER_NAME
+            )
+        )
+        assert await crowd.all[-1][0].readexactly(6) == b"tunnel"
+    assert await has_ended(await crowd.silent())
+    assert await house.speak(agents, tls.TUNNEL_SERVER_NAME) == ""
+
+
 async def test_who_brings_many_clients_has_no_limit_of_its_own(house: House, crowd: Crowd) -> None:
     house.listener.limits.per_address = 1
     house.listener.proxies = parse_networks("127.0.0.1")
@@ -409,6 +426,7 @@ async def told(house: House, first: bytes) -> tuple[str, str]:
     return answer, source
 
 
+LOCAL = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 PROXIED = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc0\x00\x02\x01\x12\x34\x20\xfb"
 
 
@@ -423,6 +441,13 @@ async def test_attack_one_client_behind_a_balancer_pays_for_itself(house: House)
     house.listener.limits.per_address = 0
     assert (await told(house, PROXIED))[0] == ""
     assert house.listener.limits.ended == {"connections_per_address": 1}
+
+
+async def test_a_balancer_s_own_connections_are_its_own(house: House) -> None:
+    """A health check (LOCAL) names nobody, and the balancer has no limit."""
+    house.listener.balancers = parse_networks("127.0.0.0/8")
+    house.listener.limits.per_address = 0
+    assert await told(house, LOCAL) == ("h2", "127.0.0.1")
 
 
 async def test_attack_a_balancer_is_not_gone_around(house: House) -> None:
