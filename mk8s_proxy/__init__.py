@@ -63,6 +63,7 @@ one connection's code raises   that connection ends, nobody else's (``wire.bulkh
 the agent or cluster is lost   before the answer 502, within it the stream is reset:
                                what was cut short never looks complete
 a peer breaks HTTP/2           its connection ends, nobody else's
+strangers fill the listener    the oldest of them goes; agents have places of their own
 a reader stops reading         its own stream waits; after a minute its connection ends
 central is stopped             GOAWAY; open requests get ten seconds
 =============================  ======================================================

@@ -15,6 +15,7 @@ import pytest
 from mk8s_agent.tunnel.data_plane import OpenTunnel, TunnelPlane
 from mk8s_agent.tunnel.dialer import Dialer
 from mk8s_agent.wire.bulkhead import BULKHEADS, Bulkhead
+from mk8s_agent.wire.heap import HeapWatch
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
@@ -24,6 +25,7 @@ from mk8s_proxy.db import roles
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.kube.request_info import RequestInfo
+from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.server import Listener, ListenerTransport
 from mk8s_proxy.process.app import Central as Process
 from mk8s_proxy.process.policy_feed import PolicyFeed
@@ -99,7 +101,7 @@ def ticks_flush(_: Parts) -> None:
 
 def listening(what: str) -> tuple[Listener, Any, Any]:
     nothing: Any = None
-    listener = Listener(nothing, nothing, max_connections=9, handshake_seconds=1)
+    listener = Listener(nothing, nothing, limits=ConnectionLimits(9, 9), handshake_seconds=1)
     made = []
     for served in pair(what):
         transport = ListenerTransport(listener)
@@ -141,6 +143,8 @@ def central_second(_: Parts) -> None:
         ticks=types.SimpleNamespace(schedule=lambda: None),
         chain=types.SimpleNamespace(long_running=long_running),
         _counted=0.0,
+        _heap=HeapWatch(),
+        _buffers=BufferBudget(),
     )
     asyncio.run(Process._count_second(central))
     assert (listener.done, revoked.done, long_running.done) == (["second"], ["recheck"], ["second"])
@@ -357,6 +361,7 @@ def plane_with(*items: Any) -> TunnelPlane:
     plane._counted = 0.0
     apiserver: Any = Noted()
     plane.apiserver = apiserver
+    plane._heap, plane.buffers = HeapWatch(), BufferBudget()
     return plane
 
 

@@ -14,7 +14,6 @@ credential and the time still say the same (`recurring`): its rows and its tunne
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
 
 from mk8s_agent.wire.stream import join
 from mk8s_agent.wire.ticks import Ticks
@@ -26,6 +25,7 @@ from mk8s_proxy.chain.addresses import Address, Addresses
 from mk8s_proxy.chain.departures import Departures
 from mk8s_proxy.chain.impersonation import act_as, may_act
 from mk8s_proxy.chain.long_running import LongRunning
+from mk8s_proxy.chain.own_health import LIVE, asks_health, tell_health
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
 from mk8s_proxy.chain.route import Route, Router
 from mk8s_proxy.chain.shares import Shares, no_tunnel, pick_tunnel
@@ -46,13 +46,10 @@ from mk8s_proxy.kube.upgrades import may_upgrade
 from mk8s_proxy.listener.exchange import Exchange, facts_of, refused_tunnel
 from mk8s_proxy.listener.recurring import Admission, Recurring
 from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
-from mk8s_proxy.listener.request_head import RequestHead
 from mk8s_proxy.tunnel.request_block import AUDIT_FIELD, request_parts
 from mk8s_proxy.tunnel.session import TunnelSession
 
 log = logging.getLogger(__name__)
-
-_HEALTH: Final = frozenset(("/livez", "/readyz"))
 
 
 class HandlerChain:
@@ -122,10 +119,11 @@ class HandlerChain:
         if route.management:
             if head.impersonation:
                 raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
+            exchange.identity = self._known(head.authorization)
             self._management(exchange)
             return
-        if self.health is not None and info.path in _HEALTH and asks_health(head, route):
-            self._tell_health(exchange, info.path == "/livez" or self.health())
+        if self.health is not None and asks_health(exchange, address):
+            tell_health(exchange, info.path == LIVE or self.health())
             return
         exchange.prefix = route.prefix
         exchange.info = info
@@ -139,12 +137,12 @@ class HandlerChain:
         if whole or not choose.begin_deletion(exchange, self, self._journal.intent):
             self._leave(exchange, identity, address)
 
-    def _tell_health(self, exchange: Exchange, healthy: bool) -> None:
-        """Answers a balancer. No row: it asks every few seconds, and hears nothing of a cluster."""
-        exchange.settled = True
-        code, body = (200, b"ok\n") if healthy else (503, b"not ready\n")
-        fields = [(b"content-type", b"text/plain"), (b"cache-control", b"no-store")]
-        exchange.front.connection.answer(exchange.front, code, fields, body)
+    def _known(self, authorization: bytes) -> Identity | None:
+        """Whose connection it is that calls the management API, which itself decides."""
+        try:
+            return self._authenticator.authenticate(authorization) if authorization else None
+        except Unauthenticated:
+            return None
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
         """Who asks, and of which cluster: host, prefix and token must agree."""
@@ -386,11 +384,6 @@ class HandlerChain:
         """An agent was turned away: that is a row, too."""
         self._journal.outcome(refused_tunnel(session.cluster_id, session.cluster, reason))
         self._ticks.schedule()
-
-
-def asks_health(head: RequestHead, route: Route) -> bool:
-    """Whether a request is about central, and not about the cluster that its token names."""
-    return head.method in (b"GET", b"HEAD") and not (route.cluster or head.authorization)
 
 
 def _ends(exchange: Exchange) -> float:

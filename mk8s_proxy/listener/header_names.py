@@ -54,20 +54,15 @@ _COMMON: Final[dict[bytes, int]] = {
     # Dropped.
     b"alt-used": DROP,
     b"cookie": DROP,  # a web page's session must not reach a pod through services/proxy
-    b"forwarded": DROP,
     b"http2-settings": DROP,
     b"proxy-authenticate": DROP,
     b"proxy-authorization": DROP,
     b"sec-websocket-accept": DROP,
     b"sec-websocket-extensions": DROP,  # a server may decline every extension
     b"trailer": DROP,
-    b"true-client-ip": DROP,
-    b"x-client-ip": DROP,
+    b"via": DROP,
     b"x-forwarded-for": KEEP,  # for who the client is, and believed from our own proxies only
     b"x-method-override": DROP,
-    b"x-original-url": DROP,  # some frameworks route by it: another path than the one authorised
-    b"x-real-ip": DROP,
-    b"x-rewrite-url": DROP,
 }
 
 HTTP1_ACTIONS: Final[dict[bytes, int]] = _COMMON | {
@@ -114,7 +109,26 @@ DUPLICATE_REASONS: Final[dict[bytes, str]] = {
 _NAME: Final = re.compile(rb"[!#$%&'*+.^`|~0-9a-z-]+")
 _IMPERSONATE_PREFIX: Final = b"impersonate"
 _RESERVED_PREFIXES: Final = (b"mk8s-", b"x-mk8s-")
-_DROPPED_PREFIXES: Final = (b"x-remote-", b"x-forwarded-", b"x-http-method")
+_DROPPED_PREFIXES: Final = (
+    # Who or where the client is, how it came here and what it asked for, in the words of proxies
+    # and CDNs. Here no such hop vouches for it, and backends believe it from their proxies.
+    b"akamai-", b"ali-cdn-", b"cdn-", b"cf-", b"client-ip", b"cloudfront-", b"fastly-",
+    b"forwarded", b"front-end-https", b"incap-", b"proxy-client-", b"true-client-", b"wl-proxy-",
+    b"x-akamai-", b"x-amz-cf-", b"x-appengine-", b"x-arr-", b"x-azure-", b"x-client-ip",
+    b"x-cluster-client-", b"x-envoy-", b"x-forward", b"x-originating-", b"x-proxyuser-", b"x-real-",
+    b"x-remote-", b"x-scheme", b"x-true-", b"x-url-scheme",
+    # Another host, path or method than the one that was authorised: some frameworks route by it.
+    b"x-host", b"x-http-", b"x-original-", b"x-override-", b"x-rewrite-",
+    # Who the user is, in the words of proxies that authenticate.
+    b"remote-", b"ssl-client-", b"x-amzn-oidc-", b"x-auth-request-", b"x-authentik-",
+    b"x-client-cert", b"x-client-dn", b"x-client-verify", b"x-goog-authenticated-user-",
+    b"x-goog-iap-", b"x-ms-client-principal", b"x-ssl-", b"x-webauth-",
+)  # fmt: skip
+_DROPPED_SUFFIXES: Final = (
+    b"client-ip", b"clientip", b"connecting-ip", b"real-ip", b"remote-addr", b"remote-ip",
+    b"source-ip", b"src-ip", b"user-ip",
+)  # fmt: skip
+"""The client's address in the words of whichever product comes next."""
 
 
 def action_of_unlisted(name: bytes, *, underscores: bool = False) -> int:
@@ -136,7 +150,9 @@ def action_of_unlisted(name: bytes, *, underscores: bool = False) -> int:
         raise HeaderRefusal("RESERVED_HEADER", name)
     if name.startswith(_IMPERSONATE_PREFIX):
         return IMPERSONATE
-    return DROP if name.startswith(_DROPPED_PREFIXES) else FORWARD
+    if name.startswith(_DROPPED_PREFIXES) or name.endswith(_DROPPED_SUFFIXES):
+        return DROP
+    return FORWARD
 
 
 def _means_nothing(name: bytes) -> bool:

@@ -19,7 +19,6 @@ from mk8s_proxy.listener.http1_reader import BadChunk, ChunkedBody, Request, rea
 from mk8s_proxy.listener.http2 import UNREADABLE, ClientConfig, interrupted
 from mk8s_proxy.listener.recurring import Recurring
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.request_head import RequestHead
 
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode("ascii")
@@ -31,8 +30,8 @@ _EMPTY: Final = b"content-length: 0\r\n"
 _LAST: Final = b"connection: close\r\n"
 _LINE_END: Final = b"\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
-_HEAD_BYTES: Final = 192 * KIB
-"""A longer head is not even looked at; smaller excesses are answered with 431."""
+_LINE_BYTES: Final = 8 * KIB
+"""Of a head that is refused: where method and target are looked for."""
 
 _EARLY_BYTES: Final = 64 * KIB
 """What a client may send before its upgrade is answered, or pipeline behind a request."""
@@ -62,8 +61,10 @@ class ClientHttp1(Http1Leg):
         self._underscores = config.underscores
         self._source_ip = source_ip
         self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
-        self._early = b""
+        self._early = bytearray()
         """Bytes not yet taken: the start of a head, pipelined requests, data before a 101."""
+        self._searched = 0
+        """From here on the end of a head may be in them."""
         self._switched = False
         self._keep_alive = True
         self._quiet_seconds = 0.0
@@ -73,6 +74,10 @@ class ClientHttp1(Http1Leg):
         """The connection is being closed: what still arrives is nobody's request."""
         self._body_left = 0
         self._chunks: ChunkedBody | None = None
+        self.authenticated = False
+        """A request on it passed authentication."""
+        self._strangers_left = config.unauthenticated_requests
+        self._asked = False
 
     def __repr__(self) -> str:
         return f"<ClientHttp1 {self._source_ip} {'upgraded' if self._switched else ''}>"
@@ -93,7 +98,8 @@ class ClientHttp1(Http1Leg):
     def _read_start(self, data: bytes) -> None:
         """Takes what comes while no request is in progress: nearly always one whole head."""
         if not self._early:
-            self._quiet_seconds = 0.0  # the time for this head begins
+            if self._asked:
+                self._quiet_seconds = 0.0  # the time for this head begins
             if data.find(_HEAD_END) == len(data) - 4 >= 0 and not self._ended():
                 self._read_head(data)
                 return
@@ -122,12 +128,16 @@ class ClientHttp1(Http1Leg):
 
     def _next_head(self) -> bytes:
         """The next whole head, taken from what has arrived; b"" when there is none."""
-        end = self._early.find(_HEAD_END)
+        early = self._early
+        end = early.find(_HEAD_END, self._searched, self._head_bytes)
         if end >= 0:
-            head, self._early = self._early[: end + 4], self._early[end + 4 :]
+            head = bytes(early[: end + 4])
+            del early[: end + 4]
+            self._searched = 0
             return head
-        if len(self._early) > _HEAD_BYTES:
-            self._refuse_head(UNREADABLE, HeaderRefusal("HEADER_TOO_LARGE"))
+        if len(early) >= self._head_bytes:
+            self._refuse_head(early, HeaderRefusal("HEADER_TOO_LARGE"))
+        self._searched = max(len(self._early) - 3, 0)
         return b""
 
     def _read_head(self, raw: bytes) -> None:
@@ -139,9 +149,7 @@ class ClientHttp1(Http1Leg):
         try:
             request = read_request(raw, self._head_bytes, underscores=self._underscores)
         except HeaderRefusal as refusal:
-            line = raw.partition(b"\r\n")[0].split(b" ")
-            seen = UNREADABLE._replace(method=line[0][:32], target=b"".join(line[1:2])[:4096])
-            self._refuse_head(seen, refusal)
+            self._refuse_head(raw, refusal)
             return
         self._keep_alive = request.keep_alive and not self._draining
         self._begin(raw, request)
@@ -160,7 +168,7 @@ class ClientHttp1(Http1Leg):
             return
         if head.expects_continue and not stream.local_closed:
             self._put(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body, self._early = self._early, b""
+        body, self._early = bytes(self._early), bytearray()
         if body:
             self._read_body(body)
 
@@ -173,7 +181,10 @@ class ClientHttp1(Http1Leg):
             source_ip = client_address(self._trusted, source_ip, recurring.head.forwarded_for)
         exchange = Exchange(stream, recurring.head, new_entry(source_ip), recurring)
         stream.exchange = exchange
+        self._asked = True
         self._chain.admit(exchange)
+        if exchange.identity is not None:
+            self.authenticated = True
         return stream
 
     def _serves(self, stream: Stream) -> bool:
@@ -218,6 +229,9 @@ class ClientHttp1(Http1Leg):
             return
         stream.head_passed = True
         exchange: Exchange = stream.exchange
+        if exchange.identity is None and not self.authenticated:
+            self._strangers_left -= 1
+            self._keep_alive = self._keep_alive and self._strangers_left > 0
         if exchange.entry.code == 101:
             self._switch(exchange, fields)
             return
@@ -244,7 +258,7 @@ class ClientHttp1(Http1Leg):
         self._chunked = False
         upgrade = [(b"Connection", b"Upgrade"), (b"Upgrade", exchange.head.upgrade)]
         self._put(_head_lines(101, [*fields[:1], *upgrade, *fields[1:]]) + _LINE_END)
-        early, self._early = self._early, b""
+        early, self._early = bytes(self._early), bytearray()
         self._read_again()
         if early:
             self._pass_on(early, end=False)
@@ -264,12 +278,14 @@ class ClientHttp1(Http1Leg):
         if not bodiless:
             self.send_data(stream, body, len(body), True)
 
-    def _refuse_head(self, head: RequestHead, refusal: HeaderRefusal) -> None:
+    def _refuse_head(self, raw: bytes | bytearray, refusal: HeaderRefusal) -> None:
         """A head that cannot be read: answered, audited, and the last one of this connection."""
+        line = bytes(raw[:_LINE_BYTES]).partition(b"\r\n")[0].split(b" ", 2)
+        head = UNREADABLE._replace(method=line[0][:32], target=b"".join(line[1:2])[:4096])
         stream = self.stream = Stream(self, 1, 0, 0)
         stream.remote_closed = True
         self._keep_alive = False
-        self._early = b""
+        self._early = bytearray()
         entry = new_entry(self._source_ip)
         entry.refusal = refusal.reason
         exchange = stream.exchange = Exchange(stream, head, entry)
@@ -366,7 +382,8 @@ class ClientHttp1(Http1Leg):
                 self._break_off()
             return
         self._quiet_seconds += elapsed
-        limit = self._deadlines.header_seconds if self._early else self._deadlines.idle_seconds
+        waits_for_head = bool(self._early) or not self._asked
+        limit = self._deadlines.header_seconds if waits_for_head else self._deadlines.idle_seconds
         if self._quiet_seconds > limit:
             self._break_off()
 

@@ -16,8 +16,16 @@ from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.request_head import HEAD_BYTES, RequestHead, read_repeated_head
+from mk8s_proxy.listener.request_head import (
+    HEAD_BYTES,
+    RequestHead,
+    is_too_large,
+    read_repeated_head,
+)
 from mk8s_proxy.settings.networks import Networks, contains, parse_ip
+
+UNAUTHENTICATED_REQUESTS: Final = 100
+_LARGE_BLOCK: Final = 1024
 
 
 class HandlerChain(Protocol):
@@ -38,11 +46,11 @@ class Deadlines(Protocol):
 
     @property
     def header_seconds(self) -> float:
-        """For a whole request head to arrive."""
+        """For a whole request head to arrive, and for a new connection's first one."""
 
     @property
     def idle_seconds(self) -> float:
-        """For a connection without a request."""
+        """For a connection without a request, and for one to authenticate somebody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,9 @@ class ClientConfig:
     """Names of headers may hold one."""
     trusted_proxies: Networks = ()
     """Peers that are believed whom they got a request from."""
+
+    unauthenticated_requests: int = UNAUTHENTICATED_REQUESTS
+    """So many on one connection, without one that passed authentication, and it is closed."""
 
     def trusts(self, peer: str) -> bool:
         """Whether a peer is one of them."""
@@ -82,8 +93,9 @@ class ClientHttp2(Http2Server):
     """
 
     __slots__ = (
-        "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring", "_source_ip",
-        "_table", "_trusted", "_underscores",
+        "_asked", "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring",
+        "_source_ip", "_stranger_seconds", "_strangers_left", "_table", "_trusted", "_underscores",
+        "authenticated",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +118,11 @@ class ClientHttp2(Http2Server):
         self._source_ip = source_ip
         self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
         self._incomplete_seconds = 0.0
+        self.authenticated = False
+        """A request on it passed authentication."""
+        self._strangers_left = config.unauthenticated_requests
+        self._asked = False
+        self._stranger_seconds = 0.0
 
     def __repr__(self) -> str:
         return f"<ClientHttp2 {self._source_ip} streams={len(self.streams)}>"
@@ -123,7 +140,9 @@ class ClientHttp2(Http2Server):
                 self._admit(stream, known.head, known)
             return
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
-        use = check_block(block, fields)
+        # what is refused for its size anyway is not worth a look at each field
+        refused = len(block) > _LARGE_BLOCK and is_too_large(fields, self._head_bytes)
+        use = CHANGES_TABLE if refused else check_block(block, fields)
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
         stream = self.accept(stream_id, fields, end)
@@ -151,6 +170,17 @@ class ClientHttp2(Http2Server):
         exchange = Exchange(stream, head, new_entry(source_ip), recurring)
         stream.exchange = exchange
         self._chain.admit(exchange)
+        if exchange.identity is not None:
+            self.authenticated = True
+        elif not self.authenticated:
+            self._answered_stranger()
+
+    def _answered_stranger(self) -> None:
+        """A request of nobody known: too many of them end the connection, as in Go's servers."""
+        self._asked = True
+        self._strangers_left -= 1
+        if self._strangers_left <= 0:
+            self.drain()
 
     def _refuse_head(self, stream: Stream, fields: Fields, refusal: HeaderRefusal) -> None:
         """A head that cannot be read is answered and audited like any other refusal."""
@@ -170,6 +200,8 @@ class ClientHttp2(Http2Server):
         self._chain.refuse(exchange, status_error(refusal.code, refusal.message))
         if refusal.code == 400:  # malformed, which is a stream error too (RFC 9113, 8.1.1)
             self.refuse_malformed(stream)
+        if not self.authenticated:
+            self._answered_stranger()
 
     def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
         """Sends a whole answer of central's own (see `Front.answer`)."""
@@ -218,12 +250,20 @@ class ClientHttp2(Http2Server):
         if self._incomplete_seconds > self._deadlines.header_seconds:
             self.fail(ErrorCode.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
         elif not self.streams:
-            if self.health.silent_seconds > self._deadlines.idle_seconds:
+            if self._is_idle(elapsed):
                 self.drain()
         elif self.health.silent_seconds >= _LOST_SECONDS:
             self._abort("no sign of life from the client")
         elif self.health.silent_seconds >= _SILENT_SECONDS:
             self.ping()
+
+    def _is_idle(self, elapsed: float) -> bool:
+        """Whether a connection without streams has had its time; a stranger's PINGs buy none."""
+        limit = self._deadlines.idle_seconds
+        if self.authenticated:
+            return self.health.silent_seconds > limit
+        self._stranger_seconds += elapsed
+        return self._stranger_seconds > (limit if self._asked else self._deadlines.header_seconds)
 
 
 def interrupted(code: int) -> StatusError:

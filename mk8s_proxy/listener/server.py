@@ -19,6 +19,8 @@ from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.client_hello import ClientHelloPeek, lacks
 from mk8s_agent.wire.tcp import is_gone, prepare
 from mk8s_agent.wire.transport import Connection, SocketTransport, TlsTransport
+from mk8s_proxy.identity.throttle import source_key
+from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.proxy_protocol import ProxyHeader, ProxyProtocolError
 from mk8s_proxy.settings.networks import Networks, contains, parse_ip
 
@@ -43,6 +45,13 @@ class Served(Connection, Protocol):
         """Takes no new requests and closes when the last one has ended."""
 
 
+class ServedClient(Served, Protocol):
+    """A client's connection."""
+
+    authenticated: bool
+    """A request on it passed authentication."""
+
+
 @dataclass(slots=True)
 class Contexts:
     """TLS contexts; replaced as a whole when certificates are renewed."""
@@ -55,8 +64,8 @@ class Contexts:
 class Makers:
     """How a connection of each protocol is built on its transport."""
 
-    http2: Callable[[TlsTransport], Served]
-    http1: Callable[[TlsTransport], Served]
+    http2: Callable[[TlsTransport], ServedClient]
+    http1: Callable[[TlsTransport], ServedClient]
     tunnel: Callable[[TlsTransport], Served | None]
 
 
@@ -66,10 +75,11 @@ class Listener:
     Args:
         contexts: TLS contexts by purpose.
         makers: connections by protocol.
-        max_connections: more are closed at once, before any TLS work.
+        limits: how many connections there may be.
         handshake_seconds: time for the TLS handshake.
         shared: other processes listen on the same addresses, and the system chooses among them.
         balancers: peers that must say by the PROXY protocol who the client is.
+        proxies: other peers that bring the requests of many clients.
     """
 
     def __init__(
@@ -77,15 +87,17 @@ class Listener:
         contexts: Contexts,
         makers: Makers,
         *,
-        max_connections: int,
+        limits: ConnectionLimits,
         handshake_seconds: float,
         shared: bool = False,
         balancers: Networks = (),
+        proxies: Networks = (),
     ) -> None:
         self.balancers = balancers
+        self.proxies = proxies
+        self.limits = limits
         self.contexts = contexts
         self.makers = makers
-        self.max_connections = max_connections
         self.handshake_seconds = handshake_seconds
         self.transports: set[ListenerTransport] = set()
         self._shared = shared
@@ -124,6 +136,10 @@ class Listener:
 
     def second(self, elapsed: float) -> None:
         """Once a second, for all connections."""
+        ended = self.limits.ended
+        if ended:  # one line for all, however many a second there are
+            log.warning("listener.full", extra={"open": len(self.transports), "ended": dict(ended)})
+            ended.clear()
         _SECOND.each(list(self.transports), lambda it: it.second(elapsed), ListenerTransport.abort)
 
     def drain(self) -> None:
@@ -151,21 +167,38 @@ class ListenerTransport(TlsTransport):
         super().__init__(self._make_connection, listener.handshake_seconds)
         self._until_look = _LOOK_SECONDS
         self.served: Served | None = None
+        self._client: ServedClient | None = None
         self._listener = listener
         self._peek: ClientHelloPeek | None = None
         self._proxy_header: ProxyHeader | None = None
         self._is_tunnel = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected; beyond the limit it is turned away before any work."""
+        """A client connected; beyond the limits somebody is turned away before any work."""
         super().connection_made(transport)
-        balancers = self._listener.balancers
-        if balancers and contains(balancers, parse_ip(self.peer_address)):
+        listener = self._listener
+        listener.transports.add(self)
+        if not listener.limits.arrive(self):
+            return
+        if listener.balancers and contains(listener.balancers, parse_ip(self.peer_address)):
             self._proxy_header = ProxyHeader()
-        self._listener.transports.add(self)
-        if len(self._listener.transports) > self._listener.max_connections:
-            log.warning("listener.full", extra={"connections": self._listener.max_connections})
-            self.abort()
+        else:
+            self._arrive_from_peer()
+
+    def _arrive_from_peer(self) -> bool:
+        """Counts the client's address, unless many clients share it."""
+        proxies, limits = self._listener.proxies, self._listener.limits
+        address = parse_ip(self.peer_address)
+        if address is None or contains(proxies, address):
+            return True
+        return limits.arrive_from(self, source_key(self.peer_address))
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether somebody was authenticated on it: an agent by its certificate, a user later."""
+        if self._client is not None:
+            return self._client.authenticated
+        return self._is_tunnel and self.served is not None
 
     def second(self, elapsed: float) -> None:
         """Once a second: the deadlines of what is served here, seldom whether the peer is there."""
@@ -198,7 +231,10 @@ class ListenerTransport(TlsTransport):
         if left is None:
             return b""
         self._proxy_header = None
-        self.peer_address = header.source or self.peer_address
+        if header.source:
+            self.peer_address = header.source
+            if not self._arrive_from_peer():
+                return b""
         return left
 
     def _received_hello(self, data: bytes) -> bool:
@@ -211,7 +247,11 @@ class ListenerTransport(TlsTransport):
                 return False
             self._is_tunnel = self._peek.server_name == tls.TUNNEL_SERVER_NAME
             self._peek = None
-        contexts = self._listener.contexts
+        contexts, limits = self._listener.contexts, self._listener.limits
+        if self._is_tunnel:
+            limits.is_tunnel(self)
+        elif not limits.is_client(self):
+            return False
         context = contexts.tunnel if self._is_tunnel else contexts.public
         self.begin(context, None, server=True)
         return True
@@ -222,16 +262,17 @@ class ListenerTransport(TlsTransport):
             speaks = self.protocol == tls.TUNNEL_PROTOCOL
             self.served = makers.tunnel(self) if speaks else None
         elif self.protocol == tls.HTTP2:
-            self.served = makers.http2(self)
+            self.served = self._client = makers.http2(self)
         else:  # kubectl's upgrade connections offer no ALPN at all
-            self.served = makers.http1(self)
+            self.served = self._client = makers.http1(self)
         return self.served
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone."""
         super().connection_lost(error)
         self._listener.transports.discard(self)
+        self._listener.limits.remove(self)
         if self.served is None and self._is_tunnel:
             extra: dict[str, Any] = {"source_ip": self.peer_address, "reason": self.failure}
             log.warning("tunnel.handshake_failed", extra=extra)
-        self.served = None
+        self.served = self._client = None

@@ -25,9 +25,6 @@ from mk8s_agent.wire.transport import TlsTransport
 from mk8s_proxy.api.application import create_application
 from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
-from mk8s_proxy.audit.journal import Journal
-from mk8s_proxy.audit.redaction import COMMANDS
-from mk8s_proxy.audit.strangers import Strangers
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
@@ -40,12 +37,14 @@ from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.key_rotation import rotation_of
 from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensure_server_certificate
 from mk8s_proxy.identity.signing_keys import SigningKeys
+from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch
 from mk8s_proxy.process.ended_tokens import EndedTokens
+from mk8s_proxy.process.journals import open_journals
 from mk8s_proxy.process.key_feed import KeyFeed
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
@@ -74,9 +73,8 @@ class Central:
     def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
         self.settings = settings
         self.worker = worker or Worker()
-        self.announcements = Announcements(
-            self.worker.folder, self.worker.number, self.worker.count
-        )
+        it = self.worker
+        self.announcements = Announcements(it.folder, it.number, it.count)
         self.background = Background()
         self.database = Database(settings.database_url)
         self.policies = PolicyFeed(self.database, settings.policy)
@@ -143,17 +141,9 @@ class Central:
         self.background.every("certificate files", LOOK_SECONDS, self._certificate.look)
 
     def _open_journals(self) -> None:
-        loop, audit = asyncio.get_running_loop(), self.settings.audit
-        COMMANDS.use(audit.redact_commands)
-        self.strangers = Strangers(
-            self.settings.strangers_path,
-            max_bytes=audit.strangers_max_bytes,
-            keep=audit.strangers_keep,
-            rows_per_second=audit.strangers_per_second,
-        )
+        loop = asyncio.get_running_loop()
+        self.journal, self.strangers = open_journals(self.settings)
         self._cleanup.callback(self.strangers.close)
-        path, others = self.settings.journal_path, self.strangers
-        self.journal = Journal(path, max_bytes=audit.max_bytes, keep=audit.keep, strangers=others)
         self.journal.when_late(lambda: loop.call_soon_threadsafe(self.ticks.schedule))
 
     def _policy_changed(self, feed: PolicyFeed) -> None:
@@ -247,10 +237,11 @@ class Central:
         self.listener = Listener(
             await self._contexts(),
             Makers(self._make_http2, self._make_http1, self._make_tunnel),
-            max_connections=limits.connections,
+            limits=ConnectionLimits(limits.connections, limits.connections_per_address),
             handshake_seconds=limits.handshake_seconds,
             shared=not self.worker.alone,
             balancers=parse_networks(self.settings.listen_proxy_protocol_from),
+            proxies=parse_networks(self.settings.trusted_proxies),
         )
         self.port = await self._listen(self.settings.listen)
         if self.settings.tunnel_listen:

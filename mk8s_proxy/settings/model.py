@@ -100,11 +100,14 @@ class LimitSettings:
     handshake_seconds: float = setting(10.0, least=1)
     """For the TLS handshake."""
     header_seconds: float = setting(15.0, least=1)
-    """For a whole request head to arrive."""
+    """For a whole request head to arrive, and for the first one on a new connection."""
     idle_seconds: float = setting(300.0, least=60)
     """For a connection without a request; Go's clients PING after 30 s of silence."""
     connections: int = setting(10000, least=10)
-    """Open client connections."""
+    """Open client connections; a tenth more (at least 16) is kept for tunnels. Where one is too
+    many, the oldest ends on which nobody authenticated."""
+    connections_per_address: int = setting(1000, least=1)
+    """Of these, from one address (IPv6: /64), but for balancers and proxies that are listed."""
     streams_per_identity: int = setting(2000, least=10)
     """Open requests of one person on one cluster, in each worker; more get 429."""
     buffered_per_identity: int = setting(64 * MIB, least=MIB)

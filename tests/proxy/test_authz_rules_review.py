@@ -1,5 +1,6 @@
 """The rules of a cluster, narrowed: never more than both sides allow, and all that has words."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,12 +9,15 @@ from hypothesis import strategies as st
 from test_authz_access_review import EVERYTHING, limited, made, policy
 from test_authz_differential import GROUPS, NAMES, RESOURCES, VERBS, rules
 
+from mk8s_proxy.answers.reviews.verdicts import rules_status
 from mk8s_proxy.authz import rules_review
+from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.access_review import review
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.policy import RuleSpec
 from mk8s_proxy.authz.rules_review import Narrowing, PathRule, ResourceRule
 from mk8s_proxy.authz.scopes import is_cluster_scoped
+from tests.support.work import lines_run
 
 ALL = tuple(VERBS)
 ADMIN = ResourceRule(("*",), ("*",), ("*",))
@@ -347,6 +351,29 @@ def test_attack_rules_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = work.resources(on("a b c d e f", "get"))
     assert kept == [on("a b", "get")]
     assert work.incomplete
+
+
+def test_attack_ten_thousand_rules_hold_nobody_up() -> None:
+    """What they cost has an end, wherever they do: in questions, in rules or in names."""
+    own = (limited(f"r{number}*", verbs=["get"]) for number in range(50))
+    access = policy(*own).access_of("u", (), "prod")
+    name = {"verbs": ["*"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["n"]}
+    every = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+    path = {"verbs": ["*"], "nonResourceURLs": ["/a"]}
+    for key, rule in (
+        ("resourceRules", name),
+        ("resourceRules", every),
+        ("nonResourceRules", path),
+    ):
+        answers: list[Any] = []
+        content = {"status": {key: [rule] * 10_000}}
+        ran = lines_run(partial(_judge, answers, content, access))
+        assert answers[0]["incomplete"] is True
+        assert ran < 1_200_000  # some 20 ms without the tracing
+
+
+def _judge(answers: list[Any], content: dict[str, Any], access: Access) -> None:
+    answers.append(rules_status(content, access, "shop"))
 
 
 # The rules that are left, read as Kubernetes reads them.

@@ -8,6 +8,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mk8s_agent.wire.limits import HIGH_WATER
+from mk8s_proxy.listener.http1_head import HEAD_BYTES
+from mk8s_proxy.listener.http2 import UNAUTHENTICATED_REQUESTS
 from tests.support.front_door import PODS, Agent, Central, Http1Person, refusal_of, request
 from tests.support.memory import (
     CANCEL,
@@ -251,10 +253,22 @@ def test_request_smuggling_behind_a_chunked_body(central: Central) -> None:
 
 def test_a_thousand_pipelined_refusals_are_no_recursion(central: Central) -> None:
     person = central.http1()
+    assert person.ask().startswith(b"HTTP/1.1 503 ")  # somebody known
     answer = person.send(request(token=b"") * 1000)
     assert answer.count(b"HTTP/1.1 401 ") == 1000
-    assert len(central.outcomes()) == 1000
+    assert len(central.outcomes()) == 1001
     assert not person.transport.gone
+
+
+@pytest.mark.parametrize("token", [b"", b"bad"])
+def test_attack_a_connection_that_only_gets_refusals_is_closed(
+    central: Central, token: bytes
+) -> None:
+    person = central.http1()
+    answer = person.send(request(token=token) * (UNAUTHENTICATED_REQUESTS + 5))
+    assert answer.count(b"HTTP/1.1 401 ") == UNAUTHENTICATED_REQUESTS
+    assert answer.count(b"connection: close\r\n") == 1
+    assert person.transport.closed
 
 
 def test_what_is_pipelined_is_bounded(central: Central) -> None:
@@ -573,8 +587,50 @@ def test_slowloris_a_head_that_drips(central: Central) -> None:
     assert person.send(b"more") == b""
 
 
+class Watched(bytearray):
+    """Bytes that count how many of them are searched."""
+
+    searched = 0
+
+    def find(self, sought: bytes, start: int = 0, end: int = 1 << 30) -> int:  # type: ignore[override]
+        Watched.searched += min(len(self), end) - start
+        return super().find(sought, start, end)
+
+
+def test_attack_a_head_byte_by_byte_is_searched_once(central: Central) -> None:
+    """Else each byte costs as much as the whole head so far: a cheap way to fill a core."""
+    agent, person = central.agent(), central.http1()
+    head = request(PATH, b"X: " + b"v" * 3000)
+    person.connection._early, Watched.searched = Watched(), 0
+    for byte in head:
+        person.send(bytes((byte,)))
+    assert agent.request()[1][b"x"] == b"v" * 3000
+    assert len(head) <= Watched.searched <= 4 * len(head)
+
+
+def test_attack_a_head_over_the_limit_is_refused_where_that_is_known(central: Central) -> None:
+    person, piece = central.http1(), b"x: y\r\n" * 1000
+    person.send(b"GET /api HTTP/1.1\r\n")
+    for _ in range(HEAD_BYTES // len(piece)):
+        assert person.send(piece) == b""
+    assert person.send(piece).startswith(b"HTTP/1.1 431 ")
+    [row] = central.outcomes()
+    assert (row["requestURI"], refusal_of(row)) == ("/api", "HEADER_TOO_LARGE")
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET "])
+def test_the_largest_head_is_taken_in_two_pieces(central: Central, behind: bytes) -> None:
+    agent, person = central.agent(), central.http1()
+    short = request(PATH, b"X: ")
+    head = request(PATH, b"X: " + b"v" * (HEAD_BYTES - len(short) - 200))
+    person.send(head[:-2])
+    assert person.send(head[-2:] + behind) == b""
+    assert agent.request()
+
+
 def test_an_idle_connection_has_its_whole_time_for_the_next_head(central: Central) -> None:
     agent, person = central.agent(), central.http1()
+    person.ask(token=b"")
     for _ in range(200):
         person.connection.second(1.0)
     person.send(request()[:20])
@@ -589,10 +645,24 @@ def test_an_idle_connection_has_its_whole_time_for_the_next_head(central: Centra
 
 def test_an_idle_connection_ends(central: Central) -> None:
     person = central.http1()
-    for _ in range(301):
+    person.ask()
+    for _ in range(300):
         person.connection.second(1.0)
+    assert not person.transport.aborted
+    person.connection.second(1.0)
     assert person.transport.aborted
     person.connection.drain()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET "])
+def test_attack_idle_strangers_have_the_time_of_one_head(central: Central, begun: bytes) -> None:
+    person = central.http1()
+    for _ in range(15):
+        person.connection.second(1.0)
+        assert not person.transport.aborted
+    person.send(begun)  # too late to begin: the time is that of a whole head
+    person.connection.second(1.0)
+    assert person.transport.aborted
 
 
 def test_words_that_come_too_late_break_off(central: Central) -> None:

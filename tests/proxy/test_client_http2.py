@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mk8s_proxy.listener.http2 import UNAUTHENTICATED_REQUESTS
 from tests.support.front_door import PODS, Central, Http2Person, refusal_of
 from tests.support.memory import (
     CANCEL,
@@ -26,6 +27,7 @@ from tests.support.memory import (
     settings,
     window_update,
 )
+from tests.support.work import lines_run
 
 OK = [(b":status", b"200")]
 PATH = b"/k8s/prod" + PODS
@@ -128,13 +130,81 @@ def test_a_malformed_head_with_a_body_to_come(central: Central) -> None:
 
 def test_malformed_heads_are_made_resets_cve_2025_8671(central: Central) -> None:
     person = central.http2()
-    for number in range(1, 2000, 2):
+    assert person.get().code == 503  # somebody known: strangers are told to go long before
+    for number in range(3, 2000, 2):
         seen = person.send(headers(number, having((b"x", b"\0")), end=True))
         if person.connection.closed:
             break
     assert goaway_code(seen) == ENHANCE_YOUR_CALM
-    assert number == 401
-    assert len(central.outcomes()) == 201
+    assert number == 403
+    assert len(central.outcomes()) == 202
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [(b"x%d" % number, b"y" * 400) for number in range(160)],
+        [(b"x%d" % number, b"y") for number in range(300)],
+    ],
+    ids=["bytes", "fields"],
+)
+def test_attack_heads_over_the_limit_are_refused_unread(
+    central: Central, more: list[tuple[bytes, bytes]]
+) -> None:
+    """A refusal costs no line of Python for each of its fields."""
+    person = central.http2()
+    assert person.get().code == 503
+    wire = headers(3, having(*more), end=True, pieces=5)
+    fields = len(HEAD) + len(more)
+    assert lines_run(lambda: person.connection.receive(wire)) < 600 + fields
+    assert person.answer(3).code == 431
+    person.next = 5
+    assert person.get().code == 503  # the decoder's table followed
+
+
+REFUSALS: dict[str, Fields] = {
+    "no credential": [one for one in HEAD if one[0] != b"authorization"],
+    "a bad credential": having(authorization=b"Bearer bad"),
+    "a bad target": having(path=b"/k8s/prod/%2e%2e/api"),
+    "a head that is too large": having((b"x", b"y" * 70_000)),
+    "no HTTP": having((b"x", b"\0")),
+    "the management API, unauthenticated": [
+        one for one in having(path=b"/auth/login") if one[0] != b"authorization"
+    ],
+    "the management API, a bad credential": having(
+        path=b"/auth/whoami", authorization=b"Bearer bad"
+    ),
+}
+
+
+@pytest.mark.parametrize("head", REFUSALS.values(), ids=list(REFUSALS))
+def test_attack_a_connection_that_only_gets_refusals_is_told_to_go(
+    central: Central, head: Fields
+) -> None:
+    person = central.http2()
+    for number in range(1, 2 * UNAUTHENTICATED_REQUESTS, 2):
+        assert not person.connection.draining
+        seen = person.send(headers(number, head, end=True, pieces=5))
+        for exchange in central.managed:
+            person.connection.answer(exchange.front, 401, [], b"no")
+    assert goaway_code(seen + person.read()) == NO_ERROR
+    assert person.transport.closed
+
+
+def test_refusals_of_somebody_known_end_no_connection(central: Central) -> None:
+    """kubectl with a token that has expired meanwhile, a watch beside it on the same connection."""
+    central.agent()
+    person = central.http2()
+    person.ask(PATH + b"?watch=1")
+    for _ in range(2 * UNAUTHENTICATED_REQUESTS):
+        assert person.get(token=b"bad").code == 401
+    assert not person.connection.draining
+
+
+def test_administration_is_somebody_known_too(central: Central) -> None:
+    person = central.http2()
+    person.ask(b"/auth/whoami")
+    assert person.connection.authenticated
 
 
 def test_a_refusal_before_the_body_waits_for_no_body(central: Central) -> None:
@@ -304,8 +374,30 @@ def test_a_slow_body_is_not_a_slow_head(central: Central) -> None:
 
 def test_an_idle_connection_is_ended_politely(central: Central) -> None:
     person = central.http2()
+    assert person.get().code == 503
     assert late(person, b"", 300) == []
     assert goaway_code(late(person, b"", 2)) == NO_ERROR
+    assert person.transport.closed
+
+
+PING = frame(6, 0, 0, bytes(8))
+
+
+def test_attack_idle_strangers_have_the_time_of_one_head(central: Central) -> None:
+    person = central.http2()
+    late(person, PING, 15)
+    assert not person.connection.draining
+    assert goaway_code(late(person, PING, 1)) == NO_ERROR
+    assert person.transport.closed
+
+
+def test_attack_pings_do_not_keep_a_stranger(central: Central) -> None:
+    person = central.http2()
+    assert person.get(token=b"").code == 401
+    for _ in range(300):
+        late(person, PING, 1)
+        assert not person.connection.draining
+    assert goaway_code(late(person, PING, 1)) == NO_ERROR
     assert person.transport.closed
 
 

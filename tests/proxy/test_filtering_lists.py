@@ -3,7 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -15,11 +15,13 @@ from mk8s_proxy.answers.filtering.json_values import (
     TooDeep,
     Unfilterable,
     ValueScanner,
+    _Depths,
     unambiguous,
 )
 from mk8s_proxy.answers.filtering.list_filter import ListFilter
 from mk8s_proxy.answers.filtering.objects import ObjectJudge
 from mk8s_proxy.answers.filtering.watch_filter import WatchFilter
+from tests.support.work import lines_run
 
 SECRET = "top-secret"
 
@@ -323,6 +325,63 @@ def test_an_item_nested_too_deep_to_be_judged_is_hidden_and_harms_nobody() -> No
     row = b'{"rows":[{"object":%b}]}' % monster
     assert filtered(row) == b'{"rows":[]}'
     refused(b'{"columnDefinitions":' + b"[" * 3000 + b"]" * 3000 + b"}")
+
+
+BRACES: dict[str, bytes] = {
+    "nested": b"[" * 100_000 + b"]" * 100_000,
+    "beside each other": b"[" + b"[],{}," * 50_000 + b"0]",
+    "sawtooth": b"[" + b"[[[[0]]]]," * 20_000 + b"0]",
+}
+
+
+@pytest.mark.parametrize("braces", BRACES.values(), ids=list(BRACES))
+def test_attack_braces_cost_less_than_a_step_each(braces: bytes) -> None:
+    """Millions of them in one object would hold everybody's requests for seconds."""
+    scanner = ValueScanner(1 << 30)
+    assert lines_run(lambda: scanner.feed(braces, 0)) < 1000
+    assert scanner.take() == braces
+
+
+def test_attack_what_is_remembered_of_brackets_is_bounded() -> None:
+    depths = _Depths(lowest=True)
+    for run in product(b"[]", repeat=13):
+        assert depths[bytes(run)] <= 0
+    assert len(depths) < 2**13
+
+
+def end_of_value(data: bytes) -> int:
+    """Where the first value ends, found byte by byte; there are no escapes in it."""
+    depth, in_string = 0, False
+    for place, byte in enumerate(data):
+        in_string ^= byte == b'"'[0]
+        if not in_string:
+            depth += (byte in b"{[") - (byte in b"}]")
+        if depth <= 0 and not in_string:
+            return place + 1
+    return -1
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"[", b"]", b"{", b"}", b"[]", b"[[0]]", b'""', b'"]"', b",", b"1"]),
+            st.sampled_from([1, 2, 7, 8, 9, 31, 32, 33, 255, 256, 257, 1000, 5000]),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([1 << 30, 3000, 257, 61]),
+)
+def test_a_value_ends_where_a_naive_reader_says(parts: list[tuple[bytes, int]], cut: int) -> None:
+    data = b"[" + b"".join(text * count for text, count in parts)
+    scanner, found = ValueScanner(1 << 30), -1
+    for start in range(0, len(data), cut):
+        end = scanner.feed(data[start : start + cut], 0)
+        if end >= 0:
+            found = start + end
+            break
+    assert found == end_of_value(data)
+    if found >= 0:
+        assert scanner.take() == data[:found]
 
 
 @pytest.mark.parametrize("levels", [100, 300, 900, 1010])

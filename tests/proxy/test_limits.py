@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,9 @@ from mk8s_agent.wire import hpack_codec
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.init import AdminChoice, install
 from mk8s_proxy.settings.model import LimitSettings, Settings
+from tests.support.work import HELD_TOO_LONG, LoopMonitor
 
-HEADERS, RST_STREAM, SETTINGS = 1, 3, 4
+HEADERS, RST_STREAM, SETTINGS, GOAWAY = 1, 3, 4, 7
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
 REFUSED_STREAM = 7
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -101,6 +102,27 @@ async def test_a_stream_above_the_limit_is_refused(central: Central) -> None:
             connection.writer.write(frame(HEADERS, 4, stream, post))
         stream, code = await connection.wait(RST_STREAM)
     assert (stream, int.from_bytes(code, "big")) == (5, REFUSED_STREAM)
+
+
+@pytest.fixture
+def loop_monitor() -> Iterator[LoopMonitor]:
+    monitor = LoopMonitor()
+    monitor.start()
+    yield monitor
+    monitor.stop()
+
+
+async def test_attack_heads_over_the_limit_hold_the_loop_for_nobody(
+    central: Central, loop_monitor: LoopMonitor
+) -> None:
+    """As many as one connection may send before it has to go, in one piece."""
+    block = request() + b"".join(hpack_codec.block([(b"x%d" % n, b"y")]) for n in range(500))
+    async with client(central, "h2") as connection:
+        await told(connection)
+        heads = (frame(HEADERS, 5, stream, block) for stream in range(1, 201, 2))
+        connection.writer.write(b"".join(heads))
+        await connection.wait(GOAWAY)
+    assert 0 < loop_monitor.most < HELD_TOO_LONG, (loop_monitor.most, loop_monitor.by)
 
 
 async def status_of(connection: Client, stream: int, size: int) -> bytes:

@@ -14,6 +14,7 @@ from mk8s_agent.wire import pki, tls
 from mk8s_agent.wire.limits import HIGH_WATER
 from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.listener import server as server_module
+from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.server import Contexts, Listener, Makers
 from mk8s_proxy.settings.networks import parse_networks
 
@@ -31,6 +32,7 @@ class Served:
     def __init__(self, kind: str, transport: Any) -> None:
         self.kind, self.transport = kind, transport
         self.seconds = 0.0
+        self.authenticated = False
         self.drained = 0
         transport.write(kind.encode())
 
@@ -59,7 +61,7 @@ class House:
                 tls.tunnel_server_context(CHAIN, KEY_PEM, AGENT_CA.certificate_pem),
             ),
             Makers(self._maker("h2"), self._maker("http/1.1"), self._maker("tunnel")),
-            max_connections=100,
+            limits=ConnectionLimits(100, 100),
             handshake_seconds=5.0,
         )
 
@@ -176,19 +178,117 @@ async def test_e11_who_is_no_agent_gets_no_tunnel(
     assert house.served == []
 
 
-async def test_too_many_connections_are_turned_away_before_any_work(house: House) -> None:
-    house.listener.max_connections = 2
-    first = await asyncio.open_connection("127.0.0.1", house.port)
-    second = await asyncio.open_connection("127.0.0.1", house.port)
+class Crowd:
+    """Connections that stay open until the test is over."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self.all: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def stranger(self) -> asyncio.StreamReader:
+        """One more client whom nobody has authenticated."""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self._house.port, ssl=client("h2"), server_hostname="localhost"
+        )
+        self.all.append((reader, writer))
+        assert await reader.readexactly(2) == b"h2"
+        return reader
+
+    async def known(self) -> asyncio.StreamReader:
+        """One more of somebody."""
+        reader = await self.stranger()
+        self._house.served[-1].authenticated = True
+        return reader
+
+    async def silent(self) -> asyncio.StreamReader:
+        """One more that does not even say hello."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._house.port)
+        self.all.append((reader, writer))
+        return reader
+
+
+@pytest.fixture
+async def crowd(house: House) -> AsyncIterator[Crowd]:
+    crowd = Crowd(house)
+    yield crowd
+    for _, writer in crowd.all:
+        writer.transport.abort()
+
+
+async def has_ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await asyncio.wait_for(reader.read(1), 20) == b""
+    except (ConnectionError, ssl.SSLError):
+        return True
+
+
+async def test_attack_idle_strangers_make_room_for_who_comes(house: House, crowd: Crowd) -> None:
+    """The oldest of nobody goes, never one on which somebody was authenticated."""
+    house.listener.limits.clients = 3
+    known, first, second = await crowd.known(), await crowd.stranger(), await crowd.stranger()
+    third = await crowd.stranger()
+    assert await has_ended(first)
+    await crowd.stranger()
+    assert await has_ended(second)
+    assert not known.at_eof()
+    assert not third.at_eof()
+
+
+async def test_attack_connections_that_fill_everything_leave_room_for_agents(
+    house: House, crowd: Crowd
+) -> None:
+    house.listener.limits.clients = 2
+    people = [await crowd.known() for _ in range(2)]
+    silent = [await crowd.silent() for _ in range(20)]
+    assert await house.speak(client("h2"), "localhost") == ""  # nobody else can go
+    agents = client("mk8s-tunnel/1", identity=agent())
+    assert await house.speak(agents, tls.TUNNEL_SERVER_NAME) == "tunnel"
+    assert await has_ended(silent[0])
+    assert not any(person.at_eof() for person in people)
+
+
+async def test_attack_one_address_does_not_take_all_connections(
+    house: House, crowd: Crowd, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.listener.limits.per_address = 2
+    known, stranger = await crowd.known(), await crowd.stranger()
+    await crowd.known()
+    assert await has_ended(stranger)
+    silent = [await crowd.silent() for _ in range(3)]
+    assert await has_ended(silent[0])
     assert await house.speak(client("h2"), "localhost") == ""
-    first[1].close()
-    await first[1].wait_closed()
-    for _ in range(200):
-        if len(house.listener.transports) < 2:
-            break
-        await asyncio.sleep(0.01)
-    assert await house.speak(client("h2"), "localhost") == "h2"
-    second[1].close()
+    agents = client("mk8s-tunnel/1", identity=agent())
+    assert await house.speak(agents, tls.TUNNEL_SERVER_NAME) == "tunnel"
+    assert not known.at_eof()
+    house.listener.second(1.0)
+    house.listener.second(1.0)
+    [line] = [one for one in caplog.records if one.message == "listener.full"]
+    assert line.__dict__["ended"]["connections_per_address"] >= 3
+
+
+async def test_where_no_place_is_left_at_all_the_newcomer_ends_before_any_work(
+    house: House, crowd: Crowd
+) -> None:
+    house.listener.limits.clients = 1
+    agents = client("mk8s-tunnel/1", identity=agent())
+    await crowd.known()
+    for _ in range(16):
+        crowd.all.append(
+            await asyncio.open_connection(
+                "127.0.0.1", house.port, ssl=agents, server_hostname=tls.TUNNEL_SERVER_NAME
+            )
+        )
+        assert await crowd.all[-1][0].readexactly(6) == b"tunnel"
+    assert await has_ended(await crowd.silent())
+    assert await house.speak(agents, tls.TUNNEL_SERVER_NAME) == ""
+
+
+async def test_who_brings_many_clients_has_no_limit_of_its_own(house: House, crowd: Crowd) -> None:
+    house.listener.limits.per_address = 1
+    house.listener.proxies = parse_networks("127.0.0.1")
+    first, second = await crowd.known(), await crowd.known()
+    assert not first.at_eof()
+    assert not second.at_eof()
 
 
 async def test_what_is_no_tls_is_turned_away(house: House) -> None:
@@ -326,12 +426,28 @@ async def told(house: House, first: bytes) -> tuple[str, str]:
     return answer, source
 
 
+LOCAL = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 PROXIED = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc0\x00\x02\x01\x12\x34\x20\xfb"
 
 
 async def test_a_balancer_says_who_the_client_is(house: House) -> None:
     house.listener.balancers = parse_networks("127.0.0.0/8")
     assert await told(house, PROXIED) == ("h2", "192.0.2.7")
+
+
+async def test_attack_one_client_behind_a_balancer_pays_for_itself(house: House) -> None:
+    """Whoever the balancer names has a limit, not the balancer."""
+    house.listener.balancers = parse_networks("127.0.0.0/8")
+    house.listener.limits.per_address = 0
+    assert (await told(house, PROXIED))[0] == ""
+    assert house.listener.limits.ended == {"connections_per_address": 1}
+
+
+async def test_a_balancer_s_own_connections_are_its_own(house: House) -> None:
+    """A health check (LOCAL) names nobody, and the balancer has no limit."""
+    house.listener.balancers = parse_networks("127.0.0.0/8")
+    house.listener.limits.per_address = 0
+    assert await told(house, LOCAL) == ("h2", "127.0.0.1")
 
 
 async def test_attack_a_balancer_is_not_gone_around(house: House) -> None:

@@ -600,14 +600,34 @@ def test_every_reason_is_a_client_error_with_one_sentence(reason: str) -> None:
 
 FORBIDDEN = (
     b"impersonate", b"mk8s-", b"x-mk8s-", b"x-remote-", b"x-forwarded-", b"x-http-method",
+    b"x-envoy-", b"x-original-", b"x-rewrite-", b"cf-", b"forwarded",
 )  # fmt: skip
 NEVER = {
     b"alt-used", b"audit-id", b"authorization", b"connection", b"content-length", b"cookie",
     b"expect", b"forwarded", b"host", b"http2-settings", b"keep-alive", b"origin",
     b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
     b"transfer-encoding", b"upgrade", b"x-method-override", b"x-original-url", b"x-real-ip",
-    b"x-rewrite-url",
+    b"x-rewrite-url", b"via",
+    # the client's address
+    b"cf-connecting-ip", b"cf-connecting-ipv6", b"client-ip", b"fastly-client-ip",
+    b"proxy-client-ip", b"true-client-ip", b"wl-proxy-client-ip", b"x-client-ip",
+    b"x-cluster-client-ip", b"x-envoy-external-address", b"x-forwarded", b"x-originating-ip",
+    b"x-azure-clientip", b"x-appengine-user-ip", b"ali-cdn-real-ip", b"cdn-src-ip",
+    b"x-some-cdn-real-ip", b"x-new-product-client-ip", b"x-proxyuser-ip", b"x-true-ip",
+    # another target or scheme
+    b"x-envoy-original-path", b"x-original-uri", b"x-original-host", b"x-override-url", b"x-host",
+    b"x-http-destinationurl", b"front-end-https", b"x-scheme", b"x-url-scheme", b"x-forward-proto",
+    # another user
+    b"remote-user", b"x-auth-request-email", b"x-webauth-user", b"x-amzn-oidc-data",
+    b"x-goog-authenticated-user-email", b"x-ms-client-principal-name", b"x-ssl-client-dn",
+    b"ssl-client-verify", b"cf-access-authenticated-user-email", b"x-client-cert",
 }  # fmt: skip
+HARMLESS = [
+    b"accept-language", b"if-match", b"traceparent", b"x-request-id", b"x-b3-traceid", b"x-api-key",
+    b"x-amzn-trace-id", b"kubectl-command", b"x-grafana-device-id", b"x-client-version", b"ip",
+    b"x-realm", b"x-requested-with", b"x-csrf-token", b"x-goog-api-client", b"x-skip",
+    b"client-version", b"x-vault-token", b"x-stream-protocol-version", b"origin-trial",
+]  # fmt: skip
 NASTY = sorted(NEVER) + [
     prefix + rest for prefix in FORBIDDEN for rest in (b"", b"user", b"-User", b"group", b"_x")
 ]
@@ -663,6 +683,11 @@ def test_nothing_harmful_is_relayed_from_http2(
     except HeaderRefusal:
         return
     assert_harmless(read)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_tools_send_to_their_own_backends_passes(name: bytes) -> None:
+    assert (name, b"x") in read_http2_head([*PSEUDO, (name, b"x")], True).forwarded
 
 
 @pytest.mark.parametrize("name", NASTY)

@@ -23,6 +23,7 @@ from mk8s_agent.wire.limits import FRONT, TUNNEL, BufferBudget
 from mk8s_agent.wire.stream import Bytes, Fields, Stream, join
 from mk8s_agent.wire.transport import SocketTransport
 from mk8s_proxy.identity.ca import CertificateAuthority
+from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.server import Contexts, Listener, Makers
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 from tests.support import h2spec_client
@@ -121,7 +122,7 @@ class House:
         self.listener = Listener(
             contexts,
             Makers(accept, accept, lambda _: None),
-            max_connections=100,
+            limits=ConnectionLimits(100, 100),
             handshake_seconds=5.0,
         )
 

@@ -10,6 +10,7 @@ differently. Nothing recurses, and no byte is looked at again for each piece it 
 import json
 import re
 from itertools import accumulate
+from operator import add
 from typing import Any, Final
 
 import orjson
@@ -24,6 +25,7 @@ _QUOTE: Final = b'"'[0]
 _MAXIMUM_SCALAR: Final = 1024
 _KEPT_PATTERNS: Final = 4096
 _KEPT_LENGTH: Final = 32
+_LEAST_STEP: Final = 256
 
 _ESCAPED_BY_GO: Final = (
     (b"\\u003c", b"<"), (b"\\u003e", b">"), (b"\\u0026", b"&"),
@@ -44,6 +46,28 @@ class TooDeep(Unfilterable):
     """A value is nested so deep that it cannot be judged."""
 
 
+def _depths(brackets: bytes) -> list[int]:
+    """The depth before a run of brackets, which counts as 0, and after each of them."""
+    return list(accumulate((1 if bracket in b"{[" else -1 for bracket in brackets), initial=0))
+
+
+_OPENING_AS_1: Final = bytes.maketrans(b"{[}]", b"1100")
+_OF_EIGHT: Final = [_depths(f"{bits:08b}".encode().translate(bytes.maketrans(b"10", b"[]")))
+                    for bits in range(256)]  # fmt: skip
+_CHANGE_OF_EIGHT: Final = [depths[-1] for depths in _OF_EIGHT]
+_LOWEST_OF_EIGHT: Final = [min(depths) for depths in _OF_EIGHT]
+
+
+def _lowest_of_many(brackets: bytes) -> int:
+    """The lowest depth in a long run: eight brackets a step, or megabytes would stop the loop."""
+    length = -(-len(brackets) // 8)
+    bits = brackets.translate(_OPENING_AS_1).ljust(8 * length, b"1")  # these only lead up
+    eights = int(bits, 2).to_bytes(length, "big")
+    before = accumulate(map(_CHANGE_OF_EIGHT.__getitem__, eights), initial=0)
+    lowest: int = min(map(add, before, map(_LOWEST_OF_EIGHT.__getitem__, eights)))
+    return lowest
+
+
 class _Depths(dict[bytes, int]):
     """How a run of brackets changes the depth: in the end, or (`lowest`) at its lowest."""
 
@@ -51,9 +75,13 @@ class _Depths(dict[bytes, int]):
         self._lowest = lowest
 
     def __missing__(self, brackets: bytes) -> int:
-        steps = list(accumulate((1 if bracket in b"{[" else -1 for bracket in brackets), initial=0))
+        if len(brackets) >= _KEPT_LENGTH:
+            if self._lowest:
+                return _lowest_of_many(brackets)
+            return 2 * (brackets.count(b"{") + brackets.count(b"[")) - len(brackets)
+        steps = _depths(brackets)
         depth = min(steps) if self._lowest else steps[-1]
-        if len(self) < _KEPT_PATTERNS and len(brackets) < _KEPT_LENGTH:
+        if len(self) < _KEPT_PATTERNS:
             self[brackets] = depth
         return depth
 
@@ -130,19 +158,32 @@ class _Outline:
         self._depth = self._before[index]
 
     def _fall(self, level: int) -> int:
-        """`back_at` within the cursor's piece."""
-        depth = self._depth
-        piece = self._parts[2 * self._index]
-        for found in _BRACKET.finditer(piece, self._place - self._start):
-            if found[0] in b"{[":
-                depth += 1
+        """`back_at` within the cursor's piece: in steps that grow until one holds the place."""
+        piece, place, depth = self._parts[2 * self._index], self._place - self._start, self._depth
+        if depth <= level:  # the value begins here, with its own bracket
+            place, depth = place + 1, depth + 1
+        width, seen = _LEAST_STEP, False
+        while place < len(piece):
+            brackets = piece[place : place + width].translate(None, _NO_STRUCTURE)
+            if depth + _LOWEST[brackets] <= level:
+                if width <= _LEAST_STEP:
+                    return self._fall_within(place, depth, level)
+                seen, width = True, width // 2
                 continue
-            depth -= 1
-            if depth <= level:
-                self._depth = depth
-                self._place = self._start + found.end()
-                return self._place
+            depth += _CHANGES[brackets]
+            place += width
+            width = width if seen else 2 * width
         return -1
+
+    def _fall_within(self, place: int, depth: int, level: int) -> int:
+        """`_fall` where the place is known to be near."""
+        brackets = _BRACKET.finditer(self._parts[2 * self._index], place)
+        while depth > level:
+            found = next(brackets)
+            depth += 1 if found[0] in b"{[" else -1
+        self._depth = depth
+        self._place = self._start + found.end()
+        return self._place
 
 
 class ValueScanner:
