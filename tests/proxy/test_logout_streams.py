@@ -9,7 +9,7 @@ import pytest
 from mk8s_proxy.identity import access_token
 from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.directory import UserDirectory
-from mk8s_proxy.identity.identity import Identity
+from mk8s_proxy.identity.identity import Identity, Login
 from tests.support.front_door import PODS, RBAC, Agent, Central, Http2Person
 from tests.support.memory import headers
 
@@ -74,7 +74,7 @@ class House:
             issuer=ISSUER,
             lifetime=900,
             now=time.time(),
-            login=login,
+            login=Login(login, time.time() + 3600),
         )
         return token.encode()
 
