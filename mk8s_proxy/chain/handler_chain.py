@@ -230,9 +230,7 @@ class HandlerChain:
         """An equal request may follow this one, unless it acts as somebody else."""
         info, identity, decision = exchange.info, exchange.identity, exchange.decision
         texts = exchange.entry.texts
-        if info is None or identity is None or decision is None or texts is None:
-            return
-        if identity.original is not None:
+        if not (info and identity and decision and texts) or identity.original is not None:
             return
         recurring.admission = Admission(
             info, identity, decision, exchange.prefix, texts, parts,

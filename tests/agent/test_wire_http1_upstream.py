@@ -525,3 +525,13 @@ def test_a_bad_answer_for_a_front_that_has_gone_ends_the_connection() -> None:
     scene.send(b"no HTTP at all\r\n\r\n")
     assert scene.socket.aborted
     assert scene.leg.resets == []
+
+
+def test_ending_both_halves_resets_the_front_and_closes_the_connection() -> None:
+    scene = Scene()
+    scene.ask()
+    stream = scene.connection.stream
+    assert stream is not None
+    scene.connection.end_both(stream, ErrorCode.ENHANCE_YOUR_CALM)
+    assert scene.leg.resets == [ErrorCode.ENHANCE_YOUR_CALM]
+    assert scene.socket.aborted

@@ -676,3 +676,15 @@ def test_many_roles_are_asked_as_one() -> None:
     assert decide(snapshot, "get", "", "pods", "", "r73", "p").rule == "role r73, rule 1"
     assert not decide(snapshot, "get", "", "pods", "", "r100", "p").allowed
     assert len(snapshot.permissions_of(USER, (), "dev-1")) == 100
+
+
+def test_attack_a_second_question_that_is_allowed_whole_hides_a_part_of_the_first() -> None:
+    snapshot = policy(rule(namespaces=["shop"], verbs=["list", "get"], resources=["pods"]))
+    part = Attributes("list", "", "pods")
+    whole = Attributes("get", "", "pods", "", "shop", "web")
+    access = snapshot.access_of("dev@example.com", (), "dev-1")
+    assert access.decide(whole).visibility is None
+    for questions in ((part, whole), (whole, part)):
+        _, decision = snapshot._answer(("asked", questions), access, questions)
+        assert decision.allowed
+        assert decision.visibility is not None

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from chain_for_tests import Passage, snapshot
 
+from mk8s_proxy.listener.recurring import Recurring
+
 DEV: dict[str, Any] = {
     "name": "prod",
     "namespaces": ["*"],
@@ -175,3 +177,11 @@ def test_central_itself_does_not_drop_the_headers_in_silence(passage: Passage) -
     assert passage.client.code == 403
     assert "act as yourself" in passage.client.document["message"]
     assert passage.managed == []
+
+
+def test_attack_a_request_of_somebody_else_is_nobodys_pattern(passage: Passage) -> None:
+    """Else an equal head without the second question would follow it."""
+    passage.send("dev", "GET", POD, AS_ALICE)
+    recurring = Recurring(passage.exchange.head)
+    passage.chain._remember(passage.exchange, recurring, (b"", b""))
+    assert recurring.admission is None

@@ -66,8 +66,8 @@ def begin_deletion(
 ) -> bool:
     """Takes over an admitted exchange if it deletes a part of a collection; whether it does.
 
-    One of central's own deletions of an object is only looked at: a decision for some objects must
-    be one for this one.
+    Asked only where the decision is one for a part. One of central's own deletions of an object is
+    only looked at: a decision for some objects must be one for this one.
 
     Raises:
         StatusError: the request cannot be carried out for a part.
@@ -75,8 +75,7 @@ def begin_deletion(
     info, decision = exchange.info, exchange.decision
     assert info is not None
     assert decision is not None
-    if decision.visibility is None:
-        return False
+    assert decision.visibility is not None
     if exchange.whole is not None and info.verb == "delete":
         if not decision.visibility.allows(info.namespace, info.name):
             raise forbidden(f"{decision.reason}, and not for this one")
