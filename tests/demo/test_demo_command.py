@@ -52,7 +52,8 @@ def test_it_works(
     """In this process: the person types while the demo sleeps between two looks."""
     directory = tmp_path / "data"
     used = {"MK8S_HOME": str(directory / "home"), "KUBECONFIG": str(directory / "kubeconfig")}
-    kubectl = Kubectl(kubectls.binaries()[0], environment | used)
+    newest = max(kubectls.binaries(), key=kubectls.version_of)
+    kubectl = Kubectl(newest, environment | used)
 
     def type_commands() -> Iterator[None]:
         assert kubectl("get", "pods").stdout.count("Running") == 3

@@ -19,7 +19,13 @@ from typing import Protocol
 import pytest
 
 from mk8s_cli.demo_api.server import DemoApi
-from tests.support.kubectl import Kubectl, binaries, name_of, version_of
+from tests.support.kubectl import (
+    Kubectl,
+    binaries,
+    name_of,
+    version_of,
+    write_entries_for_all,
+)
 from tests.support.processes import Program, private_environment
 from tests.support.world import wait_until
 
@@ -84,7 +90,10 @@ def mk8s_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     environment = private_environment(home, PYTHONPATH=CHECKOUT)
     with Program("mk8s demo", command, environment) as program:
         program.wait_for_line("Ctrl-C ends it", seconds=90)
-        yield home / "data"
+        demo = home / "data"
+        own = {"MK8S_HOME": str(demo / "home"), "KUBECONFIG": str(demo / "kubeconfig")}
+        write_entries_for_all(environment | own)
+        yield demo
 
 
 @pytest.fixture(params=["direct", "through mk8s"])

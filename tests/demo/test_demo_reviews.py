@@ -27,6 +27,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     with Program("mk8s demo", command, made) as program:
         program.wait_for_line("Ctrl-C ends it", seconds=90)
         used = {"MK8S_HOME": str(directory / "home"), "KUBECONFIG": str(directory / "kubeconfig")}
+        kubectls.write_entries_for_all(made | used)
         yield made | used
 
 

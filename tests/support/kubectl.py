@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from tests.support.processes import Program, run
 
 LISTED = "MK8S_TEST_KUBECTLS"
+FOR_ALL_OF_THEM = ("--exec-version", "v1beta1")
+"""For `mk8s login` and `kubeconfig sync`: kubectl before 1.22 knows no other credential plugins."""
 
 
 def binaries() -> list[Path]:
@@ -25,6 +28,12 @@ def few() -> list[Path]:
     """Some of `binaries`, far apart: for tests of what hardly depends on the client."""
     found = binaries()
     return [found[at] for at in sorted({0, len(found) // 2, len(found) - 1})] if found else []
+
+
+def write_entries_for_all(environment: Mapping[str, str]) -> None:
+    """Writes the kubeconfig of a login again, so that the oldest kubectl understands it, too."""
+    command = (sys.executable, "-m", "mk8s_cli", "kubeconfig", "sync", *FOR_ALL_OF_THEM)
+    run(command, environment)
 
 
 def version_of(binary: Path) -> tuple[int, int]:

@@ -237,7 +237,7 @@ class World:
         home.mkdir()
         person = Person(email, home, private_environment(home))
         command = ("login", self.url, "--ca-pin", self.pin, "--email", email, "--password-stdin")
-        person.mk8s(*command, stdin=f"{PASSWORDS[email]}\n")
+        person.mk8s(*command, *kubectls.FOR_ALL_OF_THEM, stdin=f"{PASSWORDS[email]}\n")
         return person
 
     # Looking on.
