@@ -98,9 +98,7 @@ async def test_attack_a_watch_of_some_names_shows_all_of_them_over_websocket(
 async def test_attack_a_page_of_another_site_opens_a_watch(
     dashboard: Dashboard, developer: Person, namespace: str
 ) -> None:
-    for subprotocol in (False, True):
-        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await dashboard.watch(
-                developer, namespace, subprotocol=subprotocol, origin="https://evil.example"
-            )
-        assert refused.value.status == 403
+    """It can send the token in a subprotocol; beside Authorization an Origin proves nothing."""
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await dashboard.watch(developer, namespace, subprotocol=True, origin="https://evil.example")
+    assert refused.value.status == 403

@@ -60,8 +60,8 @@ def minted(
     user = with_database(world, lambda database: users.get_by_email(database, email))
     bound = None
     if cluster is not None:
-        found = with_database(world, lambda database: clusters.get_by_name(database, cluster))
-        bound = BoundCluster(found.name, found.id)
+        known = {it.name: it.id for it in with_database(world, clusters.list_clusters)}
+        bound = BoundCluster(cluster, known.get(cluster, ""))
     return mint(
         signer or signing_keys(world),
         user=user,

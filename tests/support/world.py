@@ -33,6 +33,8 @@ PASSWORDS = {
     "dev@example.com": "a developer's long password",
     "viewer@example.com": "a viewer's long password",
 }
+PEOPLE = tuple(PASSWORDS)
+"""Those of the first policy; tests enrol others in one world."""
 RBAC = """
 roles:
   - name: developer
@@ -174,7 +176,8 @@ class World:
 
     def set_passwords(self) -> None:
         """Users of a policy file have no password yet: the administrator sets them."""
-        for email, password in PASSWORDS.items():
+        for email in PEOPLE:
+            password = PASSWORDS[email]
             if not email.startswith("admin"):
                 command = ("admin", "users", "set-password", email, "--password-stdin")
                 self.people["admin"].mk8s(*command, stdin=f"{password}\n")
