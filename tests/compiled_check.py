@@ -27,7 +27,7 @@ WITHOUT_HOT_MODULES = (
     "agent/test_join.py",
     "agent/test_pki.py",
     "proxy/test_api_*",
-    "proxy/test_authn_passwords.py",
+    "proxy/test_passwords.py",
     "proxy/test_ca.py",
     "proxy/test_certs_tools.py",
     "proxy/test_db_*",
