@@ -20,13 +20,12 @@ from mk8s_proxy.answers import choose
 from mk8s_proxy.answers.interceptor import Interceptor
 from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
-from mk8s_proxy.chain.addresses import Address, Addresses
+from mk8s_proxy.chain.addresses import Address, Addresses, Route, Router
 from mk8s_proxy.chain.departures import Departures, no_tunnel
 from mk8s_proxy.chain.impersonation import act_as, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.own_health import LIVE, asks_health, tell_health
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
-from mk8s_proxy.chain.route import Route, Router
 from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
