@@ -1,9 +1,10 @@
 r"""An HTTP/1.1 request head: its raw bytes, strict where parsers differ, and what it says.
 
 Called by the HTTP/1.1 connection, with the raw bytes before they go to llhttp, which is lenient
-about some of this, and with its fields behind it; pure. A head that passes has one reading: CRLF line ends only, `METHOD target HTTP/1.1`,
-then `Name: value` lines with token names and no control bytes, then the blank line (RFC 9112, 2.2,
-5). The good path is one regular expression without backtracking; `_reason` only names the fault.
+about some of this, and with the fields behind it; pure. Bytes that pass have one reading: CRLF line
+ends only, `METHOD target HTTP/1.1`, then `Name: value` lines with token names and no control bytes,
+then the blank line (RFC 9112, 2.2, 5). The good path is one regular expression without
+backtracking; `_reason` only names the fault.
 """
 
 import re

@@ -1,8 +1,9 @@
 """Request headers: from the fields a client sent to the one `RequestHead` the chain works with.
 
 Called by the HTTP/2 connection for each request, and by `http1_head` for what both versions share;
-pure. The forwarded set is built from nothing out of what `mk8s_proxy.listener.header_names` lets through, so nothing a
-client sends can name an identity, describe a connection or be read differently by the next hop.
+pure. The forwarded set is built from nothing out of what `mk8s_proxy.listener.header_names` lets
+through, so nothing a client sends can name an identity, describe a connection or be read
+differently by the next hop.
 
 The order of checks: size, bytes of values, pseudo headers, method and target, then the fields in
 one loop, then what needs several of them together (host, body length, upgrade, credential).
