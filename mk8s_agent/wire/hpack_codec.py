@@ -234,10 +234,11 @@ class Decoder:
         max_list: decoded bytes (names, values and 32 for each field) that end the connection.
     """
 
-    __slots__ = ("_decode",)
+    __slots__ = ("_decode", "_max_list")
 
     def __init__(self, table_size: int, max_list: int, library: str = "") -> None:
         self._decode = _decoding(table_size, max_list, library)
+        self._max_list = max_list
 
     def decode(self, encoded: bytes) -> Fields:
         """The fields of a block, in order.
@@ -246,14 +247,21 @@ class Decoder:
             HpackError: anything that is not a valid block within the limits.
         """
         try:
-            return self._decode(encoded)
-        except (HpackError, KeyboardInterrupt, SystemExit):
+            decoded = self._decode(encoded, True)
+        except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # jh2 panics on some hostile bytes: that is no Exception
             raise HpackError(f"invalid header block: {type(error).__name__}") from error
+        if len(decoded) * _FIELD_OVERHEAD > self._max_list:
+            raise HpackError("too many header fields")
+        return [(name, value) for name, value, _never_indexed in decoded]
 
 
-def _decoding(table_size: int, max_list: int, library: str) -> Callable[[bytes], Fields]:
+_Decode = Callable[[bytes, bool], list[tuple[bytes, bytes, bool]]]
+"""Name, value and whether it is never indexed, of each field; the flag asks for bytes."""
+
+
+def _decoding(table_size: int, max_list: int, library: str) -> _Decode:
     """A decode function of the named library ("jh2" or "hpack"), or of the best one there is."""
     if library != "hpack":
         try:
@@ -264,28 +272,21 @@ def _decoding(table_size: int, max_list: int, library: str) -> Callable[[bytes],
     return _hpack_decoding(table_size, max_list)
 
 
-def _jh2_decoding(table_size: int, max_list: int) -> Callable[[bytes], Fields]:
+def _jh2_decoding(table_size: int, max_list: int) -> _Decode:
     codec: Any = importlib.import_module("jh2._hazmat").Decoder(max_list)
     codec.max_allowed_table_size = table_size
-    decode = codec.decode
-    decode(integer(table_size, 5, 0x20), True)  # its table shrinks by a size update only
-
-    def decode_block(encoded: bytes) -> Fields:
-        fields = [(name, value) for name, value, _never_indexed in decode(encoded, True)]
-        if len(fields) * _FIELD_OVERHEAD > max_list:
-            raise HpackError("too many header fields")
-        return fields
-
-    return decode_block
+    codec.decode(integer(table_size, 5, 0x20), True)  # its table shrinks by a size update only
+    decode: _Decode = codec.decode
+    return decode
 
 
-def _hpack_decoding(table_size: int, max_list: int) -> Callable[[bytes], Fields]:
+def _hpack_decoding(table_size: int, max_list: int) -> _Decode:
     codec: Any = importlib.import_module("hpack").Decoder(max_list)
     codec.max_allowed_table_size = table_size
     codec.header_table_size = table_size
     decode = codec.decode
 
-    def decode_block(encoded: bytes) -> Fields:
-        return [(bytes(name), bytes(value)) for name, value in decode(encoded, raw=True)]
+    def decode_block(encoded: bytes, raw: bool) -> list[tuple[bytes, bytes, bool]]:
+        return [(bytes(name), bytes(value), False) for name, value in decode(encoded, raw=raw)]
 
     return decode_block

@@ -71,7 +71,7 @@ class Access:
 
     def with_scope(self, wanted: Attributes) -> Attributes:
         """The question with what the cluster says of its resource."""
-        if not self._scopes or not wanted.is_resource_request:
+        if not wanted.is_resource_request:
             return wanted
         scope = self._scopes.get((wanted.api_group, wanted.resource))
         return wanted if scope is None else replace(wanted, scope=scope)
@@ -83,7 +83,8 @@ class Access:
 
     def decide(self, wanted: Attributes) -> Decision:
         """Decide without a cache."""
-        wanted = self.with_scope(wanted)
+        if self._scopes:
+            wanted = self.with_scope(wanted)
         in_resources = wanted.is_resource_request and not wanted.subresource
         if in_resources and wanted.verb in COLLECTION_VERBS:
             return self._decide_collection(wanted)
@@ -105,8 +106,9 @@ class Access:
         placed = wanted
         if wanted.resource == NAMESPACES and wanted.name and not wanted.namespace:
             placed = replace(wanted, namespace=wanted.name)  # the object of its own namespace
+        about = [index.near(placed.resource, placed.namespace) for index in self._denies]
         limit = None
-        for limit in self._reaching(placed):
+        for limit in [rule for rules in about for rule in rules if rule.denies(placed)]:
             if limit.denies_all(placed):
                 return _denied(limit)
         rule = self._find(self._allows, wanted) or self._find(self._allows, placed)
@@ -123,12 +125,6 @@ class Access:
         what = f"but for what {limit.label}, denies" if limit else "for the objects it covers"
         return Decision(True, f"allowed by {rule.label}, {what}", rule.label, visibility)
 
-    def _reaching(self, wanted: Attributes) -> Iterator[CompiledRule]:
-        for index in self._denies:
-            for rule in index.near(wanted.resource, wanted.namespace):
-                if rule.denies(wanted):
-                    yield rule
-
     def _visibility(self, wanted: Attributes) -> CollectionVisibility | None:
         """What of a collection is visible; None when no rule grants anything of it."""
         resource = wanted.resource
@@ -142,9 +138,8 @@ class Access:
 
     def _find(self, indexes: tuple[RuleIndex, ...], wanted: Attributes) -> CompiledRule | None:
         for index in indexes:
-            for rule in _candidates(index, wanted):
-                if _matches(rule, wanted):
-                    return rule
+            if rule := index.find(wanted):
+                return rule
         return None
 
     def _refusal(self, wanted: Attributes) -> str:
@@ -187,22 +182,6 @@ def _hint(rule: CompiledRule, wanted: Attributes) -> str:
 def _few(indexes: Iterable[RuleIndex]) -> tuple[RuleIndex, ...]:
     indexes = tuple(indexes)
     return (RuleIndex.merge(indexes),) if len(indexes) > _MANY_INDEXES else indexes
-
-
-def _candidates(index: RuleIndex, wanted: Attributes) -> Iterable[CompiledRule]:
-    if not wanted.is_resource_request:
-        return index.path_rules
-    if wanted.verb == "impersonate":
-        return index.impersonations
-    return index.near(wanted.resource, wanted.namespace)
-
-
-def _matches(rule: CompiledRule, wanted: Attributes) -> bool:
-    if not wanted.is_resource_request:
-        return rule.matches_path(wanted)
-    if wanted.verb == "impersonate":
-        return rule.matches_impersonation(wanted)
-    return rule.denies(wanted) if rule.spec.deny else rule.grants(wanted)
 
 
 def _open_to_all(wanted: Attributes) -> str:

@@ -73,7 +73,9 @@ class ResourcePatterns:
 
     def match(self, group: str, resource: str, subresource: str) -> bool:
         """Whether this is listed, where the empty subresource stands for the resource itself."""
-        if self.spell_out(group, resource, subresource):
+        if (resource, subresource) in self._any_group:
+            return True
+        if (group, resource, subresource) in self._grouped:
             return True
         for resources, groups, subresources, has_subresource in self._globs:
             if (
@@ -300,15 +302,26 @@ class RuleIndex:
     def _lengths(self, kind: int) -> frozenset[int]:
         return frozenset(len(text) for _, text, other in self.buckets if other == kind)
 
-    def near(self, resource: str, namespace: str) -> Iterator[CompiledRule]:
+    def find(self, wanted: Attributes) -> CompiledRule | None:
+        """The first grant that allows the request, or the first denial that reaches it."""
+        if not wanted.is_resource_request:
+            return next((rule for rule in self.path_rules if rule.matches_path(wanted)), None)
+        if wanted.verb == "impersonate":
+            acting = (rule for rule in self.impersonations if rule.matches_impersonation(wanted))
+            return next(acting, None)
+        for rule in self.near(wanted.resource, wanted.namespace):
+            if rule.denies(wanted) if rule.spec.deny else rule.grants(wanted):
+                return rule
+        return None
+
+    def near(self, resource: str, namespace: str) -> Iterable[CompiledRule]:
         """The rules that may be about this resource in this namespace, some of them twice."""
-        buckets = self.buckets
+        keys: list[IndexKey] = []
         for name in (resource, None):
-            yield from buckets.get((name, namespace, EXACT), ())
-            for length in self.prefix_lengths:
-                yield from buckets.get((name, namespace[:length], PREFIX), ())
-            for length in self.suffix_lengths:
-                yield from buckets.get((name, namespace[-length:], SUFFIX), ())
+            keys.append((name, namespace, EXACT))
+            keys += [(name, namespace[:length], PREFIX) for length in self.prefix_lengths]
+            keys += [(name, namespace[-length:], SUFFIX) for length in self.suffix_lengths]
+        return chain.from_iterable([self.buckets[key] for key in keys if key in self.buckets])
 
     def about(self, resource: str) -> Iterator[CompiledRule]:
         """The rules that may be about this resource in any namespace."""

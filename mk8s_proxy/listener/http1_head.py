@@ -1,23 +1,30 @@
-r"""The raw bytes of an HTTP/1.1 request head: strict where parsers differ.
+r"""An HTTP/1.1 request head: its raw bytes, strict where parsers differ, and what it says.
 
-Called by the HTTP/1.1 connection before the same bytes go to llhttp, which is lenient about some
-of this; pure. A head that passes has one reading: CRLF line ends only, `METHOD target HTTP/1.1`,
-then `Name: value` lines with token names and no control bytes, then the blank line (RFC 9112, 2.2,
-5). The good path is one regular expression without backtracking; `_reason` only names the fault.
+Called by the HTTP/1.1 connection, with the raw bytes before they go to llhttp, which is lenient
+about some of this, and with the fields behind it; pure. Bytes that pass have one reading: CRLF line
+ends only, `METHOD target HTTP/1.1`, then `Name: value` lines with token names and no control bytes,
+then the blank line (RFC 9112, 2.2, 5). The good path is one regular expression without
+backtracking; `_reason` only names the fault.
 """
 
 import re
 from typing import Final
 
+from mk8s_proxy.listener.header_names import HTTP1_ACTIONS
 from mk8s_proxy.listener.refusals import HeaderRefusal
-
-METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
-"""The methods of the Kubernetes API; no CONNECT, TRACE or OPTIONS comes through."""
-
-HEAD_BYTES: Final = 64 * 1024
-"""The limit of a head unless the settings say otherwise: of its raw bytes, and of all names and
-values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a
-head that passes here must never break a tunnel."""
+from mk8s_proxy.listener.request_head import (
+    HEAD_BYTES,
+    METHODS,
+    Field,
+    RequestHead,
+    check_body,
+    check_bytes,
+    check_request_line,
+    compose_head,
+    content_length,
+    sort_fields,
+)
+from mk8s_proxy.listener.upgrade_head import read_upgrade
 
 _REQUEST: Final = rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.1\r\n"
 _FIELD: Final = rb"[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+"
@@ -48,6 +55,48 @@ def check_http1_head(head: bytes, limit: int = HEAD_BYTES, *, underscores: bool 
         raise HeaderRefusal("HEADER_TOO_LARGE")
     if (_UNDERSCORED_HEAD if underscores else _HEAD).fullmatch(head) is None:
         raise HeaderRefusal(_reason(head, underscores=underscores))
+
+
+def read_http1_head(
+    method: bytes,
+    target: bytes,
+    fields: list[Field],
+    limit: int = HEAD_BYTES,
+    *,
+    underscores: bool = False,
+) -> RequestHead:
+    """Read the head of an HTTP/1.1 request whose raw bytes passed `check_http1_head`.
+
+    Args:
+        method: as in the request line.
+        target: as in the request line, undecoded.
+        fields: names in any case and values, in the order received.
+        limit: bytes of the head, counted as `head_bytes` does.
+        underscores: whether names may hold one.
+
+    Raises:
+        HeaderRefusal: the head breaks RFC 9112 or a rule of ours.
+    """
+    fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
+    check_request_line(method, target)
+    check_bytes([*fields, (method, target)], limit)
+    found = sort_fields(fields, HTTP1_ACTIONS, underscores)
+    kept = found.kept
+    length = content_length(kept)
+    coding = kept.get(b"transfer-encoding")
+    if coding is not None:
+        if length >= 0:
+            raise HeaderRefusal("CL_TE")
+        if coding != b"chunked":  # exactly: a longer or differently cased form may be read twice
+            raise HeaderRefusal("TE")
+    has_body = length > 0 or coding is not None
+    check_body(method, length, has_body=has_body)
+    upgrade = read_upgrade(method, kept)
+    if upgrade.token and has_body:
+        raise HeaderRefusal("UPGRADE_BODY")
+    if upgrade.removed:
+        found.forwarded[:] = [field for field in found.forwarded if field[0] not in upgrade.removed]
+    return compose_head(method, target, kept.get(b"host"), length, found, upgrade)
 
 
 def _reason(head: bytes, *, underscores: bool) -> str:

@@ -74,6 +74,6 @@ def _identity_block(identity: Identity) -> bytes:
 
 def _forwarded_block(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """The client's own fields, encoded for the first time."""
-    block = b"".join([hpack_codec.literal(name, value) for name, value in fields])
+    block = hpack_codec.block(fields)
     _forwarded.keep(fields, block, 2 * len(block) + 160 * len(fields))
     return block

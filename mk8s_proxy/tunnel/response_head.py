@@ -134,7 +134,9 @@ def relayed_fields(
     method: bytes = b"",
     info: RequestInfo | None = None,
 ) -> Fields:
-    """The fields that the client gets, status included.
+    """The fields that the client gets, status included, of a redirect or a proxied answer.
+
+    Of all others it gets those of `head`.
 
     Args:
         head: what `read_response` made of the answer.

@@ -176,10 +176,12 @@ class TunnelSession(Http2Client):
             stream.length_left = body_length(head, exchange.head.method, end=end)
         if exchange.stays_open:
             _note_form(exchange, head.fields)
-        kept = relayed_fields(
-            head, proxied=proxied, prefix=exchange.prefix, method=exchange.head.method,
-            info=exchange.info,
-        )  # fmt: skip
+        kept = head.fields
+        if proxied or 300 <= status < 400:
+            kept = relayed_fields(
+                head, proxied=proxied, prefix=exchange.prefix, method=exchange.head.method,
+                info=exchange.info,
+            )  # fmt: skip
         exchange.entry.code = status
         exchange.entry.upstream_audit_id = head.audit_id.decode("ascii", "replace")
         connection = front.connection

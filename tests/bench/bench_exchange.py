@@ -216,7 +216,7 @@ class Bench:
         authenticator = TokenAuthenticator(keys, issuer=ISSUER, valid_epochs=directory)
         chain: Any = self.central.chain
         chain._authenticator = authenticator
-        chain._journal = self.central.journal.real
+        chain._journal = chain.departures._journal = self.central.journal.real
         return [
             access_token.mint(
                 keys,

@@ -8,8 +8,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mk8s_agent.wire.limits import HIGH_WATER
-from mk8s_proxy.listener.http1_head import HEAD_BYTES
 from mk8s_proxy.listener.http2 import UNAUTHENTICATED_REQUESTS
+from mk8s_proxy.listener.request_head import HEAD_BYTES
 from tests.support.front_door import PODS, Agent, Central, Http1Person, refusal_of, request
 from tests.support.memory import (
     CANCEL,

@@ -9,12 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mk8s_proxy.listener.http1_head import (
-    HEAD_BYTES,
-    check_http1_head,
-    parser_reason,
-)
-from mk8s_proxy.listener.request_head import HeaderRefusal, RequestHead, read_http1_head
+from mk8s_proxy.listener.http1_head import check_http1_head, parser_reason, read_http1_head
+from mk8s_proxy.listener.refusals import HeaderRefusal
+from mk8s_proxy.listener.request_head import HEAD_BYTES, RequestHead
 
 Reading = tuple[bytes, bytes, list[tuple[bytes, bytes]]]
 REQUEST_LINE = b"POST /api/v1/namespaces HTTP/1.1"
