@@ -8,6 +8,7 @@ imported here only; `hpack` (pure Python, ten times slower) takes over where it 
 """
 
 import importlib
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -265,6 +266,9 @@ def _decoding(table_size: int, max_list: int, library: str) -> Callable[[bytes],
 
 
 def _jh2_decoding(table_size: int, max_list: int) -> Callable[[bytes], Fields]:
+    # It panics on a block that ends within a field. Where this is "1", the first panic writes a
+    # backtrace: half a second of the loop for the symbols, by a stranger's few bytes.
+    os.environ["RUST_BACKTRACE"] = "0"
     codec: Any = importlib.import_module("jh2._hazmat").Decoder(max_list)
     codec.max_allowed_table_size = table_size
     decode = codec.decode
