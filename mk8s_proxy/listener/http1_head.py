@@ -19,6 +19,9 @@ HEAD_BYTES: Final = 64 * 1024
 values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a
 head that passes here must never break a tunnel."""
 
+MAX_LENGTH_DIGITS: Final = 18
+"""Of a Content-Length: it fits a signed 64-bit number, as every HTTP server counts."""
+
 _REQUEST: Final = rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.1\r\n"
 _FIELD: Final = rb"[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+"
 _UNDERSCORED_FIELD: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+"
@@ -102,7 +105,8 @@ def parser_reason(head: bytes) -> str:
         return "CL_TE"
     if codings and codings != [b"chunked"]:
         return "TE"
-    return "CL" if lengths and not (len(lengths) == 1 and lengths[0].isdigit()) else "BAD_HEADER"
+    is_number = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MAX_LENGTH_DIGITS
+    return "BAD_HEADER" if is_number or not lengths else "CL"
 
 
 def _values(head: bytes, sought: bytes) -> list[bytes]:

@@ -24,7 +24,7 @@ from mk8s_proxy.listener.header_names import (
     REPEATABLE,
     action_of_unlisted,
 )
-from mk8s_proxy.listener.http1_head import HEAD_BYTES, METHODS, check_http1_head
+from mk8s_proxy.listener.http1_head import HEAD_BYTES, MAX_LENGTH_DIGITS, METHODS, check_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
 from mk8s_proxy.listener.upgrade_head import Upgrade, bearer, read_upgrade
 
@@ -47,7 +47,6 @@ MAX_FIELDS: Final = 200
 SMALL_BODY: Final = 16 * 1024
 """Bytes that GET and HEAD may have, if they say how many."""
 _FIELD_OVERHEAD: Final = 32
-_MAX_LENGTH_DIGITS: Final = 18  # fits a signed 64-bit number, as every HTTP server counts
 
 # RFC 9110, 5.5: tab, space, visible ASCII, and bytes over 0x7F, which are opaque.
 _LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
@@ -320,7 +319,7 @@ def _content_length(kept: dict[bytes, bytes]) -> int:
     text = kept.get(b"content-length")
     if text is None:
         return -1
-    if not text.isdigit() or len(text) > _MAX_LENGTH_DIGITS:  # no sign, no list, no underscore
+    if not text.isdigit() or len(text) > MAX_LENGTH_DIGITS:  # no sign, no list, no underscore
         raise HeaderRefusal("CL")
     return int(text)
 
