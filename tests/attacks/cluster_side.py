@@ -7,6 +7,7 @@ from mk8s_agent.wire import hpack_codec
 from tests.attacks.attack import Attack, Check, Load, must
 from tests.attacks.report import answers
 from tests.attacks.stage import HTTP1, Stage
+from tests.attacks.stub_answers import BOMB_MIB
 from tests.attacks.wire import SMALL, Attacker, Tls, World, ask, request_frames
 
 _POD = "/api/v1/namespaces/default/services/x/proxy/"
@@ -255,8 +256,8 @@ ATTACKS: tuple[Attack, ...] = (
     Load(
         "list-gzip-bomb",
         "D11",
-        "a filtered list that is 256 MiB once unpacked",
-        _filtered("bomb-256", rate=2),
+        "a filtered list that is 64 MiB once unpacked",
+        _filtered(f"bomb-{BOMB_MIB}", rate=2),
     ),
     Check(
         "upgrade-refused",

