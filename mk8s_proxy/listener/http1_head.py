@@ -14,6 +14,7 @@ from mk8s_proxy.listener.header_names import HTTP1_ACTIONS
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import (
     HEAD_BYTES,
+    MAX_LENGTH_DIGITS,
     METHODS,
     Field,
     RequestHead,
@@ -151,7 +152,8 @@ def parser_reason(head: bytes) -> str:
         return "CL_TE"
     if codings and codings != [b"chunked"]:
         return "TE"
-    return "CL" if lengths and not (len(lengths) == 1 and lengths[0].isdigit()) else "BAD_HEADER"
+    is_number = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MAX_LENGTH_DIGITS
+    return "BAD_HEADER" if is_number or not lengths else "CL"
 
 
 def _values(head: bytes, sought: bytes) -> list[bytes]:

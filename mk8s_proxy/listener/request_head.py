@@ -39,8 +39,9 @@ MAX_FIELDS: Final = 200
 """Fields of one head, pseudo headers included."""
 SMALL_BODY: Final = 16 * 1024
 """Bytes that GET and HEAD may have, if they say how many."""
+MAX_LENGTH_DIGITS: Final = 18
+"""Of a Content-Length: it fits a signed 64-bit number, as every HTTP server counts."""
 _FIELD_OVERHEAD: Final = 32
-_MAX_LENGTH_DIGITS: Final = 18  # fits a signed 64-bit number, as every HTTP server counts
 
 # RFC 9110, 5.5: tab, space, visible ASCII, and bytes over 0x7F, which are opaque.
 _LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
@@ -280,7 +281,7 @@ def content_length(kept: dict[bytes, bytes]) -> int:
     text = kept.get(b"content-length")
     if text is None:
         return -1
-    if not text.isdigit() or len(text) > _MAX_LENGTH_DIGITS:  # no sign, no list, no underscore
+    if not text.isdigit() or len(text) > MAX_LENGTH_DIGITS:  # no sign, no list, no underscore
         raise HeaderRefusal("CL")
     return int(text)
 

@@ -1,6 +1,9 @@
 """HPACK: what we write every decoder reads alike, and no bytes of a peer do more than fail."""
 
 import contextlib
+import os
+import subprocess
+import sys
 
 import hpack
 import pytest
@@ -19,6 +22,7 @@ from mk8s_agent.wire.hpack_codec import (
     check_block,
 )
 from tests.support.memory import stateless
+from tests.support.work import HELD_TOO_LONG, lines_run
 
 LIBRARIES = ("jh2", "hpack")
 names = st.one_of(
@@ -329,3 +333,80 @@ def test_attack_a_size_update_behind_a_field(before: bytes, update: bytes) -> No
 def test_attack_an_integer_without_an_end() -> None:
     with pytest.raises(HpackError, match="too long"):
         check_block(b"\xff\x80\x80\x80\x80\x80\x00", V)
+
+
+def test_attack_a_block_that_ends_within_a_field_writes_no_backtrace() -> None:
+    """The first one takes half a second of the loop, where people have asked Rust for it."""
+    code = (
+        "from mk8s_agent.wire.hpack_codec import Decoder, HpackError\n"
+        "try: Decoder(4096, 4096).decode(b'\\x40\\x05:path\\x05/')\n"
+        "except HpackError as error: print(error)\n"
+        "try: Decoder(4096, 4096).decode(b'\\x40\\x05:path')\n"
+        "except HpackError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"RUST_BACKTRACE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.count("invalid header block") == 2, done.stderr
+    assert "backtrace:" not in done.stderr
+
+
+NOTHING = b"\x40\x00\x00"
+"""A field without name and value, put into the table; index 62 names it then."""
+
+
+@either
+@pytest.mark.parametrize(
+    "block",
+    [
+        NOTHING + b"\xbe" * 190_000,
+        b"\x00\x00\x00" * 60_000,
+        b"\x84" * 190_000,
+        b"\x20" * 190_000,
+        hpack_codec.block([(b"x-%d" % number, b"") for number in range(20_000)]),
+    ],
+    ids=["of the table", "literals", "static", "size updates", "names"],
+)
+def test_attack_a_block_of_very_many_fields_is_refused_before_they_are_made(
+    library: str, block: bytes
+) -> None:
+    decoder = Decoder(4096, 192 << 10, library)
+
+    def refused() -> None:
+        with pytest.raises(HpackError, match="too many header fields"):
+            decoder.decode(block)
+
+    assert lines_run(refused, in_modules=("mk8s_agent", "hpack")) < HELD_TOO_LONG
+
+
+@either
+def test_a_long_block_of_few_fields_is_read(library: str) -> None:
+    written = [(b"x", b"y" * 70_000), (b":path", b"/" * 200), (b"long" * 40, b"z" * 300)]
+    block = hpack_codec.block(written)
+    assert Decoder(4096, 192 << 10, library).decode(block) == written
+
+
+@pytest.mark.parametrize(
+    "block", [b"\x40\x05:path\x05/", b"\x40\x05:path", b"\x40", b"\x41\x7f\x10"]
+)
+def test_what_is_broken_the_library_says(block: bytes) -> None:
+    hpack_codec._check_count(block, 2)
+    with pytest.raises(HpackError, match="invalid header block"):
+        Decoder(4096, 192 << 10).decode(hpack_codec.literal(b"x", b"y" * 9000) + block)
+
+
+@given(block=QUIET | BLOCKS)
+def test_fields_are_counted_as_they_are_decoded(block: bytes) -> None:
+    """Never more than the library finds; size updates are counted beside them."""
+    try:
+        number = len(seeded("hpack").decode(block))
+    except HpackError:
+        return
+    updates = len(block)  # at most
+    hpack_codec._check_count(block, number + updates)
+    if number > 1:
+        with pytest.raises(HpackError, match="too many"):
+            hpack_codec._check_count(block, number - 1)

@@ -75,10 +75,11 @@ def test_ordinary_fields_pass_in_order() -> None:
     [
         b"set-cookie", b"alt-svc", b"strict-transport-security", b"connection", b"keep-alive",
         b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
-        b"mk8s-error", b"mk8s-upgrade", b"mk8s-anything",
+        b"mk8s-error", b"mk8s-upgrade", b"mk8s-anything", b"clear-site-data", b"refresh",
+        b"service-worker-allowed", b"nel", b"report-to", b"reporting-endpoints", b"public-key-pins",
     ],
 )  # fmt: skip
-def test_fields_that_would_speak_for_central_are_dropped(name: bytes) -> None:
+def test_attack_fields_that_would_speak_for_central_are_dropped(name: bytes) -> None:
     for _ in range(2):  # judged, then remembered
         assert sanitize([OK, (name, b"x"), (b"etag", b"1")], proxied=False) == [OK, (b"etag", b"1")]
 

@@ -53,9 +53,9 @@ def _took(lock: TextIO, session: str) -> bool:
         lock.flush()
         if session:
             fcntl.flock(lock, fcntl.LOCK_SH)
-        return True
     except BlockingIOError:
         return bool(session) and _joined(lock, session)
+    return True
 
 
 def _joined(lock: TextIO, session: str) -> bool:
