@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     Without `arguments`, as the installed script calls it, the caller's Python environment is left.
     """
     if arguments is None:
-        start_again_alone()
+        start_again_alone("mk8s_cli")
     words = sys.argv[1:] if arguments is None else arguments
     try:
         if _print_cached_token(words):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from mk8s_agent.main import command as agent_command
+from mk8s_agent.command import command as agent_command
 from mk8s_cli.command_table import mk8s
 from mk8s_proxy.process.main import main as central_command
 from tests.support import kubectl as kubectls
