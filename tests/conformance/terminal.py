@@ -51,6 +51,10 @@ class Terminal:
                 return bool(re.search(pattern, self.seen))
         return True
 
+    def read(self, seconds: float) -> bool:
+        """Wait for more of what it draws; False at the end of the program."""
+        return self._read(seconds)
+
     def end(self, *, seconds: float = 20) -> int:
         """Read to the end; the exit code. A program that does not end is killed: -9."""
         deadline = time.monotonic() + seconds
