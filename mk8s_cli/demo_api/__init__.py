@@ -1,7 +1,7 @@
 """A small Kubernetes API held in memory: `mk8s demo` without a cluster, and the tests' API server.
 
 It is a guest, not the house: good enough for stock kubectl, clearly labelled (version
-`v1.33.0-mk8s-demo`, annotation `mk8s.io/demo`), without controllers and without any access policy
+`v1.37.2-mk8s-demo`, annotation `mk8s.io/demo`), without controllers and without any access policy
 of its own: whoever has its one bearer token may do everything. A request passes, top to bottom:
 
 - `server`: TLS with a throwaway certificate, bearer token, impersonation, path to handler.

@@ -79,6 +79,11 @@ class Kind:
     subresources: dict[str, Document] = field(default_factory=dict)
     """APIResources by name."""
 
+    @property
+    def is_custom(self) -> bool:
+        """Whether a CustomResourceDefinition defines it."""
+        return self.columns is not None
+
 
 class Catalogue:
     """All served kinds."""
@@ -106,6 +111,12 @@ class Catalogue:
         kind = Kind(gvk, api_version, path, resource, entry, schema, columns)
         self.kinds[group, version, plural] = kind
 
+    def has_generation(self, resource: str) -> bool:
+        """Whether the server counts the generations of this resource's objects."""
+        return resource in data("defaults")["generations"] or any(
+            kind.is_custom and kind.resource == resource for kind in self.kinds.values()
+        )
+
     def served(self) -> dict[str, list[Kind]]:
         """The kinds by the path of their group and version."""
         found: dict[str, list[Kind]] = {}
@@ -115,7 +126,7 @@ class Catalogue:
 
     def schemas(self) -> Document:
         """The OpenAPI definitions of all kinds and of what they are made of."""
-        custom = [kind for kind in self.kinds.values() if kind.columns is not None]
+        custom = [kind for kind in self.kinds.values() if kind.is_custom]
         own = {".".join(kind.gvk.values()): {**kind.schema, GVKS: [kind.gvk]} for kind in custom}
         return {**built_in()["definitions"], **own}
 
