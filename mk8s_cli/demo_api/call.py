@@ -19,6 +19,13 @@ SHOWN_AS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 """What objects can be turned into (meta.k8s.io)."""
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+OPTIONS = {
+    "POST": "CreateOptions",
+    "PUT": "UpdateOptions",
+    "PATCH": "PatchOptions",
+    "DELETE": "DeleteOptions",
+}
+"""What the query of a method is called in refusals."""
 APPLY = ("application/apply-patch+yaml", "application/apply-patch+cbor")
 
 
@@ -39,7 +46,8 @@ class Call:
         asked = self.request.query.getall("dryRun", [])
         if {*asked} - {"All", ""}:
             words = f'Unsupported value: {json.dumps(asked)}: supported values: "All"'
-            raise invalid("Options", "meta.k8s.io", "", "dryRun", "FieldValueNotSupported", words)
+            options = OPTIONS.get(self.request.method, "Options")
+            raise invalid(options, "meta.k8s.io", "", "dryRun", "FieldValueNotSupported", words)
         return "All" in asked
 
     @property

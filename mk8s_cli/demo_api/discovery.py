@@ -88,7 +88,7 @@ def _nowhere(path: str) -> web.Response:
     parts = [*path.split("/"), ""]
     if parts[0] == "api" or (parts[0] == "apis" and len(parts) > 3 and _is_own(parts[1])):
         raise not_found()
-    text = "" if parts[0] == "openapi" else "404 page not found\n"
+    text = None if parts[0] == "openapi" else "404 page not found\n"
     return web.Response(status=404, text=text, headers=NO_CACHE)
 
 
@@ -110,7 +110,7 @@ def _classic(catalogue: Catalogue) -> dict[str, Document]:
         name, version = kinds[0].gvk["group"], kinds[0].gvk["version"]
         this = {"groupVersion": kinds[0].api_version, "version": version}
         entries = [entry for kind in kinds for entry in (kind.entry, *kind.subresources.values())]
-        head = {"kind": "APIResourceList", "apiVersion": "v1"}
+        head = {"kind": "APIResourceList"} | ({"apiVersion": "v1"} if name else {})
         found[path] = {**head, "groupVersion": this["groupVersion"], "resources": entries}
         if name:
             group = {"name": name, "versions": [], "preferredVersion": this}

@@ -99,6 +99,8 @@ def view(
     # As kube-apiserver does it: what is in a list of a built-in kind does not say what it is.
     repeated = head if form or kind.is_custom else {}
     shown = [{**repeated, **_part(item, form)} for item in items]
+    if kind.is_custom and not form:
+        meta = {"continue": "", **meta}
     return {**head, "kind": head["kind"] + "List", "metadata": meta, "items": shown}
 
 

@@ -128,7 +128,8 @@ async def update(call: Call) -> web.StreamResponse:
     before = call.current()
     after = patched(call, before, body)
     if [after.get(key) for key in KIND] != [before[key] for key in KIND]:
-        raise ApiError(422, "a patch cannot change what kind of object it is", "Invalid")
+        words = "Invalid value: it would change what kind of object this is"
+        raise invalid("", "", "", "patch", "FieldValueInvalid", words)
     return call.answer(view(call, replace(call, before, placed(call, after))))
 
 
