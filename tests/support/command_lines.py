@@ -229,6 +229,7 @@ def _module(name: str, words: list[str]) -> None:
         "tests.conformance": ("tests.conformance.__main__", lambda it: it.arguments().parse_args),
         "tests.bench.relay": ("tests.bench.relay.session", lambda it: it.arguments),
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
+        "tests.first_steps.build": ("tests.first_steps.build", lambda _: lambda _words: None),
         "tests.oracle.build": ("tests.oracle.build", lambda _: lambda _words: None),
         "tests.oracle.fuzz": ("tests.oracle.fuzz", lambda it: _click(it.main)),
     }
