@@ -1,6 +1,11 @@
 """``mk8s-agent``, as the installed script and as ``python -m mk8s_agent``."""
 
+import gc
+
 from mk8s_agent.wire.interpreter import start_again_alone
+
+GC_THRESHOLD = 50_000
+"""New objects before the collector looks for circles: more than `--help` makes."""
 
 
 def script() -> None:
@@ -11,6 +16,7 @@ def script() -> None:
 
 def main() -> None:
     """Run the command."""
+    gc.set_threshold(GC_THRESHOLD)
     # Here, since even click could be a module of the caller's.
     from mk8s_agent.command import command  # noqa: PLC0415
 

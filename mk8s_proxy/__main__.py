@@ -1,6 +1,12 @@
 """``mk8s-central``, as the installed script and as ``python -m mk8s_proxy``."""
 
+import gc
+
 from mk8s_agent.wire.interpreter import start_again_alone
+
+GC_THRESHOLD = 50_000
+"""New objects before the collector looks for circles: more than `--help` makes. What serves chooses
+its own once it is ready."""
 
 
 def script() -> None:
@@ -11,6 +17,7 @@ def script() -> None:
 
 def main() -> None:
     """Run the command."""
+    gc.set_threshold(GC_THRESHOLD)
     # Here, since even click could be a module of the caller's.
     from mk8s_proxy.process import main as commands  # noqa: PLC0415
 

@@ -12,7 +12,6 @@ from typing import Any
 from mk8s_cli.central.api import Document, segment, text, texts
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.validation import EMAIL, ROLE_NAME
-from mk8s_cli.terminal.yaml_text import MAX_BYTES, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,8 @@ def load(path: Path) -> PolicyFile:
 
     A file may also hold a single role, as `mk8s admin roles get` prints it.
     """
+    from mk8s_cli.terminal.yaml_text import MAX_BYTES, read_yaml
+
     try:
         with path.open("rb") as file:
             document = read_yaml(file.read(MAX_BYTES + 1))

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import click
 
-from mk8s_cli.central import trust
 from mk8s_cli.central.api import Central, Grant
-from mk8s_cli.central.transport import Transport, trusting
 from mk8s_cli.commands.options import chosen_central, exec_version_option, with_exec_version
 from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
@@ -48,6 +46,9 @@ def login(
     exec_version: str | None,
 ) -> None:
     """Log in to central and write one kubeconfig context per cluster you may use."""
+    from mk8s_cli.central import trust
+    from mk8s_cli.central.transport import Transport, trusting
+
     # Before a password is typed for a login that could not be kept.
     require_writable(token_cache.home_directory())
     stored = config.load()

@@ -3,20 +3,22 @@
 Called through `mk8s_cli.command_table`.
 """
 
-import difflib
+from typing import TYPE_CHECKING
 
 import click
 
 from mk8s_cli.commands.options import cluster_argument, label_type, profile
 from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
-from mk8s_cli.kubeconfig.entries import Kubeconfig
 from mk8s_cli.login import access_tokens, config
 from mk8s_cli.login.config import Profile
 from mk8s_cli.terminal import screen as terminal
 from mk8s_cli.terminal.errors import CliError, Unreachable
 from mk8s_cli.terminal.progress import waiting
 from mk8s_cli.terminal.validation import cluster_name
+
+if TYPE_CHECKING:
+    from mk8s_cli.kubeconfig.entries import Kubeconfig
 
 
 @click.command(epilog="Example: mk8s use prod -n shop")
@@ -43,7 +45,7 @@ def _go_back(namespace: str) -> str:
     return previous
 
 
-def _owner(kubeconfig: Kubeconfig, stored: config.Config, context: str) -> tuple[str, str]:
+def _owner(kubeconfig: "Kubeconfig", stored: config.Config, context: str) -> tuple[str, str]:
     """Return central and cluster of a context, ("", "") when it is somebody else's."""
     for known in stored.profiles:
         for cluster, name in kubeconfig.contexts_of(known.central).items():
@@ -86,7 +88,7 @@ def _choose_offline(known: Profile, name: str, namespace: str, error: Unreachabl
     return context
 
 
-def _switch(kubeconfig: Kubeconfig, context: str, namespace: str) -> str:
+def _switch(kubeconfig: "Kubeconfig", context: str, namespace: str) -> str:
     """Make `context` the current one and return the one that was."""
     left = kubeconfig.current_context
     kubeconfig.use_context(context)
@@ -96,6 +98,8 @@ def _switch(kubeconfig: Kubeconfig, context: str, namespace: str) -> str:
 
 
 def _unknown(name: str, names: list[str]) -> CliError:
+    import difflib
+
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else "run: mk8s clusters list"
     return CliError(f"cluster {name} is unknown or not yours; {hint}")

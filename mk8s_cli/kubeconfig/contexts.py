@@ -6,19 +6,21 @@ Called by login, use and `kubeconfig sync`.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mk8s_cli.central.api import Cluster, text
-from mk8s_cli.kubeconfig import exec_version
 from mk8s_cli.kubeconfig import files as kubeconfig_files
-from mk8s_cli.kubeconfig.entries import Kubeconfig, Login, Outcome
 from mk8s_cli.login import config, exec_versions, token_cache
 from mk8s_cli.login.config import Config, Profile
 from mk8s_cli.terminal.screen import escape
 
+if TYPE_CHECKING:
+    from mk8s_cli.kubeconfig.entries import Kubeconfig, Outcome
+
 
 def sync(
     profile: Profile, clusters: Iterable[Cluster], paths: Sequence[Path] | None = None
-) -> Outcome:
+) -> "Outcome":
     """Write one context per cluster into the kubeconfig and remove ours for clusters that are lost.
 
     The current context stays; where the file has none and there is one cluster only, it is chosen.
@@ -31,12 +33,14 @@ def sync(
 
 
 def sync_into(
-    kubeconfig: Kubeconfig,
+    kubeconfig: "Kubeconfig",
     profile: Profile,
     clusters: Sequence[Cluster],
     versions: Mapping[str, str],
-) -> Outcome:
+) -> "Outcome":
     """Do the work of `sync` on an open kubeconfig, and drop tokens of what is no more."""
+    from mk8s_cli.kubeconfig.entries import Login
+
     ids = {cluster.name: text(cluster.document, "id") for cluster in clusters}
     token_cache.forget_former(profile.central, ids)
     plugin = kubeconfig_files.plugin()
@@ -54,6 +58,8 @@ def sync_into(
 
 def exec_versions_for(profile: Profile, clusters: Iterable[Cluster]) -> dict[str, str]:
     """Return the apiVersion for each cluster's entry. It asks kubectl, so take no lock before."""
+    from mk8s_cli.kubeconfig import exec_version
+
     kubectl = "" if profile.exec_version else exec_version.kubectl_version()
     return {
         cluster.name: exec_version.choose(

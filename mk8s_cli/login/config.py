@@ -3,17 +3,17 @@
 Called by every command but the cached path of `mk8s get-token`.
 """
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from mk8s_cli.login.token_cache import home_directory
+from mk8s_cli.terminal import derived
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn
 from mk8s_cli.terminal.private_files import ensure_directory, locked, read_private, write_private
 from mk8s_cli.terminal.validation import central_url
-from mk8s_cli.terminal.yaml_text import read_yaml
 
 FILE_NAME = "config.yaml"
 LOCK_SECONDS = 10.0
@@ -62,18 +62,30 @@ class Config:
 def load() -> Config:
     """Return the configuration; no file is an empty one. Raises `CliError` if it is damaged."""
     path = home_directory() / FILE_NAME
-    content = read_private(path)
+    # The document itself is kept as JSON: YAML takes longer than all that a list does with it.
+    kept, stamped = str(home_directory() / "derived" / "config.json"), derived.stamp([str(path)])
+    content = read_private(path)  # asked first: only a file that is ours alone counts
     if content is None:
         return Config()
     try:
-        return _parse(read_yaml(content))
+        if made := derived.load(kept, stamped):
+            with suppress(ValueError, CliError):
+                return _parse(json.loads(made))
+        from mk8s_cli.terminal.yaml_text import read_yaml
+
+        document = read_yaml(content)
+        parsed = _parse(document)
     except CliError as error:
         reason = " ".join(str(error).split())
         raise CliError(f"{path} is damaged ({reason}); mend it, or delete it and log in") from error
+    derived.save(kept, stamped, json.dumps(_document(parsed)))
+    return parsed
 
 
 def update(change: Callable[[Config], Config]) -> Config:
     """Apply `change` to the stored configuration under a lock, store the result and return it."""
+    import yaml
+
     home = home_directory()
     ensure_directory(home)
     with locked(home / ".config.lock", LOCK_SECONDS):

@@ -1,6 +1,6 @@
 """The access-token cache: one 0600 file per (central, cluster), read without a lock.
 
-Called by the fast path of `mk8s get-token` and by `access_tokens.py`; imports nothing heavy. A file
+Called by `access_tokens.py`; `cached_token.py` reads the same files for the fast path. A file
 that is missing, damaged, a link or readable by others is a miss, never an error: it is made anew.
 """
 
@@ -56,7 +56,9 @@ def save(central: str, cluster: str, token: AccessToken) -> None:
     """Keep `token` for the processes that follow."""
     path = _file(central, cluster)
     ensure_directory(path.parent)
-    write_private(path, json.dumps(token._asdict()).encode())
+    # In this order, as `cached_token` reads it.
+    kept = {"token": token.token, "obtained": token.obtained, "expires": token.expires}
+    write_private(path, json.dumps(kept).encode())
 
 
 def forget_former(central: str, clusters: Mapping[str, str]) -> None:

@@ -5,7 +5,6 @@ ends here as one line per problem and exit code 1; anything else is a bug and ke
 What a command needs is imported when it runs: `--help` must not pay for a server.
 """
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -122,6 +121,8 @@ def serve(config: Path | None, workers: int | None) -> None:
 
     Example: mk8s-central serve --config /etc/mk8s/central.yaml --workers 4
     """
+    import dataclasses
+
     from mk8s_agent.wire import log
     from mk8s_proxy.process import supervisor
 

@@ -134,13 +134,18 @@ def report(results: Iterator[tuple[Start, list[float]]]) -> None:
         print(f"| {one.name} | {shown} | {low:.1f} to {high:.1f} | {one.target:.0f} |")
 
 
-def main() -> None:
-    """Read the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="at least 2")
     parser.add_argument("--bin", type=Path, default=Path(sys.executable).parent)
     parser.add_argument("--only", default="", help="commands with this in their name")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    options = arguments().parse_args()
     report(measure(options.bin.absolute(), options.rounds, options.only))
     version = subprocess.run(
         [options.bin / "python", "--version"], capture_output=True, text=True, check=True

@@ -230,6 +230,10 @@ def _module(name: str, words: list[str]) -> None:
         "tests.bench.relay": ("tests.bench.relay.session", lambda it: it.arguments),
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
         "tests.first_steps.build": ("tests.first_steps.build", lambda _: lambda _words: None),
+        "tests.bench.bench_start": (
+            "tests.bench.bench_start",
+            lambda it: it.arguments().parse_args,
+        ),
         "tests.oracle.build": ("tests.oracle.build", lambda _: lambda _words: None),
         "tests.oracle.fuzz": ("tests.oracle.fuzz", lambda it: _click(it.main)),
     }
