@@ -126,7 +126,7 @@ def measure(folder: Path, rounds: int, only: str) -> Iterator[tuple[Start, list[
 
 def report(results: Iterator[tuple[Start, list[float]]]) -> None:
     """Print a table in Markdown; what misses its target is in bold."""
-    print(f"| processor time, times `{BASELINE}` | median | quartiles | target |")
+    print(f"| processor time, times that of {BASELINE} | median | quartiles | target |")
     print("| --- | --- | --- | --- |")
     for one, ratios in results:
         low, middle, high = statistics.quantiles(ratios, n=4)
