@@ -97,6 +97,13 @@ CLUSTERS = {
     "use": Entry("commands.use", "use", "Make a cluster the current one."),
 }
 
+CENTRALS = {
+    "list": Entry("commands.centrals", "list_centrals", "List the centrals known here."),
+    "use": Entry("commands.centrals", "use", "Make a central the current one."),
+    "suffix": Entry("commands.centrals", "suffix", "Name its contexts CLUSTER-SUFFIX."),
+    "remove": Entry("commands.centrals", "remove", "Log out of a central and forget it."),
+}
+
 KUBECONFIG = {
     "sync": Entry("commands.kubeconfig", "sync", "Write one context per cluster you may use."),
     "path": Entry("commands.kubeconfig", "path", "Print the kubeconfig that is written to."),
@@ -156,6 +163,7 @@ COMMANDS = {
     "use": Entry("commands.use", "use", "Make a cluster the current one ('use -' goes back)."),
     "kubectl": Entry("commands.kubectl", "kubectl", "Run kubectl on the current cluster."),
     "k": Entry("commands.kubectl", "kubectl", "Same as kubectl."),
+    "centrals": Entry("command_table", "centrals", "Several centrals: list, choose, forget."),
     "kubeconfig": Entry("command_table", "kubeconfig", "Write or remove kubeconfig contexts."),
     "get-token": Entry("commands.get_token", "get_token", "Credential plugin that kubectl runs."),
     "admin": Entry("command_table", "admin", "Manage clusters, users and roles."),
@@ -195,6 +203,11 @@ def mk8s(context: click.Context, central: str) -> None:
 @click.group(cls=LazyGroup, table=CLUSTERS, epilog="Example: mk8s clusters list -o yaml")
 def clusters() -> None:
     """List and choose clusters."""
+
+
+@click.group(cls=LazyGroup, table=CENTRALS, epilog="Example: mk8s centrals list")
+def centrals() -> None:
+    """The centrals that you have logged in to on this machine."""
 
 
 @click.group(cls=LazyGroup, table=KUBECONFIG, epilog="Example: mk8s kubeconfig sync")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from mk8s_cli.commands.options import chosen_central
+from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.login import config
 from mk8s_cli.terminal.errors import CliError
@@ -72,16 +73,8 @@ def current_context(central: str = "") -> str:
     Raises:
         CliError: no cluster was chosen, or nobody is logged in.
     """
-    stored = config.load()
-    profile = config.profile_for(central)
-    kubeconfig = kubeconfig_files.read()
-    mine = kubeconfig.contexts_of(profile.central)
-    centrals = [profile.central] if central else [known.central for known in stored.profiles]
-    ours = {name for known in centrals for name in kubeconfig.contexts_of(known).values()}
-    if kubeconfig.current_context in ours:
-        return kubeconfig.current_context
-    if profile.cluster in mine:
-        return mine[profile.cluster]
-    if len(mine) == 1:
-        return next(iter(mine.values()))
+    known = contexts.profile_in_use(central)
+    place = contexts.current(kubeconfig_files.read(), config.load(), central and known.central)
+    if place is not None:
+        return place.context
     raise CliError("no cluster is chosen; run: mk8s use NAME (mk8s clusters list shows them)")

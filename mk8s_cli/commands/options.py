@@ -82,6 +82,13 @@ def label_type(_: click.Context, parameter: click.Parameter, value: str) -> str:
     return value
 
 
+def suffix_type(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Check the suffix of contexts (a click callback): "" takes it away."""
+    if value and not validation.LABEL.fullmatch(value):
+        raise click.BadParameter("use a-z, 0-9 and '-', at most 63 characters", param=parameter)
+    return value
+
+
 def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --yes for commands that ask before they destroy something."""
     return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)

@@ -10,9 +10,10 @@ import click
 
 from mk8s_cli.central.api import Central, Cluster, Document, text, texts
 from mk8s_cli.commands.clusters import labels_of
-from mk8s_cli.commands.options import profile
+from mk8s_cli.commands.options import chosen_central
+from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
-from mk8s_cli.login import access_tokens
+from mk8s_cli.login import access_tokens, config
 from mk8s_cli.login.config import Profile
 from mk8s_cli.terminal.output import age, document, format_option
 from mk8s_cli.terminal.progress import waiting
@@ -26,7 +27,7 @@ RULE_COLUMNS = ("role", "effect", "verbs", "resources", "namespaces", "names")
 @format_option("table", "json", "yaml")
 def status(form: str) -> None:
     """Show who you are, what you may do on the current cluster and how its agent is."""
-    known = profile()
+    known = contexts.profile_in_use(chosen_central())
     with waiting("asking central"):
         facts = gather(known)
     if form != "table":
@@ -60,12 +61,8 @@ def gather(known: Profile) -> Document:
 
 def _current(known: Profile) -> tuple[str, str]:
     """Return context and cluster in use: kubectl's current one if ours, else that of `mk8s use`."""
-    kubeconfig = kubeconfig_files.read()
-    mine = kubeconfig.contexts_of(known.central)
-    for name, context in mine.items():
-        if context == kubeconfig.current_context:
-            return context, name
-    return mine.get(known.cluster, ""), known.cluster
+    place = contexts.current(kubeconfig_files.read(), config.load(), known.central)
+    return (place.context, place.cluster) if place is not None else ("", known.cluster)
 
 
 def _cluster_facts(central: Central, context: str, name: str, cluster: Cluster | None) -> Document:

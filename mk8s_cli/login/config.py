@@ -13,7 +13,7 @@ from mk8s_cli.login.token_cache import home_directory
 from mk8s_cli.terminal import derived
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn
 from mk8s_cli.terminal.private_files import ensure_directory, locked, read_private, write_private
-from mk8s_cli.terminal.validation import central_url
+from mk8s_cli.terminal.validation import LABEL, central_url
 
 FILE_NAME = "config.yaml"
 LOCK_SECONDS = 10.0
@@ -34,6 +34,8 @@ class Profile:
     """Where the refresh token is: "keyring" or "file"."""
     cluster: str = ""
     """The cluster chosen last with `mk8s use`."""
+    suffix: str = ""
+    """What its contexts end with, to tell them from another central's: prod-SUFFIX; "" for none."""
     exec_version: str = ""
     """The version of kubeconfig entries that was asked for, "v1" or "v1beta1"; "" decides."""
 
@@ -50,6 +52,14 @@ class Config:
     def profile(self, central: str) -> Profile | None:
         """Return what is remembered of `central`."""
         return next((known for known in self.profiles if known.central == central), None)
+
+    def without(self, central: str) -> "Config":
+        """Return a copy that has forgotten `central`; the first other login is the current one."""
+        kept = tuple(known for known in self.profiles if known.central != central)
+        first = next((known.central for known in kept if known.email), "")
+        return replace(
+            self, profiles=kept, current=first if self.current == central else self.current
+        )
 
     def with_profile(self, profile: Profile) -> "Config":
         """Return a copy in which `profile` replaces the one of the same central, in its place."""
@@ -130,6 +140,7 @@ def _profile(entry: Any) -> Profile:
         certificate_authority=_string(entry, "certificate_authority"),
         secrets=_string(entry, "secrets") or "keyring",
         cluster=_string(entry, "cluster"),
+        suffix=_suffix(entry),
         exec_version=_exec_version(entry),
     )
 
@@ -139,6 +150,13 @@ def _exec_version(entry: dict[Any, Any]) -> str:
     if version and version not in EXEC_VERSIONS:
         raise CliError(f"exec_version is not {' or '.join(EXEC_VERSIONS)}")
     return version
+
+
+def _suffix(entry: dict[Any, Any]) -> str:
+    suffix = _string(entry, "suffix")
+    if suffix and not LABEL.fullmatch(suffix):
+        raise CliError("suffix holds more than a-z, 0-9 and '-'")
+    return suffix
 
 
 def _string(entry: dict[Any, Any], key: str) -> str:
@@ -155,6 +173,7 @@ def _document(config: Config) -> dict[str, Any]:
             "email": profile.email,
             "secrets": profile.secrets,
             "cluster": profile.cluster,
+            "suffix": profile.suffix,
             "exec_version": profile.exec_version,
             "certificate_authority": profile.certificate_authority,
         }
