@@ -25,8 +25,7 @@ def client() -> DriverClient | str:
     if problem:
         return problem
     source = SOURCES / "Driver.java"
-    mark = hashlib.sha256(source.read_bytes() + pom.read_bytes()).hexdigest()[:16]
-    classes = cache_folder() / f"fabric8-driver-{mark}"
+    classes = cache_folder() / f"fabric8-driver-{_mark(pom, source)}"
     words = [javac, "-cp", f"{jars}/*", "-d", ".", str(source)]
     if problem := installing.install(classes, words):
         return problem
@@ -39,9 +38,9 @@ def dependencies(pom: Path, name: str) -> tuple[Path, str]:
 
     Args:
         pom: of a project whose dependencies are wanted; it is not built.
-        name: the folder's, with a version: another one is another folder.
+        name: how the folder's begins; another pom.xml is another folder.
     """
-    folder = cache_folder() / name
+    folder = cache_folder() / f"{name}-{_mark(pom)}"
     maven = shutil.which("mvn")
     if not maven:
         return folder, "mvn is not installed"
@@ -49,6 +48,10 @@ def dependencies(pom: Path, name: str) -> tuple[Path, str]:
     return folder, installing.install(
         folder, words, {"pom.xml": pom.read_text()}, seconds=installing.BUILD_SECONDS
     )
+
+
+def _mark(*files: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def _version(pom: Path) -> str:

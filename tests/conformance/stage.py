@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from tests.conformance import place as places
@@ -195,7 +195,8 @@ def _plugin_at_home(user: Mapping[str, Any], home: Path) -> dict[str, Any]:
 
 def client_certificate(world: World, kubeconfig: Path) -> dict[str, Any]:
     """A user entry for PERSON, signed by the cluster itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    # Of the two kinds of keys the one that every client reads (fabric8: no EC without more JARs).
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, GROUP),
@@ -221,7 +222,7 @@ def client_certificate(world: World, kubeconfig: Path) -> dict[str, Any]:
     world.direct("delete", "csr", name, kubeconfig=kubeconfig)
     private = key.private_bytes(
         serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
+        serialization.PrivateFormat.TraditionalOpenSSL,
         serialization.NoEncryption(),
     )
     return {

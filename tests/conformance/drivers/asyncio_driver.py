@@ -6,6 +6,7 @@ It is started by `driver_client.py`. Its HTTP and WebSocket stack is aiohttp's.
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,7 @@ import kubernetes_asyncio.leaderelection.leaderelection
 import kubernetes_asyncio.leaderelection.resourcelock.leaselock
 import kubernetes_asyncio.stream
 import kubernetes_asyncio.watch
+import yaml
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from tests.conformance import manifests
@@ -79,8 +81,17 @@ def operation(key: str) -> Callable[[Operation], Operation]:
 async def api() -> Any:
     """One client for the whole session, as programs have it."""
     if not _made:
-        _made.append(await config.new_client_from_config(KUBECONFIG))
+        _made.append(client.ApiClient(await configuration()))
     return _made[0]
+
+
+async def configuration() -> Any:
+    """The kubeconfig's, with the one field that the library leaves unread: its proxy."""
+    made = client.Configuration()
+    await config.load_kube_config(KUBECONFIG, client_configuration=made)
+    document = yaml.safe_load(Path(KUBECONFIG).read_text())
+    made.proxy = document["clusters"][0]["cluster"].get("proxy-url")
+    return made
 
 
 async def core() -> Any:
@@ -231,8 +242,7 @@ async def logs_follow(n: Noted) -> None:
 
 async def execute(n: Noted, step: str, *command: str, typed: str = "") -> None:
     """Run a command in the pod `web`."""
-    made = await config.new_client_from_config(KUBECONFIG)
-    async with stream.WsApiClient(made.configuration) as ws:
+    async with stream.WsApiClient(await configuration()) as ws:
         session = await client.CoreV1Api(ws).connect_get_namespaced_pod_exec(
             "web", NAMESPACE, command=list(command), stdin=bool(typed), stdout=True, stderr=True,
             tty=False, _preload_content=False,
@@ -244,7 +254,6 @@ async def execute(n: Noted, step: str, *command: str, typed: str = "") -> None:
             async for message in socket:
                 at = message.data[0]
                 channels[at] = channels.get(at, b"") + message.data[1:]
-    await made.close()
     code = stream.WsApiClient.parse_error_data(channels.get(3, b"{}"))
     n.note(step, channels.get(1, b"").decode(), code, channels.get(2, b"").decode())
 
@@ -332,7 +341,8 @@ async def small_set(n: Noted) -> None:
     v1 = await core()
     await n.wait("list", v1.list_namespaced_pod(NAMESPACE, label_selector="app=quiet"))
     await watching(n)
-    await execute(n, "exec", "echo", "hello")
+    if not (await api()).configuration.proxy:  # the library's WebSockets know none
+        await execute(n, "exec", "echo", "hello")
     await n.wait("logs", v1.read_namespaced_pod_log("quiet", NAMESPACE, limit_bytes=14))
     await n.wait("absent", v1.read_namespaced_pod("absent", NAMESPACE))
 

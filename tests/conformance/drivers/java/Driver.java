@@ -31,6 +31,8 @@ import java.io.InputStreamReader;
 import java.net.HttpURLConnection;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -45,6 +47,7 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
 import java.util.function.Supplier;
+import java.util.regex.Pattern;
 import tools.jackson.databind.SerializationFeature;
 import tools.jackson.databind.json.JsonMapper;
 
@@ -97,7 +100,7 @@ public class Driver {
   static String shown(Object value) {
     String text = client.getKubernetesSerialization().asJson(value);
     Object plain = JSON.readValue(text, Object.class);
-    return JSON.writerWithDefaultPrettyPrinter().writeValueAsString(plain);
+    return JSON.writerWithDefaultPrettyPrinter().writeValueAsString(plain).replace("\" : ", "\": ");
   }
 
   static void until(String what, BooleanSupplier condition) throws Exception {
@@ -429,13 +432,22 @@ public class Driver {
     try {
       if (client == null) {
         var config = Config.fromKubeconfig(new File(kubeconfig));
+        // The one field of the cluster that the library leaves unread.
+        var proxy = Pattern.compile("proxy-url: (\\S+)").matcher(Files.readString(Path.of(kubeconfig)));
+        if (proxy.find()) {
+          config.setHttpsProxy(proxy.group(1));
+        }
         client = new KubernetesClientBuilder().withConfig(config).build();
       }
       operation.run(n);
       return Map.of("outcomes", n.outcomes);
     } catch (Exception error) {
       error.printStackTrace();
-      return Map.of("broken", String.valueOf(error));
+      Throwable cause = error;
+      while (cause.getCause() != null) {
+        cause = cause.getCause();
+      }
+      return Map.of("broken", error + " because of " + cause);
     }
   }
 
