@@ -22,7 +22,8 @@ pytestmark = pytest.mark.kube
 
 ASKED = yaml.safe_load(Path(__file__).with_name("as_real.yaml").read_text())
 GROUP = "as-real.example.com"
-SCHEMA = {"type": "object", "properties": {"spec": {"type": "object", "properties": {}}}}
+SPEC = {"type": "object", "properties": {"a": {"type": "integer"}}}
+SCHEMA = {"type": "object", "properties": {"spec": SPEC}}
 VERSION = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": SCHEMA}}
 NAMES = {"kind": "Widget", "plural": "widgets"}
 DEFINITION = {
@@ -62,9 +63,10 @@ UNLIKE = {
     "remainingItemCount",
 }
 """Metadata that controllers of the real one, or chance, add."""
+ANSWERED = ("Content-Type", "Warning")
 SELF_DESCRIBED = b"\xd9\xd9\xf7"
-Answer = tuple[int, str, bytes]
-"""Code, Content-Type and body."""
+Answer = tuple[int, str, bytes, list[str]]
+"""Code, Content-Type, body and warnings."""
 
 
 def each(value: Any) -> list[Any]:
@@ -106,7 +108,8 @@ class Place:
         async with self.session.request(
             method, self.at(path), data=raw, headers=headers, skip_auto_headers=["Content-Type"]
         ) as response:
-            return response.status, response.headers.get("Content-Type", ""), await response.read()
+            media, warnings = (response.headers.getall(it, []) for it in ANSWERED)
+            return response.status, "".join(media), await response.read(), warnings
 
     async def create(self, path: str, body: Any) -> Answer:
         return await self.ask(f"POST {path}", {"type": "json", "body": body})
@@ -133,7 +136,7 @@ class Place:
         while (await self.ask("GET {widgets}", {}))[0] != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)  # the test's own time limit ends this otherwise
         for asked, case in cases("there"):
-            code, _, body = await self.ask(asked, case)
+            code, _, body, _ = await self.ask(asked, case)
             assert code == 201, body
 
 
@@ -162,7 +165,7 @@ async def both(kubeconfig: Path) -> AsyncIterator[tuple[Place, Place]]:
 
 def shape(answer: Answer) -> Any:
     """What must be the same of two answers."""
-    code, media, body = answer
+    code, media, body, warnings = answer
     if media.startswith("text/plain"):
         return code, media, body
     try:
@@ -177,7 +180,7 @@ def shape(answer: Answer) -> Any:
     items = document.get("items", document.get("rows", []))
     kinds = {(item.get("kind"), item.get("apiVersion")) for item in items}
     keys = sorted(document.get("metadata", {}).keys() - UNLIKE)
-    return code, media, found, body.startswith(b"{\n"), keys, kinds
+    return code, media, warnings, found, body.startswith(b"{\n"), keys, kinds
 
 
 @pytest.mark.parametrize("group", [group for group in ASKED if group not in {"widget", "there"}])
