@@ -8,7 +8,7 @@ of its own: whoever has its one bearer token may do everything. A request passes
 - `discovery`: what is served, and its OpenAPI documents, from the `catalogue` of kinds.
 - `reads`, `pages`, `watches`, `writes`: every verb on whatever the catalogue knows, over the
   versioned `store`, which has `defaults` filled in; `call` parses, `patches` change, `views` show.
-  `subresources` and `reviews` are what has a kind of its own.
+  `validation` knows the fields, `subresources` and `reviews` are what has a kind of its own.
 - `media`: JSON, YAML and CBOR both ways; `protobuf` decodes.
 - `pods`: logs. `upgrades` lead to WebSocket or SPDY/3.1 (`spdy`), bounded by an `inlet`:
   `remote_command` runs a small `shell`, `port_forward` greets and echoes. `file_commands` are what

@@ -13,6 +13,8 @@ from mk8s_cli.demo_api.store import Store
 
 USER: web.RequestKey[Document] = web.RequestKey("user", Document)
 """Who is asking, after impersonation, in the form of authentication.k8s.io."""
+WARNINGS: web.RequestKey[list[str]] = web.RequestKey("warnings", list)
+"""What the client is told beside the answer."""
 TOKEN: web.AppKey[str] = web.AppKey("token", str)
 """The bearer token of the server."""
 SHOWN_AS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
@@ -25,7 +27,6 @@ OPTIONS = {
     "PATCH": "PatchOptions",
     "DELETE": "DeleteOptions",
 }
-"""What the query of a method is called in refusals."""
 APPLY = ("application/apply-patch+yaml", "application/apply-patch+cbor")
 
 
@@ -46,14 +47,18 @@ class Call:
         asked = self.request.query.getall("dryRun", [])
         if {*asked} - {"All", ""}:
             words = f'Unsupported value: {json.dumps(asked)}: supported values: "All"'
-            options = OPTIONS.get(self.request.method, "Options")
-            raise invalid(options, "meta.k8s.io", "", "dryRun", "FieldValueNotSupported", words)
+            raise self.invalid_option("dryRun", words)
         return "All" in asked
 
     @property
     def is_apply(self) -> bool:
         """Whether this is a server-side apply."""
         return self.request.method == "PATCH" and media.media_of(self.request) in APPLY
+
+    def invalid_option(self, name: str, words: str) -> ApiError:
+        """422 for a query parameter."""
+        options = OPTIONS.get(self.request.method, "Options")
+        return invalid(options, "meta.k8s.io", "", name, "FieldValueNotSupported", words)
 
     def flag(self, name: str) -> bool:
         """A boolean query parameter: whatever is not plainly false, as apimachinery reads it."""
@@ -73,7 +78,10 @@ class Call:
 
     def answer(self, document: Document, status: int = 200) -> web.Response:
         """The document as the answer, in the form that the client accepts; raises 406."""
-        return media.answer(self.request, document, self.form(), status)
+        response = media.answer(self.request, document, self.form(), status)
+        for words in self.request.get(WARNINGS, ()):
+            response.headers.add("Warning", f"299 - {json.dumps(words)}")
+        return response
 
     def current(self) -> Document:
         """The object that the path names; raises 404."""

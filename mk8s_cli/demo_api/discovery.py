@@ -20,8 +20,8 @@ AGGREGATED = re.compile(r"(?=[^,]*;as=APIGroupDiscoveryList)[^,]*;v=(v2|v2beta1)
 AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
 OPENAPI_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """Asked for with an "@" before v1.0, which no media type may have; kube-apiserver answers this."""
-PARAMETERS = ("dryRun", "fieldManager")
-"""What the server understands in a PATCH; without fieldValidation kubectl validates by itself."""
+PARAMETERS = ("dryRun", "fieldManager", "fieldValidation")
+"""What the server understands in a PATCH; without the last kubectl validates by itself."""
 
 
 def answer(catalogue: Catalogue, path: str, request: web.Request) -> web.Response:

@@ -20,13 +20,16 @@ def details_of(resource: str, name: str = "") -> dict[str, str]:
 
 
 class ApiError(Exception):
-    """A refusal: HTTP code, message, reason (by default the code's own words) and details."""
+    """A refusal: HTTP code, message, reason ("": none, by default the code's words) and details."""
 
-    def __init__(self, code: int, message: str, reason: str = "", **details: Any) -> None:
+    def __init__(self, code: int, message: str, reason: str | None = None, **details: Any) -> None:
         super().__init__(message)
         self.code = code
-        reason = reason or HTTPStatus(code).phrase.replace(" ", "")
-        body: Document = {"message": message, "reason": reason}
+        body: Document = {"message": message}
+        if reason is None:
+            reason = HTTPStatus(code).phrase.replace(" ", "")
+        if reason:
+            body["reason"] = reason
         if details or code in WITHOUT_OBJECT:
             body["details"] = details
         self.status = {**STATUS, "status": "Failure", **body, "code": code}

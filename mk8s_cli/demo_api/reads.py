@@ -32,7 +32,7 @@ async def get(call: Call) -> web.StreamResponse:
 
 async def collection(call: Call) -> web.StreamResponse:
     """GET of a collection, or of the stream of its changes."""
-    if call.flag("watch"):
+    if call.flag("watch") and call.request.method == "GET":
         return await watches.watch(call, lambda: selected(call), selector(call.request.query))
     page, meta = pages.cut(call, selected(call))
     return call.answer(view(call, page, meta=meta))

@@ -13,6 +13,7 @@ from mk8s_cli.demo_api.objects import STATUS, ApiError, Document, details_of, di
 from mk8s_cli.demo_api.patches import apply, json_patch, merge_patch, strategic_patch, track
 from mk8s_cli.demo_api.reads import selected
 from mk8s_cli.demo_api.store import key_of
+from mk8s_cli.demo_api.validation import known_part
 from mk8s_cli.demo_api.views import view
 
 KIND = ("apiVersion", "kind")
@@ -38,7 +39,7 @@ def placed(call: Call, item: Any) -> Document:
         if not name:
             problem = f"({call.name} based on URL) was undeterminable: name must be provided"
         raise ApiError(400, f"the name of the object {problem}")
-    return {**item, "metadata": meta}
+    return known_part(call, {**item, "metadata": meta})
 
 
 def of_kind(item: Any, version: str, kind: str, *, strict: bool = False) -> Document:
@@ -88,7 +89,7 @@ def insert(call: Call, item: Document, config: Document | None = None) -> web.Re
         meta["name"] = meta["generateName"] + uuid.uuid4().hex[:5]
     check_name(kind.gvk["kind"], kind.gvk["group"], str(meta.get("name") or ""))
     if meta.get("resourceVersion"):
-        raise ApiError(400, "resourceVersion should not be set on objects to be created")
+        raise ApiError(500, "resourceVersion should not be set on objects to be created", "")
     if kind.entry["namespaced"]:
         call.store.get("namespaces", ("", call.namespace))
     if "status" in kind.subresources:

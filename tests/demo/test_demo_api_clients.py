@@ -306,6 +306,41 @@ async def test_only_some_kinds_count_generations(demo: Client) -> None:
     assert web["metadata"]["generation"] == 1
 
 
+WRONG = {
+    "metadata": {"name": "odd", "colour": "red", "labels": {"any": "label"}},
+    "spec": {"containers": [{"name": "c", "prots": [], "ports": [{"containerPort": 80}]}]},
+}
+TOLD = ['unknown field "metadata.colour"', 'unknown field "spec.containers[0].prots"']
+
+
+@pytest.mark.parametrize("mode", ["", "Warn", "Ignore"])
+async def test_unknown_fields_are_dropped_and_told(demo: Client, mode: str) -> None:
+    url = f"{demo.server.url}/api/v1/namespaces/default/pods?fieldValidation={mode}"
+    async with demo.session.post(url, json=WRONG) as response:
+        made = await response.json()
+        told = [
+            json.loads(it.removeprefix("299 - ")) for it in response.headers.getall("Warning", [])
+        ]
+    assert told == ([] if mode == "Ignore" else TOLD)
+    assert made["spec"]["containers"][0].keys() == {"name", "ports"}
+    assert made["metadata"]["labels"] == {"any": "label"}
+    assert "colour" not in made["metadata"]
+
+
+async def test_unknown_fields_are_refused_where_the_client_wants_to_know(demo: Client) -> None:
+    pods = "/api/v1/namespaces/default/pods"
+    refused = await demo("POST", f"{pods}?fieldValidation=Strict", WRONG, code=400)
+    assert all(words in refused["message"] for words in TOLD)
+    await demo("POST", f"{pods}?fieldValidation=Other", WRONG, code=422)
+    await demo("GET", f"{pods}/odd", code=404)
+    merge, apply = "application/merge-patch+json", "application/apply-patch+yaml"
+    path = f"{POD}?fieldValidation=Strict"
+    assert (await raw(demo, "PATCH", path, b'{"sepc": {}}', Content_Type=merge))[0] == 422
+    config = b'{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "dta": {}}'
+    path = f"{MAPS}/a?fieldManager=m"
+    assert (await raw(demo, "PATCH", path, config, Content_Type=apply))[0] == 500
+
+
 async def test_the_index_has_every_group(demo: Client) -> None:
     paths = (await demo("GET", "/"))["paths"]
     assert {"/api/v1", "/apis/apps/v1", "/openapi/v3", "/version"} <= set(paths)

@@ -24,6 +24,11 @@ def show(step: str, seen: Any) -> None:
     print(json.dumps([step, seen]), flush=True)
 
 
+def status_of(answer: Any) -> str:
+    """Of a deletion: a model in older versions of the client, a document in newer ones."""
+    return str(answer["status"] if isinstance(answer, dict) else answer.status)
+
+
 def objects(core: client.CoreV1Api) -> None:
     """Create, patch, replace, watch, delete: examples/node_labels.py and its like."""
     name, changes = SETTINGS["metadata"]["name"], watch.Watch()
@@ -34,7 +39,7 @@ def objects(core: client.CoreV1Api) -> None:
     show("patch", patched.data)
     patched.data = {"color": "green"}
     show("replace", core.replace_namespaced_config_map(name, NAMESPACE, patched).data)
-    show("delete", core.delete_namespaced_config_map(name, NAMESPACE)["status"])
+    show("delete", status_of(core.delete_namespaced_config_map(name, NAMESPACE)))
     events = changes.stream(
         core.list_namespaced_config_map,
         NAMESPACE,
@@ -77,7 +82,7 @@ def deployment(connection: client.ApiClient) -> None:
     done = apps.delete_namespaced_deployment(
         made.metadata.name, NAMESPACE, body=client.V1DeleteOptions(grace_period_seconds=5)
     )
-    show("delete deployment", done["status"])
+    show("delete deployment", status_of(done))
 
 
 def pods(core: client.CoreV1Api) -> None:
