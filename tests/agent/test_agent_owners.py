@@ -46,7 +46,7 @@ class Crowd:
         return {it.stream for it in self.seen if it.kind == "RST_STREAM"}
 
 
-async def test_attack_readers_who_stand_still_at_the_agent_end_their_own_answers_only() -> None:
+async def test_attack_stalled_readers_at_the_agent_end_their_own_answers() -> None:
     crowd = Crowd()
     mine = await crowd.answered("ops@example.com")
     greedy = {await crowd.answered("dev@example.com") for _ in range(8)}

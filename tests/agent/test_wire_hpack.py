@@ -381,7 +381,7 @@ NOTHING = b"\x40\x00\x00"
     ],
     ids=["of the table", "literals", "static", "size updates", "names"],
 )
-def test_attack_a_block_of_very_many_fields_is_refused_before_they_are_made(
+def test_attack_very_many_fields_are_refused_before_they_are_made(
     library: str, block: bytes
 ) -> None:
     decoder = Decoder(4096, 192 << 10, library)

@@ -126,9 +126,31 @@ def _stall(attacker: Attacker, cluster: str, connections: int = 22) -> None:
         attacker.counts.requests += _STREAMS
         held.append(made)
         time.sleep(0.1)
-    while attacker.pace(1, "waits"):
-        pass
+    while attacker.pace(0.7, "waits"):
+        _somebody_reads(attacker, cluster)
     _count_those_that_live(attacker, held)
+
+
+def _somebody_reads(attacker: Attacker, cluster: str) -> None:
+    """Another user's answer of 4 MiB meanwhile: a slow one must not be cut either."""
+    made = attacker.http2({frames.INITIAL_WINDOW_SIZE: 1 << 20}, source="127.0.8.1")
+    path = "/api/v1/namespaces/other/configmaps/bulk-64"
+    try:
+        made.send(frames.window_update(0, 1 << 24))
+        number = made.request(attacker.head(path, "neighbour", cluster=cluster))
+        how = made.wait(number, 20.0)
+    except OSError as error:
+        how = str(error)
+    finally:
+        made.close()
+    attacker.counts.answers[f"4 MiB of another user: {how}"] += 1
+
+
+def nobody_cut(stage: Stage, counts: dict[str, Any]) -> str:
+    """The other user's large answers came whole."""
+    others = {name for name in counts["answers"] if name.startswith("4 MiB of another user")}
+    must(others <= {"4 MiB of another user: 200"}, answers(counts))
+    return answers(counts)
 
 
 def drip_readers(attacker: Attacker) -> None:
@@ -225,6 +247,7 @@ ATTACKS: tuple[Attack, ...] = (
         "22 x 100 answers of 64 MiB that nobody reads",
         stalled,
         seconds=14,
+        judge=nobody_cut,
         alone=True,
     ),
     Load(
@@ -241,6 +264,7 @@ ATTACKS: tuple[Attack, ...] = (
         "6 x 100 such answers of a cluster that speaks HTTP/1.1",
         stalled_http1,
         seconds=12,
+        judge=nobody_cut,
         alone=True,
     ),
     Load(
