@@ -9,7 +9,7 @@ from mk8s_agent.wire.http2 import frames
 from tests.attacks.attack import Attack, Load, must
 from tests.attacks.report import answers
 from tests.attacks.stage import HTTP1, Stage
-from tests.attacks.wire import Attacker, Gone, Http2, request_frames
+from tests.attacks.wire import SMALL, Attacker, Gone, Http2, request_frames
 
 _WATCH = "/api/v1/namespaces/default/pods?watch=true&resourceVersion=1"
 _BULK = "/api/v1/namespaces/default/configmaps/bulk-1024"
@@ -202,6 +202,20 @@ def uploads(attacker: Attacker) -> None:
     _stay(attacker, held)
 
 
+def requests(attacker: Attacker) -> None:
+    """Small requests as fast as they are answered, 50 at a time on each of two connections."""
+    block = hpack_codec.block(attacker.head(SMALL, "reader"))
+    held = [attacker.http2(source=f"127.0.9.{1 + number}") for number in range(2)]
+    sent = [0, 0]
+    while attacker.going:
+        for number, made in enumerate(held):
+            count = 50 - sent[number] + len(made.ended)
+            made.send(*(request_frames(made.stream(), block) for _ in range(count)))
+            sent[number] += count
+            attacker.counts.requests += count
+            made.drain(0.005)
+
+
 def bulk_readers(attacker: Attacker) -> None:
     """Four answers of 64 MiB at a time, read as fast as they come, again and again."""
     block = hpack_codec.block(attacker.head(_BULK, "reader"))
@@ -274,6 +288,7 @@ ATTACKS: tuple[Attack, ...] = (
         uploads,
         seconds=10,
     ),
+    Load("reader-requests", "10", "small requests, 100 at a time, as fast as answered", requests),
     Load("reader-bulk", "D8", "answers of 64 MiB, read as fast as they come", bulk_readers),
     Load(
         "reader-full-tunnels",
