@@ -44,6 +44,9 @@ _UNCOUNTED_BYTES: Final = 8192
 """A block that is longer has its fields counted before the library reads it. A field may take one
 byte, and the library builds all of them first: 190 ms of the loop for a block of 192 KiB."""
 
+_MOST_UPDATES: Final = 2
+"""The smallest size that the table had in between, and the one that it has now."""
+
 _LONGEST_SHORT: Final = 126
 _SIZES: Final = tuple([bytes((size,)) for size in range(_LONGEST_SHORT + 1)])
 """The length of a short value, as HPACK writes it."""
@@ -253,6 +256,21 @@ def _check_count(encoded: bytes, most: int) -> None:
         raise HpackError("too many header fields")
 
 
+def _check_updates(encoded: bytes) -> None:
+    """Refuses a block that begins with more than two size updates: there is no reason for more
+    (RFC 7541, 4.2), and thousands of them cost more than the request behind them."""
+    position, size = 0, len(encoded)
+    for _ in range(_MOST_UPDATES):
+        if position >= size or not 0x20 <= encoded[position] < 0x40:
+            return
+        value = encoded[position] & 0x1F
+        position += 1
+        if value == 0x1F:
+            value, position = _read_rest(encoded, position, value)
+    if position < size and 0x20 <= encoded[position] < 0x40:
+        raise HpackError("more than two size updates")
+
+
 def _behind_string(encoded: bytes, position: int) -> int:
     """Where a string ends that begins here; the end of the block where there is none."""
     if position >= len(encoded):
@@ -286,6 +304,8 @@ class Decoder:
             HpackError: anything that is not a valid block within the limits.
         """
         try:
+            if encoded and 0x20 <= encoded[0] < 0x40:
+                _check_updates(encoded)
             if len(encoded) > _UNCOUNTED_BYTES:
                 _check_count(encoded, self._most)
             decoded = self._decode(encoded, True)

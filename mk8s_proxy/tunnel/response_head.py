@@ -20,8 +20,8 @@ _DROPPED: Final = HOP_BY_HOP | {
     b"set-cookie", b"alt-svc", b"strict-transport-security", b"clear-site-data", b"refresh",
     b"service-worker-allowed", b"nel", b"report-to", b"reporting-endpoints", b"public-key-pins",
 }  # fmt: skip
-"""They would speak for central's own origin (wss, cookies, ports, what browsers keep of it and
-tell others), send people elsewhere, or be for one hop only."""
+"""They would speak for central's own origin (wss, cookies, other ports, what browsers keep of it
+and tell others), send people elsewhere, or be for one hop only."""
 
 _NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^`|~-]{1,256}")
 _UNDERSCORED: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,256}")

@@ -160,7 +160,7 @@ def _refused(attacker: Attacker, identity: str) -> str:
         said, deadline = b"", time.monotonic() + 5
         while time.monotonic() < deadline:
             said += (piece := made.receive(5))
-            if b"refused" in said or not piece:
+            if b"refused" in said or b"registered" in said or not piece:
                 break
     except OSError as error:
         return type(error).__name__

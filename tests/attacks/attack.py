@@ -52,7 +52,7 @@ class Load:
     point: str
     what: str
     act: Callable[[Attacker], None]
-    seconds: float = 8.0
+    seconds: float = 6.0
     settings: Settings = ()
     judge: Callable[["Stage", dict[str, Any]], str] | None = None
     alone: bool = False

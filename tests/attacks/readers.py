@@ -9,7 +9,7 @@ from mk8s_agent.wire.http2 import frames
 from tests.attacks.attack import Attack, Load, must
 from tests.attacks.report import answers
 from tests.attacks.stage import HTTP1, Stage
-from tests.attacks.wire import Attacker, Gone, Http2, request_frames
+from tests.attacks.wire import SMALL, Attacker, Gone, Http2, request_frames
 
 _WATCH = "/api/v1/namespaces/default/pods?watch=true&resourceVersion=1"
 _BULK = "/api/v1/namespaces/default/configmaps/bulk-1024"
@@ -126,9 +126,31 @@ def _stall(attacker: Attacker, cluster: str, connections: int = 22) -> None:
         attacker.counts.requests += _STREAMS
         held.append(made)
         time.sleep(0.1)
-    while attacker.pace(1, "waits"):
-        pass
+    while attacker.pace(0.7, "waits"):
+        _somebody_reads(attacker, cluster)
     _count_those_that_live(attacker, held)
+
+
+def _somebody_reads(attacker: Attacker, cluster: str) -> None:
+    """Another user's answer of 4 MiB meanwhile: a slow one must not be cut either."""
+    made = attacker.http2({frames.INITIAL_WINDOW_SIZE: 1 << 20}, source="127.0.8.1")
+    path = "/api/v1/namespaces/other/configmaps/bulk-64"
+    try:
+        made.send(frames.window_update(0, 1 << 24))
+        number = made.request(attacker.head(path, "neighbour", cluster=cluster))
+        how = made.wait(number, 20.0)
+    except OSError as error:
+        how = str(error)
+    finally:
+        made.close()
+    attacker.counts.answers[f"4 MiB of another user: {how}"] += 1
+
+
+def nobody_cut(stage: Stage, counts: dict[str, Any]) -> str:
+    """The other user's large answers came whole."""
+    others = {name for name in counts["answers"] if name.startswith("4 MiB of another user")}
+    must(others <= {"4 MiB of another user: 200"}, answers(counts))
+    return answers(counts)
 
 
 def drip_readers(attacker: Attacker) -> None:
@@ -180,6 +202,20 @@ def uploads(attacker: Attacker) -> None:
     _stay(attacker, held)
 
 
+def requests(attacker: Attacker) -> None:
+    """Small requests as fast as they are answered, 50 at a time on each of two connections."""
+    block = hpack_codec.block(attacker.head(SMALL, "reader"))
+    held = [attacker.http2(source=f"127.0.9.{1 + number}") for number in range(2)]
+    sent = [0, 0]
+    while attacker.going:
+        for number, made in enumerate(held):
+            count = 50 - sent[number] + len(made.ended)
+            made.send(*(request_frames(made.stream(), block) for _ in range(count)))
+            sent[number] += count
+            attacker.counts.requests += count
+            made.drain(0.005)
+
+
 def bulk_readers(attacker: Attacker) -> None:
     """Four answers of 64 MiB at a time, read as fast as they come, again and again."""
     block = hpack_codec.block(attacker.head(_BULK, "reader"))
@@ -225,6 +261,7 @@ ATTACKS: tuple[Attack, ...] = (
         "22 x 100 answers of 64 MiB that nobody reads",
         stalled,
         seconds=14,
+        judge=nobody_cut,
         alone=True,
     ),
     Load(
@@ -241,6 +278,7 @@ ATTACKS: tuple[Attack, ...] = (
         "6 x 100 such answers of a cluster that speaks HTTP/1.1",
         stalled_http1,
         seconds=12,
+        judge=nobody_cut,
         alone=True,
     ),
     Load(
@@ -250,6 +288,7 @@ ATTACKS: tuple[Attack, ...] = (
         uploads,
         seconds=10,
     ),
+    Load("reader-requests", "10", "small requests, 100 at a time, as fast as answered", requests),
     Load("reader-bulk", "D8", "answers of 64 MiB, read as fast as they come", bulk_readers),
     Load(
         "reader-full-tunnels",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from tests.attacks.deterministic import TESTS
 from tests.attacks.judge import FACTOR, MEMORY_SHARE, TURNS_MS, Finding, Memory, floor
 from tests.attacks.meter import MIB
 from tests.bench.relay import machine
@@ -30,6 +31,17 @@ p99 stays below {factor:g} x or below {floor:.0f} ms (two turns of 20 ms, centra
 {turns:g} ms; or the worst window without an attack), nobody else gets an error, and memory is back
 within a minute. What misses is measured up to three times, since noise only adds; *tries* says so.
 """
+
+
+_TESTS = """## The same as tests
+
+Quick, on one part, without a clock: `pytest -k NAME`.
+"""
+
+
+def _tests(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    known = {name: test for part in TESTS.values() for name, test in part.items()}
+    return [(it.name, known[it.name]) for it in findings if it.name in known]
 
 
 def rate(counts: dict[str, Any], seconds: float) -> str:
@@ -117,5 +129,8 @@ def table(findings: Sequence[Finding], quiet: Sequence[float], described: dict[s
     names = "attack|point|what|rate|p50 ms|p99 ms|central MiB|agent MiB|CPU|held|what happened"
     heads = names.split("|")
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *map(_row, findings)]
+    tests = [f"| {name} | `{test}` |" for name, test in _tests(findings)]
+    if tests:
+        lines += ["", _TESTS, "| attack | test |", "|---|---|", *tests]
     legend = _LEGEND.format(share=MEMORY_SHARE)
     return f"{_HEAD}{summary}\n\n{noise(quiet)}\n{about}.\n{legend}\n" + "\n".join(lines) + "\n"

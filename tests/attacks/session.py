@@ -20,7 +20,7 @@ from tests.bench.relay.launch import FAILURES
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _TRIES = 3
-_QUIET_SECONDS = 4.0
+_QUIET_SECONDS = 3.0
 _PATIENCE = 45.0
 """Beyond its own time, for an attack's process to end."""
 
@@ -199,7 +199,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if wanted.list:
         print("\n".join(f"{it.name:32} {it.point:8} {it.what}" for it in attacks))
         return 0
-    # ended by SIGTERM, it still ends its processes
+    # ended by SIGTERM, it still ends its processes and writes what it found
     signal.signal(signal.SIGTERM, _terminated)
     described = report.describe(quick=wanted.quick)
     findings, quiet = perform(attacks, quick=wanted.quick)
@@ -214,4 +214,4 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _terminated(*_: Any) -> None:
-    sys.exit(128 + signal.SIGTERM)
+    raise KeyboardInterrupt

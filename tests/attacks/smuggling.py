@@ -7,10 +7,11 @@ with its own reason in the audit, and nothing at the cluster.
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from mk8s_agent.wire import hpack_codec
 from tests.attacks.attack import Attack, Check, must
-from tests.attacks.stage import Stage
+from tests.attacks.stage import Stage, wait_until
 from tests.attacks.wire import Attacker, World, ask, request_frames
 
 _PATH = "/api/v1/namespaces/default/configmaps"
@@ -148,12 +149,6 @@ IDENTITIES = (
         ("TWO_CREDENTIALS",),
         "401",
     ),
-    Head(
-        "Origin of another site",
-        _get("Origin: https://evil.example.com", "Cookie: session=1"),
-        ("BROWSER_ORIGIN",),
-        "40",
-    ),
 )
 TARGETS = (
     ("%2F", "/api/v1/namespaces/default/pods/x%2Fexec", "ENC_SLASH"),
@@ -216,28 +211,26 @@ def _reason(stage: Stage, mark: str) -> str:
 def targets(stage: Stage) -> str:
     """Paths and queries that programs read differently, over HTTP/2."""
     world, told = stage.world(), []
-    for name, path, reason in TARGETS:
+    for name, path, _ in TARGETS:
         attacker = Attacker(world, 30)
         connection = attacker.http2(source="127.0.9.4")
         method = b"DELETE" if "DELETE" in name else b"GET"
-        number = connection.request(attacker.head(path, "dev", method=method))
-        status = connection.wait(number, 5)
-        told_reason = connection.bodies.get(number, b"").decode("utf-8", "replace")
+        status = connection.wait(connection.request(attacker.head(path, "dev", method=method)), 5)
         connection.close()
         must(status in ("400", "403", "404"), f"{name}: {status}")
-        must(
-            not reason or reason in told_reason or _reason_of(stage, path, reason),
-            f"{name}: {told_reason[:200]}",
-        )
         told.append(f"{name} {status}")
+    for name, path, reason in TARGETS:
+        has_row = wait_until(partial(_is_row, stage, path, reason), 5)
+        must(has_row or not reason, f"{name}: no row says {reason}")
     seen = [it for it in stage.seen()["last"] if "proxy/.." in it["target"] or "//" in it["target"]]
     must(not seen, f"reached the cluster: {seen}")
     return f"{len(told)} targets refused: {'; '.join(told)}"
 
 
-def _reason_of(stage: Stage, path: str, reason: str) -> bool:
-    rows = stage.rows(reason)
-    return any(path.partition("?")[0][:20] in str(row.get("requestURI", "")) for row in rows)
+def _is_row(stage: Stage, path: str, reason: str) -> bool:
+    """Whether a row with this reason is about a target that begins like this one."""
+    rows = stage.rows(f'"{reason}"')
+    return any(path.partition("?")[0][:12] in str(row.get("requestURI", "")) for row in rows)
 
 
 def pseudo_headers(stage: Stage) -> str:

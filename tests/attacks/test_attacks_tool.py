@@ -3,12 +3,13 @@
 import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.http2 import frames
-from tests.attacks import catalogue, judge, report, session, stub_answers
+from tests.attacks import catalogue, deterministic, judge, report, session, stub_answers
 from tests.attacks.attack import Check, Load, NotHeld, must
 from tests.attacks.judge import Finding, Memory
 from tests.attacks.meter import MIB, Window
@@ -52,6 +53,13 @@ class TestTheList:
         points = [re.split("[, ]+", it.point) for it in catalogue.ATTACKS]
         ranges = {f"C{n}" for n in (2, 3, 4)} | {"E2"}
         assert any(point in it for it in points) or point in ranges | {"17", "12"}
+
+    @pytest.mark.parametrize("file", sorted(deterministic.TESTS))
+    def test_attacks_that_are_tests_too(self, file: str) -> None:
+        text = (Path(__file__).parents[2] / file).read_text()
+        for attack, test in deterministic.TESTS[file].items():
+            assert attack in NAMES
+            assert f"def {test}(" in text
 
 
 class TestTheJudge:

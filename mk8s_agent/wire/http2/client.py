@@ -107,6 +107,7 @@ class Http2Client(Http2Connection):
         outbound = self.outbound
         stream = Stream(self, stream_id, outbound.initial_window, self.limits.stream_window)
         stream.length_left = AWAITING_HEAD
+        stream.share = front.share
         self.streams[stream_id] = stream
         join(front, stream)
         outbound.send_headers(stream, block, end)
