@@ -103,7 +103,7 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         encoded = _names.find(name)
         size = len(value)
         if encoded is None or size > _LONGEST_SHORT:
-            parts.append(field(name, value))
+            parts.append(_WHOLE_FIELDS.get((name, value)) or literal(name, value))
         else:
             parts += (encoded, _SIZES[size], value)
     return b"".join(parts)
