@@ -111,7 +111,7 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         encoded = _names.find(name)
         size = len(value)
         if encoded is None or size > _LONGEST_SHORT:
-            parts.append(field(name, value))
+            parts.append(_WHOLE_FIELDS.get((name, value)) or literal(name, value))
         else:
             parts += (encoded, _SIZES[size], value)
     return b"".join(parts)
@@ -168,32 +168,51 @@ def check_block(encoded: bytes, fields: Fields) -> int:
     Raises:
         HpackError: it breaks one of these rules.
     """
-    use = NO_TABLE
-    number = 0
-    position, size = 0, len(encoded)
-    while position < size:
+    use, number, position = NO_TABLE, 0, 0
+    coded: list[tuple[bytes, int, int]] = []
+    while position < len(encoded):
         first = encoded[position]
-        position += 1
-        most = _PREFIXES[first]
-        index = first & most
-        if index == most:
-            index, position = _read_rest(encoded, position, most)
+        index, position = first & _PREFIXES[first], position + 1
+        if index == _PREFIXES[first]:
+            index, position = _read_rest(encoded, position, index)
         if 0x20 <= first < 0x40:  # the table's size (RFC 7541, 6.3)
             if number:
                 raise HpackError("a size update behind a field")
             use = CHANGES_TABLE
             continue
-        if first < 0x80:  # a field that is added (6.2.1), or is not (6.2.2, 6.2.3); else known, 6.1
-            if first & 0x40:
-                use = CHANGES_TABLE
-            name, value = fields[number]
-            if not index:
-                position = _check_string(encoded, position, name)
-            position = _check_string(encoded, position, value)
-        number += 1
         if index > _LAST_STATIC and use == NO_TABLE:
             use = NEEDS_TABLE
+        if first & 0xC0 == 0x40:  # a field that is added (6.2.1)
+            use = CHANGES_TABLE
+        # one that is known as a whole has no strings (6.1), one whose name is known has its value
+        strings = () if first & 0x80 else fields[number][1 if index else 0 :]
+        number += 1
+        for text in strings:
+            mark = encoded[position]
+            length, position = mark & 127, position + 1
+            if length == 127:
+                length, position = _read_rest(encoded, position, 127)
+            position += length
+            if mark & 0x80:
+                coded.append((text, length, encoded[position - 1]))
+    _check_padding(coded)
     return use
+
+
+def _check_padding(coded: list[tuple[bytes, int, int]]) -> None:
+    """Refuses Huffman codes whose padding is not all ones (RFC 7541, 5.2).
+
+    Args:
+        coded: what strings were decoded to, how many bytes they have, and the last of these.
+    """
+    for text, length, last in coded:
+        # 256 is 1 modulo 255, so this number is the sum of its bytes modulo 255: of all bits. The
+        # library takes no padding of a byte or more, so the difference tells how long it is.
+        bits = int.from_bytes(text.translate(_CODE_BITS), "big") % 255
+        padding = (8 * length - bits) % 255
+        ones = (1 << padding) - 1
+        if padding > 7 or (padding and last & ones != ones):
+            raise HpackError("Huffman padding that is not all ones")
 
 
 def _read_rest(encoded: bytes, position: int, value: int) -> tuple[int, int]:
@@ -212,25 +231,6 @@ def _read_rest(encoded: bytes, position: int, value: int) -> tuple[int, int]:
         if byte < 128:
             return value, position
     raise HpackError("an integer that is too long")
-
-
-def _check_string(encoded: bytes, position: int, text: bytes) -> int:
-    """Where a string ends that begins here (RFC 7541, 5.2) and was decoded to `text`."""
-    coded = encoded[position] & 0x80
-    length = encoded[position] & 127
-    position += 1
-    if length == 127:
-        length, position = _read_rest(encoded, position, 127)
-    end = position + length
-    if coded:
-        # 256 is 1 modulo 255, so this number is the sum of its bytes modulo 255: of all bits. The
-        # library takes no padding of a byte or more, so the difference tells how long it is.
-        bits = int.from_bytes(text.translate(_CODE_BITS), "big") % 255
-        padding = (8 * length - bits) % 255
-        ones = (1 << padding) - 1
-        if padding > 7 or (padding and encoded[end - 1] & ones != ones):
-            raise HpackError("Huffman padding that is not all ones")
-    return end
 
 
 def _check_count(encoded: bytes, most: int) -> None:

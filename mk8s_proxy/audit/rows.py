@@ -111,8 +111,14 @@ def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
     address = entry.source_ip
     received, reached = timestamps(entry.received, now)
     related = ""
-    if entry.parent_audit_id or entry.upstream_audit_id or texts.cut or len(address) > MAX_TEXT:
-        related = _related(entry, texts.cut)
+    if entry.parent_audit_id:
+        related = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
+    if entry.upstream_audit_id == entry.audit_id:  # as API servers mostly answer
+        related += f',"mk8s.io/upstream-audit-id":"{entry.audit_id}"'
+    elif entry.upstream_audit_id:
+        related += _note("mk8s.io/upstream-audit-id", entry.upstream_audit_id)
+    if texts.cut or len(address) > MAX_TEXT or len(entry.upstream_audit_id) > MAX_TEXT:
+        related += _truncated(entry, texts.cut)
     sources = f'"sourceIPs":["{address}"]'
     if not _ADDRESS.fullmatch(address):
         sources = _members({"sourceIPs": [address[:MAX_TEXT]]})
@@ -125,19 +131,10 @@ def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
     ).encode("ascii")
 
 
-def _related(entry: AuditEntry, cut: str) -> str:
-    """The ids of related rows, and what was cut. An API server mostly answers with our own id."""
-    notes = ""
-    if entry.parent_audit_id:
-        notes = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
-    if entry.upstream_audit_id == entry.audit_id:
-        notes += f',"mk8s.io/upstream-audit-id":"{entry.audit_id}"'
-    elif entry.upstream_audit_id:
-        notes += _note("mk8s.io/upstream-audit-id", entry.upstream_audit_id)
-        cut += _cut({"upstreamAuditID": entry.upstream_audit_id})
-    if len(entry.source_ip) > MAX_TEXT:
-        cut += "sourceIPs,"
-    return notes + f',"mk8s.io/truncated":"{cut[:-1]}"' if cut else notes
+def _truncated(entry: AuditEntry, cut: str) -> str:
+    """Says what was cut: of what equal requests share, and of the rest."""
+    cut += _cut({"upstreamAuditID": entry.upstream_audit_id, "sourceIPs": entry.source_ip})
+    return f',"mk8s.io/truncated":"{cut[:-1]}"'
 
 
 # -- what equal requests share
@@ -195,7 +192,7 @@ def _make_caller(who: _Who) -> tuple[str, str, str]:
     name, uid, groups, user_agent, token_id = who
     user, cut = _user(name, uid, groups)
     caller = _members({"user": user, "userAgent": user_agent[:MAX_TEXT]}) + ","
-    token = _note("mk8s.io/token-id", token_id) if token_id else ""
+    token = "," + _members({"mk8s.io/token-id": token_id[:MAX_TEXT]}) if token_id else ""
     if max(map(len, (name, uid, user_agent, token_id))) > MAX_TEXT:
         cut += _cut({"userAgent": user_agent, "tokenID": token_id})
     elif sum(map(len, groups)) <= _MAX_GROUPS_TEXT:
