@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    import click
+
 OK, FAILED, USAGE = 0, 1, 2
 GC_THRESHOLD = 50_000
 """New objects before the collector looks for circles: more than any start makes."""
@@ -106,8 +108,11 @@ def _run_command(words: list[str]) -> int:
 
     from mk8s_cli.command_table import mk8s
 
-    if os.environ.get("_MK8S_COMPLETE", "").startswith("powershell"):
+    variable = os.environ.get("_MK8S_COMPLETE", "")
+    if variable.startswith("powershell"):
         import mk8s_cli.terminal.powershell  # noqa: F401  click finds it by its name then
+    if variable and _print_kubectls_completion(mk8s, variable):
+        return OK
 
     try:
         code = mk8s.main(args=words, prog_name="mk8s", standalone_mode=False)
@@ -122,6 +127,19 @@ def _run_command(words: list[str]) -> int:
         print("mk8s: stopped", file=sys.stderr)
         return FAILED
     return code if isinstance(code, int) else OK
+
+
+def _print_kubectls_completion(mk8s: "click.Command", variable: str) -> bool:
+    """Answer TAB behind `mk8s k`; False: click answers."""
+    line = os.environ.get("COMP_WORDS", "")
+    if not {"k", "kubectl"}.intersection(line.split()):
+        return False
+    from mk8s_cli.commands import kubectl_completion
+
+    answer = kubectl_completion.answer_shell(mk8s, variable)
+    if answer:
+        print(answer)
+    return answer is not None
 
 
 def _trouble(error: OSError) -> CliError:

@@ -98,14 +98,12 @@ class Kubeconfig:
             New names by old ones.
         """
         renamed: dict[str, str] = {}
-        for entry, cluster in self._owned(central).items():
-            for old in self._contexts_on(entry):
-                if old in _context_names(central, cluster, former):
-                    new = self._free_context(central, cluster, suffix)
-                    renamed[old] = new
-                    for document in self.documents:
-                        document.rename("contexts", old, new)
-                    break
+        for cluster, old in self.contexts_of(central).items():
+            if old not in _context_names(central, cluster, former):
+                continue
+            renamed[old] = self._free_context(central, cluster, suffix)
+            for document in self.documents:
+                document.rename("contexts", old, renamed[old])
         if self.current_context in renamed:
             self.use_context(renamed[self.current_context])
         return renamed

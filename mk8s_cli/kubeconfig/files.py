@@ -14,9 +14,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mk8s_cli.login.token_cache import home_directory
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.interpreter import ALONE, WINDOWS, lives_in_python_path
-from mk8s_cli.terminal.private_files import unwritable, write_private
+from mk8s_cli.terminal.private_files import (
+    ensure_directory,
+    read_private,
+    unwritable,
+    write_private,
+)
 
 if TYPE_CHECKING:
     from mk8s_cli.kubeconfig.document import Document
@@ -88,6 +94,26 @@ def editing(paths: Sequence[Path] | None = None) -> "Iterator[Kubeconfig]":
         for path, document in opened:
             if document.changed:
                 _write(path, document)
+
+
+def with_current(context: str) -> str:
+    """Return a KUBECONFIG in which `context` is the current one and all else as it is.
+
+    The file that says so is named after what it says, so many may use it at once, and cannot be
+    written to: what kubectl keeps belongs into the files of the person. Raises `Unwritable`.
+    """
+    import hashlib
+
+    from mk8s_cli.kubeconfig.document import empty, serialize
+
+    document = empty()
+    document.set_fields(document.root, {"current-context": context})
+    content = serialize(document)
+    path = home_directory() / "kubectl" / f"{hashlib.sha256(content).hexdigest()}.yaml"
+    if read_private(path) != content:
+        ensure_directory(path.parent)
+        write_private(path, content, 0o400)
+    return os.pathsep.join(str(it) for it in (path.absolute(), *listed_paths()))
 
 
 def plugin() -> "Plugin":
