@@ -23,6 +23,7 @@ SELF_DESCRIBED = 55799
 SERVED = (JSON, YAML, CBOR)
 """In the order in which a client that takes everything gets them."""
 READ = (JSON, YAML, PROTOBUF, CBOR)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 STREAMED = {JSON: JSON, CBOR: "application/cbor-seq"}
 """The Content-Type of a watch in each form that has one."""
 GZIP_BYTES = 128 << 10
@@ -87,7 +88,7 @@ def encode(document: Document, media: str, *, pretty: bool = False) -> bytes:
     if media == CBOR:
         return cbor.encode(document)
     if media == YAML:
-        return yaml.dump(document, Dumper=yaml.SafeDumper).encode()
+        return yaml.dump(document, Dumper=DUMPER).encode()
     text = json.dumps(document, indent=2) if pretty else json.dumps(document, separators=(",", ":"))
     return f"{text}\n".encode()
 

@@ -346,3 +346,111 @@ async def test_the_index_has_every_group(demo: Client) -> None:
     assert {"/api/v1", "/apis/apps/v1", "/openapi/v3", "/version"} <= set(paths)
     code, _, found = await raw(demo, "HEAD", "/")
     assert (code, found) == (200, b"")
+
+
+# --- what is told to be wrong ---
+
+WIDGETS = "/apis/example.com/v1/namespaces/default/widgets"
+WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "one"}}
+SPEC = {"type": "object", "properties": {"size": {"type": "integer"}}}
+VERSION = {
+    "name": "v1",
+    "served": True,
+    "storage": True,
+    "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": SPEC}}},
+}
+DEFINITION = {
+    "metadata": {"name": "widgets.example.com"},
+    "spec": {
+        "group": "example.com",
+        "names": {"kind": "Widget", "plural": "widgets"},
+        "scope": "Namespaced",
+        "versions": [VERSION],
+    },
+}
+
+
+@pytest.fixture
+async def widgets(demo: Client) -> str:
+    """Where a custom kind is, with one object."""
+    await demo("POST", DEFINITIONS, DEFINITION, code=201)
+    await demo("POST", WIDGETS, WIDGET, code=201)
+    return WIDGETS
+
+
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"metadata": {"name": "two"}}, 400),
+        ({"kind": "Widget", "metadata": {"name": "two"}}, 400),
+        ({**WIDGET, "kind": "Other"}, 422),
+        ({**WIDGET, "metadata": {"name": "two"}, "spec": {"size": 1}}, 201),
+    ],
+)
+async def test_custom_objects_say_what_they_are(
+    demo: Client, widgets: str, body: Any, code: int
+) -> None:
+    await demo("POST", widgets, body, code=code)
+
+
+async def test_custom_schemas_are_closed(demo: Client, widgets: str) -> None:
+    body = {**WIDGET, "spec": {"size": 1, "colour": "red"}, "metadata": {"name": "two"}}
+    refused = await demo("POST", f"{widgets}?fieldValidation=Strict", body, code=400)
+    assert 'unknown field "spec.colour"' in refused["message"]
+    made = await demo("POST", widgets, body, code=201)
+    assert (made["spec"], made["metadata"]["generation"]) == ({"size": 1}, 1)
+
+
+async def test_heads_are_for_custom_kinds_only(demo: Client, widgets: str) -> None:
+    for path in (widgets, f"{widgets}/one", "/apis", "/apis/apps", "/apis/example.com/v1"):
+        assert (await raw(demo, "HEAD", path))[::2] == (200, b"")
+    for path in (MAPS, POD, "/api", "/api/v1", "/apis/apps/v1", "/version"):
+        assert (await raw(demo, "HEAD", path))[::2] == (405, b"")
+
+
+async def test_lists_of_custom_kinds_say_what_is_in_them(demo: Client, widgets: str) -> None:
+    found = await demo("GET", widgets)
+    assert (found["metadata"]["continue"], found["items"][0]["kind"]) == ("", "Widget")
+    assert "kind" not in (await demo("GET", "/api/v1/nodes"))["items"][0]
+
+
+APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media", "body", "code"),
+    [
+        ("PATCH", f"{MAPS}/a?fieldManager=m", APPLY, b"data: {a: b}", 400),
+        ("PATCH", f"{MAPS}/a?fieldManager=m", APPLY, b"{apiVersion: v1, kind: Secret}", 400),
+        ("PATCH", f"{MAPS}/a?fieldManager=m", APPLY, b"{apiVersion: v1, kind: ConfigMap}", 400),
+        ("PATCH", f"{MAPS}/a", APPLY, b"{apiVersion: v1, kind: ConfigMap}", 422),
+        ("PATCH", POD, MERGE, b'{"kind": "Secret"}', 422),
+        ("PATCH", POD, MERGE, b'{"metadata": {"name": "other"}}', 400),
+        ("PATCH", POD, MERGE, b"[]", 400),
+        ("PATCH", POD, "application/json", b"{}", 415),
+        ("PATCH", POD, "application/json-patch+json", b"{}", 400),
+        ("PUT", POD, "application/json", b"{}", 400),
+        ("PUT", POD, "application/json", b'{"metadata": {"name": "other"}}', 400),
+        ("POST", MAPS, "application/octet-stream", b"{}", 415),
+        ("POST", MAPS, MERGE, b"{}", 415),
+        ("POST", f"{MAPS}?dryRun=Some", "application/json", b'{"metadata": {"name": "a"}}', 422),
+        ("DELETE", POD, "text/csv", b"a", 415),
+        ("POST", f"{POD}/eviction", "application/json", b"{}", 400),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", "application/json", b"{}", 400),
+        (
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            "application/json",
+            b"{}",
+            422,
+        ),
+    ],
+)
+async def test_refusals(
+    demo: Client, method: str, path: str, media: str, body: bytes, code: int
+) -> None:
+    found, form, answer = await raw(demo, method, path, body, Content_Type=media)
+    assert (found, form, json.loads(answer)["code"]) == (code, "application/json", code)

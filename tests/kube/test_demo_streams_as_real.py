@@ -41,7 +41,7 @@ OFFERS: dict[str, list[str]] = {
 }
 """Protocols that a client offers, most wanted first."""
 COMMANDS: dict[str, str] = {
-    "both outputs": "command=sh&command=-c&command=echo out; nope; exit 3&stdout=1&stderr=1",
+    "both outputs": "command=sh&command=-c&command=echo+out%3B+nope%3B+exit+3&stdout=1&stderr=1",
     "success": "command=echo&command=out&stdout=1",
     "only errors": "command=true&stderr=1",
 }
@@ -68,7 +68,9 @@ async def places(kube_cluster: Path) -> AsyncIterator[tuple[Place, Place]]:
 
 async def is_ready(place: Place) -> bool:
     status = json.loads((await place.ask("GET {pods}/box", {}))[2])["status"]
-    return any(it["type"] == "Ready" and it["status"] == "True" for it in status["conditions"])
+    return any(
+        it["type"] == "Ready" and it["status"] == "True" for it in status.get("conditions", ())
+    )
 
 
 def unpacked(message: aiohttp.WSMessage) -> tuple[int, bytes]:
