@@ -63,6 +63,9 @@ TESTS: dict[str, dict[str, str]] = {
     "tests/proxy/test_api_login.py": {
         "login-lock-out": "test_attack_sixty_addresses_keep_nobody_out_where_he_logged_in_before",
     },
+    "tests/proxy/test_api_upstream.py": {
+        "stranger-half-logins": "test_attack_logins_that_never_come_make_room_for_one_that_does",
+    },
     "tests/proxy/test_api_users.py": {
         "login-last-admin": "test_the_last_admin_stays",
     },

@@ -8,8 +8,8 @@ from typing import Any
 from mk8s_agent.wire import hpack_codec
 from tests.attacks.attack import Attack, Load, must
 from tests.attacks.report import answers
-from tests.attacks.stage import HTTP2, Stage, wait_until
-from tests.attacks.wire import Attacker, Gone, Http2, Tls, indexed, request_frames
+from tests.attacks.stage import HTTP2, PASSWORD, Stage, wait_until
+from tests.attacks.wire import Attacker, Gone, Http2, Tls, ask, indexed, request_frames
 
 _LONG = 3850
 _MIB = 1 << 20
@@ -258,6 +258,31 @@ def slow_body(attacker: Attacker) -> None:
                 attacker.counts.ends["closed"] += 1
 
 
+def half_logins(attacker: Attacker) -> None:
+    """Logins whose bodies never come, a hundred on a connection, more than files can be open."""
+    fields = attacker.fields(b"/auth/login", None, method=b"POST")
+    block = hpack_codec.block([*fields, (b"content-length", b"60000")])
+    held: list[Http2] = []
+    while attacker.pace(25, "connections"):
+        made = attacker.http2(source=f"127.0.9.{1 + len(held) % 60}")
+        held.append(made)
+        try:
+            made.send(*(request_frames(made.stream(), block, 0) for _ in range(100)))
+            attacker.counts.requests += 100
+            for one in held[-3:]:
+                one.drain()
+        except OSError as error:
+            attacker.counts.ends[str(error)] += 1
+
+
+def logins_go_on(stage: Stage, counts: dict[str, Any]) -> str:
+    """Somebody with a password gets in right after it, and central had files to spare."""
+    body = {"email": "victim@example.com", "password": PASSWORD}
+    status, _, _ = ask(stage.world(), None, "POST", "/auth/login", body)
+    must(status == 200, f"a login got {status}; {answers(counts)}")
+    return answers(counts)
+
+
 def still_reads(stage: Stage, counts: dict[str, Any]) -> str:
     """The management API answers within a second beside it."""
     answered = wait_until(lambda: stage.get("/.well-known/jwks.json").startswith("200"), 3)
@@ -292,6 +317,13 @@ ATTACKS: tuple[Attack, ...] = (
         "100 logins whose bodies come byte by byte",
         slow_body,
         judge=still_reads,
+    ),
+    Load(
+        "stranger-half-logins",
+        "D5, 9",
+        "logins whose bodies never come, 100 on a connection",
+        half_logins,
+        judge=logins_go_on,
     ),
     Load(
         "stranger-guesses",
