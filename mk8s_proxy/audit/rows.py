@@ -83,12 +83,18 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
     refusal = _note("mk8s.io/refusal", entry.refusal) if entry.refusal else ""
     failure = ',"status":"Failure"' if entry.code >= FIRST_FAILURE else ""
     milliseconds = "%.3f" % (entry.duration * 1000)
+    upstream, cut = entry.upstream_audit_id, ""
+    if upstream == entry.audit_id:  # as API servers mostly answer
+        upstream = f',"mk8s.io/upstream-audit-id":"{upstream}"'
+    elif upstream:
+        cut = _cut({"upstreamAuditID": upstream})
+        upstream = _note("mk8s.io/upstream-audit-id", upstream)
     ending = (
-        f',"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
+        f'{upstream},"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
         f'"mk8s.io/duration-ms":"{milliseconds}"{refusal}}},'
         f'"responseStatus":{{"metadata":{{}},"code":{entry.code}{failure}}}}}\n'
     )
-    return _compose(entry, "ResponseComplete", now, ending)
+    return _compose(entry, "ResponseComplete", now, ending, cut)
 
 
 def texts_of(facts: AuditFacts) -> RowTexts | None:
@@ -103,38 +109,29 @@ def texts_of(facts: AuditFacts) -> RowTexts | None:
     return texts if len(texts.before) + len(texts.after) <= _SHARED_CHARACTERS else None
 
 
-def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
+def _compose(entry: AuditEntry, stage: str, now: float, ending: str, cut: str = "") -> bytes:
     """A row up to the annotations that both stages have, and its ending."""
     texts = entry.texts
     if texts is None or texts.facts is not entry.facts:
         texts = _texts(entry.facts)
-    address = entry.source_ip
     received, reached = timestamps(entry.received, now)
-    related = ""
-    if entry.parent_audit_id:
-        related = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
-    if entry.upstream_audit_id == entry.audit_id:  # as API servers mostly answer
-        related += f',"mk8s.io/upstream-audit-id":"{entry.audit_id}"'
-    elif entry.upstream_audit_id:
-        related += _note("mk8s.io/upstream-audit-id", entry.upstream_audit_id)
-    if texts.cut or len(address) > MAX_TEXT or len(entry.upstream_audit_id) > MAX_TEXT:
-        related += _truncated(entry, texts.cut)
+    cut = texts.cut + cut
+    address = entry.source_ip
     sources = f'"sourceIPs":["{address}"]'
     if not _ADDRESS.fullmatch(address):
         sources = _members({"sourceIPs": [address[:MAX_TEXT]]})
+        cut += _cut({"sourceIPs": address})
+    related = ""
+    if entry.parent_audit_id:
+        related = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
+    if cut:
+        related += f',"mk8s.io/truncated":"{cut[:-1]}"'
     return (
         '{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata",'
-        f'"auditID":"{entry.audit_id}","stage":"{stage}",{texts.before}'
-        f"{sources},"
+        f'"auditID":"{entry.audit_id}","stage":"{stage}",{texts.before}{sources},'
         f'"requestReceivedTimestamp":"{received}",'
         f'"stageTimestamp":"{reached}",{texts.after}{related}{ending}'
     ).encode("ascii")
-
-
-def _truncated(entry: AuditEntry, cut: str) -> str:
-    """Says what was cut: of what equal requests share, and of the rest."""
-    cut += _cut({"upstreamAuditID": entry.upstream_audit_id, "sourceIPs": entry.source_ip})
-    return f',"mk8s.io/truncated":"{cut[:-1]}"'
 
 
 # -- what equal requests share
