@@ -45,7 +45,6 @@ _SANDBOX: Final = [
 
 _NOTED: Final = frozenset((b"content-length", b"audit-id"))
 _RELAY, _NOTE, _DROP, _INTERNAL = range(1, 5)
-_ALL_RELAYED: Final = frozenset((_RELAY, _NOTE))
 _THREE: Final = ord("3")
 _FINAL: Final = 200
 """Lower statuses announce another head."""
@@ -93,23 +92,6 @@ def read_response(fields: Fields) -> ResponseHead:
     status = int(digits)
     if status < _FINAL:
         return ResponseHead(status, [], None, b"", {})
-    names, values = zip(*fields, strict=True)
-    if _ALL_RELAYED.issuperset(map(_actions.find, names[1:])):  # nearly all answers
-        kept, noted = fields, dict(fields)
-        internal: dict[bytes, bytes] = {}
-        if names.count(b"content-length") > 1:
-            raise ResponseRefused("a second content-length")
-    else:
-        kept, noted, internal = _sort(fields)
-        values = tuple(value for _, value in kept)
-    if b"".join(values).translate(None, _LEGAL_IN_VALUES):
-        raise ResponseRefused("a header value with control characters")
-    audit_id = noted.get(b"audit-id", b"")
-    return ResponseHead(status, kept, noted.get(b"content-length"), audit_id, internal)
-
-
-def _sort(fields: Fields) -> tuple[Fields, dict[bytes, bytes], dict[bytes, bytes]]:
-    """What of an answer's fields to relay, to note, and what the agent itself says."""
     kept = fields[:1]
     noted: dict[bytes, bytes] = {}
     internal: dict[bytes, bytes] = {}
@@ -124,7 +106,10 @@ def _sort(fields: Fields) -> tuple[Fields, dict[bytes, bytes], dict[bytes, bytes
             kept.append(field)
         elif action == _INTERNAL:
             internal[field[0]] = field[1]
-    return kept, noted, internal
+    if b"".join([value for _, value in kept]).translate(None, _LEGAL_IN_VALUES):
+        raise ResponseRefused("a header value with control characters")
+    length, audit_id = noted.get(b"content-length"), noted.get(b"audit-id", b"")
+    return ResponseHead(status, kept, length, audit_id, internal)
 
 
 def body_length(head: ResponseHead, method: bytes, *, end: bool) -> int:
