@@ -149,6 +149,16 @@ _PREFIXES: Final = bytes(
 )
 """The bits of a field's first byte that belong to its integer (RFC 7541, 6)."""
 
+_USES: Final = bytes(
+    CHANGES_TABLE
+    if 0x20 <= first < 0x80
+    else NEEDS_TABLE
+    if first > 0x80 | _LAST_STATIC
+    else NO_TABLE
+    for first in range(256)
+)
+"""What a field does with the table, by its first byte: 0x20 sets its size, 0x40 adds to it."""
+
 
 def check_block(encoded: bytes, fields: Fields) -> int:
     """Refuses what the decoding library lets pass, and says what a block does with the table.
@@ -172,20 +182,21 @@ def check_block(encoded: bytes, fields: Fields) -> int:
     coded: list[tuple[bytes, int, int]] = []
     while position < len(encoded):
         first = encoded[position]
-        index, position = first & _PREFIXES[first], position + 1
+        position += 1
+        use |= _USES[first]
+        if 0x80 <= first < 0xFF:  # most fields: known as a whole (6.1), and named by one byte
+            number += 1
+            continue
+        index = first & _PREFIXES[first]
         if index == _PREFIXES[first]:
             index, position = _read_rest(encoded, position, index)
-        if 0x20 <= first < 0x40:  # the table's size (RFC 7541, 6.3)
+            if index > _LAST_STATIC:
+                use |= NEEDS_TABLE
+        if 0x20 <= first < 0x40:  # the table's size (6.3)
             if number:
                 raise HpackError("a size update behind a field")
-            use = CHANGES_TABLE
             continue
-        if index > _LAST_STATIC and use == NO_TABLE:
-            use = NEEDS_TABLE
-        if first & 0xC0 == 0x40:  # a field that is added (6.2.1)
-            use = CHANGES_TABLE
-        # one that is known as a whole has no strings (6.1), one whose name is known has its value
-        strings = () if first & 0x80 else fields[number][1 if index else 0 :]
+        strings = () if first & 0x80 else fields[number][1 if index else 0 :]  # else 6.2
         number += 1
         for text in strings:
             mark = encoded[position]
@@ -196,7 +207,7 @@ def check_block(encoded: bytes, fields: Fields) -> int:
             if mark & 0x80:
                 coded.append((text, length, encoded[position - 1]))
     _check_padding(coded)
-    return use
+    return min(use, CHANGES_TABLE)
 
 
 def _check_padding(coded: list[tuple[bytes, int, int]]) -> None:

@@ -12,6 +12,8 @@ their memories bound them in number and bytes.
 
 import json
 import re
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -19,7 +21,6 @@ import orjson
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts, ImpersonatedUser, RowTexts
 from mk8s_proxy.audit.redaction import redact_tokens, redact_uri
-from mk8s_proxy.audit.timestamps import timestamps
 
 MAX_TEXT: Final = 512
 """Characters of a name, an address, a user agent or an id before it is cut."""
@@ -46,6 +47,9 @@ _ADDRESS: Final = re.compile(r"[0-9A-Za-z.:%_-]{1,64}")
 """An address as our transports say it: its own JSON."""
 _SHARED_CHARACTERS: Final = 8192
 """Of the texts of a row that requests share: longer ones take more memory than time."""
+_MICROSECONDS: Final = 1_000_000
+_THREE_DIGITS: Final = [f"{number:03d}" for number in range(1000)]
+"""Looking a number up takes a third of formatting it."""
 _PIECE_BYTES: Final = 800
 """What a piece and its key hold beside the text."""
 
@@ -83,12 +87,18 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
     refusal = _note("mk8s.io/refusal", entry.refusal) if entry.refusal else ""
     failure = ',"status":"Failure"' if entry.code >= FIRST_FAILURE else ""
     milliseconds = "%.3f" % (entry.duration * 1000)
+    upstream, cut = entry.upstream_audit_id, ""
+    if upstream == entry.audit_id:  # as API servers mostly answer
+        upstream = f',"mk8s.io/upstream-audit-id":"{upstream}"'
+    elif upstream:
+        cut = _cut({"upstreamAuditID": upstream})
+        upstream = _note("mk8s.io/upstream-audit-id", upstream)
     ending = (
-        f',"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
+        f'{upstream},"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
         f'"mk8s.io/duration-ms":"{milliseconds}"{refusal}}},'
         f'"responseStatus":{{"metadata":{{}},"code":{entry.code}{failure}}}}}\n'
     )
-    return _compose(entry, "ResponseComplete", now, ending)
+    return _compose(entry, "ResponseComplete", now, ending, cut)
 
 
 def texts_of(facts: AuditFacts) -> RowTexts | None:
@@ -103,38 +113,29 @@ def texts_of(facts: AuditFacts) -> RowTexts | None:
     return texts if len(texts.before) + len(texts.after) <= _SHARED_CHARACTERS else None
 
 
-def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
+def _compose(entry: AuditEntry, stage: str, now: float, ending: str, cut: str = "") -> bytes:
     """A row up to the annotations that both stages have, and its ending."""
     texts = entry.texts
     if texts is None or texts.facts is not entry.facts:
         texts = _texts(entry.facts)
-    address = entry.source_ip
     received, reached = timestamps(entry.received, now)
-    related = ""
-    if entry.parent_audit_id:
-        related = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
-    if entry.upstream_audit_id == entry.audit_id:  # as API servers mostly answer
-        related += f',"mk8s.io/upstream-audit-id":"{entry.audit_id}"'
-    elif entry.upstream_audit_id:
-        related += _note("mk8s.io/upstream-audit-id", entry.upstream_audit_id)
-    if texts.cut or len(address) > MAX_TEXT or len(entry.upstream_audit_id) > MAX_TEXT:
-        related += _truncated(entry, texts.cut)
+    cut = texts.cut + cut
+    address = entry.source_ip
     sources = f'"sourceIPs":["{address}"]'
     if not _ADDRESS.fullmatch(address):
         sources = _members({"sourceIPs": [address[:MAX_TEXT]]})
+        cut += _cut({"sourceIPs": address})
+    related = ""
+    if entry.parent_audit_id:
+        related = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
+    if cut:
+        related += f',"mk8s.io/truncated":"{cut[:-1]}"'
     return (
         '{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata",'
-        f'"auditID":"{entry.audit_id}","stage":"{stage}",{texts.before}'
-        f"{sources},"
+        f'"auditID":"{entry.audit_id}","stage":"{stage}",{texts.before}{sources},'
         f'"requestReceivedTimestamp":"{received}",'
         f'"stageTimestamp":"{reached}",{texts.after}{related}{ending}'
     ).encode("ascii")
-
-
-def _truncated(entry: AuditEntry, cut: str) -> str:
-    """Says what was cut: of what equal requests share, and of the rest."""
-    cut += _cut({"upstreamAuditID": entry.upstream_audit_id, "sourceIPs": entry.source_ip})
-    return f',"mk8s.io/truncated":"{cut[:-1]}"'
 
 
 # -- what equal requests share
@@ -271,3 +272,51 @@ def _escaped(found: re.Match[str]) -> str:
     """The JSON of characters in a string; a lone surrogate becomes U+FFFD."""
     characters = _LONE_SURROGATE.sub("\ufffd", found[0])
     return json.dumps(characters)[1:-1].replace("\x7f", "\\u007f")
+
+
+# -- times: RFC 3339 in UTC with microseconds, as metav1.MicroTime writes them
+
+
+class Timestamps:
+    """Makes timestamps; the second of the last one is at hand. One belongs to one event loop."""
+
+    __slots__ = ("_start", "_text")
+
+    def __init__(self) -> None:
+        self._start = 0
+        self._text = "1970-01-01T00:00:00."
+
+    def format(self, moment: float) -> str:
+        """The text of a time in seconds since the epoch."""
+        microseconds = int(moment * _MICROSECONDS)
+        fraction = microseconds - self._start
+        if not 0 <= fraction < _MICROSECONDS:
+            second, fraction = divmod(microseconds, _MICROSECONDS)
+            self._start = second * _MICROSECONDS
+            self._text = _text_of(second)
+        high, low = divmod(fraction, 1000)
+        return f"{self._text}{_THREE_DIGITS[high]}{_THREE_DIGITS[low]}Z"
+
+    def pair(self, first: float, second: float) -> tuple[str, str]:
+        """The texts of two times, which nearly always are of one second."""
+        one = int(first * _MICROSECONDS) - self._start
+        other = int(second * _MICROSECONDS) - self._start
+        if not (0 <= one < _MICROSECONDS and 0 <= other < _MICROSECONDS):
+            return self.format(first), self.format(second)
+        text, digits = self._text, _THREE_DIGITS
+        return (
+            f"{text}{digits[one // 1000]}{digits[one % 1000]}Z",
+            f"{text}{digits[other // 1000]}{digits[other % 1000]}Z",
+        )
+
+
+def _text_of(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+
+
+_OWN: Final = Timestamps()
+
+timestamp: Final[Callable[[float], str]] = _OWN.format
+"""The text of a time in seconds since the epoch."""
+timestamps: Final[Callable[[float, float], tuple[str, str]]] = _OWN.pair
+"""The texts of two times."""

@@ -108,8 +108,8 @@ def read_response(fields: Fields) -> ResponseHead:
             internal[field[0]] = field[1]
     if b"".join([value for _, value in kept]).translate(None, _LEGAL_IN_VALUES):
         raise ResponseRefused("a header value with control characters")
-    audit_id = noted.get(b"audit-id", b"")
-    return ResponseHead(status, kept, noted.get(b"content-length"), audit_id, internal)
+    length, audit_id = noted.get(b"content-length"), noted.get(b"audit-id", b"")
+    return ResponseHead(status, kept, length, audit_id, internal)
 
 
 def body_length(head: ResponseHead, method: bytes, *, end: bool) -> int:
