@@ -15,19 +15,20 @@ from tests.conformance.terminal import Terminal
 RESTART = "informer-restart"
 LISTED = "MK8S_TEST_K9S"
 VERSION = "v0.50.16"
+CONFIG = "k9s: {skipLatestRevCheck: true, splashless: true, ui: {headless: true, logoless: true}}\n"
 COMPLAINT = re.compile(r"(?i)(forbidden|unauthorized|cannot connect)")
-ESCAPE = "\x1b"
+ESCAPE, INTERRUPT = "\x1b", "\x03"
+Shown = Callable[[str], bool]
 
 
-def shows(text: str, name: str) -> bool:
-    """Whether a name is a word of the screen."""
-    return re.search(rf"(?<![\w-]){name}(?![\w-])", text) is not None
+def shows(*names: str) -> Shown:
+    """Whether all names are words of the screen."""
+    return lambda text: all(re.search(rf"(?<![\w-]){name}(?![\w-])", text) for name in names)
 
 
-def names(screen: Screen, *wanted: str) -> str:
-    """Those of the wanted names that the screen shows once all are there, or after a while."""
-    screen.wait_for(lambda text: all(shows(text, name) for name in wanted))
-    return " ".join(name for name in wanted if shows(screen.text, name))
+def hides(name: str) -> Shown:
+    """Whether a name is no word of the screen."""
+    return lambda text: not shows(name)(text)
 
 
 @dataclass(slots=True)
@@ -41,58 +42,69 @@ class K9sSession:
 
     def perform(self, key: str) -> list[Outcome]:
         """Start it in a terminal, do as a person does, leave."""
-        resource = "configmaps" if key == RESTART else "pods"
-        words = ["-n", self.namespace, "-c", resource, "--headless", "--logoless"]
         if key == RESTART:
             self._restart.prepare(self.namespace)
-        terminal = Terminal([self.binary, *words], self.place.environment, self.folder)
-        screen = Screen(terminal)
+        (self.folder / "config.yaml").write_text(CONFIG)
+        resource = "configmaps" if key == RESTART else "pods"
+        terminal = Terminal(
+            [self.binary, "-n", self.namespace, "-c", resource],
+            {**self.place.environment, "K9S_CONFIG_DIR": str(self.folder)},
+            self.folder,
+        )
         try:
-            found = OPERATIONS[key](self, terminal, screen)
+            found = OPERATIONS[key](self, terminal, Screen(terminal))
         finally:
-            terminal.type(":q\r")
+            terminal.type(INTERRUPT)
             code = terminal.end()
         denied = COMPLAINT.search(terminal.seen)
         complaint = denied[0] if denied and key != RESTART else "none"
-        return [Outcome(step, code, told, complaint) for step, told in found.items()]
+        return [Outcome(step, code, "seen", complaint) for step in found]
 
     @property
     def _restart(self) -> Restart:
         assert self.place.restart is not None
         return self.place.restart
 
-    def start(self, _: Terminal, screen: Screen) -> dict[str, str]:
+    def start(self, _: Terminal, screen: Screen) -> list[str]:
         """The pods are shown."""
-        return {"pods": names(screen, "web", "quiet")}
+        see(screen, shows("web", "quiet", "Running"), "the pods")
+        return ["pods"]
 
-    def use(self, terminal: Terminal, screen: Screen) -> dict[str, str]:
-        """Description, logs and the deletion of a pod."""
-        found = {"pods": names(screen, "web", "quiet")}
+    def use(self, terminal: Terminal, screen: Screen) -> list[str]:
+        """Description and logs of a pod."""
+        see(screen, shows("web", "quiet"), "the pods")
         terminal.type("/quiet\r")
-        found["filtered"] = str(screen.wait_for(lambda text: not shows(text, "web")))
-        terminal.type("d")
-        found["described"] = str(screen.wait_for(lambda text: "Service Account:" in text))
-        terminal.type(ESCAPE)
-        screen.wait_for(lambda text: "Service Account:" not in text)
-        terminal.type("l")
-        found["logs"] = str(screen.wait_for(lambda text: "line 5" in text))
-        terminal.type(ESCAPE)
-        screen.wait_for(lambda text: "line 5" not in text)
-        return found
+        see(screen, lambda text: hides("web")(text) and shows("quiet")(text), "the filtered pods")
+        for key, page in (("d", r"Service Account:?"), ("l", "line 5")):
+            terminal.type(key)
+            see(screen, shows(page), page)
+            terminal.type(ESCAPE)
+            see(screen, shows("READY"), "the pods again")
+        return ["filtered", "described", "logs"]
 
-    def live_through(self, _: Terminal, screen: Screen) -> dict[str, str]:
+    def live_through(self, _: Terminal, screen: Screen) -> list[str]:
         """The view is true again after the agent's restart."""
-        found = {"before": names(screen, *START)}
+        see(screen, shows(*START), "the objects of the start")
         self._restart.happen(self.namespace)
-        found["after"] = names(screen, "stays", "changes", "comes", "last")
-        found["gone"] = str(screen.wait_for(lambda text: not shows(text, "goes")))
-        return found
+        see(screen, shows("stays", "changes", "comes", "last"), "what happened after the restart")
+        see(screen, hides("goes"), "that an object is gone")
+        return ["before", "after"]
 
     def close(self) -> None:
         """Nothing stays."""
 
 
-OPERATIONS: dict[str, Callable[[K9sSession, Terminal, Screen], dict[str, str]]] = {
+def see(screen: Screen, shown: Shown, what: str) -> None:
+    """Wait for something on the screen.
+
+    Raises:
+        RuntimeError: it is not there; two screens without it would prove nothing.
+    """
+    if not screen.wait_for(shown):
+        raise RuntimeError(f"k9s does not show {what}: {screen.text}")
+
+
+OPERATIONS: dict[str, Callable[[K9sSession, Terminal, Screen], list[str]]] = {
     "k9s-start": K9sSession.start,
     "k9s-use": K9sSession.use,
     RESTART: K9sSession.live_through,

@@ -53,6 +53,11 @@ RULES = (
         "",
     ),
     Rule(
+        "the same uid behind the name",
+        re.compile(r'("username": ?"[^"]*"),\s*"uid": ?"[^"]*"'),
+        r"\1",
+    ),
+    Rule(
         "the limit of a starting container that a kubelet since 1.33 may believe to see",
         re.compile(
             r'("f:resources": ?)\{\s*"\.": ?\{\},\s*"f:limits": ?\{\s*"\.": ?\{\},\s*'

@@ -30,6 +30,8 @@ class Terminal:
             stderr=worker,
             cwd=folder,
             start_new_session=True,
+            # Programs that open /dev/tty (k9s) find theirs.
+            preexec_fn=lambda: fcntl.ioctl(worker, termios.TIOCSCTTY, 0),  # noqa: PLW1509
         )
         os.close(worker)
 

@@ -294,8 +294,7 @@ impl Driver {
             stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
             let mut text = String::new();
             stream.read_to_string(&mut text).await?;
-            drop(stream);
-            forwarder.join().await?;
+            forwarder.abort();
             let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
             n.told(&format!("connection {number}"), json!(body));
         }
