@@ -27,6 +27,7 @@ MANAGEMENT_PATHS: Final = frozenset(
         b"join",
         b"keys",
         b"openapi.json",
+        b"rbac",
         b"roles",
         b"users",
         b".well-known",
