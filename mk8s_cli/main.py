@@ -79,7 +79,7 @@ def _run(words: list[str]) -> int:
 
 
 def _print_cached_token(words: list[str]) -> bool:
-    """Answer `get-token --cluster NAME --central URL` from the cache; False: the long way."""
+    """Answer `get-token --cluster NAME` from the cache; False: the long way."""
     if words[:1] != ["get-token"]:
         return False
     from mk8s_cli.login import cached_token
