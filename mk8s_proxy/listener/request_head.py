@@ -135,6 +135,11 @@ def read_http2_head(
         HeaderRefusal: the head breaks RFC 9113, 8.2 and 8.3, or a rule of ours.
     """
     check_bytes(fields, limit)
+    return _read(fields, end_stream, underscores)
+
+
+def _read(fields: list[Field], end_stream: bool, underscores: bool) -> RequestHead:
+    """The head of these fields, whose size and bytes are checked."""
     pseudo = _read_pseudo(fields)
     method, target = pseudo[b":method"], pseudo[b":path"]
     found = sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS, underscores)
@@ -176,8 +181,8 @@ def read_repeated_head(
     others = (place, end_stream, underscores, *fields[:place], *fields[place + 1 :])
     known = _repeated.find(others)
     if known is None:
-        head = read_http2_head(fields, end_stream, limit, underscores=underscores)
-        size = head_bytes(fields)
+        size = check_bytes(fields, limit)
+        head = _read(fields, end_stream, underscores)
         if size <= _KEPT_BYTES:
             kept = (head._replace(target=b""), size - len(target))
             _repeated.keep(others, kept, size + _FIELD_BYTES * len(fields))
@@ -189,16 +194,22 @@ def read_repeated_head(
     return RequestHead(head[0], target, *head[2:])
 
 
-def check_bytes(fields: list[Field], limit: int) -> None:
-    """Size of the list and the bytes of every value, with a fixed number of passes in C."""
+def check_bytes(fields: list[Field], limit: int) -> int:
+    """Size of the list and the bytes of every value, with a fixed number of passes in C.
+
+    Returns:
+        What the head counts against its limit.
+    """
     if not fields:
         raise HeaderRefusal("BAD_HEADER")
-    if len(fields) > MAX_FIELDS or head_bytes(fields) > limit:
+    size = head_bytes(fields)
+    if len(fields) > MAX_FIELDS or size > limit:
         raise HeaderRefusal("HEADER_TOO_LARGE")
     values = [value for _, value in fields]
     stripped = [value.strip() for value in values]
     if stripped != values or b"".join(values).translate(None, _LEGAL_IN_VALUES):
         raise HeaderRefusal("BAD_HEADER_VALUE")
+    return size
 
 
 def is_too_large(fields: list[Field], limit: int) -> bool:
