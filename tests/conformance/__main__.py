@@ -105,6 +105,7 @@ def main(words: Sequence[str] | None = None) -> int:
     matrix.left_out |= missing
     if clients:
         run(options, matrix, clients, rows)
+    matrix.clients = report.in_order(matrix.clients, list(FACTORIES))
     print(report.as_text(matrix))
     if options.publish:
         today = datetime.datetime.now(datetime.UTC).date()
