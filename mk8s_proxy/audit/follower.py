@@ -96,7 +96,7 @@ class JournalFollower:
     @property
     def waiting(self) -> int:
         """Bytes that may be read and are not shipped."""
-        return sum(file.waiting for file in self._files.values())
+        return sum(file.waiting for file in list(self._files.values()))  # asked by other threads
 
     def look(self) -> list[str]:
         """See what is there. Returns the files whose positions are not known here.

@@ -96,11 +96,29 @@ def record_of(row: bytes, is_namespaced: IsNamespaced) -> AuditRecord:
 
 
 def _record(row: bytes, event: dict[str, Any], is_namespaced: IsNamespaced) -> AuditRecord:
-    reference, user = event.get("objectRef") or {}, event["user"]
     notes: Mapping[str, str] = event.get("annotations") or {}
     code = min(max(int((event.get("responseStatus") or {}).get("code", 0)), 0), _MOST_CODE)
-    decided = notes.get("authorization.k8s.io/decision") == "allow"
-    denied = not decided or code in _DENIED_CODES
+    denied = notes.get("authorization.k8s.io/decision") != "allow" or code in _DENIED_CODES
+    texts = _texts(event, notes)
+    stage = COMPLETE if event["stage"] == COMPLETE else RECEIVED
+    unknown = notes.get("mk8s.io/outcome") == "unknown"
+    failed = code >= _FAILURE or (code == 0 and texts["api_group"] != API_GROUP)
+    return AuditRecord(
+        stage=stage,
+        created_at=datetime.fromisoformat(event["requestReceivedTimestamp"]),
+        command=_storable(command_of(event, is_namespaced)),
+        status=_status(stage, denied=denied, unknown=unknown, failed=failed),
+        code=code,
+        duration_ms=_milliseconds(notes.get("mk8s.io/duration-ms", "0")),
+        denied=denied,
+        event=row.decode("ascii").rstrip("\n"),
+        **texts,
+    )
+
+
+def _texts(event: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, str]:
+    """The columns that are a text of the row, as the database takes them."""
+    reference, user = event.get("objectRef") or {}, event["user"]
     texts = {
         "audit_id": event["auditID"],
         "user": user.get("username", ""),
@@ -115,20 +133,7 @@ def _record(row: bytes, event: dict[str, Any], is_namespaced: IsNamespaced) -> A
         "name": reference.get("name", ""),
         "source_ip": event["sourceIPs"][0],
     }
-    stage = COMPLETE if event["stage"] == COMPLETE else RECEIVED
-    unknown = notes.get("mk8s.io/outcome") == "unknown"
-    failed = code >= _FAILURE or (code == 0 and texts["api_group"] != API_GROUP)
-    return AuditRecord(
-        stage=stage,
-        created_at=datetime.fromisoformat(event["requestReceivedTimestamp"]),
-        command=_storable(command_of(event, is_namespaced)),
-        status=_status(stage, denied=denied, unknown=unknown, failed=failed),
-        code=code,
-        duration_ms=_milliseconds(notes.get("mk8s.io/duration-ms", "0")),
-        denied=denied,
-        event=row.decode("ascii").rstrip("\n"),
-        **{key: _storable(text)[: _LENGTHS[key]] for key, text in texts.items()},
-    )
+    return {key: _storable(text)[: _LENGTHS[key]] for key, text in texts.items()}
 
 
 def _status(stage: str, *, denied: bool, unknown: bool, failed: bool) -> str:

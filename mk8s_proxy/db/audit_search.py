@@ -203,14 +203,7 @@ async def _choose(session: AsyncSession, search: Search, before: Place | None) -
     """Find the filter with the fewest rows."""
     values = dict(search.values)
     times = search.times()
-    counts = {}
-    if len(values) > 1:
-        for name in _BY_VALUE:
-            if name in values:
-                conditions = [_column(name) == values[name], *times, *_between(before, None)]
-                counts[name] = await _count(session, conditions)
-                if counts[name] < WALKED_ROWS // 10:
-                    break
+    counts = await _counts(session, values, [*times, *_between(before, None)])
     chosen = min(counts, key=lambda name: counts[name], default=next(iter(values), ""))
     along = [_column(chosen) == values.pop(chosen)] if chosen in _BY_VALUE else []
     tried = [_tried(name, value) for name, value in values.items()]
@@ -218,10 +211,21 @@ async def _choose(session: AsyncSession, search: Search, before: Place | None) -
     return Walk([*along, *times], tried, bounded)
 
 
-async def _count(session: AsyncSession, conditions: list[ColumnElement[bool]]) -> int:
-    """How many rows there are, up to `WALKED_ROWS`."""
-    some = select(literal(1)).select_from(AuditLog).where(*conditions).limit(WALKED_ROWS)
-    return await session.scalar(select(func.count()).select_from(some.subquery())) or 0
+async def _counts(
+    session: AsyncSession,
+    values: Mapping[str, str | int | bool],
+    when: list[ColumnElement[bool]],
+) -> dict[str, int]:
+    """How many rows filters have, up to `WALKED_ROWS`, until one has few; of one alone nothing."""
+    counts: dict[str, int] = {}
+    candidates = [name for name in _BY_VALUE if name in values] if len(values) > 1 else []
+    for name in candidates:
+        conditions = [_column(name) == values[name], *when]
+        some = select(literal(1)).select_from(AuditLog).where(*conditions).limit(WALKED_ROWS)
+        counts[name] = await session.scalar(select(func.count()).select_from(some.subquery())) or 0
+        if counts[name] < WALKED_ROWS // 10:
+            break
+    return counts
 
 
 async def _end(session: AsyncSession, walk: Walk, before: Place | None) -> Place | None:

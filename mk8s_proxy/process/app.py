@@ -214,14 +214,14 @@ class Central:
         await web.UnixSite(runner, str(self._socket)).start()
 
     def _ready(self) -> bool:
-        healthy = all(check() for check in self._checks.values())
-        return healthy and not self.background.unready()
+        return all(check() for check in self._checks.values()) and not self.background.unready()
 
     async def _start_health(self) -> None:
         if not self.settings.admin_listen:
             return
         host, port = parse_address(self.settings.admin_listen)
-        runner = await self._run(create_health(self._checks, self.background.unready))
+        health = create_health(self._checks, self.background.unready, self.shipping.told)
+        runner = await self._run(health)
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:

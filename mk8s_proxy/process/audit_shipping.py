@@ -107,6 +107,12 @@ class AuditShipping:
             lag_seconds=lag,
         )
 
+    def told(self) -> str:
+        """The same in a line, for whoever looks at readiness."""
+        it = self.counters
+        behind = f"{it.lag_seconds:.0f} s and {it.waiting_bytes} bytes behind"
+        return f"audit in the database: {behind}, {it.skipped} rows skipped"
+
     def start(self, background: Background) -> None:
         """Ship from now on."""
         background.every("audit shipping", TURN_SECONDS, self.turn, overdue=OVERDUE_SECONDS)

@@ -99,6 +99,7 @@ async def test_a_database_that_is_away_costs_nothing_but_time(
             await ships.turn()
     assert ships.counters.waiting_bytes > 0
     assert ships.counters.lag_seconds > 0
+    assert f"{ships.counters.waiting_bytes} bytes behind" in ships.told()
     write(journal, "b")
     await ships.turn()
     assert await stored(database) == ["a", "b"]
