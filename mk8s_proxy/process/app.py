@@ -366,6 +366,7 @@ class Central:
             self.listener.drain()
             self.chain.long_running.drain("central stops")
             await self._wait_for_requests(grace)
+            await self.shipping.hold()
             self.listener.abort()
 
     async def _close_servers(self) -> None:
@@ -387,11 +388,8 @@ class Central:
             await asyncio.sleep(0.05)
 
     def _busy(self) -> bool:
-        tunnels = set(self.tunnels.all_sessions())
-        return any(
-            transport.served is not None and transport.served not in tunnels
-            for transport in self.listener.transports
-        )
+        idle = {None, *self.tunnels.all_sessions()}
+        return any(transport.served not in idle for transport in self.listener.transports)
 
 
 async def _close(step: Callable[[], Awaitable[object]]) -> None:

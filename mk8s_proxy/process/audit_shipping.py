@@ -94,6 +94,8 @@ class AuditShipping:
         self._counted = ShippingCounters()
         self._caught_up = time.monotonic()
         self._reading = threading.Lock()  # a cancelled turn leaves its thread behind
+        self._working = asyncio.Lock()
+        self._held = False
 
     @property
     def counters(self) -> ShippingCounters:
@@ -119,8 +121,22 @@ class AuditShipping:
         if self._cleans and self._days:
             background.every("audit retention", RETENTION_SECONDS, self.clean, overdue=_DAY)
 
+    async def hold(self) -> None:
+        """Let what is under way come to its end; whatever would begin now waits for `flush`.
+
+        Cancelled within a transaction, a database's driver would still be at work at the end.
+        """
+        self._held = True
+        async with self._working:
+            pass
+
     async def turn(self) -> None:
         """Ship what there is, for a while. Raises what the database and the files raise."""
+        async with self._working:
+            if not self._held:
+                await self._turn()
+
+    async def _turn(self) -> None:
         deadline = time.monotonic() + LONGEST_TURN
         unknown = await self._in_thread(self._follower.look)
         if unknown:
@@ -128,17 +144,18 @@ class AuditShipping:
         while (piece := await self._in_thread(self._follower.read)) is not None:
             began = time.monotonic()
             await self._ship(piece)
-            if began > deadline:
+            if began > deadline or self._held:
                 return
             await asyncio.sleep(max(time.monotonic() - began, _SHORTEST_PAUSE))
         self._caught_up = time.monotonic()
 
     async def flush(self) -> None:
         """Ship the rest: the journals are closed, and nobody else ships any more."""
+        self._held = False
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._in_thread(self._follower.settle)
-                await self.turn()
+                await self._turn()
         except (StoreError, OSError) as error:  # TimeoutError is an OSError
             left = self._follower.waiting
             log.warning("audit.not_shipped", extra={"bytes": left, "reason": str(error)})
@@ -146,10 +163,12 @@ class AuditShipping:
 
     async def clean(self) -> None:
         """Delete rows that are too old, some at a time. Raises what the database raises."""
-        oldest = self._oldest()
-        while oldest is not None:
-            if await audit_logs.delete_older(self._database, oldest, _DELETED_AT_ONCE) == 0:
-                return
+        oldest, some = self._oldest(), _DELETED_AT_ONCE
+        while oldest is not None and some:
+            async with self._working:
+                if self._held:
+                    return
+                some = await audit_logs.delete_older(self._database, oldest, _DELETED_AT_ONCE)
             await asyncio.sleep(_DELETION_PAUSE)
 
     # -- one piece

@@ -169,6 +169,28 @@ async def test_the_rest_goes_at_the_end(database: Database, path: Path) -> None:
     assert await stored(database) == ["a"]
 
 
+async def test_what_is_held_ends_soon_and_begins_nothing(
+    sqlite_database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mk8s_proxy.audit.follower.PIECE_BYTES", 2000)
+    journal = open_journal(path)
+    ships = shipping(sqlite_database, journal, path, retention_days=10)
+    names = [f"r{number:02}" for number in range(20)]
+    write(journal, *names)
+    turn = asyncio.create_task(ships.turn())
+    await until(lambda: ships.counters.rows > 0)
+    await ships.hold()
+    await turn
+    held = ships.counters.rows
+    assert 0 < held < 20
+    await ships.turn()
+    await ships.clean()
+    assert ships.counters.rows == held
+    journal.close()
+    await ships.flush()
+    assert await stored(sqlite_database) == names
+
+
 async def test_an_end_without_a_database_says_what_is_left(
     sqlite_database: Database, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -277,7 +299,7 @@ async def test_it_runs_in_the_background_and_readiness_knows_its_name(
         ships.start(background)
         write(journal, "a")
         await until(lambda: ships.counters.rows == 1)
-        assert "audit shipping" not in background.unready()
+        await until(lambda: "audit shipping" not in background.unready())
 
         async def away(*_: object, **__: object) -> Shipped:
             raise DatabaseUnavailable("away")
