@@ -189,6 +189,10 @@ class Journal:
             self._strangers.write(self._clock())
         return True
 
+    def durable(self) -> tuple[int, int]:
+        """Its current file, as `JournalFile.durable` gives it; for the shipper."""
+        return self._file.durable()
+
     def close(self) -> bool:
         """Commit, sync and close; afterwards every commit fails. Whether all of it worked."""
         if self._closed:

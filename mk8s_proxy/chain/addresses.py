@@ -21,6 +21,7 @@ from mk8s_proxy.kube.request_target import RequestTarget, parse_target
 MANAGEMENT_PATHS: Final = frozenset(
     {
         b"agents",
+        b"audit",
         b"auth",
         b"ca.pem",
         b"clusters",

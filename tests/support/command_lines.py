@@ -228,6 +228,7 @@ def _module(name: str, words: list[str]) -> None:
     parsers = {
         "tests.conformance": ("tests.conformance.__main__", lambda it: it.arguments().parse_args),
         "tests.bench.relay": ("tests.bench.relay.session", lambda it: it.arguments),
+        "tests.bench.bench_audit": ("tests.bench.bench_audit", lambda it: it.arguments),
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
         "tests.first_steps.build": ("tests.first_steps.build", lambda _: lambda _words: None),
         "tests.bench.bench_start": (
