@@ -94,6 +94,10 @@ class Share:
     """Whose, and of what."""
     limit: int
     """Bytes that may wait for it."""
+    most: int
+    """Streams that may be open."""
+    user: str
+    """Whose, by name."""
     used: int = 0
     """Bytes that wait for its readers, or for what its requests go to."""
     streams: int = 0

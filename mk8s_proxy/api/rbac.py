@@ -18,7 +18,7 @@ async def apply(call: Call) -> schemas.Model:
     try:
         changes = await apply_rbac(
             context.database,
-            [WantedRole(role.name, role.document()) for role in document.roles],
+            [WantedRole(it.name, it.document(), it.limits.document()) for it in document.roles],
             [WantedUser(user.email, user.roles, user.name) for user in document.users],
             dry_run=body.dry_run,
         )

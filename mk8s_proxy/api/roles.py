@@ -15,14 +15,16 @@ async def list_roles(call: Call) -> schemas.Model:
 
 
 async def put_role(call: Call) -> schemas.Model:
-    """Make a role or replace its rules, after the same checks as of the policy file."""
+    """Make a role or replace its rules and limits, after the same checks as of the policy file."""
     call.subject = call.path["name"][:256]
-    rules = list(call.read(schemas.RoleRequest).clusters)
+    wanted = call.read(schemas.RoleRequest)
+    rules = list(wanted.clusters)
+    limits = wanted.limits.model_dump(exclude_none=True)
     try:
-        parse_role(call.path["name"], rules)
+        limits = parse_role(call.path["name"], rules, limits).limits.document()
     except PolicyError as error:
         raise ApiError.invalid(error.place, error.problem) from None
-    role = await roles.put_role(call.context.database, call.path["name"], rules)
+    role = await roles.put_role(call.context.database, call.path["name"], rules, limits)
     await call.context.policy_feed.refresh()
     return _shown(role)
 
@@ -35,7 +37,8 @@ async def delete_role(call: Call) -> None:
 
 
 def _shown(role: RoleRecord) -> schemas.Role:
-    return schemas.Role(name=role.name, clusters=role.rules, built_in=role.built_in)
+    limits = schemas.RoleLimits(**role.limits)
+    return schemas.Role(name=role.name, clusters=role.rules, limits=limits, built_in=role.built_in)
 
 
 ENDPOINTS = (

@@ -354,11 +354,19 @@ class DisabledRequest(Model):
     disabled: bool
 
 
+class RoleLimits(Model):
+    """What whoever has the role may have open on one cluster; null where the settings say it."""
+
+    streams: Annotated[int | None, Field(description="requests, watches included")] = None
+    buffered: Annotated[str | None, Field(description='waiting bytes, such as "64Mi"')] = None
+
+
 class Role(Model):
     """A role with its rules, as in the policy file."""
 
     name: str
     clusters: list[dict[str, Any]]
+    limits: RoleLimits
     built_in: bool
 
 
@@ -369,9 +377,10 @@ class RoleList(Model):
 
 
 class RoleRequest(Model):
-    """The rules that a role shall have."""
+    """The rules and limits that a role shall have."""
 
     clusters: Annotated[list[dict[str, Any]], Field(max_length=1000)]
+    limits: RoleLimits = RoleLimits()
 
 
 class RbacRequest(Model):
