@@ -205,7 +205,8 @@ class Document:
         """
         if self._outline is None:
             self._outline = self.whole() if self._large is None else self._large.finish()
-        return self._outline
+        outline: dict[str, Any] = self._outline
+        return outline
 
     def whole(self) -> Any:
         """All of it; takes long for a large one.
