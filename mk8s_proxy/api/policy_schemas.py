@@ -39,8 +39,8 @@ class RoleRequest(Model):
 class RbacRequest(Model):
     """Roles and users in the words of the policy file; what it does not name stays as it is."""
 
-    roles: Annotated[list[dict[str, Any]], Field(max_length=10_000)] = []
-    users: Annotated[list[dict[str, Any]], Field(max_length=10_000)] = []
+    roles: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
+    users: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
     dry_run: bool = False
     """Do all of it and undo it: the answer is the one that the change would get."""
 
