@@ -1,7 +1,7 @@
 """Every body of the management API, in and out. The OpenAPI document is made from these models.
 
-Read by the handlers; with `rbac_schemas` the only place that imports pydantic, beside the door that
-parses bodies. Unknown fields are refused, so that a misspelled one is not silently ignored.
+Read by the handlers; with `policy_schemas` the only place that imports pydantic, beside the door
+that parses bodies. Unknown fields are refused, so that a misspelled one is not silently ignored.
 """
 
 import re
@@ -352,26 +352,6 @@ class DisabledRequest(Model):
     """Whether the user is locked out; locking out ends all logins."""
 
     disabled: bool
-
-
-class Role(Model):
-    """A role with its rules, as in the policy file."""
-
-    name: str
-    clusters: list[dict[str, Any]]
-    built_in: bool
-
-
-class RoleList(Model):
-    """All roles."""
-
-    items: list[Role]
-
-
-class RoleRequest(Model):
-    """The rules that a role shall have."""
-
-    clusters: Annotated[list[dict[str, Any]], Field(max_length=1000)]
 
 
 class JoinRequest(Model):

@@ -10,7 +10,7 @@ who pays, whoever they act as, and however many tokens and connections they have
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.limits import MIB, Share
@@ -158,22 +158,43 @@ class Departures:
         return not gone
 
 
+class RoleLimits(Protocol):
+    """The policy, as far as it says what people may have open."""
+
+    def limits_of(self, user: str, cluster: str, streams: int, buffered: int) -> tuple[int, int]:
+        """Requests and waiting bytes of a user on a cluster; the arguments where no role says."""
+
+
 class Shares:
     """All shares of which something is taken; the others take no memory.
 
     Args:
         streams: requests that one person may have open on a cluster, watches included.
         buffered: bytes that may wait for such a person's slow readers.
+
+    Both hold where no role of the person says something else.
     """
 
     def __init__(self, streams: int = _STREAMS, buffered: int = _BUFFERED) -> None:
         self._streams = streams
         self._buffered = buffered
+        self._policy: RoleLimits | None = None
         self._taken: dict[tuple[str, str], Share] = {}
 
     def __len__(self) -> int:
         """Pairs of a person and a cluster with open requests."""
         return len(self._taken)
+
+    def follow(self, policy: RoleLimits) -> None:
+        """Take the limits of this policy's roles from now on, for what is open, too."""
+        self._policy = policy
+        for share in self._taken.values():
+            share.most, share.limit = self._limits_of(share.user, share.key[1])
+
+    def _limits_of(self, user: str, cluster: str) -> tuple[int, int]:
+        if self._policy is None:
+            return self._streams, self._buffered
+        return self._policy.limits_of(user, cluster, self._streams, self._buffered)
 
     def take(self, exchange: Exchange, tunnel: Tunnel) -> None:
         """Counts a request that was admitted, until `give_back`.
@@ -186,11 +207,13 @@ class Shares:
             raise _full(exchange.cluster)
         identity = exchange.identity
         assert identity is not None
-        key = ((identity.original or identity).uid, exchange.cluster)
+        person = identity.original or identity
+        key = (person.uid, exchange.cluster)
         share = self._taken.get(key)
         if share is None:
-            share = self._taken[key] = Share(key, self._buffered)
-        elif share.streams >= self._streams:
+            most, buffered = self._limits_of(person.user, exchange.cluster)
+            share = self._taken[key] = Share(key, buffered, most, person.user)
+        elif share.streams >= share.most:
             raise _too_many(share.streams, exchange.cluster)
         share.streams += 1
         exchange.front.share = share
@@ -211,7 +234,7 @@ class Shares:
 def _too_many(streams: int, cluster: str) -> StatusError:
     message = (
         f'you have {streams} requests open on cluster "{cluster}", as many as one person may have: '
-        "end some, watches for example (limits.streams_per_identity of central)"
+        "end some, watches for example (limits.streams_per_identity of central, or a role's limits)"
     )
     return status_error(429, message, retry_after=_RETRY_SECONDS)
 

@@ -96,6 +96,8 @@ class Role(SQLModel, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
     name: str = Field(unique=True, max_length=128)
     rules: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    limits: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    """The ``limits:`` of a role, as they were written."""
     built_in: bool = False
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
 

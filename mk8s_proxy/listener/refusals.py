@@ -29,7 +29,7 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "BAD_HEADER_VALUE": (_BAD_REQUEST, "a header value holds a control byte or outer space"),
     "UNDERSCORE_HEADER": (_BAD_REQUEST, "this header name must not hold '_': write '-'"),
     "RESERVED_HEADER": (_BAD_REQUEST, "headers of mk8s itself are not for clients to send"),
-    "HEADER_TOO_LARGE": (431, "the request head is over 64 KiB or over 200 headers: send less"),
+    "HEADER_TOO_LARGE": (431, "the request head is over 64 KiB or over 100 headers: send less"),
     "DUP_HEADER": (_BAD_REQUEST, "this header may be sent once only"),
     "CONNECTION_HEADER": (_BAD_REQUEST, "HTTP/2 has no headers about the connection"),
     "CONNECTION_OPTION": (

@@ -20,6 +20,7 @@ from mk8s_proxy.listener.header_names import (
     FORWARD,
     HTTP2_ACTIONS,
     IMPERSONATE,
+    MAX_IMPERSONATION,
     NOTE,
     REPEATABLE,
     action_of_unlisted,
@@ -35,8 +36,8 @@ HEAD_BYTES: Final = 64 * 1024
 """The limit of a head unless the settings say otherwise: of its raw bytes, and of all names and
 values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a
 head that passes here must never break a tunnel."""
-MAX_FIELDS: Final = 200
-"""Fields of one head, pseudo headers included."""
+MAX_FIELDS: Final = 100
+"""Fields of one head, pseudo headers included; as many as Envoy, HAProxy and Apache take."""
 SMALL_BODY: Final = 16 * 1024
 """Bytes that GET and HEAD may have, if they say how many."""
 MAX_LENGTH_DIGITS: Final = 18
@@ -271,6 +272,8 @@ def sort_fields(fields: list[Field], actions: dict[bytes, int], underscores: boo
         if action == FORWARD:
             forwarded.append(field)
         elif action == IMPERSONATE:
+            if len(impersonation) == MAX_IMPERSONATION:
+                raise HeaderRefusal("IMPERSONATION_HEADER", name)
             impersonation.append(field)
         elif action == CONNECTION:
             raise HeaderRefusal("CONNECTION_HEADER", name)

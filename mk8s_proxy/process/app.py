@@ -182,9 +182,9 @@ class Central:
         if self.settings.public_health == "on":
             self.chain.health = self._ready
         limits = self.settings.limits
-        self.chain.departures.shares = Shares(
-            limits.streams_per_identity, limits.buffered_per_identity
-        )
+        shares = Shares(limits.streams_per_identity, limits.buffered_per_identity)
+        self.chain.departures.shares = shares
+        self.policies.on_change(lambda feed: shares.follow(feed.current))
         self._tunnel_services = self._serve_tunnels()
         self._client_config = ClientConfig(
             self.chain,
