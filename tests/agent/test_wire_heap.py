@@ -4,6 +4,7 @@ import ctypes
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_attack_large_objects_leave_no_memory_behind() -> None:
 
     imported = "from mk8s_agent.wire.heap import keep_heap"
     assert left(f"{imported}\nkeep_heap()") * 4 < left(f"{imported}\nbytes(2 << 20)")
+
+
+def test_both_thresholds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda *what: told.append(what))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
+    heap.keep_heap()
+    assert told == [(-3, 2 * MIB), (-1, 4 * MIB)]
 
 
 def test_what_a_crowd_of_slow_readers_left_is_worth_giving_back() -> None:
