@@ -688,3 +688,19 @@ def test_attack_a_second_question_that_is_allowed_whole_hides_a_part_of_the_firs
         _, decision = snapshot._answer(("asked", questions), access, questions)
         assert decision.allowed
         assert decision.visibility is not None
+
+
+def test_what_a_cluster_says_counts_from_the_next_question_on() -> None:
+    scopes = ClusterScopes()
+    snapshot = outside(scopes)
+    path = "/apis/storage.k8s.io/v1/novelties"
+    info = RequestInfo(True, "list", path, "apis", "storage.k8s.io", "v1", "", "novelties")
+    question = (USER, "dev-1", info, False, b"")
+    assert not snapshot.decide_request(*question)[1].allowed
+    scopes.learn("dev-1", ["novelties.storage.k8s.io"], [])
+    assert snapshot.decide_request(*question)[1].allowed
+    discovery = Attributes("get", path="/version", is_resource_request=False)
+    assert snapshot.decide(USER, (), "dev-1", discovery).allowed
+    scopes.learn("dev-1", [], [])
+    access = snapshot.access_of(USER, (), "dev-1")
+    assert not access.decide(Attributes("list", "storage.k8s.io", "novelties")).allowed
