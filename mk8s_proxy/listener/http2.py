@@ -151,7 +151,8 @@ class ClientHttp2(Http2Server):
             self._refuse_unread(stream_id, end)
             return
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
-        use = CHANGES_TABLE if self._is_refused(block, fields) else check_block(block, fields)
+        refused = len(block) > _LARGE_BLOCK and self._is_refused(fields)
+        use = CHANGES_TABLE if refused else check_block(block, fields)
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
         stream = self.accept(stream_id, fields, end)
@@ -170,12 +171,10 @@ class ClientHttp2(Http2Server):
         table = self._table if use == NEEDS_TABLE else 0
         self._recurring.keep((block, end, table), len(block), recurring)
 
-    def _is_refused(self, block: bytes, fields: Fields) -> bool:
+    def _is_refused(self, fields: Fields) -> bool:
         """Whether a large head is refused anyway, for its size or as nobody's: then it is not worth
         a look at each field."""
-        return len(block) > _LARGE_BLOCK and (
-            is_too_large(fields, self._head_bytes) or b"authorization" not in dict(fields)
-        )
+        return is_too_large(fields, self._head_bytes) or b"authorization" not in dict(fields)
 
     def _is_too_much(self, block: bytes) -> bool:
         """Whether a stranger's head is over the limits, as far as its encoding shows: in good faith
