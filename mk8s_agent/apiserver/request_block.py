@@ -35,7 +35,7 @@ _SIZES: Final = {size: hpack_codec.integer(size, 7) for size in range(2048)}
 
 _LONGEST_KEPT: Final = 4 * 1024
 """Of a second part. A field takes three bytes at least and counts 49 at most once it is decoded, so
-whatever is recognised is well within the limit of a tunnel (`wire.limits.TUNNEL`)."""
+whatever is recognised is well within the limit of a tunnel (`wire.limits.AGENT`)."""
 _KEPT: Final = 65536
 _KEPT_BYTES: Final = 24 * 1024 * 1024
 """10,000 people with one kind of client each take about half of it."""

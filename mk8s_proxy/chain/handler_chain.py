@@ -11,6 +11,7 @@ A request whose head equals that of one that was admitted follows it, as long as
 credential and the time still say the same (`recurring`): its rows and its tunnel are its own.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.own_health import LIVE, asks_health, tell_health
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
 from mk8s_proxy.chain.route import Route, Router
-from mk8s_proxy.chain.shares import Shares, no_tunnel, pick_tunnel
+from mk8s_proxy.chain.shares import LONG_TARGET, Shares, check_length, no_tunnel, pick_tunnel
 from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -114,13 +115,12 @@ class HandlerChain:
                 return
             recurring.admission = None
         head = exchange.head
+        if len(head.target) > LONG_TARGET and exchange.whole is None:
+            self._expect_known(head.authorization)
         address = self._addresses.find(head.authority, head.method, head.target)
         route, info = address.route, address.info
         if route.management:
-            if head.impersonation:
-                raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
-            exchange.identity = self._known(head.authorization)
-            self._management(exchange)
+            self._manage(exchange)
             return
         if self.health is not None and asks_health(exchange, address):
             tell_health(exchange, info.path == LIVE or self.health())
@@ -137,21 +137,28 @@ class HandlerChain:
         if whole or not choose.begin_deletion(exchange, self, self._journal.intent):
             self._leave(exchange, identity, address)
 
-    def _known(self, authorization: bytes) -> Identity | None:
-        """Whose connection it is that calls the management API, which itself decides."""
-        try:
-            return self._authenticator.authenticate(authorization) if authorization else None
-        except Unauthenticated:
-            return None
+    def _expect_known(self, authorization: bytes) -> Identity:
+        """Who asks. Of strangers a long target is not even read: it costs more than a refusal."""
+        if not authorization:
+            raise no_credential()
+        return self._authenticator.authenticate(authorization)
+
+    def _manage(self, exchange: Exchange) -> None:
+        """Hands on what is for the management API, which itself decides."""
+        head = exchange.head
+        if head.impersonation:
+            raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
+        if head.authorization:  # whose connection it is
+            with contextlib.suppress(Unauthenticated):
+                exchange.identity = self._authenticator.authenticate(head.authorization)
+        self._management(exchange)
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
         """Who asks, and of which cluster: host, prefix and token must agree."""
         if exchange.whole is not None:
             return self._authenticate_part(exchange, exchange.whole)
         exchange.cluster = route.cluster
-        if not exchange.head.authorization:
-            raise no_credential()
-        identity = self._authenticator.authenticate(exchange.head.authorization)
+        identity = self._expect_known(exchange.head.authorization)
         exchange.identity = identity
         cluster = route.cluster or identity.cluster
         if not cluster:
@@ -269,9 +276,10 @@ class HandlerChain:
             StatusError: no agent is connected, or somebody has too much open.
         """
         session = pick_tunnel(self._tunnels, exchange.cluster)
-        self.shares.take(exchange, session)
         entry = exchange.entry
         block = b"%b%b%b%b" % (parts[0], AUDIT_FIELD, entry.audit_id.encode("ascii"), parts[1])
+        check_length(session, block, exchange.cluster)
+        self.shares.take(exchange, session)
         self._journal.intent(entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
         stream = session.prepare()

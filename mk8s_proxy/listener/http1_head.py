@@ -1,25 +1,22 @@
 r"""The raw bytes of an HTTP/1.1 request head: strict where parsers differ.
 
 Called by the HTTP/1.1 connection before the same bytes go to llhttp, which is lenient about some
-of this; pure. A head that passes has one reading: CRLF line ends only, `METHOD target HTTP/1.1`,
-then `Name: value` lines with token names and no control bytes, then the blank line (RFC 9112, 2.2,
-5). The good path is one regular expression without backtracking; `_reason` only names the fault.
+of this; pure. A head that passes has one reading: CRLF line ends only, `METHOD target HTTP/1.1` or
+1.0, then `Name: value` lines with token names and no control bytes, then the blank line (RFC 9112,
+2.2, 5). The good path is one regular expression without backtracking; `_reason` only names the
+fault.
 """
 
 import re
 from typing import Final
 
+from mk8s_proxy.listener.head_limits import HEAD_LIMITS, LINE_OVERHEAD, HeadLimits
 from mk8s_proxy.listener.refusals import HeaderRefusal
 
 METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
 """The methods of the Kubernetes API; no CONNECT, TRACE or OPTIONS comes through."""
 
-HEAD_BYTES: Final = 64 * 1024
-"""The limit of a head unless the settings say otherwise: of its raw bytes, and of all names and
-values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a
-head that passes here must never break a tunnel."""
-
-_REQUEST: Final = rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.1\r\n"
+_REQUEST: Final = rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.([01])\r\n"
 _FIELD: Final = rb"[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+"
 _UNDERSCORED_FIELD: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+"
 _HEAD: Final = re.compile(_REQUEST + rb"(?:" + _FIELD + rb"\r\n)*+\r\n")
@@ -28,26 +25,95 @@ _REQUEST_LINE: Final = re.compile(rb"([^ ]+) ([!-~]+) (HTTP/[0-9]\.[0-9])")
 _LINE: Final = re.compile(_FIELD)
 _UNDERSCORED_LINE: Final = re.compile(_UNDERSCORED_FIELD)
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LONG_TARGET: Final = re.compile(rb"[A-Z]{3,6} /[!->@-~]{0,8192}+\?")
+"""How a request line begins that may be long: only its query is."""
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_OLD: Final = b"0"
+_LINE_END: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 
 
-def check_http1_head(head: bytes, limit: int = HEAD_BYTES, *, underscores: bool = False) -> None:
+def check_http1_head(
+    head: bytes, limits: HeadLimits = HEAD_LIMITS, *, underscores: bool = False
+) -> None:
     """Refuse a request head that two parsers could read differently.
 
     Args:
         head: the raw bytes up to and including the blank line, and nothing after it.
-        limit: raw bytes of a head; the count with overhead in `request_head` is stricter still.
+        limits: of raw bytes; the count with overhead in `request_head` is stricter still.
         underscores: whether names may hold one.
 
     Raises:
         HeaderRefusal: with the reason of the first fault.
     """
-    if len(head) > limit:
+    if len(head) > limits.fields and _is_too_long(len(head), head.find(_LINE_END), limits):
         raise HeaderRefusal("HEADER_TOO_LARGE")
-    if (_UNDERSCORED_HEAD if underscores else _HEAD).fullmatch(head) is None:
+    good = (_UNDERSCORED_HEAD if underscores else _HEAD).fullmatch(head)
+    if good is None:
         raise HeaderRefusal(_reason(head, underscores=underscores))
+    if good[1] == _OLD:
+        _check_old(head)
+
+
+def _check_old(head: bytes) -> None:
+    """HTTP/1.0 knows no chunks, and no upgrades (RFC 9112, 6.1; RFC 9110, 7.8)."""
+    if _values(head, b"transfer-encoding"):
+        raise HeaderRefusal("TE")
+    if _values(head, b"upgrade"):
+        raise HeaderRefusal("UPGRADE_TOKEN")
+
+
+class HeadSearch:
+    """Finds the end of the next head in bytes that come in pieces, and looks at each of them once.
+
+    A stranger's garbage is not waited for until the longest target would have ended: what is to be
+    a long one has begun like one.
+    """
+
+    __slots__ = ("_limits", "_line_end", "_long", "_searched")
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._restart()
+
+    def _restart(self) -> None:
+        self._searched = 0
+        """From here on the end of the head may be in the bytes."""
+        self._line_end = -1
+        """The end of the request line, once a long head is known to have one."""
+        self._long = False
+
+    def end(self, early: bytearray) -> int:
+        """Where the first head ends; 0 while it has not all come.
+
+        Raises:
+            HeaderRefusal: it is too long already.
+        """
+        end = early.find(_END, self._searched, self._limits.both)
+        if end >= 0:
+            self._restart()
+            return end + len(_END)
+        if len(early) >= self._limits.fields and self._is_too_long(early):
+            self._restart()
+            raise HeaderRefusal("HEADER_TOO_LARGE")
+        self._searched = max(len(early) - 3, 0)
+        return 0
+
+    def _is_too_long(self, early: bytearray) -> bool:
+        if self._line_end < 0:
+            self._line_end = early.find(_LINE_END, self._searched if self._long else 0)
+        if self._line_end < 0 and not self._long:
+            self._long = _LONG_TARGET.match(early) is not None
+            if not self._long:
+                return True
+        return _is_too_long(len(early), self._line_end, self._limits)
+
+
+def _is_too_long(size: int, line_end: int, limits: HeadLimits) -> bool:
+    """Whether `size` bytes of a head are too many; its request line ends at `line_end`, if >= 0."""
+    line = line_end if line_end >= 0 else size
+    return line > limits.target + LINE_OVERHEAD or size - line > limits.fields
 
 
 def _reason(head: bytes, *, underscores: bool) -> str:
@@ -72,7 +138,7 @@ def _request_line_fault(line: bytes) -> str:
     if parts is None:
         return "REQUEST_LINE"
     method, _, version = parts.groups()
-    if version != b"HTTP/1.1":
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         return "HTTP_VERSION"
     return "" if method in METHODS else "METHOD"
 

@@ -11,15 +11,16 @@ from mk8s_agent.wire.http2.server import Http2Server
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.identity.throttle import source_key
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
 from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
+from mk8s_proxy.listener.head_limits import HEAD_LIMITS, HeadLimits, is_too_large
+from mk8s_proxy.listener.long_heads import LongHeads
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import (
-    HEAD_BYTES,
     RequestHead,
-    is_too_large,
     read_repeated_head,
 )
 from mk8s_proxy.settings.networks import Networks, contains, parse_ip
@@ -61,8 +62,10 @@ class ClientConfig:
     deadlines: Deadlines
     recurring: RecurringRequests = field(default_factory=RecurringRequests)
     """The requests that came before; what is known of them is `handler_chain`'s."""
-    head_bytes: int = HEAD_BYTES
+    head_limits: HeadLimits = HEAD_LIMITS
     """A larger request head is answered with 431."""
+    long_heads: LongHeads = field(default_factory=LongHeads)
+    """What all connections hold of long heads that arrive."""
     underscores: bool = False
     """Names of headers may hold one."""
     trusted_proxies: Networks = ()
@@ -93,9 +96,9 @@ class ClientHttp2(Http2Server):
     """
 
     __slots__ = (
-        "_asked", "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring",
-        "_source_ip", "_stranger_seconds", "_strangers_left", "_table", "_trusted", "_underscores",
-        "authenticated",
+        "_asked", "_chain", "_deadlines", "_head_limits", "_incomplete_seconds", "_long_heads",
+        "_recurring", "_source", "_source_ip", "_stranger_seconds", "_strangers_left", "_table",
+        "_trusted", "_underscores", "authenticated",
     )  # fmt: skip
 
     def __init__(
@@ -113,10 +116,12 @@ class ClientHttp2(Http2Server):
         self._recurring = config.recurring
         self._table = 0
         self._deadlines = config.deadlines
-        self._head_bytes = config.head_bytes
+        self._head_limits = config.head_limits
+        self._long_heads = config.long_heads
         self._underscores = config.underscores
         self._source_ip = source_ip
         self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
+        self._source = "" if self._trusted else source_key(source_ip)
         self._incomplete_seconds = 0.0
         self.authenticated = False
         """A request on it passed authentication."""
@@ -141,7 +146,7 @@ class ClientHttp2(Http2Server):
             return
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
         # what is refused for its size anyway is not worth a look at each field
-        refused = len(block) > _LARGE_BLOCK and is_too_large(fields, self._head_bytes)
+        refused = len(block) > _LARGE_BLOCK and self._is_refused(fields)
         use = CHANGES_TABLE if refused else check_block(block, fields)
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
@@ -149,7 +154,7 @@ class ClientHttp2(Http2Server):
         if stream is None:
             return
         try:
-            head = read_repeated_head(fields, end, self._head_bytes, underscores=self._underscores)
+            head = read_repeated_head(fields, end, self._head_limits, underscores=self._underscores)
         except HeaderRefusal as refusal:
             self._refuse_head(stream, fields, refusal)
             return
@@ -160,6 +165,24 @@ class ClientHttp2(Http2Server):
         self._admit(stream, head, recurring)
         table = self._table if use == NEEDS_TABLE else 0
         self._recurring.keep((block, end, table), len(block), recurring)
+
+    def on_long_part(self, size: int) -> None:
+        """A piece of a long head came: what all of them hold has a bound."""
+        if size > self._head_limits.fields:
+            self._long_heads.hold(self, self._source, size)
+
+    def give_up_head(self) -> None:
+        """A long head has to go, since others need the room. Without it, no other can be read."""
+        self.fail(ErrorCode.ENHANCE_YOUR_CALM, "too many long request heads arrive at once")
+
+    def _is_refused(self, fields: Fields) -> bool:
+        """Whether a head that is whole now is too large."""
+        self._long_heads.leave(self)
+        return is_too_large(fields, self._head_limits)
+
+    def on_lost(self) -> None:
+        """The connection is gone, and the head that was arriving."""
+        self._long_heads.leave(self)
 
     def _admit(self, stream: Stream, head: RequestHead, recurring: Recurring | None) -> None:
         """A checked head: into the handler chain."""

@@ -12,6 +12,14 @@ import re
 from typing import Final, NamedTuple
 
 from mk8s_agent.wire.memory import Memory
+from mk8s_proxy.listener.head_limits import (
+    HEAD_LIMITS,
+    MAX_FIELDS,
+    HeadLimits,
+    exceeds,
+    head_bytes,
+    target_of,
+)
 from mk8s_proxy.listener.header_names import (
     CONNECTION,
     DROP,
@@ -24,13 +32,14 @@ from mk8s_proxy.listener.header_names import (
     REPEATABLE,
     action_of_unlisted,
 )
-from mk8s_proxy.listener.http1_head import HEAD_BYTES, METHODS, check_http1_head
+from mk8s_proxy.listener.http1_head import METHODS, check_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
 from mk8s_proxy.listener.upgrade_head import Upgrade, bearer, read_upgrade
 
 __all__ = [
-    "HEAD_BYTES",
+    "HEAD_LIMITS",
     "MAX_FIELDS",
+    "HeadLimits",
     "HeaderRefusal",
     "RequestHead",
     "check_http1_head",
@@ -42,11 +51,8 @@ __all__ = [
 
 Field = tuple[bytes, bytes]
 
-MAX_FIELDS: Final = 200
-"""Fields of one head, pseudo headers included."""
 SMALL_BODY: Final = 16 * 1024
 """Bytes that GET and HEAD may have, if they say how many."""
-_FIELD_OVERHEAD: Final = 32
 _MAX_LENGTH_DIGITS: Final = 18  # fits a signed 64-bit number, as every HTTP server counts
 
 # RFC 9110, 5.5: tab, space, visible ASCII, and bytes over 0x7F, which are opaque.
@@ -110,20 +116,24 @@ class _Sorted(NamedTuple):
 
 
 def read_http2_head(
-    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES, *, underscores: bool = False
+    fields: list[Field],
+    end_stream: bool,
+    limits: HeadLimits = HEAD_LIMITS,
+    *,
+    underscores: bool = False,
 ) -> RequestHead:
     """Read the decoded fields of an HTTP/2 HEADERS block, pseudo headers included.
 
     Args:
         fields: names and values in the order received.
         end_stream: whether the block ended the stream, so that no body follows.
-        limit: bytes of the head, counted as `head_bytes` does.
+        limits: of the head, counted as `head_bytes` does.
         underscores: whether names may hold one.
 
     Raises:
         HeaderRefusal: the head breaks RFC 9113, 8.2 and 8.3, or a rule of ours.
     """
-    _check_bytes(fields, limit)
+    _check_bytes(fields, target_of(fields), limits)
     pseudo = _read_pseudo(fields)
     method, target = pseudo[b":method"], pseudo[b":path"]
     found = _sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS, underscores)
@@ -143,7 +153,11 @@ def read_http2_head(
 
 
 def read_repeated_head(
-    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES, *, underscores: bool = False
+    fields: list[Field],
+    end_stream: bool,
+    limits: HeadLimits = HEAD_LIMITS,
+    *,
+    underscores: bool = False,
 ) -> RequestHead:
     """As `read_http2_head`, which it asks for what it has not seen.
 
@@ -160,27 +174,28 @@ def read_repeated_head(
             break
         place += 1
     else:
-        return read_http2_head(fields, end_stream, limit, underscores=underscores)
+        return read_http2_head(fields, end_stream, limits, underscores=underscores)
     target = fields[place][1]
     others = (place, end_stream, underscores, *fields[:place], *fields[place + 1 :])
     known = _repeated.find(others)
     if known is None:
-        return _read_and_keep(fields, end_stream, limit, others, underscores)
+        return _read_and_keep(fields, end_stream, limits, others, underscores)
     head, size = known
-    if len(target) > limit - size or target[:1] != b"/" or target.translate(None, _VISIBLE):
+    too_long = len(target) > limits.target or size > limits.fields
+    if too_long or target[:1] != b"/" or target.translate(None, _VISIBLE):
         # it knows the reason
-        return read_http2_head(fields, end_stream, limit, underscores=underscores)
+        return read_http2_head(fields, end_stream, limits, underscores=underscores)
     return RequestHead(head[0], target, *head[2:])
 
 
 def _read_and_keep(
     fields: list[Field],
     end_stream: bool,
-    limit: int,
+    limits: HeadLimits,
     others: tuple[object, ...],
     underscores: bool,
 ) -> RequestHead:
-    head = read_http2_head(fields, end_stream, limit, underscores=underscores)
+    head = read_http2_head(fields, end_stream, limits, underscores=underscores)
     size = head_bytes(fields)
     if size <= _KEPT_BYTES:
         kept = (head._replace(target=b""), size - len(head.target))
@@ -192,7 +207,7 @@ def read_http1_head(
     method: bytes,
     target: bytes,
     fields: list[Field],
-    limit: int = HEAD_BYTES,
+    limits: HeadLimits = HEAD_LIMITS,
     *,
     underscores: bool = False,
 ) -> RequestHead:
@@ -202,7 +217,7 @@ def read_http1_head(
         method: as in the request line.
         target: as in the request line, undecoded.
         fields: names in any case and values, in the order received.
-        limit: bytes of the head, counted as `head_bytes` does.
+        limits: of the head, counted as `head_bytes` does.
         underscores: whether names may hold one.
 
     Raises:
@@ -210,7 +225,7 @@ def read_http1_head(
     """
     fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
     _check_request_line(method, target)
-    _check_bytes([*fields, (method, target)], limit)
+    _check_bytes([*fields, (method, target)], target, limits)
     found = _sort_fields(fields, HTTP1_ACTIONS, underscores)
     kept = found.kept
     length = _content_length(kept)
@@ -230,27 +245,16 @@ def read_http1_head(
     return _head(method, target, kept.get(b"host"), length, found, upgrade)
 
 
-def _check_bytes(fields: list[Field], limit: int) -> None:
+def _check_bytes(fields: list[Field], target: bytes, limits: HeadLimits) -> None:
     """Size of the list and the bytes of every value, with a fixed number of passes in C."""
     if not fields:
         raise HeaderRefusal("BAD_HEADER")
-    if is_too_large(fields, limit):
+    if exceeds(fields, target, limits):
         raise HeaderRefusal("HEADER_TOO_LARGE")
     values = [value for _, value in fields]
     stripped = [value.strip() for value in values]
     if stripped != values or b"".join(values).translate(None, _LEGAL_IN_VALUES):
         raise HeaderRefusal("BAD_HEADER_VALUE")
-
-
-def is_too_large(fields: list[Field], limit: int) -> bool:
-    """Whether a head, of one field at least, is refused for its size alone."""
-    return len(fields) > MAX_FIELDS or head_bytes(fields) > limit
-
-
-def head_bytes(fields: list[Field]) -> int:
-    """What a head counts against its limit: 32 for each field, too (RFC 9113, 6.5.2)."""
-    names, values = zip(*fields, strict=True)
-    return len(b"".join(values)) + len(b"".join(names)) + len(fields) * _FIELD_OVERHEAD
 
 
 def is_target(target: bytes) -> bool:

@@ -5,7 +5,6 @@ Nothing else constructs its collaborators. `process` runs it; tests call `Centra
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import tempfile
 import time
@@ -19,7 +18,7 @@ from mk8s_agent.wire import tls
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.heap import HeapWatch
-from mk8s_agent.wire.limits import FRONT, BufferBudget
+from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
 from mk8s_proxy.api.application import create_application
@@ -39,10 +38,11 @@ from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensur
 from mk8s_proxy.identity.signing_keys import SigningKeys
 from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.http1 import ClientHttp1
-from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
+from mk8s_proxy.listener.http2 import ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch
+from mk8s_proxy.process.clients import client_config, front_limits
 from mk8s_proxy.process.ended_tokens import EndedTokens
 from mk8s_proxy.process.journals import open_journals
 from mk8s_proxy.process.key_feed import KeyFeed
@@ -89,11 +89,7 @@ class Central:
         """The authenticator's stamp when open streams were looked at last."""
         self._buffers = BufferBudget(settings.limits.buffered_bytes)
         self._heap = HeapWatch()
-        self._front = dataclasses.replace(
-            FRONT,
-            max_streams=settings.limits.streams_per_connection,
-            header_list_told=settings.limits.header_list_bytes,
-        )
+        self._front = front_limits(settings.limits)
         self._runners: list[web.AppRunner] = []
         self._checks: dict[str, Callable[[], bool]] = {
             "database": lambda: self.database.intact,
@@ -181,13 +177,7 @@ class Central:
         limits = self.settings.limits
         self.chain.shares = Shares(limits.streams_per_identity, limits.buffered_per_identity)
         self._tunnel_services = self._serve_tunnels()
-        self._client_config = ClientConfig(
-            self.chain,
-            self.settings.limits,
-            head_bytes=self.settings.limits.header_list_bytes,
-            underscores=self.settings.header_underscores,
-            trusted_proxies=parse_networks(self.settings.trusted_proxies),
-        )
+        self._client_config = client_config(self.chain, self.settings)
 
     def _share_seal(self, now: float) -> None:
         """Page tokens of one replica are good on all others, and after a restart."""

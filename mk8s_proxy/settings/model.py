@@ -18,7 +18,8 @@ from mk8s_proxy.settings.networks import parse_networks
 
 MIB = 1 << 20
 MOST_HEAD_BYTES = 128 << 10
-"""A tunnel carries heads of 192 KiB, with what central adds to a client's."""
+MOST_TARGET_BYTES = 256 << 10
+"""A tunnel carries heads of 448 KiB, with what central adds to a client's."""
 INHERITED = "fd://"
 """How an address begins that is a bound socket of our parent's, as from systemd's sockets."""
 TUNNEL_SERVER_NAME = "tunnel.mk8s.internal"
@@ -96,7 +97,11 @@ class LimitSettings:
     streams_per_connection: int = setting(100, least=1, most=1000)
     """Concurrent HTTP/2 streams; 100 is what kube-apiserver's clients are used to."""
     header_list_bytes: int = setting(65536, least=8192, most=MOST_HEAD_BYTES)
-    """Size of a request's head, both HTTP versions."""
+    """Size of a request's head without its path and query, both HTTP versions."""
+    target_bytes: int = setting(MOST_TARGET_BYTES, least=8192, most=MOST_TARGET_BYTES)
+    """Size of path and query: commands of kubectl exec are there, and selectors. What is longer
+    than 16 KiB counts as buffered by who asks, and is not read before its token is known to be
+    good."""
     handshake_seconds: float = setting(10.0, least=1)
     """For the TLS handshake."""
     header_seconds: float = setting(15.0, least=1)
