@@ -79,7 +79,8 @@ class RequestReader:
             RequestRefused: see `request.read_request`.
         """
         request, carried = read_request(fields, end, self._prefix)
-        self._learn(fields, carried)
+        if carried.identity != headers.ANONYMOUS:  # what it is for has to be looked at each time
+            self._learn(fields, carried)
         return request
 
     def _learn(self, fields: Fields, carried: Carried) -> None:

@@ -23,8 +23,9 @@ from mk8s_proxy.answers.interceptor import Interceptor
 from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.chain.addresses import Address, Addresses
+from mk8s_proxy.chain.anonymous import AnonymousVersion
 from mk8s_proxy.chain.departures import Departures
-from mk8s_proxy.chain.impersonation import act_as, may_act
+from mk8s_proxy.chain.impersonation import act, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.own_health import LIVE, asks_health, tell_health
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
@@ -87,6 +88,7 @@ class HandlerChain:
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.health: Callable[[], bool] | None = None
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
+        self.anonymous: AnonymousVersion | None = None  # the same
         self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
         ticks.before_flush.append(self._departures.commit)
 
@@ -122,8 +124,7 @@ class HandlerChain:
         if route.management:
             self._manage(exchange)
             return
-        if self.health is not None and asks_health(exchange, address):
-            tell_health(exchange, info.path == LIVE or self.health())
+        if not head.authorization and self._serve_stranger(exchange, address):
             return
         exchange.prefix = route.prefix
         exchange.info = info
@@ -136,6 +137,16 @@ class HandlerChain:
         whole = exchange.decision is None or exchange.decision.visibility is None
         if whole or not choose.begin_deletion(exchange, self, self._journal.intent):
             self._leave(exchange, identity, address)
+
+    def _serve_stranger(self, exchange: Exchange, address: Address) -> bool:
+        """Answers what needs no credential; whether it is that."""
+        if self.health is not None and asks_health(exchange, address):
+            tell_health(exchange, address.info.path == LIVE or self.health())
+            return True
+        if self.anonymous is not None and self.anonymous.asked(exchange, address):
+            self._send(exchange, None, self.anonymous.admit(exchange, address))
+            return True
+        return False
 
     def _expect_known(self, authorization: bytes) -> Identity:
         """Who asks. Of strangers a long target is not even read: it costs more than a refusal."""
@@ -187,9 +198,11 @@ class HandlerChain:
                 "the policy is too old to decide by: central cannot read its database",
                 retry_after=5,
             )
-        if exchange.head.impersonation:
-            identity = self._act_as(exchange, identity)
         head, policy = exchange.head, self._policies.current
+        if head.impersonation:
+            identity = exchange.identity = act(
+                policy, identity, head.impersonation, exchange.cluster
+            )
         attributes, decision = policy.decide_request(
             identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
         )
@@ -199,17 +212,6 @@ class HandlerChain:
             return identity
         message = forbidden_message(identity.user, exchange.cluster, attributes, decision)
         raise forbidden(message, refusal_details(attributes))
-
-    def _act_as(self, exchange: Exchange, identity: Identity) -> Identity:
-        """The identity that the client's Impersonate headers name, if its own may act as it."""
-        acting = act_as(identity, exchange.head.impersonation)
-        cluster = exchange.cluster
-        attributes, decision = may_act(self._policies.current, acting, cluster)
-        if not decision.allowed:
-            message = forbidden_message(identity.user, cluster, attributes, decision)
-            raise forbidden(message, refusal_details(attributes))
-        exchange.identity = acting
-        return acting
 
     # -- the way out
 
@@ -315,8 +317,8 @@ class HandlerChain:
 
     def _refuse_waiting(self, exchange: Exchange, written: bool) -> None:
         if written:
-            why = "the agent has just disconnected"
-            self.refuse(exchange, no_tunnel(self._tunnels, exchange.cluster, why))
+            gone = no_tunnel(self._tunnels, exchange.cluster, "the agent has just disconnected")
+            self.refuse(exchange, gone)
         else:
             error = service_unavailable("the audit log cannot be written", retry_after=5)
             self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")

@@ -49,8 +49,8 @@ class Shares:
         if exchange.stays_open and tunnel.crowded:
             raise _full(exchange.cluster)
         identity = exchange.identity
-        assert identity is not None
-        key = ((identity.original or identity).uid, exchange.cluster)
+        owner = (identity.original or identity).uid if identity is not None else ""  # strangers
+        key = (owner, exchange.cluster)
         share = self._taken.get(key)
         if share is None:
             share = self._taken[key] = Share(key, self._buffered)

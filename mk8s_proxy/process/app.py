@@ -24,6 +24,7 @@ from mk8s_agent.wire.transport import TlsTransport
 from mk8s_proxy.api.application import create_application
 from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
+from mk8s_proxy.chain.anonymous import AnonymousVersion
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.chain.route import Router
@@ -174,6 +175,8 @@ class Central:
         )
         if self.settings.public_health == "on":
             self.chain.health = self._ready
+        if self.settings.anonymous_version == "on":
+            self.chain.anonymous = AnonymousVersion()
         limits = self.settings.limits
         self.chain.shares = Shares(limits.streams_per_identity, limits.buffered_per_identity)
         self._tunnel_services = self._serve_tunnels()

@@ -163,6 +163,10 @@ class Settings:
     public_health: str = "on"
     """"on" answers /livez and /readyz on ``listen``, too, without a token and without a row in the
     audit, for balancers; "off" does not."""
+    anonymous_version: str = "off"
+    """"on" relays GET /version of a cluster without a credential, as system:anonymous, so that the
+    cluster decides; one a second for all strangers together, and at most 30 at once. It tells
+    strangers which clusters are there."""
     workers: int = setting(1, least=1, most=64)
     """Processes that share the port; more than one for more than one processor."""
     tls: TlsSettings = field(default_factory=TlsSettings)
@@ -273,8 +277,12 @@ def _problems(settings: Settings) -> list[str]:
     ]
     if settings.domain and not _DNS_NAME.fullmatch(settings.domain):
         problems.append(f'domain: "{settings.domain}" is not a DNS name in lower case')
-    if settings.public_health not in ("on", "off"):
-        problems.append(f'public_health: "{settings.public_health}" is neither on nor off')
+    switches = {name: getattr(settings, name) for name in ("public_health", "anonymous_version")}
+    problems += [
+        f'{name}: "{text}" is neither on nor off'
+        for name, text in switches.items()
+        if text not in ("on", "off")
+    ]
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         problems.append("tls: set both certificate and key, or neither")
     if settings.policy.poll_seconds * 2 > settings.policy.lease_seconds:

@@ -210,6 +210,14 @@ def test_attack_a_long_head_in_pieces_is_searched_once() -> None:
     assert Watched.searched <= 4 * len(whole)
 
 
+def test_a_long_head_may_end_long_after_its_request_line(central: Central) -> None:
+    agent, person = central.agent(), central.http1()
+    head = request(filled(LIST, 100_000), b"X: " + b"y" * 40_000)
+    for start in range(0, len(head), 10_000):
+        person.send(head[start : start + 10_000])
+    assert len(seen_by(agent)) == 100_000 - len(b"/k8s/prod")
+
+
 def held(central: Central, number: int, size: int = 200_000) -> list[Any]:
     """Connections with the beginning of a long head."""
     people = [central.http1() for _ in range(number)]
