@@ -19,7 +19,6 @@ from collections.abc import Callable
 from mk8s_agent.wire.stream import join
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers import choose
-from mk8s_proxy.answers.interceptor import Interceptor
 from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.chain.addresses import Address, Addresses
@@ -217,21 +216,21 @@ class HandlerChain:
 
     def _leave(self, exchange: Exchange, identity: Identity, address: Address) -> None:
         policy = self._policies.current
-        interceptor: Interceptor | None = None
+        between: choose.Between | None = None
         decision = exchange.decision
         if (
             decision is None
             or decision.visibility is not None
             or (address.info.verb in choose.VERBS_OF_REVIEWS)
         ):
-            interceptor = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
+            between = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
         parts = request_parts(exchange, identity, address.path_block)
         exchange.stays_open = bool(exchange.head.upgrade) or address.long_running
         if not exchange.stays_open:  # an open watch holds no row
             exchange.entry.texts = texts_of(exchange.entry.facts)
-            if interceptor is None and exchange.recurring is not None:
+            if between is None and exchange.recurring is not None:
                 self._remember(exchange, exchange.recurring, parts)
-        self._send(exchange, interceptor, parts)
+        self._send(exchange, between, parts)
 
     def _remember(
         self, exchange: Exchange, recurring: Recurring, parts: tuple[bytes, bytes]
@@ -270,7 +269,7 @@ class HandlerChain:
         self._send(exchange, None, parts)
 
     def _send(
-        self, exchange: Exchange, interceptor: Interceptor | None, parts: tuple[bytes, bytes]
+        self, exchange: Exchange, between: choose.Between | None, parts: tuple[bytes, bytes]
     ) -> None:
         """Prepares an admitted request; `parts` of its block go before and after the audit id.
 
@@ -288,10 +287,10 @@ class HandlerChain:
         stream.share = exchange.front.share
         stream.end_queued = exchange.front.remote_closed
         exchange.back = stream
-        if interceptor is None:
+        if between is None:
             join(exchange.front, stream)
         else:
-            interceptor.insert(stream)
+            between.insert(stream)
         self._departures.heads.append((exchange, session, stream, block))
         self._ticks.schedule()
 

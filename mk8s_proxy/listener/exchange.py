@@ -82,7 +82,7 @@ class Exchange:
         self.answer_form: AnswerForm = UNKNOWN_FORM
         """How the answer of what stays open is written; what is added to it is written so, too."""
         self.subprotocol = b""
-        """What the API server and the client of a WebSocket agreed on."""
+        """What the API server and the client speak in an upgraded connection."""
         self.closing_event = b""
         """What an open watch says to its client before it ends."""
         self.stays_open = False
