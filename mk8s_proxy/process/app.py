@@ -45,7 +45,7 @@ from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch
 from mk8s_proxy.process.clients import client_config, front_limits
 from mk8s_proxy.process.ended_tokens import EndedTokens
-from mk8s_proxy.process.journals import open_journals
+from mk8s_proxy.process.journals import key_retired, open_journals
 from mk8s_proxy.process.key_feed import KeyFeed
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
@@ -81,7 +81,10 @@ class Central:
         self.policies = PolicyFeed(self.database, settings.policy)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
-        self._key_feed = KeyFeed(self.database, self.keys, rotation_of(settings), self._share_seal)
+        self._key_feed = KeyFeed(
+            self.database, self.keys, rotation_of(settings), self._share_seal,
+            retired=self._note_retired,
+        )  # fmt: skip
         self._agents = AgentRecords(self.database, self.background)
         self.port = 0
         """The bound port, once started."""
@@ -185,6 +188,10 @@ class Central:
     def _share_seal(self, now: float) -> None:
         """Page tokens of one replica are good on all others, and after a restart."""
         self.chain.seal.replace(self.keys.derive(_PAGE_TOKENS, now))
+
+    def _note_retired(self, kid: str) -> None:
+        self.journal.outcome(key_retired(kid))
+        self.chain.commit()
 
     async def _start_management(self) -> None:
         context = ApiContext(
