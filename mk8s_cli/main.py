@@ -64,10 +64,11 @@ def _print_cached_token(words: list[str]) -> bool:
         return False
     info = os.environ.get("KUBERNETES_EXEC_INFO", "")
     version = exec_credential.api_version(info) if info else ""
-    cached = token_cache.load(options["--central"], options["--cluster"])
-    if cached is None:
+    place = options["--central"], options["--cluster"]
+    cached = token_cache.load(*place)
+    if cached is None or token_cache.is_doubted(*place, cached, os.getppid()):
         return False
-    version = version or exec_versions.named_for(options["--central"], options["--cluster"])
+    version = version or exec_versions.named_for(*place)
     print(exec_credential.answer(version, cached.token, cached.expires), flush=True)
     return True
 

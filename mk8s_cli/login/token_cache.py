@@ -9,12 +9,17 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.terminal.errors import CliError, UnsafeFile
 from mk8s_cli.terminal.private_files import ensure_directory, read_private, write_private
 from mk8s_cli.terminal.validation import CENTRAL_URL, cluster_name
+
+DOUBT_SECONDS = 30.0
+"""A younger token is not doubted: whoever asks for each request gets a new one this often."""
+_ASKED_BYTES = 65536
 
 
 def home_directory() -> Path:
@@ -52,11 +57,47 @@ def load(central: str, cluster: str) -> AccessToken | None:
     return cached if cached.token and cached.fresh(time.time()) else None
 
 
+def is_doubted(central: str, cluster: str, cached: AccessToken, asking: int) -> bool:
+    """Return whether a process asks again for a token that it has got, and that is still fresh.
+
+    client-go keeps a credential in memory. It runs its plugin once more before that ends only if
+    an answer was 401, and does not say so: the token's key was retired, or its login has ended.
+
+    Args:
+        central: its address.
+        cluster: to which the token is bound.
+        cached: the token.
+        asking: the id of the process.
+    """
+    path = _file(central, cluster).with_suffix(".asked")
+    try:
+        asked = read_private(path) or b""
+    except UnsafeFile:
+        return False
+    if b"%d" % asking in asked.split():
+        return time.time() - cached.obtained >= DOUBT_SECONDS
+    if len(asked) < _ASKED_BYTES:
+        _append(path, b"%d\n" % asking)
+    return False
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Write as much as can be written: without it nobody is doubted."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    with suppress(OSError):
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+
 def save(central: str, cluster: str, token: AccessToken) -> None:
     """Keep `token` for the processes that follow."""
     path = _file(central, cluster)
     ensure_directory(path.parent)
     write_private(path, json.dumps(token._asdict()).encode())
+    path.with_suffix(".asked").unlink(missing_ok=True)  # nobody has got this one yet
 
 
 def forget_former(central: str, clusters: Mapping[str, str]) -> None:
@@ -85,5 +126,6 @@ def _bound_to(token: str) -> str:
 
 def clear(central: str) -> None:
     """Forget every access token of this central (logout, or a login as somebody else)."""
-    for path in central_directory(central).glob("*.json"):
-        path.unlink(missing_ok=True)
+    for pattern in ("*.json", "*.asked"):
+        for path in central_directory(central).glob(pattern):
+            path.unlink(missing_ok=True)
