@@ -1,6 +1,27 @@
-"""``python -m mk8s_agent`` is ``mk8s-agent``."""
+"""``mk8s-agent``, as the installed script and as ``python -m mk8s_agent``."""
 
-from mk8s_agent.main import main
+import gc
+
+from mk8s_agent.wire.interpreter import start_again_alone
+
+GC_THRESHOLD = 50_000
+"""New objects before the collector looks for circles: more than `--help` makes."""
+
+
+def script() -> None:
+    """Run the command from the installed script, away from the caller's Python environment."""
+    start_again_alone("mk8s_agent")
+    main()
+
+
+def main() -> None:
+    """Run the command."""
+    gc.set_threshold(GC_THRESHOLD)
+    # Here, since even click could be a module of the caller's.
+    from mk8s_agent.command import command  # noqa: PLC0415
+
+    command.main(prog_name="mk8s-agent")
+
 
 if __name__ == "__main__":
     main()

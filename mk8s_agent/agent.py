@@ -7,7 +7,6 @@ so that this file knows neither HTTP/2 nor the API server.
 import asyncio
 import contextlib
 import gc
-import importlib.metadata
 import logging
 import math
 import random
@@ -29,6 +28,7 @@ from mk8s_agent.identity.store import AgentIdentity, IdentityError, IdentityStor
 from mk8s_agent.settings import Address, Settings
 from mk8s_agent.tunnel.control_session import ControlEvents, ControlSession, Facts, MakeControl
 from mk8s_agent.tunnel.dialer import Dialer, TunnelHandle
+from mk8s_agent.version import agent_version
 from mk8s_agent.wire import control
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.heap import keep_heap
@@ -218,14 +218,6 @@ class Agent:
             facts.cluster_scoped, facts.namespaced = found
         except ApiServerUnreachable as error:
             log.info("apiserver.resources_unknown", extra={"reason": str(error)})
-
-
-def agent_version() -> str:
-    """Give the release, "unknown" where only this package was copied and nothing was installed."""
-    try:
-        return importlib.metadata.version("mk8s")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def freeze_memory() -> None:

@@ -1,4 +1,4 @@
-"""``mk8s-agent``: argv and environment in, an exit code out.
+"""The agent as a program: settings in, an exit code out. Run by ``mk8s_agent.command``.
 
 The order is: settings, credentials for the API server, identity (kept or joined), tunnels. Each of
 the first three can be wrong in ways that a person has to mend, and then the agent ends with one
@@ -16,16 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import click
-
-from mk8s_agent.agent import Agent, DataPlane, agent_version
+from mk8s_agent.agent import Agent, DataPlane
 from mk8s_agent.credentials.sources import (
     SERVICE_ACCOUNT_DIRECTORY,
     ApiServerCredentials,
     CredentialsError,
-    in_cluster,
     load_credentials,
 )
 from mk8s_agent.health import HealthError
@@ -40,13 +37,12 @@ from mk8s_agent.identity.store import (
     check_cluster,
     check_expiry,
 )
-from mk8s_agent.settings import Settings, load_settings
+from mk8s_agent.settings import Settings
 from mk8s_agent.tunnel.data_plane import TunnelPlane
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.egress_proxy import EgressProxies
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.log import configure
-from mk8s_agent.wire.settings import SettingsError
 
 USER_ERRORS: Final = (CredentialsError, HealthError, IdentityError, JoinError)
 
@@ -165,50 +161,12 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: mk8s-agent --context kind-dev --central https://mk8s.example.com "
-    "--cluster dev --ca-pin sha256:... (and the join token in AGENT_TOKEN)",
-)
-@click.version_option(agent_version(), message="%(prog)s %(version)s")
-@click.option("--config", type=click.Path(path_type=Path), help="YAML file of settings.")
-@click.option("--central", "central_url", metavar="URL", help="Central's URL. [CENTRAL_URL]")
-@click.option("--cluster", "cluster_name", metavar="NAME", help="Cluster's name. [CLUSTER_NAME]")
-@click.option("--token", "join_token", metavar="TOKEN", help="Join token. [AGENT_TOKEN]")
-@click.option("--ca-pin", metavar="sha256:HEX", help="Pin of central's CA. [CA_PIN]")
-@click.option("--ca-file", metavar="PATH", help="PEM of central's CA, instead of a pin.")
-@click.option("--kubeconfig", metavar="PATH", help="Reach the API server by this kubeconfig.")
-@click.option("--context", metavar="NAME", help="A context of the kubeconfig.")
-@click.option("--data-dir", metavar="PATH", help="Folder that keeps the agent's identity.")
-@click.option("--tunnels", metavar="N", help="Tunnels to hold, 2 by default.")
-@click.option("--health-listen", metavar="HOST:PORT", help="Serve /livez and /readyz there.")
-@click.option("--join-timeout", metavar="SECONDS", help="Wait so long for central at the join.")
-@click.option("--drain-seconds", metavar="SECONDS", help="Let requests end so long on SIGTERM.")
-def command(config: Path | None, **options: Any) -> None:
-    """Connect a Kubernetes cluster to mk8s-central.
-
-    Every option can be set as MK8S_AGENT_<NAME> in the environment, or in the YAML file.
-    """
-    try:
-        settings = load_settings(
-            options,
-            os.environ,
-            config=config,
-            home=Path.home(),
-            in_pod=in_cluster(os.environ),
-        )
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from error
+def start(settings: Settings) -> int:
+    """Run the agent until it is stopped; gives the exit code. What a person can mend is printed."""
     configure(settings.log.level, settings.log.format)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            code = runner.run(run(settings))
+            return runner.run(run(settings))
     except USER_ERRORS as error:
-        click.echo(f"mk8s-agent: {error}", err=True)
-        code = 1
-    sys.exit(code)
-
-
-def main() -> None:
-    """Run the ``mk8s-agent`` command."""
-    command.main(prog_name="mk8s-agent")
+        print(f"mk8s-agent: {error}", file=sys.stderr)
+        return 1

@@ -1,6 +1,6 @@
 """What the agent is told: command line over environment over a YAML file over defaults.
 
-Read by ``mk8s_agent.main`` only. Each environment variable has two names, the short one of the
+Read by ``mk8s_agent.command`` only. Each environment variable has two names, the short one of the
 manifests and one with ``MK8S_AGENT_``, which wins.
 """
 

@@ -5,11 +5,14 @@ and only for the one command that needs it.
 """
 
 import importlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from mk8s_cli.terminal.errors import CliError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Entry(NamedTuple):
@@ -54,6 +57,14 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete the names of commands without importing them, and options as click does."""
+        from click.shell_completion import CompletionItem
+
+        names = (name for name in self.list_commands(ctx) if name.startswith(incomplete))
+        items = [CompletionItem(name, help=self.table[name].help) for name in names]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -84,6 +95,13 @@ CLUSTERS = {
     "list": Entry("commands.clusters", "list_clusters", "List the clusters you may use."),
     "ls": Entry("commands.clusters", "list_clusters", "Same as list.", hidden=True),
     "use": Entry("commands.use", "use", "Make a cluster the current one."),
+}
+
+CENTRALS = {
+    "list": Entry("commands.centrals", "list_centrals", "List the centrals known here."),
+    "use": Entry("commands.centrals", "use", "Make a central the current one."),
+    "suffix": Entry("commands.centrals", "suffix", "Name its contexts CLUSTER-SUFFIX."),
+    "remove": Entry("commands.centrals", "remove", "Log out of a central and forget it."),
 }
 
 KUBECONFIG = {
@@ -145,6 +163,7 @@ COMMANDS = {
     "use": Entry("commands.use", "use", "Make a cluster the current one ('use -' goes back)."),
     "kubectl": Entry("commands.kubectl", "kubectl", "Run kubectl on the current cluster."),
     "k": Entry("commands.kubectl", "kubectl", "Same as kubectl."),
+    "centrals": Entry("command_table", "centrals", "Several centrals: list, choose, forget."),
     "kubeconfig": Entry("command_table", "kubeconfig", "Write or remove kubeconfig contexts."),
     "get-token": Entry("commands.get_token", "get_token", "Credential plugin that kubectl runs."),
     "admin": Entry("command_table", "admin", "Manage clusters, users and roles."),
@@ -184,6 +203,11 @@ def mk8s(context: click.Context, central: str) -> None:
 @click.group(cls=LazyGroup, table=CLUSTERS, epilog="Example: mk8s clusters list -o yaml")
 def clusters() -> None:
     """List and choose clusters."""
+
+
+@click.group(cls=LazyGroup, table=CENTRALS, epilog="Example: mk8s centrals list")
+def centrals() -> None:
+    """The centrals that you have logged in to on this machine."""
 
 
 @click.group(cls=LazyGroup, table=KUBECONFIG, epilog="Example: mk8s kubeconfig sync")

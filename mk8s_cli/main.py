@@ -5,14 +5,24 @@ command, so a cached token is printed before click or anything else from outside
 library is imported. Errors that a person can mend end here as one line; bugs keep their traceback.
 """
 
+import atexit
 import errno
+import gc
 import os
 import sys
 
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.interpreter import start_again_alone
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    import click
+
 OK, FAILED, USAGE = 0, 1, 2
+GC_THRESHOLD = 50_000
+"""New objects before the collector looks for circles: more than any start makes."""
 _NOT_A_BUG = frozenset({errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EIO})
 """What a disk or its rights can do to any file, those of the commands' own work included."""
 
@@ -20,13 +30,37 @@ _NOT_A_BUG = frozenset({errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EPERM, er
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 1 refused or failed, 2 wrong usage.
 
-    Without `arguments`, as the installed script calls it, the caller's Python environment is left.
+    Without `arguments`, as the installed script calls it, it leaves the caller's Python environment
+    and ends the process itself.
     """
-    if arguments is None:
-        start_again_alone()
-    words = sys.argv[1:] if arguments is None else arguments
+    if arguments is not None:
+        return _run(arguments)
+    start_again_alone("mk8s_cli")
+    return program()
+
+
+def program() -> "NoReturn":
+    """Run the program as the one thing that this process does, and end that."""
+    gc.set_threshold(GC_THRESHOLD)
     try:
-        if _print_cached_token(words):
+        code = _run(sys.argv[1:])
+    except SystemExit as ended:  # of click's completion, and of what takes the place of exec
+        if not isinstance(ended.code, int | None):
+            raise
+        code = ended.code or OK
+    # What mypy does, too: to take all objects apart one by one takes as long as to read a command.
+    atexit._run_exitfuncs()  # noqa: SLF001
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or FAILED
+    os._exit(code)
+
+
+def _run(words: list[str]) -> int:
+    try:
+        if _print_cached_token(words) or _print_completion(words):
             return OK
         return _run_command(words)
     except CliError as error:
@@ -46,31 +80,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _print_cached_token(words: list[str]) -> bool:
     """Answer `get-token --cluster NAME --central URL` from the cache; False: the long way."""
-    if (
-        len(words) != 5
-        or words[0] != "get-token"
-        or {words[1], words[3]}
-        != {
-            "--cluster",
-            "--central",
-        }
-    ):
+    if words[:1] != ["get-token"]:
         return False
-    from mk8s_cli.login import exec_credential, exec_versions, token_cache
+    from mk8s_cli.login import cached_token
 
-    options = {words[1]: words[2], words[3]: words[4]}
-    if not options["--cluster"]:
-        # "" would be the token that is bound to no cluster; kubectl must never get that one.
+    answer = cached_token.answer(words[1:])
+    if answer:
+        print(answer, flush=True)
+    return bool(answer)
+
+
+def _print_completion(words: list[str]) -> bool:
+    """Answer TAB behind `mk8s use`, which people press most; False: click answers."""
+    if words or "_MK8S_COMPLETE" not in os.environ:
         return False
-    info = os.environ.get("KUBERNETES_EXEC_INFO", "")
-    version = exec_credential.api_version(info) if info else ""
-    place = options["--central"], options["--cluster"]
-    cached = token_cache.load(*place)
-    if cached is None or token_cache.is_doubted(*place, cached, os.getppid()):
-        return False
-    version = version or exec_versions.named_for(*place)
-    print(exec_credential.answer(version, cached.token, cached.expires), flush=True)
-    return True
+    from mk8s_cli.kubeconfig import known_names
+    from mk8s_cli.login import cached_token
+
+    answer = known_names.answer_shell(cached_token.home_path())
+    if answer:
+        print(answer, flush=True)
+    return answer is not None
 
 
 def _run_command(words: list[str]) -> int:
@@ -78,8 +108,11 @@ def _run_command(words: list[str]) -> int:
 
     from mk8s_cli.command_table import mk8s
 
-    if os.environ.get("_MK8S_COMPLETE", "").startswith("powershell"):
+    variable = os.environ.get("_MK8S_COMPLETE", "")
+    if variable.startswith("powershell"):
         import mk8s_cli.terminal.powershell  # noqa: F401  click finds it by its name then
+    if variable and _print_kubectls_completion(mk8s, variable):
+        return OK
 
     try:
         code = mk8s.main(args=words, prog_name="mk8s", standalone_mode=False)
@@ -94,6 +127,19 @@ def _run_command(words: list[str]) -> int:
         print("mk8s: stopped", file=sys.stderr)
         return FAILED
     return code if isinstance(code, int) else OK
+
+
+def _print_kubectls_completion(mk8s: "click.Command", variable: str) -> bool:
+    """Answer TAB behind `mk8s k`; False: click answers."""
+    line = os.environ.get("COMP_WORDS", "")
+    if not {"k", "kubectl"}.intersection(line.split()):
+        return False
+    from mk8s_cli.commands import kubectl_completion
+
+    answer = kubectl_completion.answer_shell(mk8s, variable)
+    if answer:
+        print(answer)
+    return answer is not None
 
 
 def _trouble(error: OSError) -> CliError:

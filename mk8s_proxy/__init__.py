@@ -11,7 +11,7 @@ Start reading here. A request of kubectl walks along the handler chain and passe
    none means HTTP/1.1, since kubectl's upgrade connections offer none.
 2. ``listener.http2`` and ``listener.http1`` read a head (``request_head``, ``http1_head``) and hand
    the chain an ``exchange.Exchange``.
-3. ``chain.handler_chain.HandlerChain.admit`` walks it: ``chain.route`` (which cluster),
+3. ``chain.handler_chain.HandlerChain.admit`` walks it: ``chain.addresses`` (which cluster),
    ``kube.request_target`` and ``kube.request_info`` (what is asked, in Kubernetes's words, from the
    raw bytes and parsed once), ``identity`` (who), ``authz`` (may they, and by which rule). It is
    one synchronous function: no task, future, lock or database access for a request. A head that was

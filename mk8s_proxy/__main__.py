@@ -1,6 +1,28 @@
-"""``python -m mk8s_proxy`` is ``mk8s-central``."""
+"""``mk8s-central``, as the installed script and as ``python -m mk8s_proxy``."""
 
-from mk8s_proxy.process.main import main
+import gc
+
+from mk8s_agent.wire.interpreter import start_again_alone
+
+GC_THRESHOLD = 50_000
+"""New objects before the collector looks for circles: more than `--help` makes. What serves chooses
+its own once it is ready."""
+
+
+def script() -> None:
+    """Run the command from the installed script, away from the caller's Python environment."""
+    start_again_alone("mk8s_proxy")
+    main()
+
+
+def main() -> None:
+    """Run the command."""
+    gc.set_threshold(GC_THRESHOLD)
+    # Here, since even click could be a module of the caller's.
+    from mk8s_proxy.process import main as commands  # noqa: PLC0415
+
+    commands.main(prog_name="mk8s-central")
+
 
 if __name__ == "__main__":
-    main(prog_name="mk8s-central")
+    main()

@@ -1,13 +1,15 @@
 """Builds the compiled wheel, installs it, runs unit tests on it: run by tox.
 
-    python tests/compiled_check.py SCRATCH [PYTEST ARGUMENT...]
+    python tests/compiled_check.py SCRATCH KEPT [PYTEST ARGUMENT...]
 
 The tests run in a folder without the sources, so what they import is what the wheel installed;
 that the modules which it should have compiled are machine code is checked first. Without arguments
-those tests run that reach compiled modules.
+those tests run that reach compiled modules; they are left out where the file KEPT says that they
+passed with the same compiled modules, tests and interpreter before.
 """
 
 import ast
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -22,6 +24,8 @@ BACKEND = CHECKOUT / "deploy/wheel/backend.py"
 PACKAGES = ("mk8s_agent", "mk8s_proxy", "mk8s_cli")
 BUILT_FROM = (*PACKAGES, "deploy", "pyproject.toml", "README.md", "LICENSE")
 TESTED_WITH = ("tests", "certs", "deploy", "pyproject.toml", "README.md")
+DECISIVE = ("deploy/wheel", "deploy/requirements.lock", "pyproject.toml", "tests", "certs")
+"""What the outcome hangs on beside the compiled modules."""
 WITHOUT_HOT_MODULES = (
     "agent/test_credentials.py",
     "agent/test_join.py",
@@ -88,8 +92,36 @@ def interpreted() -> list[str]:
     return found
 
 
-def main(scratch: Path, arguments: list[str]) -> None:
+def is_left_out(file: Path) -> bool:
+    """Whether this file belongs to tests that do not run here."""
+    parts = file.relative_to(CHECKOUT).parts
+    if parts[0] != "tests" or not file.name.startswith("test_"):
+        return False
+    name = "/".join(parts[1:])
+    chosen = parts[1] in ("agent", "proxy")
+    return not chosen or any(fnmatch(name, pattern) for pattern in WITHOUT_HOT_MODULES)
+
+
+def state() -> str:
+    """A hash of all that the outcome of the tests hangs on."""
+    found = [CHECKOUT / path for path in hot_modules()]
+    for name in DECISIVE:
+        path = CHECKOUT / name
+        found += path.rglob("*") if path.is_dir() else [path]
+    digest = hashlib.sha256(sys.version.encode())
+    for file in sorted(it for it in found if it.is_file() and "__pycache__" not in it.parts):
+        if not is_left_out(file):
+            digest.update(f"{file.relative_to(CHECKOUT)} {file.stat().st_size}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def main(scratch: Path, kept: Path, arguments: list[str]) -> None:
     """All of it, in a scratch folder of our own."""
+    now = state()
+    if not arguments and kept.is_file() and kept.read_text() == now:
+        print(f"neither what is compiled nor its tests changed since they passed ({now[:12]})")
+        return
     scratch = scratch / "compiled"
     install(scratch)
     if slow := interpreted():
@@ -98,8 +130,11 @@ def main(scratch: Path, arguments: list[str]) -> None:
     ignored = [f"--ignore-glob=tests/{pattern}" for pattern in WITHOUT_HOT_MODULES]
     selected = arguments or ["tests/agent", "tests/proxy", *ignored]
     tests = [sys.executable, "-P", "-m", "pytest", "-n", "auto", "-m", "not kube", *selected]
-    sys.exit(subprocess.run(tests, cwd=house, check=False).returncode)
+    status = subprocess.run(tests, cwd=house, check=False).returncode
+    if status == 0 and not arguments:
+        kept.write_text(now)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), sys.argv[2:])
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3:])

@@ -1,11 +1,14 @@
 """What mypyc makes another program of, found without compiling (see deploy/wheel/backend.py)."""
 
 import ast
+import shutil
 import tomllib
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
+from tests import compiled_check
 from tests.compiled_check import CHECKOUT, hot_modules, patterns
 from tests.coverage_gate import doors
 
@@ -22,6 +25,39 @@ def test_only_doors_and_what_is_slow_anyway_stay_interpreted_in_hot_rooms() -> N
         f"mk8s_proxy/{name}.py" for name in ("audit/strangers", "audit/unfinished", "kube/protobuf")
     }
     assert left_out - slow <= doors(tomllib.loads((CHECKOUT / "pyproject.toml").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("file", "runs_again"),
+    [
+        ("mk8s_proxy/kube/request_info.py", True),
+        ("tests/proxy/test_request_info.py", True),
+        ("tests/support/legs.py", True),
+        ("tests/conftest.py", True),
+        ("deploy/wheel/backend.py", True),
+        ("mk8s_cli/__main__.py", False),
+        ("mk8s_proxy/api/users.py", False),
+        ("tests/proxy/test_db_stores.py", False),
+        ("tests/kube/test_reviews.py", False),
+        ("tests/test_layout.py", False),
+    ],
+)
+def test_what_changed_decides_whether_the_compiled_wheel_is_tested_again(
+    file: str, runs_again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mk8s_agent", "mk8s_proxy", "mk8s_cli", *compiled_check.DECISIVE):
+        source, copied = CHECKOUT / name, tmp_path / name
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, copied, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copied)
+    monkeypatch.setattr(compiled_check, "CHECKOUT", tmp_path)
+    before = compiled_check.state()
+    assert compiled_check.state() == before
+    with (tmp_path / file).open("r+") as changed:
+        changed.write("# changed")
+    assert (compiled_check.state() != before) == runs_again
 
 
 def names_of_two_types(tree: ast.AST) -> list[str]:

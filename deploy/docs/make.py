@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from mk8s_agent import main as agent_main
+from mk8s_agent import command as agent_command
 from mk8s_agent import settings as agent_settings
 from mk8s_cli import command_table
 from mk8s_proxy.process import main as central_main
@@ -146,7 +146,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "cli.md": {
         "mk8s": lambda: reference(command_table.mk8s, "mk8s"),
         "mk8s-central": lambda: reference(central_main.main, "mk8s-central"),
-        "mk8s-agent": lambda: reference(agent_main.command, "mk8s-agent"),
+        "mk8s-agent": lambda: reference(agent_command.command, "mk8s-agent"),
     },
 }
 """What stands at each marked place of each page."""

@@ -13,6 +13,7 @@ from typing import Final
 from mk8s_agent.apiserver import resending
 from mk8s_agent.apiserver.dial import ApiServerDial, Dial
 from mk8s_agent.apiserver.http1 import ApiServerHttp1
+from mk8s_agent.apiserver.owners import Owners
 from mk8s_agent.apiserver.request import Request, request_line
 from mk8s_agent.apiserver.request_block import RequestReader
 from mk8s_agent.apiserver.response_status import passes_unread
@@ -145,6 +146,7 @@ class ApiServer:
         self._credential_block = b""
         self.reader = RequestReader(credentials.path_prefix.rstrip("/").encode("ascii"))
         """Of the requests that come through any tunnel."""
+        self.owners = Owners(buffers)
 
     # -- requests
 

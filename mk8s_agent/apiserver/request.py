@@ -64,6 +64,8 @@ class Request:
     """The API server gets an Origin: itself."""
     end: bool
     """There is no body."""
+    identity: bytes = b""
+    """Who asks, as central said it."""
     attempt: Attempt | None = None
     """There once a body is kept, or a first try has failed."""
 
@@ -172,7 +174,8 @@ def _complete(known: dict[bytes, bytes], carried: Carried, end: bool, prefix: by
         parts.append(hpack_codec.literal(b"audit-id", audit_id))
     if length >= 0:
         parts.append(hpack_codec.literal(b"content-length", b"%d" % length))
-    return Request(b"".join(parts) + carried.block, length, upgrade, bool(own_origin), end)
+    block = b"".join(parts) + carried.block
+    return Request(block, length, upgrade, bool(own_origin), end, carried.identity)
 
 
 def _length(text: bytes) -> int:

@@ -80,6 +80,7 @@ class AgentTunnel(Http2Server):
         stream = self.accept(stream_id, None, end)
         if stream is not None:
             stream.length_left = request.length
+            stream.share = self._apiserver.owners.take(request.identity)
             self._apiserver.forward(stream, request)
 
     def on_request(self, stream: Stream, fields: Fields, end: bool) -> None:
@@ -96,6 +97,7 @@ class AgentTunnel(Http2Server):
             return
         if not request.upgrade:
             stream.length_left = request.length
+        stream.share = self._apiserver.owners.take(request.identity)
         self._apiserver.forward(stream, request)
 
     def _open_control(self, stream: Stream, fields: Fields) -> None:
@@ -144,6 +146,8 @@ class AgentTunnel(Http2Server):
         """A request is over."""
         if stream.exchange is not None:
             self._apiserver.forget_body(stream)
+        if stream.share is not None:
+            self._apiserver.owners.give_back(stream.share)
 
     def on_ready(self) -> None:
         """The peer is there: see how far away."""

@@ -8,6 +8,7 @@ imported here only; `hpack` (pure Python, ten times slower) takes over where it 
 """
 
 import importlib
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -38,6 +39,13 @@ _FIELD_OVERHEAD: Final = 32
 
 _LONGEST_INTEGER: Final = 5
 """Bytes behind its prefix that are read of an HPACK integer; a longer one is not understood."""
+
+_UNCOUNTED_BYTES: Final = 8192
+"""A block that is longer has its fields counted before the library reads it. A field may take one
+byte, and the library builds all of them first: 190 ms of the loop for a block of 192 KiB."""
+
+_MOST_UPDATES: Final = 2
+"""The smallest size that the table had in between, and the one that it has now."""
 
 _LONGEST_SHORT: Final = 126
 _SIZES: Final = tuple([bytes((size,)) for size in range(_LONGEST_SHORT + 1)])
@@ -103,7 +111,7 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         encoded = _names.find(name)
         size = len(value)
         if encoded is None or size > _LONGEST_SHORT:
-            parts.append(field(name, value))
+            parts.append(_WHOLE_FIELDS.get((name, value)) or literal(name, value))
         else:
             parts += (encoded, _SIZES[size], value)
     return b"".join(parts)
@@ -141,6 +149,16 @@ _PREFIXES: Final = bytes(
 )
 """The bits of a field's first byte that belong to its integer (RFC 7541, 6)."""
 
+_USES: Final = bytes(
+    CHANGES_TABLE
+    if 0x20 <= first < 0x80
+    else NEEDS_TABLE
+    if first > 0x80 | _LAST_STATIC
+    else NO_TABLE
+    for first in range(256)
+)
+"""What a field does with the table, by its first byte: 0x20 sets its size, 0x40 adds to it."""
+
 
 def check_block(encoded: bytes, fields: Fields) -> int:
     """Refuses what the decoding library lets pass, and says what a block does with the table.
@@ -160,32 +178,52 @@ def check_block(encoded: bytes, fields: Fields) -> int:
     Raises:
         HpackError: it breaks one of these rules.
     """
-    use = NO_TABLE
-    number = 0
-    position, size = 0, len(encoded)
-    while position < size:
+    use, number, position = NO_TABLE, 0, 0
+    coded: list[tuple[bytes, int, int]] = []
+    while position < len(encoded):
         first = encoded[position]
         position += 1
-        most = _PREFIXES[first]
-        index = first & most
-        if index == most:
-            index, position = _read_rest(encoded, position, most)
-        if 0x20 <= first < 0x40:  # the table's size (RFC 7541, 6.3)
+        use |= _USES[first]
+        if 0x80 <= first < 0xFF:  # most fields: known as a whole (6.1), and named by one byte
+            number += 1
+            continue
+        index = first & _PREFIXES[first]
+        if index == _PREFIXES[first]:
+            index, position = _read_rest(encoded, position, index)
+            if index > _LAST_STATIC:
+                use |= NEEDS_TABLE
+        if 0x20 <= first < 0x40:  # the table's size (6.3)
             if number:
                 raise HpackError("a size update behind a field")
-            use = CHANGES_TABLE
             continue
-        if first < 0x80:  # a field that is added (6.2.1), or is not (6.2.2, 6.2.3); else known, 6.1
-            if first & 0x40:
-                use = CHANGES_TABLE
-            name, value = fields[number]
-            if not index:
-                position = _check_string(encoded, position, name)
-            position = _check_string(encoded, position, value)
+        strings = () if first & 0x80 else fields[number][1 if index else 0 :]  # else 6.2
         number += 1
-        if index > _LAST_STATIC and use == NO_TABLE:
-            use = NEEDS_TABLE
-    return use
+        for text in strings:
+            mark = encoded[position]
+            length, position = mark & 127, position + 1
+            if length == 127:
+                length, position = _read_rest(encoded, position, 127)
+            position += length
+            if mark & 0x80:
+                coded.append((text, length, encoded[position - 1]))
+    _check_padding(coded)
+    return min(use, CHANGES_TABLE)
+
+
+def _check_padding(coded: list[tuple[bytes, int, int]]) -> None:
+    """Refuses Huffman codes whose padding is not all ones (RFC 7541, 5.2).
+
+    Args:
+        coded: what strings were decoded to, how many bytes they have, and the last of these.
+    """
+    for text, length, last in coded:
+        # 256 is 1 modulo 255, so this number is the sum of its bytes modulo 255: of all bits. The
+        # library takes no padding of a byte or more, so the difference tells how long it is.
+        bits = int.from_bytes(text.translate(_CODE_BITS), "big") % 255
+        padding = (8 * length - bits) % 255
+        ones = (1 << padding) - 1
+        if padding > 7 or (padding and last & ones != ones):
+            raise HpackError("Huffman padding that is not all ones")
 
 
 def _read_rest(encoded: bytes, position: int, value: int) -> tuple[int, int]:
@@ -206,23 +244,53 @@ def _read_rest(encoded: bytes, position: int, value: int) -> tuple[int, int]:
     raise HpackError("an integer that is too long")
 
 
-def _check_string(encoded: bytes, position: int, text: bytes) -> int:
-    """Where a string ends that begins here (RFC 7541, 5.2) and was decoded to `text`."""
-    coded = encoded[position] & 0x80
+def _check_count(encoded: bytes, most: int) -> None:
+    """Refuses a block of more fields (and size updates) than `most`, having looked at no more.
+
+    What is broken in it the library will say.
+    """
+    position, size = 0, len(encoded)
+    for _ in range(most):
+        if position >= size:
+            return
+        first = encoded[position]
+        position += 1
+        prefix = _PREFIXES[first]
+        index = first & prefix
+        if index == prefix:
+            index, position = _read_rest(encoded, position, prefix)
+        if first < 0x80 and not 0x20 <= first < 0x40:
+            if not index:
+                position = _behind_string(encoded, position)
+            position = _behind_string(encoded, position)
+    if position < size:
+        raise HpackError("too many header fields")
+
+
+def _check_updates(encoded: bytes) -> None:
+    """Refuses a block that begins with more than two size updates: there is no reason for more
+    (RFC 7541, 4.2), and thousands of them cost more than the request behind them."""
+    position, size = 0, len(encoded)
+    for _ in range(_MOST_UPDATES):
+        if position >= size or not 0x20 <= encoded[position] < 0x40:
+            return
+        value = encoded[position] & 0x1F
+        position += 1
+        if value == 0x1F:
+            value, position = _read_rest(encoded, position, value)
+    if position < size and 0x20 <= encoded[position] < 0x40:
+        raise HpackError("more than two size updates")
+
+
+def _behind_string(encoded: bytes, position: int) -> int:
+    """Where a string ends that begins here; the end of the block where there is none."""
+    if position >= len(encoded):
+        return position
     length = encoded[position] & 127
     position += 1
     if length == 127:
         length, position = _read_rest(encoded, position, 127)
-    end = position + length
-    if coded:
-        # 256 is 1 modulo 255, so this number is the sum of its bytes modulo 255: of all bits. The
-        # library takes no padding of a byte or more, so the difference tells how long it is.
-        bits = int.from_bytes(text.translate(_CODE_BITS), "big") % 255
-        padding = (8 * length - bits) % 255
-        ones = (1 << padding) - 1
-        if padding > 7 or (padding and encoded[end - 1] & ones != ones):
-            raise HpackError("Huffman padding that is not all ones")
-    return end
+    return position + length
 
 
 class Decoder:
@@ -234,10 +302,11 @@ class Decoder:
         max_list: decoded bytes (names, values and 32 for each field) that end the connection.
     """
 
-    __slots__ = ("_decode",)
+    __slots__ = ("_decode", "_most")
 
     def __init__(self, table_size: int, max_list: int, library: str = "") -> None:
         self._decode = _decoding(table_size, max_list, library)
+        self._most = max_list // _FIELD_OVERHEAD
 
     def decode(self, encoded: bytes) -> Fields:
         """The fields of a block, in order.
@@ -246,14 +315,25 @@ class Decoder:
             HpackError: anything that is not a valid block within the limits.
         """
         try:
-            return self._decode(encoded)
+            if encoded and 0x20 <= encoded[0] < 0x40:
+                _check_updates(encoded)
+            if len(encoded) > _UNCOUNTED_BYTES:
+                _check_count(encoded, self._most)
+            decoded = self._decode(encoded, True)
         except (HpackError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # jh2 panics on some hostile bytes: that is no Exception
             raise HpackError(f"invalid header block: {type(error).__name__}") from error
+        if len(decoded) > self._most:
+            raise HpackError("too many header fields")
+        return [(name, value) for name, value, _never_indexed in decoded]
 
 
-def _decoding(table_size: int, max_list: int, library: str) -> Callable[[bytes], Fields]:
+_Decode = Callable[[bytes, bool], list[tuple[bytes, bytes, bool]]]
+"""Name, value and whether it is never indexed, of each field; the flag asks for bytes."""
+
+
+def _decoding(table_size: int, max_list: int, library: str) -> _Decode:
     """A decode function of the named library ("jh2" or "hpack"), or of the best one there is."""
     if library != "hpack":
         try:
@@ -264,28 +344,24 @@ def _decoding(table_size: int, max_list: int, library: str) -> Callable[[bytes],
     return _hpack_decoding(table_size, max_list)
 
 
-def _jh2_decoding(table_size: int, max_list: int) -> Callable[[bytes], Fields]:
+def _jh2_decoding(table_size: int, max_list: int) -> _Decode:
+    # It panics on a block that ends within a field. Where this is "1", the first panic writes a
+    # backtrace: half a second of the loop for the symbols, by a stranger's few bytes.
+    os.environ["RUST_BACKTRACE"] = "0"
     codec: Any = importlib.import_module("jh2._hazmat").Decoder(max_list)
     codec.max_allowed_table_size = table_size
-    decode = codec.decode
-    decode(integer(table_size, 5, 0x20), True)  # its table shrinks by a size update only
-
-    def decode_block(encoded: bytes) -> Fields:
-        fields = [(name, value) for name, value, _never_indexed in decode(encoded, True)]
-        if len(fields) * _FIELD_OVERHEAD > max_list:
-            raise HpackError("too many header fields")
-        return fields
-
-    return decode_block
+    codec.decode(integer(table_size, 5, 0x20), True)  # its table shrinks by a size update only
+    decode: _Decode = codec.decode
+    return decode
 
 
-def _hpack_decoding(table_size: int, max_list: int) -> Callable[[bytes], Fields]:
+def _hpack_decoding(table_size: int, max_list: int) -> _Decode:
     codec: Any = importlib.import_module("hpack").Decoder(max_list)
     codec.max_allowed_table_size = table_size
     codec.header_table_size = table_size
     decode = codec.decode
 
-    def decode_block(encoded: bytes) -> Fields:
-        return [(bytes(name), bytes(value)) for name, value in decode(encoded, raw=True)]
+    def decode_block(encoded: bytes, raw: bool) -> list[tuple[bytes, bytes, bool]]:
+        return [(bytes(name), bytes(value), False) for name, value in decode(encoded, raw=raw)]
 
     return decode_block

@@ -90,23 +90,18 @@ behind a reset: a flood of that costs the agent's own cluster time, and no other
 Heads are no longer than central takes."""
 
 
+@dataclass(slots=True, eq=False)
 class Share:
-    """What one owner has taken of something that many share.
+    """What one owner has taken of something that many share."""
 
-    Args:
-        key: whose, and of what.
-        limit: bytes that may wait for it.
-    """
-
-    __slots__ = ("key", "limit", "streams", "used")
-
-    def __init__(self, key: tuple[str, str], limit: int) -> None:
-        self.key = key
-        self.limit = limit
-        self.used = 0
-        """Bytes that wait for its readers, or for what its requests go to."""
-        self.streams = 0
-        """Streams that are open."""
+    key: tuple[str, str]
+    """Whose, and of what."""
+    limit: int
+    """Bytes that may wait for it."""
+    used: int = 0
+    """Bytes that wait for its readers, or for what its requests go to."""
+    streams: int = 0
+    """Streams that are open."""
 
 
 class BufferBudget:

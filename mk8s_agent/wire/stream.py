@@ -103,11 +103,6 @@ class Stream:
         self.length_left = -1
         """Body bytes that content-length still promises; -1 when it promised nothing."""
 
-    def keeps_promise(self, size: int, end: bool) -> bool:
-        """Counts `size` bytes of body against the promised length; False once that is broken."""
-        left = self.length_left = self.length_left - size
-        return 0 <= left <= LONGEST_BODY and not (end and left)
-
     def stalled_for(self, elapsed: float) -> float:
         """Seconds for which nothing left of what waits here; asked again after `elapsed`."""
         if self.pending is None or self.sent != self.sent_before:

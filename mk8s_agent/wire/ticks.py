@@ -44,7 +44,8 @@ class Ticks:
         """`connection` has output: flush it at the end of this tick."""
         self._dirty.append(connection)
         if not self._scheduled:
-            self.schedule()
+            self._scheduled = True
+            self._call_soon(self.run)
 
     def schedule(self) -> None:
         """Makes the end of this tick happen although nothing is marked yet."""

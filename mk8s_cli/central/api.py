@@ -5,19 +5,18 @@ what is not of the promised shape is refused with one line, it never reaches a f
 """
 
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 from mk8s_cli.central.access_token import AccessToken
-from mk8s_cli.central.transport import Answer, Transport
 from mk8s_cli.terminal.errors import CliError, Refused
-from mk8s_cli.terminal.validation import LABEL, cluster_name, server_url
+from mk8s_cli.terminal.validation import LABEL, TOKEN, cluster_name, server_url
 
-TOKEN = re.compile(r"[\x21-\x7e]+")
+if TYPE_CHECKING:
+    from mk8s_cli.central.transport import Answer, Transport
+
 MAX_TEXT = 4096
 MAX_TOKEN = 16384
 MAX_ITEMS = 20000
@@ -54,7 +53,7 @@ class Central:
     """The endpoints of one central; `token` is the access token of the calls that need one."""
 
     def __init__(
-        self, transport: Transport, token: str = "", renew: Callable[[], str] | None = None
+        self, transport: "Transport", token: str = "", renew: Callable[[], str] | None = None
     ) -> None:
         """Call through `transport`, with `token` as the bearer token where it is not empty.
 
@@ -90,7 +89,7 @@ class Central:
             raise _strange(f"{method} {path} is not an object")
         return document
 
-    def _send(self, method: str, path: str, payload: object | None, repeatable: bool) -> Answer:
+    def _send(self, method: str, path: str, payload: object | None, repeatable: bool) -> "Answer":
         return self.transport.call(
             method, path, token=self.token, payload=payload, repeatable=repeatable
         )
@@ -148,6 +147,8 @@ class Central:
 
 def segment(text: str) -> str:
     """Return `text` as one path segment; what RFC 3986 allows there stays readable."""
+    from urllib.parse import quote
+
     return quote(text, safe="@+!$&'()*,;=:")
 
 

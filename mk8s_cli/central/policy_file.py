@@ -4,15 +4,13 @@ Called by `mk8s admin roles apply` and `mk8s admin apply`. The format is the one
 `mk8s-central init -f rbac.yaml`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mk8s_cli.central.api import Document, segment, text, texts
+from mk8s_cli.central.api import Document
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.validation import EMAIL, ROLE_NAME
-from mk8s_cli.terminal.yaml_text import MAX_BYTES, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +20,12 @@ class PolicyFile:
     roles: dict[str, list[Any]]
     users: dict[str, tuple[str, ...]]
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference between a file and central."""
-
-    sign: str
-    """+ for new, ~ for changed."""
-    line: str
-    """What changes, for people."""
-    method: str
-    path: str
-    payload: Document
+    def document(self) -> Document:
+        """Return what central takes as a whole."""
+        return {
+            "roles": [{"name": name, "clusters": rules} for name, rules in self.roles.items()],
+            "users": [{"email": email, "roles": names} for email, names in self.users.items()],
+        }
 
 
 def load(path: Path) -> PolicyFile:
@@ -41,6 +33,8 @@ def load(path: Path) -> PolicyFile:
 
     A file may also hold a single role, as `mk8s admin roles get` prints it.
     """
+    from mk8s_cli.terminal.yaml_text import MAX_BYTES, read_yaml
+
     try:
         with path.open("rb") as file:
             document = read_yaml(file.read(MAX_BYTES + 1))
@@ -52,51 +46,13 @@ def load(path: Path) -> PolicyFile:
         document = {"roles": [document]}
     if not isinstance(document, dict) or not document.keys() <= {"roles", "users"}:
         raise CliError(f"{path}: expected the keys roles and users")
-    return PolicyFile(
-        roles=dict(
-            _role(item, f"{path}: {where}") for where, item in _listed(document, "roles", path)
-        ),
-        users=dict(
-            _user(item, f"{path}: {where}") for where, item in _listed(document, "users", path)
-        ),
-    )
-
-
-def differences(
-    wanted: PolicyFile, roles: Sequence[Document], users: Sequence[Document]
-) -> list[Change]:
-    """Return what must change at central so that it holds everything in `wanted`.
-
-    Roles come first, then those who become administrators: central does not let the last one go.
-    Roles and users that the file does not name are left alone.
-    """
-    known_roles = {text(role, "name"): role.get("clusters") for role in roles}
-    known_users = {text(user, "email").lower(): texts(user, "roles") for user in users}
-    changes = [
-        _role_change(name, rules, known_roles.get(name))
-        for name, rules in wanted.roles.items()
-        if known_roles.get(name) != rules
-    ]
-    changes += [
-        _user_change(email, names, known_users.get(email))
-        for email, names in sorted(wanted.users.items(), key=lambda user: "admin" not in user[1])
-        if sorted(known_users.get(email, ())) != sorted(names) or email not in known_users
-    ]
-    return changes
-
-
-def _role_change(name: str, rules: list[Any], before: object) -> Change:
-    sign = "+" if before is None else "~"
-    return Change(sign, f"role {name}", "PUT", f"/roles/{segment(name)}", {"clusters": rules})
-
-
-def _user_change(email: str, names: tuple[str, ...], before: tuple[str, ...] | None) -> Change:
-    after = ", ".join(names) or "none"
-    if before is None:
-        body: Document = {"email": email, "roles": list(names)}
-        return Change("+", f"user {email} (roles: {after}; no password)", "POST", "/users", body)
-    line = f"user {email} (roles: {', '.join(before) or 'none'} -> {after})"
-    return Change("~", line, "PUT", f"/users/{segment(email)}/roles", {"roles": list(names)})
+    roles = [_role(item, f"{path}: {where}") for where, item in _listed(document, "roles", path)]
+    users = [_user(item, f"{path}: {where}") for where, item in _listed(document, "users", path)]
+    for kind, names in (("role", [it for it, _ in roles]), ("user", [it for it, _ in users])):
+        if len(set(names)) < len(names):
+            twice = max(names, key=names.count)
+            raise CliError(f"{path}: the {kind} {twice} is there twice")
+    return PolicyFile(dict(roles), dict(users))
 
 
 def _listed(document: Document, key: str, path: Path) -> list[tuple[str, Any]]:

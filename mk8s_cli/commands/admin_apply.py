@@ -8,9 +8,12 @@ from pathlib import Path
 import click
 
 from mk8s_cli.central import policy_file
+from mk8s_cli.central.api import Document, text
 from mk8s_cli.commands.options import profile
 from mk8s_cli.login import access_tokens
 from mk8s_cli.terminal.screen import escape
+
+SIGNS = {"created": "+", "changed": "~"}
 
 
 @click.command(epilog="Example: mk8s admin apply -f rbac.yaml --dry-run")
@@ -22,15 +25,25 @@ from mk8s_cli.terminal.screen import escape
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Roles and users, in the format of mk8s-central init.",
 )
-@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change, or be refused.")
 def apply(path: Path, dry_run: bool) -> None:
-    """Make central hold the roles and users of a file; what the file does not name stays."""
-    wanted = policy_file.load(path)
-    central = access_tokens.connect(profile())
-    changes = policy_file.differences(wanted, central.items("/roles"), central.items("/users"))
-    if not changes:
+    """Make central hold the roles and users of a file; what the file does not name stays.
+
+    All of it or nothing. A dry run is tried by central and undone: it is refused if this would be.
+    """
+    asked = {**policy_file.load(path).document(), "dry_run": dry_run}
+    items = access_tokens.connect(profile()).call("POST", "/rbac", asked).get("items")
+    changes = [it for it in items if isinstance(it, dict)] if isinstance(items, list) else []
+    shown = [it for it in changes if it.get("action") in SIGNS]
+    if not shown:
         click.echo("nothing to change")
-    for change in changes:
-        if not dry_run:
-            central.call(change.method, change.path, change.payload)
-        click.echo(f"{change.sign} {escape(change.line)}{' (dry run)' if dry_run else ''}")
+    for change in shown:
+        click.echo(f"{_line(change)}{' (dry run)' if dry_run else ''}")
+
+
+def _line(change: Document) -> str:
+    kind, action, detail = (text(change, key) for key in ("kind", "action", "detail"))
+    if (kind, action) == ("user", "created"):
+        detail += "; no password"
+    line = f"{SIGNS[action]} {kind} {text(change, 'name')}{f' ({detail})' if detail else ''}"
+    return escape(line)

@@ -3,6 +3,7 @@
 Called through `mk8s_cli.command_table`.
 """
 
+import time
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from mk8s_cli.central.api import text, texts
 from mk8s_cli.commands.options import profile
 from mk8s_cli.login import access_tokens
-from mk8s_cli.terminal.output import format_option, moment, show
+from mk8s_cli.terminal.output import age, format_option, show
 from mk8s_cli.terminal.progress import waiting
 from mk8s_cli.terminal.screen import escape
 
@@ -33,23 +34,26 @@ def list_all(form: str) -> None:
 
 def _list(form: str, when_none: str) -> None:
     with waiting("reading the clusters"):
-        clusters = access_tokens.connect(profile()).clusters()
+        central = access_tokens.connect(profile())
+        clusters = central.clusters()
     if not clusters and form == "table":
         click.echo(when_none, err=True)
         return
-    show(form, [cluster.document for cluster in clusters], COLUMNS, _row)
+    now = time.time() - central.transport.clock_skew  # by central's clock, as what it says is
+    documents = [cluster.document for cluster in clusters]
+    show(form, documents, COLUMNS, lambda cluster: _row(cluster, now))
     for cluster in clusters:  # on stderr: what reads the table reads clusters only
         if alert := text(cluster.document, "alert"):
             click.echo(f"{cluster.name}: {escape(alert)}", err=True)
 
 
-def _row(cluster: dict[str, Any]) -> tuple[str, ...]:
+def _row(cluster: dict[str, Any], now: float) -> tuple[str, ...]:
     return (
         text(cluster, "name"),
         text(cluster, "status"),
         text(cluster, "agent_version"),
         text(cluster, "kubernetes_version"),
-        moment(text(cluster, "last_seen")),
+        age(text(cluster, "last_seen"), now),
         labels_of(cluster),
         ",".join(texts(cluster, "verbs")),
     )

@@ -24,9 +24,7 @@ from typing import Any
 
 import click
 
-from mk8s_cli.central import trust
 from mk8s_cli.central.api import Central, text
-from mk8s_cli.central.transport import Transport, trusting
 from mk8s_cli.commands.demo_programs import Programs, environment, mk8s_command, module, run
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.terminal.errors import CliError, Unreachable
@@ -215,6 +213,8 @@ class Demo:
         self.programs.wait_until(self._answers, "central")
 
     def _answers(self) -> bool:
+        from mk8s_cli.central import trust
+
         try:
             trust.establish(self.url, "", None, self.pin)
         except Unreachable:
@@ -222,6 +222,9 @@ class Demo:
         return True
 
     def _log_in_as_admin(self, passwords: dict[str, str]) -> Central:
+        from mk8s_cli.central import trust
+        from mk8s_cli.central.transport import Transport, trusting
+
         transport = Transport(self.url, trusting(trust.establish(self.url, "", None, self.pin)))
         grant = Central(transport).login(ADMIN, passwords[ADMIN])
         central = Central(transport, grant.access_token.token)

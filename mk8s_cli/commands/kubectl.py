@@ -1,22 +1,29 @@
 """`mk8s kubectl` and `mk8s k`: stock kubectl on the current cluster of mk8s.
 
 Called through `mk8s_cli.command_table`. This process becomes kubectl, so signals, terminal and exit
-code are kubectl's own.
+code are kubectl's own, and so are the arguments, plugins and what follows their names included.
+Where kubectl's current context is another one, ours is named in a small kubeconfig before the
+person's own: of several files, client-go takes the first that names a current context.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
 
 import click
 
 from mk8s_cli.commands.options import chosen_central
+from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.login import config
-from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.errors import CliError, Unwritable
 from mk8s_cli.terminal.interpreter import become
 
 OWN_CHOICE = ("--context", "--kubeconfig")
 NEEDS_NO_CLUSTER = frozenset({"-h", "--help", "help", "completion", "options"})
+READS_CONFIG = frozenset({"view", "current-context", "get-contexts"})
+"""Of `kubectl config`, what shows the current context. What writes new things writes them into the
+first file, which must then be the person's."""
 
 
 class Untouched(click.Command):
@@ -35,10 +42,40 @@ def kubectl(context: click.Context) -> None:
     program = shutil.which("kubectl")
     if program is None:
         raise CliError("kubectl is not on PATH; install it: https://kubernetes.io/docs/tasks/tools")
-    words = context.args
-    if not chooses_itself(words) and not is_help(words):
-        words = with_context(words, current_context(chosen_central()))
+    words, variable = prepared(context.args, chosen_central())
+    if variable:
+        os.environ["KUBECONFIG"] = variable
     become(program, ["kubectl", *words])
+
+
+def prepared(words: Sequence[str], central: str) -> tuple[list[str], str]:
+    """Return the words for kubectl and the value of KUBECONFIG, "" where it stays as it is.
+
+    Raises:
+        CliError: no cluster was chosen, or nobody is logged in.
+    """
+    if chooses_itself(words) or is_help(words) or _writes_config(words):
+        return list(words), ""
+    try:
+        context = current_context(central)
+    except CliError:
+        if words[0] != "config":
+            raise
+        return list(words), ""  # it shows what there is
+    if kubeconfig_files.read().current_context == context:
+        return list(words), ""
+    try:
+        return list(words), kubeconfig_files.with_current(context)
+    except Unwritable:
+        return with_context(words, context), ""
+
+
+def _writes_config(words: Sequence[str]) -> bool:
+    """Whether this is a `kubectl config` that changes more than the current context's entry."""
+    plain = [word for word in words if not word.startswith("-")]
+    if plain[:1] != ["config"] or "--current" in words:
+        return False
+    return not READS_CONFIG.intersection(plain[1:2])
 
 
 def chooses_itself(words: Sequence[str]) -> bool:
@@ -56,7 +93,7 @@ def is_help(words: Sequence[str]) -> bool:
 
 
 def with_context(words: Sequence[str], context: str) -> list[str]:
-    """Return `words` with the context named after the first one.
+    """Return `words` with the context named after the first one: where no file can be written.
 
     Not before it, since kubectl finds no plugin behind a flag; not at the end, which may lie behind
     a `--`.
@@ -72,16 +109,8 @@ def current_context(central: str = "") -> str:
     Raises:
         CliError: no cluster was chosen, or nobody is logged in.
     """
-    stored = config.load()
-    profile = config.profile_for(central)
-    kubeconfig = kubeconfig_files.read()
-    mine = kubeconfig.contexts_of(profile.central)
-    centrals = [profile.central] if central else [known.central for known in stored.profiles]
-    ours = {name for known in centrals for name in kubeconfig.contexts_of(known).values()}
-    if kubeconfig.current_context in ours:
-        return kubeconfig.current_context
-    if profile.cluster in mine:
-        return mine[profile.cluster]
-    if len(mine) == 1:
-        return next(iter(mine.values()))
+    known = contexts.profile_in_use(central)
+    place = contexts.current(kubeconfig_files.read(), config.load(), central and known.central)
+    if place is not None:
+        return place.context
     raise CliError("no cluster is chosen; run: mk8s use NAME (mk8s clusters list shows them)")

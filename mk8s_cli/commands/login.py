@@ -9,10 +9,13 @@ from pathlib import Path
 
 import click
 
-from mk8s_cli.central import trust
 from mk8s_cli.central.api import Central, Grant
-from mk8s_cli.central.transport import Transport, trusting
-from mk8s_cli.commands.options import chosen_central, exec_version_option, with_exec_version
+from mk8s_cli.commands.options import (
+    chosen_central,
+    exec_version_option,
+    suffix_type,
+    with_exec_version,
+)
 from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.login import access_tokens, config, credentials, token_cache
@@ -38,6 +41,13 @@ WAIT_CODES = frozenset({429, 503})
     help="Trust exactly the certificate authority in this PEM file.",
 )
 @click.option("--ca-pin", default="", metavar="sha256:HEX", help="Trust the authority of this pin.")
+@click.option(
+    "--suffix",
+    default=None,
+    metavar="NAME",
+    callback=suffix_type,
+    help="Name the contexts CLUSTER-NAME, to tell them from another central's.",
+)
 @exec_version_option
 def login(
     url: str,
@@ -45,9 +55,13 @@ def login(
     password_stdin: bool,
     ca_file: Path | None,
     ca_pin: str,
+    suffix: str | None,
     exec_version: str | None,
 ) -> None:
     """Log in to central and write one kubeconfig context per cluster you may use."""
+    from mk8s_cli.central import trust
+    from mk8s_cli.central.transport import Transport, trusting
+
     # Before a password is typed for a login that could not be kept.
     require_writable(token_cache.home_directory())
     stored = config.load()
@@ -59,6 +73,8 @@ def login(
     transport = Transport(central, trusting(authority))
     grant = _grant(Central(transport), email, password)
     profile = _remember(replace(known, certificate_authority=authority), grant, email)
+    if suffix is not None:
+        profile = contexts.set_suffix(profile, suffix)
     click.echo(f"logged in to {central} as {terminal.escape(profile.email)}")
     _write_contexts(profile, Central(transport, grant.access_token.token))
 
@@ -66,7 +82,11 @@ def login(
 @click.command(epilog="Example: mk8s logout")
 def logout() -> None:
     """Revoke the login at central, forget it here and remove our kubeconfig contexts."""
-    profile = config.profile_for(chosen_central())
+    end(config.profile_for(chosen_central()))
+
+
+def end(profile: Profile) -> None:
+    """Log out of one central; also what `mk8s centrals remove` does first."""
     # Under the lock of the refresh: one that runs now must not store a token after we forgot it.
     with access_tokens.lock(profile.central):
         _revoke(profile)
@@ -142,7 +162,9 @@ def _write_contexts(profile: Profile, central: Central) -> None:
     click.echo(
         f"contexts written to {kubeconfig_files.target_path(kubeconfig_files.listed_paths())}"
     )
-    click.echo(f"next: mk8s use {next(iter(outcome.contexts))} && kubectl get pods")
+    others = any(it.email and it.central != profile.central for it in config.load().profiles)
+    mk8s = f"mk8s --central {profile.central}" if others else "mk8s"
+    click.echo(f"next: {mk8s} use {next(iter(outcome.contexts))} && kubectl get pods")
 
 
 def _revoke(profile: Profile) -> None:

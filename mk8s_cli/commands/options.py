@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from mk8s_cli.kubeconfig import files as kubeconfig_files
-from mk8s_cli.login import config
+from mk8s_cli.kubeconfig import known_names
+from mk8s_cli.login import cached_token, config
 from mk8s_cli.terminal import validation
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.screen import confirm, is_interactive
@@ -29,13 +29,28 @@ def profile() -> config.Profile:
 
 def complete_cluster(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Return the clusters whose contexts were written: no network, since a shell waits for it."""
-    try:
-        contexts = kubeconfig_files.read()
-        centrals = [known.central for known in config.load().profiles]
-    except CliError:
-        return []
-    names = {name for central in centrals for name in contexts.contexts_of(central)}
-    return sorted(name for name in names if name.startswith(incomplete))
+    home = cached_token.home_path()
+    names = known_names.load(home)
+    if names is None:
+        stamped = known_names.stamp(home)
+        try:
+            names = _context_names()
+        except CliError:
+            return []
+        known_names.save(home, stamped, names)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _context_names() -> list[str]:
+    """Return what `mk8s use` takes: our contexts and their clusters."""
+    from mk8s_cli.kubeconfig import files as kubeconfig_files
+
+    kubeconfig = kubeconfig_files.read()
+    centrals = [known.central for known in config.load().profiles]
+    found = [kubeconfig.contexts_of(central) for central in centrals]
+    names = {name for pairs in found for pair in pairs.items() for name in pair}
+    # What a shell would take for two words, or a terminal for a command, nobody types either.
+    return sorted(name for name in names if name.isprintable() and " " not in name)
 
 
 def cluster_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,6 +77,13 @@ def with_exec_version(known: config.Profile, chosen: str | None) -> config.Profi
 
 def label_type(_: click.Context, parameter: click.Parameter, value: str) -> str:
     """Check a DNS-1123 label such as a namespace (a click callback)."""
+    if value and not validation.LABEL.fullmatch(value):
+        raise click.BadParameter("use a-z, 0-9 and '-', at most 63 characters", param=parameter)
+    return value
+
+
+def suffix_type(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Check the suffix of contexts (a click callback): "" takes it away."""
     if value and not validation.LABEL.fullmatch(value):
         raise click.BadParameter("use a-z, 0-9 and '-', at most 63 characters", param=parameter)
     return value

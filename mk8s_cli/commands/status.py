@@ -3,20 +3,22 @@
 Called through `mk8s_cli.command_table`.
 """
 
+import time
 from typing import Any
 
 import click
 
 from mk8s_cli.central.api import Central, Cluster, Document, text, texts
-from mk8s_cli.central.transport import CLOCK_SECONDS
 from mk8s_cli.commands.clusters import labels_of
-from mk8s_cli.commands.options import profile
+from mk8s_cli.commands.options import chosen_central
+from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
-from mk8s_cli.login import access_tokens
+from mk8s_cli.login import access_tokens, config
 from mk8s_cli.login.config import Profile
-from mk8s_cli.terminal.output import document, format_option, moment, table
+from mk8s_cli.terminal.output import age, document, format_option
 from mk8s_cli.terminal.progress import waiting
 from mk8s_cli.terminal.screen import escape
+from mk8s_cli.terminal.table import table
 
 RULE_COLUMNS = ("role", "effect", "verbs", "resources", "namespaces", "names")
 
@@ -25,7 +27,7 @@ RULE_COLUMNS = ("role", "effect", "verbs", "resources", "namespaces", "names")
 @format_option("table", "json", "yaml")
 def status(form: str) -> None:
     """Show who you are, what you may do on the current cluster and how its agent is."""
-    known = profile()
+    known = contexts.profile_in_use(chosen_central())
     with waiting("asking central"):
         facts = gather(known)
     if form != "table":
@@ -59,12 +61,8 @@ def gather(known: Profile) -> Document:
 
 def _current(known: Profile) -> tuple[str, str]:
     """Return context and cluster in use: kubectl's current one if ours, else that of `mk8s use`."""
-    kubeconfig = kubeconfig_files.read()
-    mine = kubeconfig.contexts_of(known.central)
-    for name, context in mine.items():
-        if context == kubeconfig.current_context:
-            return context, name
-    return mine.get(known.cluster, ""), known.cluster
+    place = contexts.current(kubeconfig_files.read(), config.load(), known.central)
+    return (place.context, place.cluster) if place is not None else ("", known.cluster)
 
 
 def _cluster_facts(central: Central, context: str, name: str, cluster: Cluster | None) -> Document:
@@ -90,6 +88,8 @@ def _cluster_facts(central: Central, context: str, name: str, cluster: Cluster |
 
 
 def _print(facts: Document) -> None:
+    from mk8s_cli.central.transport import CLOCK_SECONDS
+
     lines = [
         ("central", facts["central"]),
         ("user", facts["user"] + (" (administrator)" if facts["admin"] else "")),
@@ -101,7 +101,11 @@ def _print(facts: Document) -> None:
     if abs(skew) > CLOCK_SECONDS:
         lines.append(("clock", f"{skew:+d} s from central's: set the clock right"))
     cluster = facts["cluster"]
-    lines += _cluster_lines(cluster) if cluster else [("cluster", "none chosen: mk8s use NAME")]
+    if cluster:
+        # By central's clock, as the moment is.
+        lines += _cluster_lines(cluster, time.time() - skew)
+    else:
+        lines.append(("cluster", "none chosen: mk8s use NAME"))
     for name, value in lines:
         click.echo(f"{name + ':':<13}{escape(value)}")
     if cluster and cluster["permissions"]:
@@ -109,12 +113,14 @@ def _print(facts: Document) -> None:
         table(RULE_COLUMNS, [_rule(rule) for rule in cluster["permissions"]])
 
 
-def _cluster_lines(cluster: Document) -> list[tuple[str, str]]:
+def _cluster_lines(cluster: Document, now: float) -> list[tuple[str, str]]:
     lines = [("cluster", f"{cluster['name']} (context {cluster['context'] or 'not written yet'})")]
     agent = cluster["status"] or "unknown"
-    for name, key in (("agents", "agents"), ("version", "agent_version"), ("seen", "last_seen")):
+    for name, key in (("agents", "agents"), ("version", "agent_version")):
         value = cluster.get(key)
-        agent += f", {name} {moment(str(value))}" if value not in {None, ""} else ""
+        agent += f", {name} {value}" if value not in {None, ""} else ""
+    if seen := text(cluster, "last_seen"):
+        agent += f", seen {age(seen, now)} ago"
     lines.append(("agent", agent))
     if cluster.get("kubernetes_version"):
         lines.append(("kubernetes", cluster["kubernetes_version"]))

@@ -18,6 +18,12 @@ from mk8s_cli.demo_api.objects import Document
 DATA = Path(__file__).with_name("data")
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 GVKS = "x-kubernetes-group-version-kind"
+OF_EVERY_OBJECT: Document = {
+    "apiVersion": {"type": "string"},
+    "kind": {"type": "string"},
+    "metadata": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},
+}
+"""Properties that the schemas of custom resources need not name."""
 OWN_VERBS = ["get", "patch", "update"]
 """Of subresources."""
 ALL_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
@@ -79,6 +85,11 @@ class Kind:
     subresources: dict[str, Document] = field(default_factory=dict)
     """APIResources by name."""
 
+    @property
+    def is_custom(self) -> bool:
+        """Whether a CustomResourceDefinition defines it."""
+        return self.columns is not None
+
 
 class Catalogue:
     """All served kinds."""
@@ -106,6 +117,12 @@ class Catalogue:
         kind = Kind(gvk, api_version, path, resource, entry, schema, columns)
         self.kinds[group, version, plural] = kind
 
+    def has_generation(self, resource: str) -> bool:
+        """Whether the server counts the generations of this resource's objects."""
+        return resource in data("defaults")["generations"] or any(
+            kind.is_custom and kind.resource == resource for kind in self.kinds.values()
+        )
+
     def served(self) -> dict[str, list[Kind]]:
         """The kinds by the path of their group and version."""
         found: dict[str, list[Kind]] = {}
@@ -115,8 +132,12 @@ class Catalogue:
 
     def schemas(self) -> Document:
         """The OpenAPI definitions of all kinds and of what they are made of."""
-        custom = [kind for kind in self.kinds.values() if kind.columns is not None]
-        own = {".".join(kind.gvk.values()): {**kind.schema, GVKS: [kind.gvk]} for kind in custom}
+        own = {}
+        for kind in self.kinds.values():
+            if kind.is_custom:
+                properties = {**kind.schema.get("properties", {}), **OF_EVERY_OBJECT}
+                schema = {**kind.schema, "properties": properties, GVKS: [kind.gvk]}
+                own[".".join(kind.gvk.values())] = schema
         return {**built_in()["definitions"], **own}
 
     def define(self, definition: Document, *, served: bool) -> None:

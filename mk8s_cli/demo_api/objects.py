@@ -6,19 +6,49 @@ from typing import Any
 
 Document = dict[str, Any]
 STATUS: Document = {"kind": "Status", "apiVersion": "v1", "metadata": {}}
-FIXED = ("uid", "creationTimestamp", "generation", "resourceVersion")
+WITHOUT_OBJECT = (404, 405, 422)
+"""Codes whose Status has details even when they say nothing."""
+FIXED = ("uid", "creationTimestamp", "resourceVersion")
 """Metadata that no client changes."""
 
 
-class ApiError(Exception):
-    """A refusal: HTTP code, message, reason (by default the code's own words) and details."""
+def details_of(resource: str, name: str = "") -> dict[str, str]:
+    """The details of a Status that speaks of an object of a resource ("deployments.apps")."""
+    plural, _, group = resource.partition(".")
+    found = {"name": name, "group": group, "kind": plural}
+    return {key: value for key, value in found.items() if value}
 
-    def __init__(self, code: int, message: str, reason: str = "", **details: Any) -> None:
+
+class ApiError(Exception):
+    """A refusal: HTTP code, message, reason ("": none, by default the code's words) and details."""
+
+    def __init__(self, code: int, message: str, reason: str | None = None, **details: Any) -> None:
         super().__init__(message)
         self.code = code
-        reason = reason or HTTPStatus(code).phrase.replace(" ", "")
-        body = {"message": message, "reason": reason, "details": details, "code": code}
-        self.status = {**STATUS, "status": "Failure", **body}
+        body: Document = {"message": message}
+        if reason is None:
+            reason = HTTPStatus(code).phrase.replace(" ", "")
+        if reason:
+            body["reason"] = reason
+        if details or code in WITHOUT_OBJECT:
+            body["details"] = details
+        self.status = {**STATUS, "status": "Failure", **body, "code": code}
+
+
+def not_found() -> ApiError:
+    """404 for a path that names nothing."""
+    return ApiError(404, "the server could not find the requested resource")
+
+
+def invalid(kind: str, group: str, name: str, field: str, *problem: str) -> ApiError:
+    """422 for a field: `problem` is a reason in short and what is said about it."""
+    reason, words = problem
+    cause = {"reason": reason, "message": words, "field": field}
+    shown = f"{kind}.{group}" if group else kind
+    details = {"name": name, "group": group, "kind": kind}
+    details = {key: value for key, value in details.items() if value}
+    message = f'{shown} "{name}" is invalid: {field}: {words}'
+    return ApiError(422, message, "Invalid", **details, causes=[cause])
 
 
 def dig(item: Any, path: str, default: Any = None) -> Any:

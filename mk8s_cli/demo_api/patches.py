@@ -18,13 +18,15 @@ from mk8s_cli.demo_api.objects import FIXED, ApiError, Document, now
 MERGE_KEY = "x-kubernetes-patch-merge-key"
 Path = tuple[str, ...]
 """Keys from the top of the object."""
-NOT_OWNED = {*FIXED, "name", "namespace", "managedFields", "generateName"}
+NOT_OWNED = {*FIXED, "generation", "name", "namespace", "managedFields", "generateName"}
 IDENTITY = ("manager", "operation", "subresource")
 """The keys that make an entry of managedFields somebody's own."""
 
 
 def json_patch(item: Document, operations: Any) -> Document:
     """RFC 6902; raises 422 when an operation cannot be done, as the API server does."""
+    if not isinstance(operations, list):
+        raise ApiError(400, "a JSON patch is a list of operations")
     try:
         patched: Document = jsonpatch.apply_patch(item, operations)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
@@ -177,4 +179,5 @@ def track(
         entries = [{**entry, "fieldsV1": to_fields(paths)} for entry, paths in left if paths]
         stamp = {"time": now(), "fieldsType": "FieldsV1", "fieldsV1": to_fields(fresh)}
         entries += [{**manager, **stamp}] if fresh else []
-    return {**after, "metadata": {**after["metadata"], "managedFields": entries}}
+    meta = {key: value for key, value in after["metadata"].items() if key != "managedFields"}
+    return {**after, "metadata": meta | ({"managedFields": entries} if entries else {})}

@@ -1,21 +1,16 @@
-"""get, list and watch of any served resource; called by `server`."""
+"""get and list of any served resource, and its selectors; called by `server`."""
 
-import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
 
+from mk8s_cli.demo_api import pages, watches
 from mk8s_cli.demo_api.call import Call
 from mk8s_cli.demo_api.objects import ApiError, Document, dig
-from mk8s_cli.demo_api.store import Event
 from mk8s_cli.demo_api.views import view
 
-BOOKMARK_SECONDS = 60.0
-WATCH_SECONDS = 3600
-"""The life of a watch that names no timeout; kube-apiserver's is 30 to 60 minutes."""
 REQUIREMENT = re.compile(
     r"\s*(?P<negation>!?)\s*(?P<key>[\w./-]+)\s*"
     r"(?:(?P<sign>=|==|!=)(?P<value>[^=]*)|\s(?P<word>in|notin)\s*\((?P<values>[^)]*)\)\s*)?"
@@ -32,69 +27,15 @@ def selected(call: Call) -> list[Document]:
 
 async def get(call: Call) -> web.StreamResponse:
     """GET of an object."""
-    return web.json_response(view(call, call.current()))
+    return call.answer(view(call, call.current()))
 
 
 async def collection(call: Call) -> web.StreamResponse:
-    """GET of a collection, or of the stream of its changes, one JSON document in a line."""
-    if not call.flag("watch"):
-        return web.json_response(view(call, selected(call)))
-    call.form()  # refuses before the answer begins
-    version, seconds = call.number("resourceVersion"), call.number("timeoutSeconds")
-    changes = _changes(call, selector(call.request.query), version, seconds or WATCH_SECONDS)
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await response.prepare(call.request)
-    is_first = True
-    async for kind, item in changes:
-        shown = item if kind == "ERROR" else view(call, item, headers=is_first)
-        is_first = False
-        await response.write(json.dumps({"type": kind, "object": shown}).encode() + b"\n")
-    return response
-
-
-async def _changes(
-    call: Call, matches: Callable[[Document], bool], version: int, seconds: int
-) -> AsyncIterator[tuple[str, Document]]:
-    """Initial objects, then changes until the timeout; an expired version is an ERROR event."""
-    store, clock = call.store, asyncio.get_running_loop().time
-    end = clock() + seconds
-    if not version or call.flag("sendInitialEvents"):
-        version = store.version
-        for item in selected(call):
-            yield "ADDED", item
-        if call.flag("sendInitialEvents"):
-            yield "BOOKMARK", _bookmark(call, version, {"k8s.io/initial-events-end": "true"})
-    while (left := end - clock()) > 0:
-        try:
-            events = store.events_after(version)
-        except ApiError as error:
-            yield "ERROR", error.status
-            return
-        for event in events:
-            version = event.version
-            if kind := _visible(call, event, matches):
-                yield kind, event.after
-        if not events and call.flag("allowWatchBookmarks"):
-            yield "BOOKMARK", _bookmark(call, version, {})
-        await store.changed(version, min(left, BOOKMARK_SECONDS))
-
-
-def _bookmark(call: Call, version: int, annotations: dict[str, str]) -> Document:
-    meta = {"resourceVersion": str(version), "creationTimestamp": None, "annotations": annotations}
-    return {"kind": call.kind.gvk["kind"], "apiVersion": call.kind.api_version, "metadata": meta}
-
-
-def _visible(call: Call, event: Event, matches: Callable[[Document], bool]) -> str:
-    """An event's type as the selectors show it, "" for none: leaving the selection is DELETED."""
-    if event.resource != call.kind.resource:
-        return ""
-    if call.namespace and event.after["metadata"]["namespace"] != call.namespace:
-        return ""
-    was = event.before is not None and matches(event.before)
-    stays = event.kind != "DELETED" and matches(event.after)
-    if was and stays:
-        return "MODIFIED"
-    return "ADDED" if stays else "DELETED" if was else ""
+    """GET of a collection, or of the stream of its changes."""
+    if call.flag("watch") and call.request.method == "GET":
+        return await watches.watch(call, lambda: selected(call), selector(call.request.query))
+    page, meta = pages.cut(call, selected(call))
+    return call.answer(view(call, page, meta=meta))
 
 
 def selector(query: Mapping[str, str]) -> Callable[[Document], bool]:

@@ -7,6 +7,7 @@ Used by `__main__` (and through it by `mk8s demo`) and by the tests of every par
 """
 
 import base64
+import binascii
 import contextlib
 import hmac
 import re
@@ -20,15 +21,29 @@ from urllib.parse import unquote
 import trustme
 from aiohttp import web
 
-from mk8s_cli.demo_api import discovery, pods, port_forward, reads, remote_command, writes
-from mk8s_cli.demo_api.call import USER, Call
+from mk8s_cli.demo_api import (
+    discovery,
+    media,
+    pods,
+    port_forward,
+    reads,
+    remote_command,
+    reviews,
+    subresources,
+    writes,
+)
+from mk8s_cli.demo_api.call import TOKEN, USER, Call
 from mk8s_cli.demo_api.objects import ApiError, Document
+from mk8s_cli.demo_api.reviews import ADMIN
 from mk8s_cli.demo_api.store import Store
+from mk8s_cli.demo_api.upgrades import BEARER, OFFERS, WEBSOCKET, is_bearer
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
-ADMIN = {"username": "mk8s-demo-admin", "groups": ["system:masters", "system:authenticated"]}
 MAX_BODY_BYTES = 3 << 20
 """kube-apiserver's own limit."""
+HEALTH = {f"{name}{check}" for name in ("healthz", "livez", "readyz") for check in ("", "/ping")}
+REVIEWED = {"authentication.k8s.io", "authorization.k8s.io"}
+"""Groups whose kinds are only questions."""
 SHUTDOWN_SECONDS = 0.2
 RESOURCE_PATH = re.compile(
     r"/(?:api|apis/([^/]+))/([^/]+)"
@@ -47,7 +62,8 @@ HANDLERS: dict[str, Handler] = {
     "patch": writes.update,
     "delete": writes.delete,
     "deletecollection": writes.delete,
-    "scale": writes.scale,
+    "scale": subresources.scale,
+    "eviction": subresources.evict,
     "log": pods.log,
     "exec": remote_command.execute,
     "attach": remote_command.execute,
@@ -91,24 +107,22 @@ class DemoApi:
         except (TypeError, AttributeError, KeyError) as error:
             # Objects are not checked against their schemas: a part of another type ends here.
             refused = ApiError(400, f"the object has not the form of its kind: {error!r}")
-        return web.json_response(refused.status, status=refused.code)
+        return media.refusal(request, refused)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        path = request.path.rstrip("/")
-        if path in {"/healthz", "/livez", "/readyz"}:
-            return web.Response(text="ok")
-        given = request.headers.get("Authorization", "").encode(errors="replace")
-        if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+        path = request.path.strip("/")
+        if path in HEALTH:
+            return web.Response(text="ok", headers=media.NO_CACHE)
+        if not hmac.compare_digest(_credential(request), f"Bearer {self.token}".encode()):
             raise ApiError(401, "Unauthorized")
         request[USER] = _user(request)
         self.seen.append(request)
-        if call := self._call(request, path):
-            return await _handler(call)(call)
-        accept = request.headers.get("Accept", "")
-        found = discovery.answer(self.store.catalogue, path.strip("/"), accept)
-        if found is None or request.method != "GET":
-            raise ApiError(404, "the server could not find the requested resource")
-        return found
+        if call := self._call(request, f"/{path}"):
+            handler = _handler(call)
+            if not call.subresource:
+                call.form()  # what cannot be answered in an accepted form is not begun
+            return await handler(call)
+        return discovery.answer(self.store.catalogue, path, request)
 
     def _call(self, request: web.Request, path: str) -> Call | None:
         """The call of a resource path; None for what is not served."""
@@ -121,6 +135,18 @@ class DemoApi:
         if bool(namespace) != kind.entry["namespaced"] and (namespace or name):
             return None  # only whole collections are also served across namespaces
         return Call(self.store, request, kind, namespace, name, subresource)
+
+
+def _credential(request: web.Request) -> bytes:
+    """What a client shows: its Authorization, or the WebSocket protocol that stands for it."""
+    found = request.headers.get("Authorization", "")
+    if not found and request.headers.get("Upgrade", "").lower() == WEBSOCKET:
+        names = ",".join(request.headers.getall(OFFERS[WEBSOCKET], [])).split(",")
+        tokens = [name.strip().removeprefix(BEARER) for name in names if is_bearer(name)]
+        with contextlib.suppress(binascii.Error, ValueError):
+            if len(tokens) == 1 and len(names) > 1:
+                return b"Bearer " + base64.b64decode(tokens[0] + "==", altchars=b"-_")
+    return found.encode(errors="replace")
 
 
 def _user(request: web.Request) -> Document:
@@ -140,10 +166,17 @@ def _user(request: web.Request) -> Document:
 
 def _handler(call: Call) -> Handler:
     """The handler of a call; raises 405 for a verb that discovery does not name."""
-    verbs = OBJECT if call.name else COLLECTION
-    verb = (COLLECTION | verbs if call.subresource else verbs).get(call.request.method, "")
-    if verb not in call.kind.subresources.get(call.subresource, call.kind.entry)["verbs"]:
+    verbs, method = OBJECT if call.name else COLLECTION, call.request.method
+    if method == "HEAD" and call.kind.is_custom:  # kube-apiserver refuses it for its own kinds
+        method = "GET"
+    verb = (COLLECTION | verbs if call.subresource else verbs).get(method, "")
+    is_everywhere = call.kind.entry["namespaced"] and not call.namespace
+    if verb not in call.kind.subresources.get(call.subresource, call.kind.entry)["verbs"] or (
+        verb == "create" and is_everywhere
+    ):
         raise ApiError(405, "the server does not allow this method on the requested resource")
+    if call.kind.gvk["group"] in REVIEWED and verb == "create":
+        return reviews.review
     return HANDLERS.get(call.subresource) or HANDLERS[verb]
 
 
@@ -163,6 +196,7 @@ async def running_demo_api(*, port: int = 0, log_seconds: float = 1.0) -> AsyncI
     api = DemoApi(authority.cert_pem.bytes())
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[pods.LOG_SECONDS] = log_seconds
+    app[TOKEN] = api.token
     app.router.add_route("*", "/{path:.*}", api.serve)
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handler_cancellation=True

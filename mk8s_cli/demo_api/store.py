@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mk8s_cli.demo_api.catalogue import DEFINITIONS, Catalogue, data
 from mk8s_cli.demo_api.defaults import complete
 from mk8s_cli.demo_api.files import Files
-from mk8s_cli.demo_api.objects import FIXED, ApiError, Document, now
+from mk8s_cli.demo_api.objects import FIXED, ApiError, Document, details_of, now
 
 Key = tuple[str, str]
 """Namespace ("" when cluster-scoped) and name."""
@@ -64,7 +64,8 @@ class Store:
         """The object; raises 404."""
         found = self.find(resource, key)
         if found is None:
-            raise ApiError(404, f'{resource} "{key[1]}" not found', name=key[1], kind=resource)
+            details = details_of(resource, key[1])
+            raise ApiError(404, f'{resource} "{key[1]}" not found', **details)
         return found
 
     def select(self, resource: str, namespace: str = "") -> list[Document]:
@@ -77,9 +78,12 @@ class Store:
         name = item["metadata"]["name"]
         if self.find(resource, key_of(item)):
             message = f'{resource} "{name}" already exists'
-            raise ApiError(409, message, "AlreadyExists", name=name, kind=resource)
+            raise ApiError(409, message, "AlreadyExists", **details_of(resource, name))
         item = copy.deepcopy(item)
-        item["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
+        item["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+        item["metadata"].pop("generation", None)
+        if self.catalogue.has_generation(resource):
+            item["metadata"]["generation"] = 1
         complete(resource, item)
         return item if dry_run else self._record("ADDED", resource, item, None)
 
@@ -89,9 +93,12 @@ class Store:
         item, old = copy.deepcopy(item), before["metadata"]
         if item["metadata"].get("resourceVersion") not in {None, "", old["resourceVersion"]}:
             message = f'Operation cannot be fulfilled on {resource} "{old["name"]}": {MODIFIED}'
-            raise ApiError(409, message, name=old["name"], kind=resource)
+            raise ApiError(409, message, **details_of(resource, old["name"]))
         item["metadata"].update({name: old[name] for name in FIXED})
-        item["metadata"]["generation"] += item.get("spec") != before.get("spec")
+        item["metadata"].pop("generation", None)
+        if "generation" in old:
+            changed = item.get("spec") != before.get("spec")
+            item["metadata"]["generation"] = old["generation"] + changed
         complete(resource, item)
         unchanged = dry_run or item == before
         return item if unchanged else self._record("MODIFIED", resource, item, before)

@@ -1,7 +1,14 @@
-"""Connections that leave HTTP, for `remote_command` and `port_forward`: WebSocket and SPDY/3.1."""
+"""Connections that leave HTTP: WebSocket and SPDY/3.1.
+
+Used by `watches`, `remote_command` and `port_forward`. Source for channels in WebSocket messages:
+`httpstream/wsstream` of k8s.io/streaming, which answers a client that names no protocol, too.
+"""
 
 import asyncio
+import base64
+import binascii
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +23,9 @@ from mk8s_cli.demo_api.objects import ApiError
 WEBSOCKET, SPDY = "websocket", "spdy/3.1"
 OFFERS = {WEBSOCKET: "Sec-WebSocket-Protocol", SPDY: "X-Stream-Protocol-Version"}
 """The header in which a client offers protocols."""
+ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/")
+BEARER = "base64url.bearer.authorization.k8s.io."
+"""What a browser offers instead of a header: the prefix of its bearer token, in base64url."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,8 @@ class Upgraded:
     """An upgraded connection: messages or, over SPDY, pieces of the byte stream, both ways."""
 
     response: web.StreamResponse
+    protocol: str
+    """"" where the client named none."""
     received: AsyncIterator[bytes]
     send: Callable[[bytes], Awaitable[None]]
 
@@ -36,31 +48,78 @@ async def upgraded(call: Call, known: Mapping[str, tuple[str, ...]]) -> AsyncIte
     upgrade = call.request.headers.get("Upgrade", "").lower()
     if upgrade not in known:
         raise ApiError(400, "Upgrade request required")
-    offered = ",".join(call.request.headers.getall(OFFERS[upgrade], []))
-    protocols = [name.strip() for name in offered.split(",") if name.strip() in known[upgrade]]
-    if not protocols:
-        words = f"{offered or '(none)'}; known are {', '.join(known[upgrade])}"
+    names = offered(call.request, upgrade) or [""]
+    protocol = next((name for name in names if name in known[upgrade]), None)
+    if protocol is None:
+        words = f"{', '.join(names) or '(none)'}; known are {', '.join(known[upgrade])}"
         raise ApiError(400, f"none of the offered protocols is known: {words}")
     over = _websocket if upgrade == WEBSOCKET else _spdy
     with contextlib.suppress(ConnectionError, TimeoutError):
-        async with over(call, protocols[0]) as connection:
+        async with over(call, protocol) as connection:
             yield connection
+
+
+def offered(request: web.Request, upgrade: str) -> list[str]:
+    """The protocols that a client offers, without the one that is its credential."""
+    names = ",".join(request.headers.getall(OFFERS[upgrade], [])).split(",")
+    return [name.strip() for name in names if name.strip() and not is_bearer(name)]
+
+
+def is_bearer(name: str) -> bool:
+    """Whether an offered protocol is a credential."""
+    return name.strip().startswith(BEARER)
+
+
+@contextlib.asynccontextmanager
+async def message_socket(call: Call) -> AsyncIterator[web.WebSocketResponse]:
+    """A WebSocket whose protocol means nothing: the one that is offered, if it is, is agreed on.
+
+    Raises 400 for several, and 403 without an Origin, as golang.org/x/net/websocket does, by which
+    kube-apiserver serves watches.
+    """
+    names = offered(call.request, WEBSOCKET)
+    if not ORIGIN.match(call.request.headers.get("Origin", "")):
+        raise ApiError(403, "a WebSocket without an Origin")
+    if len(names) > 1:
+        raise ApiError(400, "one protocol at most can be agreed on")
+    socket = web.WebSocketResponse(protocols=names, compress=False)
+    await socket.prepare(call.request)
+    with contextlib.suppress(ConnectionError):
+        yield socket
+        await socket.close()
 
 
 @contextlib.asynccontextmanager
 async def _websocket(call: Call, protocol: str) -> AsyncIterator[Upgraded]:
-    socket = web.WebSocketResponse(protocols=[protocol], compress=False)
+    socket = web.WebSocketResponse(protocols=[protocol] if protocol else [], compress=False)
     await socket.prepare(call.request)
+    is_text = "base64." in protocol
 
     async def messages() -> AsyncIterator[bytes]:
         async for message in socket:
-            if message.type is not WSMsgType.BINARY:
+            raw = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+            if message.type is WSMsgType.TEXT and protocol.startswith("SPDY"):
                 await socket.close(code=1003, message=b"only binary messages are expected")
                 break
-            yield message.data
+            if found := _from_text(raw) if is_text else raw:
+                yield found
 
-    yield Upgraded(socket, messages(), socket.send_bytes)
+    async def send(raw: bytes) -> None:
+        if is_text:
+            await socket.send_str(chr(48 + raw[0]) + base64.b64encode(raw[1:]).decode())
+        else:
+            await socket.send_bytes(raw)
+
+    yield Upgraded(socket, protocol, messages(), send)
     await socket.close()
+
+
+def _from_text(raw: bytes) -> bytes:
+    """A message of the base64 protocols as the others have it; empty for one that is none."""
+    try:
+        return bytes([raw[0] - 48]) + base64.b64decode(raw[1:], validate=True)
+    except (IndexError, ValueError, binascii.Error):
+        return b""
 
 
 class _Bytes:
@@ -96,7 +155,7 @@ async def _spdy(call: Call, protocol: str) -> AsyncIterator[Upgraded]:
             yield piece
 
     try:
-        yield Upgraded(response, pieces(), response.write)
+        yield Upgraded(response, protocol, pieces(), response.write)
     finally:
         transport.close()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mk8s_cli.demo_api.call import Call
 from mk8s_cli.demo_api.catalogue import Kind, data
-from mk8s_cli.demo_api.objects import Document, dig
+from mk8s_cli.demo_api.objects import ApiError, Document, dig
 
 META_VERSION = "meta.k8s.io/v1"
 PARTIAL = {"kind": "PartialObjectMetadata", "apiVersion": META_VERSION}
@@ -73,22 +73,42 @@ def _columns(kind: Kind) -> dict[str, str]:
     return found
 
 
-def view(call: Call, found: Document | list[Document], *, headers: bool = True) -> Document:
+def view(
+    call: Call,
+    found: Document | list[Document],
+    *,
+    headers: bool = True,
+    meta: Document | None = None,
+) -> Document:
     """An object, or a list of objects, in the form that the client wants; raises 406.
 
-    `headers`: with a Table's column definitions. Lists are never cut: `limit` is a wish.
+    `headers`: with a Table's column definitions; `meta`: of the list, if not just its version.
     """
-    form, kind, meta = call.form(), call.kind, {"resourceVersion": str(call.store.version)}
+    form, kind = call.form().kind, call.kind
+    meta = meta or {"resourceVersion": str(call.store.version)}
     items = found if isinstance(found, list) else [found]
+    if form.endswith("List") and not isinstance(found, list):
+        raise ApiError(406, f"you requested {form}, but the requested object is not a list")
     if form == "Table":
         table = _table(kind, items, call.request.query.get("includeObject", "Metadata"))
         return table | {"metadata": meta} | ({} if headers else {"columnDefinitions": []})
     own = {"kind": kind.gvk["kind"], "apiVersion": kind.api_version}
     head = PARTIAL if form else own
-    shown = [{**({"metadata": item["metadata"]} if form else item), **head} for item in items]
     if not isinstance(found, list):
-        return shown[0]
+        return {**head, **_part(found, form)}
+    # As kube-apiserver does it: what is in a list of a built-in kind does not say what it is.
+    repeated = head if form or kind.is_custom else {}
+    shown = [{**repeated, **_part(item, form)} for item in items]
+    if kind.is_custom and not form:
+        meta = {"continue": "", **meta}
     return {**head, "kind": head["kind"] + "List", "metadata": meta, "items": shown}
+
+
+def _part(item: Document, form: str) -> Document:
+    """What a form shows of an object beside its kind."""
+    if form:
+        return {"metadata": item["metadata"]}
+    return {key: value for key, value in item.items() if key not in {"kind", "apiVersion"}}
 
 
 def _table(kind: Kind, items: list[Document], include: str) -> Document:

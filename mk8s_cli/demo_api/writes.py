@@ -1,42 +1,85 @@
-"""create, update, patch, apply, scale, review and delete of any resource; called by `server`."""
+"""create, update, patch, apply and delete of any resource; called by `server`."""
 
+import re
 import uuid
 from typing import Any
 
 from aiohttp import web
 
-from mk8s_cli.demo_api.call import USER, Call
+from mk8s_cli.demo_api import media
+from mk8s_cli.demo_api.call import JSON_PATCH, MERGE_PATCH, Call
 from mk8s_cli.demo_api.catalogue import data
-from mk8s_cli.demo_api.objects import STATUS, ApiError, Document, dig
+from mk8s_cli.demo_api.objects import STATUS, ApiError, Document, details_of, dig, invalid
 from mk8s_cli.demo_api.patches import apply, json_patch, merge_patch, strategic_patch, track
 from mk8s_cli.demo_api.reads import selected
 from mk8s_cli.demo_api.store import key_of
+from mk8s_cli.demo_api.validation import known_part
 from mk8s_cli.demo_api.views import view
 
-JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-APPLY = "application/apply-patch+yaml"
+KIND = ("apiVersion", "kind")
+SUBDOMAIN = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+)
+"""The form of most names."""
 
 
 def placed(call: Call, item: Any) -> Document:
-    """An object of the request's kind, with the namespace and name of the path; raises 400."""
-    wanted = {"apiVersion": call.kind.api_version, "kind": call.kind.gvk["kind"]}
-    if not isinstance(item, dict) or any(item.get(key) != wanted[key] for key in wanted):
-        raise ApiError(400, f"the body is no object that this path takes: {wanted}")
+    """An object of the request's kind, with what the path says: kind, namespace, name; raises 400.
+
+    As kube-apiserver reads it: the body of a built-in kind need not say its kind and version, that
+    of a custom one must; what it says must fit, and a path with a name wants the same in the body.
+    """
+    item = of_kind(item, call.kind.api_version, call.kind.gvk["kind"], strict=call.kind.is_custom)
     meta = {**(item.get("metadata") or {})}
-    for key, value in (("namespace", call.namespace), ("name", call.name)):
-        if value and meta.setdefault(key, value) != value:
-            raise ApiError(400, f"the {key} of the object does not match the {key} on the URL")
-    return {**item, "metadata": meta}
+    if call.namespace and meta.setdefault("namespace", call.namespace) != call.namespace:
+        words = "the namespace of the provided object does not match the namespace sent on the"
+        raise ApiError(400, f"{words} request")
+    if call.name and (name := meta.get("name")) != call.name:
+        problem = f"({name}) does not match the name on the URL ({call.name})"
+        if not name:
+            problem = f"({call.name} based on URL) was undeterminable: name must be provided"
+        raise ApiError(400, f"the name of the object {problem}")
+    return known_part(call, {**item, "metadata": meta})
+
+
+def of_kind(item: Any, version: str, kind: str, *, strict: bool = False) -> Document:
+    """The object with its kind and version; 400 unless it says these or, not `strict`, nothing."""
+    if not isinstance(item, dict):
+        words = f"the object provided is unrecognized (must be of type {kind}): it is no object"
+        raise ApiError(400, words)
+    given, said = item.get("apiVersion"), item.get("kind")
+    if strict and not said:
+        raise ApiError(400, f"the object provided is unrecognized (must be of type {kind})")
+    if (given or (version if not strict else "")) != version:
+        words = f"the API version in the data ({given or ''}) does not match the expected API"
+        raise ApiError(400, f"{words} version ({version})")
+    if strict and said != kind:
+        group, words = version.rpartition("/")[0], f'Invalid value: "{said}": must be {kind}'
+        name = str(dig(item, "metadata.name", ""))
+        raise invalid(str(said), group, name, "kind", "FieldValueInvalid", words)
+    if (said or kind) != kind:
+        raise ApiError(400, f'{said} in version "{version}" cannot be handled as a {kind}')
+    return {**item, "apiVersion": version, "kind": kind}
 
 
 def manager_of(call: Call) -> Document:
     """Who writes, for managedFields: the query's fieldManager or the User-Agent's program."""
     agent = call.request.headers.get("User-Agent", "unknown").partition("/")[0]
     name = call.request.query.get("fieldManager") or agent
-    operation = "Apply" if call.request.content_type == APPLY else "Update"
+    operation = "Apply" if call.is_apply else "Update"
     found = {"manager": name, "operation": operation, "apiVersion": call.kind.api_version}
     return found | ({"subresource": call.subresource} if call.subresource else {})
+
+
+def check_name(kind: str, group: str, name: str) -> None:
+    """Raises 422 unless an object may have this name; roles may have nearly any."""
+    if not name:
+        words = "Required value: name or generateName is required"
+        raise invalid(kind, group, name, "metadata.name", "FieldValueRequired", words)
+    if group != "rbac.authorization.k8s.io" and not SUBDOMAIN.fullmatch(name):
+        words = f'Invalid value: "{name}": a lowercase RFC 1123 subdomain must consist of lower '
+        words += "case alphanumeric characters, '-' or '.', and must start and end with one"
+        raise invalid(kind, group, name, "metadata.name", "FieldValueInvalid", words)
 
 
 def insert(call: Call, item: Document, config: Document | None = None) -> web.Response:
@@ -44,19 +87,16 @@ def insert(call: Call, item: Document, config: Document | None = None) -> web.Re
     meta, kind = item["metadata"], call.kind
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = meta["generateName"] + uuid.uuid4().hex[:5]
-    if not meta.get("name"):
-        problem = "Required value: name or generateName is required"
-        message = f'{kind.gvk["kind"]} "" is invalid: metadata.name: {problem}'
-        raise ApiError(422, message, "Invalid")
+    check_name(kind.gvk["kind"], kind.gvk["group"], str(meta.get("name") or ""))
     if meta.get("resourceVersion"):
-        raise ApiError(400, "resourceVersion should not be set on objects to be created")
+        raise ApiError(500, "resourceVersion should not be set on objects to be created", "")
     if kind.entry["namespaced"]:
         call.store.get("namespaces", ("", call.namespace))
     if "status" in kind.subresources:
         item = {key: value for key, value in item.items() if key != "status"}
     item = track(None, item, manager_of(call), config)
     stored = call.store.create(kind.resource, item, dry_run=call.dry_run)
-    return web.json_response(view(call, stored), status=201)
+    return call.answer(view(call, stored), 201)
 
 
 def replace(
@@ -75,47 +115,53 @@ def replace(
 
 async def create(call: Call) -> web.StreamResponse:
     """POST on a collection."""
-    if call.kind.gvk["group"].startswith("auth"):
-        return await _review(call)
     return insert(call, placed(call, await call.body()))
 
 
 async def update(call: Call) -> web.StreamResponse:
     """PUT of an object, or PATCH in one of the four patch types."""
     body = await call.body()
-    if call.request.content_type == APPLY:
-        return _server_side_apply(call, placed(call, body))
+    if call.is_apply:
+        return _server_side_apply(call, body)
+    if call.request.method == "PUT":
+        item = placed(call, body)
+        return call.answer(view(call, replace(call, call.current(), item)))
     before = call.current()
-    after = patched(call, before, body) if call.request.method == "PATCH" else body
-    return web.json_response(view(call, replace(call, before, placed(call, after))))
+    after = patched(call, before, body)
+    if [after.get(key) for key in KIND] != [before[key] for key in KIND]:
+        words = "Invalid value: it would change what kind of object this is"
+        raise invalid("", "", "", "patch", "FieldValueInvalid", words)
+    return call.answer(view(call, replace(call, before, placed(call, after))))
 
 
-def _server_side_apply(call: Call, config: Document) -> web.Response:
+def _server_side_apply(call: Call, body: Any) -> web.Response:
     if not call.request.query.get("fieldManager"):
-        problem = "Required value: is required for apply patch"
-        raise ApiError(400, f"PatchOptions.fieldManager: {problem}")
+        words, options = "Required value: is required for apply patch", "PatchOptions"
+        kind = (options, "meta.k8s.io", "")
+        raise invalid(*kind, "fieldManager", "FieldValueRequired", words)
+    said = [dig(body, key) for key in KIND]
+    if said != [call.kind.api_version, call.kind.gvk["kind"]]:
+        raise ApiError(400, f"invalid object type: {said[0] or '/'}, Kind={said[1] or ''}")
+    config = placed(call, body)
     if config["metadata"].get("managedFields"):
         raise ApiError(400, "metadata.managedFields must be nil")
     live = call.store.find(call.kind.resource, (call.namespace, call.name))
     if live is None:
         return insert(call, config, config)
     after = apply(live, config, manager_of(call), force=call.flag("force"))
-    return web.json_response(view(call, replace(call, live, after, config)))
+    return call.answer(view(call, replace(call, live, after, config)))
 
 
 def patched(call: Call, item: Document, body: Any) -> Document:
-    """The object after a patch; raises 415 for a type that is unknown or not for this kind."""
-    media = call.request.content_type
-    if media == JSON_PATCH:
+    """The object after a patch, whose type `Call.body` has checked."""
+    found = media.media_of(call.request)
+    if found == JSON_PATCH:
         return json_patch(item, body)
     if not isinstance(body, dict):
         raise ApiError(400, "the patch is not an object")
-    if media == MERGE_PATCH:
+    if found == MERGE_PATCH:
         return dict(merge_patch(item, body))
-    if media == STRATEGIC_PATCH and call.kind.columns is None:
-        return strategic_patch(item, body, call.kind.schema)
-    known = f"accepted media types include: {JSON_PATCH}, {MERGE_PATCH}, {APPLY}"
-    raise ApiError(415, f"the body of the request was in an unknown format - {known}")
+    return strategic_patch(item, body, call.kind.schema)
 
 
 async def delete(call: Call) -> web.StreamResponse:
@@ -123,48 +169,25 @@ async def delete(call: Call) -> web.StreamResponse:
 
     Finalizers hold nothing, owner references take nothing along.
     """
-    found = [call.current()] if call.name else selected(call)
     options = await call.body() or {}
+    found = [call.current()] if call.name else selected(call)
+    for item in found:
+        _check_preconditions(call, item, dig(options, "preconditions", {}))
     if not (call.dry_run or options.get("dryRun")):
         for item in found:
             call.store.delete(call.kind.resource, key_of(item))
     if not call.name:
-        return web.json_response(view(call, found))
-    uid = found[0]["metadata"]["uid"]
-    details = {"name": call.name, "kind": call.kind.entry["name"], "uid": uid}
-    return web.json_response({**STATUS, "status": "Success", "details": details})
+        return call.answer(view(call, found))
+    if call.kind.resource in data("defaults")["deleted_shown"]:
+        return call.answer(view(call, found[0]))
+    details = {**details_of(call.kind.resource, call.name), "uid": found[0]["metadata"]["uid"]}
+    return call.answer({**STATUS, "status": "Success", "details": details})
 
 
-async def scale(call: Call) -> web.StreamResponse:
-    """GET, PUT or PATCH of .../scale."""
-    item = call.current()
-    if call.request.method != "GET":
-        body = await call.body()
-        if call.request.method == "PATCH":
-            body = patched(call, _scale_of(item), body)
-        meta = {**item["metadata"], "resourceVersion": dig(body, "metadata.resourceVersion")}
-        spec = {**item["spec"], "replicas": dig(body, "spec.replicas", 0)}
-        item = replace(call, item, {**item, "metadata": meta, "spec": spec})
-    return web.json_response(_scale_of(item))
-
-
-def _scale_of(item: Document) -> Document:
-    labels = dig(item, "spec.selector.matchLabels", {})
-    selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    names = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    return {
-        "apiVersion": "autoscaling/v1",
-        "kind": "Scale",
-        "metadata": {name: item["metadata"][name] for name in names},
-        "spec": {"replicas": dig(item, "spec.replicas", 1)},
-        "status": {"replicas": dig(item, "status.replicas", 0), "selector": selector},
-    }
-
-
-async def _review(call: Call) -> web.Response:
-    """The kinds of authentication.k8s.io and authorization.k8s.io: asked by POST, stored never."""
-    kind, known = call.kind.gvk["kind"], data("defaults")["reviews"]
-    status = known.get(kind, {"userInfo": call.request[USER]})
-    head = {"kind": kind, "apiVersion": call.kind.api_version, "metadata": {}}
-    found = {**head, "spec": dig(await call.body(), "spec", {}), "status": status}
-    return web.json_response(found, status=201)
+def _check_preconditions(call: Call, item: Document, wanted: Document) -> None:
+    for key in ("uid", "resourceVersion"):
+        if wanted.get(key) not in {None, "", own := item["metadata"][key]}:
+            kind, name = call.kind.gvk["kind"], item["metadata"]["name"]
+            words = f"the {key} in the precondition ({wanted[key]}) does not match {own}"
+            message = f'Operation cannot be fulfilled on {kind} "{name}": {words}'
+            raise ApiError(409, message, name=name, kind=kind)

@@ -67,6 +67,14 @@ class Document:
         self.changed = True
         return value
 
+    def rename(self, kind: str, old: str, new: str) -> None:
+        """Give the entries of `kind` called `old` the name `new`."""
+        listed = child(self.root, kind)
+        for entry in listed.value if isinstance(listed, SequenceNode) else ():
+            if scalar(entry, "name") == old:
+                replace_child(entry, "name", node(new))
+                self.changed = True
+
     def remove(self, kind: str, name: str) -> None:
         """Remove the entries of `kind` called `name`."""
         listed = child(self.root, kind)

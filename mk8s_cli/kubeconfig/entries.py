@@ -48,6 +48,8 @@ class Login:
     certificate_authority: str
     """PEM; "" leaves the choice to kubectl, which trusts what its machine trusts."""
     plugin: Plugin
+    suffix: str = ""
+    """What the names of its contexts end with, "" for nothing."""
     exec_versions: Mapping[str, str] = field(default_factory=dict)
     """Cluster name to the apiVersion that its entry names; `KUBECONFIG_VERSION` for others."""
 
@@ -79,6 +81,32 @@ class Kubeconfig:
         """Make `name` the current context."""
         first = self.documents[0]
         first.set_fields(first.root, {"current-context": name})
+
+    def use_no_context(self) -> None:
+        """Leave kubectl without a current context."""
+        for document in self.documents:
+            if scalar(document.root, "current-context"):
+                document.set_fields(document.root, {"current-context": ""})
+
+    def rename_contexts(self, central: str, former: str, suffix: str) -> dict[str, str]:
+        """Give our contexts of `central` the names that they have with `suffix`.
+
+        Those that somebody named otherwise keep their names: what was written with the suffix
+        `former` is known by it. The current context stays the current one.
+
+        Returns:
+            New names by old ones.
+        """
+        renamed: dict[str, str] = {}
+        for cluster, old in self.contexts_of(central).items():
+            if old not in _context_names(central, cluster, former):
+                continue
+            renamed[old] = self._free_context(central, cluster, suffix)
+            for document in self.documents:
+                document.rename("contexts", old, renamed[old])
+        if self.current_context in renamed:
+            self.use_context(renamed[self.current_context])
+        return renamed
 
     def set_namespace(self, context: str, namespace: str) -> None:
         """Set the namespace of a context."""
@@ -164,7 +192,7 @@ class Kubeconfig:
         self._put("users", entry, {"exec": _exec(login, cluster)}, STATIC_CREDENTIALS)
         context = next(self._contexts_on(entry), "")
         if not context:
-            context = self._free_context(login.central, cluster)
+            context = self._free_context(login.central, cluster, login.suffix)
             self._put("contexts", context, {"cluster": entry, "user": entry})
         return context
 
@@ -181,12 +209,9 @@ class Kubeconfig:
     def _taken(self, entry: str) -> bool:
         return any(self._find(kind, entry) is not None for kind in ("clusters", "users"))
 
-    def _free_context(self, central: str, cluster: str) -> str:
-        name = f"{PREFIX}{cluster}"
-        candidates = (cluster, name, f"{name}-{_short(central)}")
-        return next(
-            (free for free in candidates if not self.has_context(free)), f"{candidates[2]}-2"
-        )
+    def _free_context(self, central: str, cluster: str, suffix: str) -> str:
+        names = _context_names(central, cluster, suffix)
+        return next((free for free in names if not self.has_context(free)), names[-1])
 
     def _contexts_on(self, entry: str) -> Iterator[str]:
         """Yield the contexts whose cluster and user are both `entry`, as the loader sees them."""
@@ -247,6 +272,13 @@ def _exec(login: Login, cluster: str) -> dict[str, Value]:
     if plugin.environment:
         template["env"] = [{"name": name, "value": value} for name, value in plugin.environment]
     return template
+
+
+def _context_names(central: str, cluster: str, suffix: str) -> tuple[str, ...]:
+    """Return the names for a context, the best one first and the last one for want of others."""
+    name = f"{cluster}-{suffix}" if suffix else cluster
+    long = f"{PREFIX}{name}-{_short(central)}"
+    return name, f"{PREFIX}{name}", long, f"{long}-2"
 
 
 def _short(central: str) -> str:

@@ -12,12 +12,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mk8s_cli.kubeconfig.document import Document, empty, parse, serialize
-from mk8s_cli.kubeconfig.entries import Kubeconfig, Plugin
+from mk8s_cli.login.token_cache import home_directory
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.interpreter import ALONE, WINDOWS, lives_in_python_path
-from mk8s_cli.terminal.private_files import unwritable, write_private
+from mk8s_cli.terminal.private_files import (
+    ensure_directory,
+    read_private,
+    unwritable,
+    write_private,
+)
+
+if TYPE_CHECKING:
+    from mk8s_cli.kubeconfig.document import Document
+    from mk8s_cli.kubeconfig.entries import Kubeconfig, Plugin
 
 LOCK_SECONDS = 5.0
 """kubectl holds its lock for milliseconds; one that stays was left by a killed program."""
@@ -57,13 +66,15 @@ def target_path(paths: Sequence[Path]) -> Path:
     return next((path for path in paths if path.exists()), paths[-1])
 
 
-def read(paths: Sequence[Path] | None = None) -> Kubeconfig:
+def read(paths: Sequence[Path] | None = None) -> "Kubeconfig":
     """Return the merged view of `paths` (default: what kubectl reads), to look at only."""
+    from mk8s_cli.kubeconfig.entries import Kubeconfig
+
     return Kubeconfig([document for _, document in _documents(paths or listed_paths())])
 
 
 @contextmanager
-def editing(paths: Sequence[Path] | None = None) -> Iterator[Kubeconfig]:
+def editing(paths: Sequence[Path] | None = None) -> "Iterator[Kubeconfig]":
     """Give the merged view under kubectl's locks and write what was changed in it.
 
     Nothing is written when the block raises, or when nothing changed.
@@ -71,6 +82,8 @@ def editing(paths: Sequence[Path] | None = None) -> Iterator[Kubeconfig]:
     Raises:
         CliError: a file is malformed, cannot be written, or its lock does not come free.
     """
+    from mk8s_cli.kubeconfig.entries import Kubeconfig
+
     paths = tuple(paths or listed_paths())
     with ExitStack() as locks:
         deadline = time.monotonic() + LOCK_SECONDS
@@ -83,12 +96,34 @@ def editing(paths: Sequence[Path] | None = None) -> Iterator[Kubeconfig]:
                 _write(path, document)
 
 
-def plugin() -> Plugin:
+def with_current(context: str) -> str:
+    """Return a KUBECONFIG in which `context` is the current one and all else as it is.
+
+    The file that says so is named after what it says, so many may use it at once, and cannot be
+    written to: what kubectl keeps belongs into the files of the person. Raises `Unwritable`.
+    """
+    import hashlib
+
+    from mk8s_cli.kubeconfig.document import empty, serialize
+
+    document = empty()
+    document.set_fields(document.root, {"current-context": context})
+    content = serialize(document)
+    path = home_directory() / "kubectl" / f"{hashlib.sha256(content).hexdigest()}.yaml"
+    if read_private(path) != content:
+        ensure_directory(path.parent)
+        write_private(path, content, 0o400)
+    return os.pathsep.join(str(it) for it in (path.absolute(), *listed_paths()))
+
+
+def plugin() -> "Plugin":
     """Return how kubectl shall start this very program: by an absolute path, never by PATH.
 
     By its Python and not by the script, so that it starts at once without the Python environment
     that kubectl happens to run in (`terminal/interpreter.py`).
     """
+    from mk8s_cli.kubeconfig.entries import Plugin
+
     home = os.environ.get("MK8S_HOME", "")
     environment: tuple[tuple[str, str], ...] = ()
     if home:
@@ -101,7 +136,10 @@ def plugin() -> Plugin:
     return Plugin(program, (*ALONE, "-m", "mk8s_cli"), environment)
 
 
-def _documents(paths: Sequence[Path]) -> list[tuple[Path, Document]]:
+def _documents(paths: Sequence[Path]) -> "list[tuple[Path, Document]]":
+    # YAML and what is made of it, which commands that only name files need not pay for.
+    from mk8s_cli.kubeconfig.document import empty, parse
+
     existing = [path for path in paths if path.exists()]
     if not existing:
         return [(paths[-1], empty())]
@@ -115,7 +153,9 @@ def _content(path: Path) -> bytes:
         raise CliError(f"cannot read the kubeconfig {path}: {error.strerror}") from error
 
 
-def _write(path: Path, document: Document) -> None:
+def _write(path: Path, document: "Document") -> None:
+    from mk8s_cli.kubeconfig.document import serialize
+
     # A link (dotfiles kept elsewhere) stays one: the file behind it is replaced.
     target = path.resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600

@@ -11,14 +11,17 @@ gives the same successor for the same attempt, as long as that successor is unus
 import time
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.central.api import Central, Grant
-from mk8s_cli.central.transport import Transport, trusting
-from mk8s_cli.login import config, credentials, token_cache
+from mk8s_cli.login import config, token_cache
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn, Refused, Unwritable
 from mk8s_cli.terminal.private_files import ensure_directory, locked
 from mk8s_cli.terminal.screen import warn
+
+if TYPE_CHECKING:
+    from mk8s_cli.central.transport import Transport
 
 LOCK_SECONDS = 40.0
 """Long enough for one refresh with all its retries in the process that holds the lock."""
@@ -37,8 +40,11 @@ def connect(profile: config.Profile) -> Central:
     return Central(transport(profile), access_token(profile, "").token, renew)
 
 
-def transport(profile: config.Profile, *, quiet: bool = False) -> Transport:
+def transport(profile: config.Profile, *, quiet: bool = False) -> "Transport":
     """Return the way to central that trusts what was pinned at login."""
+    # TLS and HTTP cost more to import than all the rest: help and completion need neither.
+    from mk8s_cli.central.transport import Transport, trusting
+
     return Transport(profile.central, trusting(profile.certificate_authority), quiet=quiet)
 
 
@@ -100,6 +106,8 @@ def lock(central: str) -> AbstractContextManager[None]:
 
 def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
     """Spend the refresh token; the caller holds the lock of this central."""
+    from mk8s_cli.login import credentials
+
     # Read again: a login or refresh may have changed where the secret is while we waited.
     profile = config.profile_for(profile.central)
     stored = credentials.load(profile.central, profile.email, profile.secrets)
@@ -132,12 +140,16 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
 
 def _forget(profile: config.Profile) -> None:
     """Forget a login that has ended, where that is possible."""
+    from mk8s_cli.login import credentials
+
     with suppress(Unwritable):
         credentials.delete(profile.central, profile.email)
 
 
 def keep(profile: config.Profile, grant: Grant, prefer: str) -> None:
     """Store the new refresh token before the grant is used, and where it is if that changed."""
+    from mk8s_cli.login import credentials
+
     where = credentials.save(profile.central, profile.email, grant.refresh_token, prefer=prefer)
     if where != profile.secrets:
         moved = replace(profile, secrets=where)

@@ -3,17 +3,17 @@
 Called by every command but the cached path of `mk8s get-token`.
 """
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from mk8s_cli.login.token_cache import home_directory
+from mk8s_cli.terminal import derived
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn
 from mk8s_cli.terminal.private_files import ensure_directory, locked, read_private, write_private
-from mk8s_cli.terminal.validation import central_url
-from mk8s_cli.terminal.yaml_text import read_yaml
+from mk8s_cli.terminal.validation import LABEL, central_url
 
 FILE_NAME = "config.yaml"
 LOCK_SECONDS = 10.0
@@ -34,6 +34,8 @@ class Profile:
     """Where the refresh token is: "keyring" or "file"."""
     cluster: str = ""
     """The cluster chosen last with `mk8s use`."""
+    suffix: str = ""
+    """What its contexts end with, to tell them from another central's: prod-SUFFIX; "" for none."""
     exec_version: str = ""
     """The version of kubeconfig entries that was asked for, "v1" or "v1beta1"; "" decides."""
 
@@ -51,6 +53,14 @@ class Config:
         """Return what is remembered of `central`."""
         return next((known for known in self.profiles if known.central == central), None)
 
+    def without(self, central: str) -> "Config":
+        """Return a copy that has forgotten `central`; the first other login is the current one."""
+        kept = tuple(known for known in self.profiles if known.central != central)
+        first = next((known.central for known in kept if known.email), "")
+        return replace(
+            self, profiles=kept, current=first if self.current == central else self.current
+        )
+
     def with_profile(self, profile: Profile) -> "Config":
         """Return a copy in which `profile` replaces the one of the same central, in its place."""
         kept = [profile if known.central == profile.central else known for known in self.profiles]
@@ -62,18 +72,30 @@ class Config:
 def load() -> Config:
     """Return the configuration; no file is an empty one. Raises `CliError` if it is damaged."""
     path = home_directory() / FILE_NAME
-    content = read_private(path)
+    # The document itself is kept as JSON: YAML takes longer than all that a list does with it.
+    kept, stamped = str(home_directory() / "derived" / "config.json"), derived.stamp([str(path)])
+    content = read_private(path)  # asked first: only a file that is ours alone counts
     if content is None:
         return Config()
     try:
-        return _parse(read_yaml(content))
+        if made := derived.load(kept, stamped):
+            with suppress(ValueError, CliError):
+                return _parse(json.loads(made))
+        from mk8s_cli.terminal.yaml_text import read_yaml
+
+        document = read_yaml(content)
+        parsed = _parse(document)
     except CliError as error:
         reason = " ".join(str(error).split())
         raise CliError(f"{path} is damaged ({reason}); mend it, or delete it and log in") from error
+    derived.save(kept, stamped, json.dumps(_document(parsed)))
+    return parsed
 
 
 def update(change: Callable[[Config], Config]) -> Config:
     """Apply `change` to the stored configuration under a lock, store the result and return it."""
+    import yaml
+
     home = home_directory()
     ensure_directory(home)
     with locked(home / ".config.lock", LOCK_SECONDS):
@@ -118,6 +140,7 @@ def _profile(entry: Any) -> Profile:
         certificate_authority=_string(entry, "certificate_authority"),
         secrets=_string(entry, "secrets") or "keyring",
         cluster=_string(entry, "cluster"),
+        suffix=_suffix(entry),
         exec_version=_exec_version(entry),
     )
 
@@ -127,6 +150,13 @@ def _exec_version(entry: dict[Any, Any]) -> str:
     if version and version not in EXEC_VERSIONS:
         raise CliError(f"exec_version is not {' or '.join(EXEC_VERSIONS)}")
     return version
+
+
+def _suffix(entry: dict[Any, Any]) -> str:
+    suffix = _string(entry, "suffix")
+    if suffix and not LABEL.fullmatch(suffix):
+        raise CliError("suffix holds more than a-z, 0-9 and '-'")
+    return suffix
 
 
 def _string(entry: dict[Any, Any], key: str) -> str:
@@ -143,6 +173,7 @@ def _document(config: Config) -> dict[str, Any]:
             "email": profile.email,
             "secrets": profile.secrets,
             "cluster": profile.cluster,
+            "suffix": profile.suffix,
             "exec_version": profile.exec_version,
             "certificate_authority": profile.certificate_authority,
         }

@@ -10,7 +10,6 @@ what was lost.
 """
 
 import json
-import secrets
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +49,8 @@ def save(central: str, email: str, refresh_token: str, *, prefer: str = KEYRING)
 
     `prefer` "file" skips the keyring (and its import) where it was found unusable before.
     """
+    import secrets  # and with it OpenSSL's hashes, which nobody else here needs
+
     account = _account(central, email)
     # Central's tokens hold no blank.
     entry = f"{refresh_token} {secrets.token_urlsafe(ATTEMPT_BYTES)}"

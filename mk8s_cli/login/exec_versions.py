@@ -2,7 +2,7 @@
 
 Written with the kubeconfig, read by `get-token` when KUBERNETES_EXEC_INFO is not set (client-go
 always sets it, fabric8 never does, and both refuse an answer of another version than the entry's).
-Light on purpose, as `token_cache.py`.
+`cached_token.py` reads the same file for the fast path.
 """
 
 import json

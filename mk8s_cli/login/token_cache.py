@@ -1,6 +1,6 @@
 """The access-token cache: one 0600 file per (central, cluster), read without a lock.
 
-Called by the fast path of `mk8s get-token` and by `access_tokens.py`; imports nothing heavy. A file
+Called by `access_tokens.py`; `cached_token.py` reads the same files for the fast path. A file
 that is missing, damaged, a link or readable by others is a miss, never an error: it is made anew.
 """
 
@@ -9,17 +9,13 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from mk8s_cli.central.access_token import AccessToken
+from mk8s_cli.login import asked
 from mk8s_cli.terminal.errors import CliError, UnsafeFile
 from mk8s_cli.terminal.private_files import ensure_directory, read_private, write_private
 from mk8s_cli.terminal.validation import CENTRAL_URL, cluster_name
-
-DOUBT_SECONDS = 30.0
-"""A younger token is not doubted: whoever asks for each request gets a new one this often."""
-_ASKED_BYTES = 65536
 
 
 def home_directory() -> Path:
@@ -57,47 +53,19 @@ def load(central: str, cluster: str) -> AccessToken | None:
     return cached if cached.token and cached.fresh(time.time()) else None
 
 
-def is_doubted(central: str, cluster: str, cached: AccessToken, asking: int) -> bool:
-    """Return whether a process asks again for a token that it has got, and that is still fresh.
-
-    client-go keeps a credential in memory. It runs its plugin once more before that ends only if
-    an answer was 401, and does not say so: the token's key was retired, or its login has ended.
-
-    Args:
-        central: its address.
-        cluster: to which the token is bound.
-        cached: the token.
-        asking: the id of the process.
-    """
-    path = _file(central, cluster).with_suffix(".asked")
-    try:
-        asked = read_private(path) or b""
-    except UnsafeFile:
-        return False
-    if b"%d" % asking in asked.split():
-        return time.time() - cached.obtained >= DOUBT_SECONDS
-    if len(asked) < _ASKED_BYTES:
-        _append(path, b"%d\n" % asking)
-    return False
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Write as much as can be written: without it nobody is doubted."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-    with suppress(OSError):
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
-
-
 def save(central: str, cluster: str, token: AccessToken) -> None:
     """Keep `token` for the processes that follow."""
     path = _file(central, cluster)
     ensure_directory(path.parent)
-    write_private(path, json.dumps(token._asdict()).encode())
-    path.with_suffix(".asked").unlink(missing_ok=True)  # nobody has got this one yet
+    # In this order, as `cached_token` reads it.
+    kept = {"token": token.token, "obtained": token.obtained, "expires": token.expires}
+    write_private(path, json.dumps(kept).encode())
+    Path(asked.file_of(str(path))).unlink(missing_ok=True)  # nobody has got this one yet
+
+
+def is_doubted(central: str, cluster: str, cached: AccessToken, asking: int) -> bool:
+    """Return whether the process `asking` has got this very token before (see `asked`)."""
+    return asked.is_doubted(str(_file(central, cluster)), cached.obtained, asking)
 
 
 def forget_former(central: str, clusters: Mapping[str, str]) -> None:

@@ -2,7 +2,11 @@
 
 kubectl runs the credential plugin inside whatever shell it was started from: another project's
 virtual environment, a PYTHONPATH full of modules that are called like ours, a folder with a
-`yaml.py`. Called by `main.py` and by the kubeconfig entries. Imports what is frozen into Python.
+`yaml.py`. Called first by each installed script, and by the writer of kubeconfig entries. Imports
+what is frozen into Python.
+
+The CLI and the agent's side share no code, so there are two copies of this file: in
+`mk8s_cli.terminal` and in `mk8s_agent.wire`, which serves central too. A test keeps them equal.
 """
 
 import os
@@ -29,9 +33,14 @@ _CHANGES_WHAT_RUNS = (
 )
 
 
+def _home() -> str:
+    """The folder that our packages are in."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+
+
 def lives_in_python_path() -> bool:
     """Whether PYTHONPATH alone is how this very program is found (`pip install --target`)."""
-    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+    home = _home()
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     named = any(entry and os.path.abspath(entry) == home for entry in entries)  # noqa: PTH100
     return named and not _is_installed(home)
@@ -44,21 +53,31 @@ def _is_installed(home: str) -> bool:
 
     if home in (*site.getsitepackages(), site.getusersitepackages()):
         return True
+    package = __name__.partition(".")[0]
     editable = (finder for finder in sys.meta_path if finder is not PathFinder)
-    return any(finder.find_spec("mk8s_cli", None) is not None for finder in editable)
+    return any(finder.find_spec(package, None) is not None for finder in editable)
 
 
-def start_again_alone() -> None:
+def start_again_alone(package: str) -> None:
     """Become the same program without the caller's Python environment, where there is one.
 
-    Called first thing by the installed script; costs one more start of Python, and only then.
+    Called first thing by the installed script of `package`; costs one more start of Python, and
+    only then. Without one, it is enough not to look for modules beside the script.
     """
     if sys.flags.ignore_environment or not sys.executable or lives_in_python_path():
         return
     if not any(os.environ.get(name) for name in _CHANGES_WHAT_RUNS):
+        _leave_folder_of_script()
         return
-    command = [sys.executable, *ALONE, *_script(), *sys.argv[1:]]
+    command = [sys.executable, *ALONE, *_script(package), *sys.argv[1:]]
     become(sys.executable, command)
+
+
+def _leave_folder_of_script() -> None:
+    """Take out what Python puts first in the path of a script: /usr/local/bin may hold anything."""
+    folder = os.path.dirname(os.path.realpath(sys.argv[0]))  # noqa: PTH120
+    if sys.path[:1] == [folder] and folder != _home():
+        del sys.path[0]
 
 
 def become(program: str, command: list[str]) -> "NoReturn":
@@ -73,8 +92,8 @@ def become(program: str, command: list[str]) -> "NoReturn":
     os.execv(program, command)  # noqa: S606  to become that program is what this is for
 
 
-def _script() -> tuple[str, ...]:
+def _script(package: str) -> tuple[str, ...]:
     """The script by its path, so that messages and completion name it; on Windows it is no file."""
     if not WINDOWS and os.path.isfile(sys.argv[0]):  # noqa: PTH113
         return (sys.argv[0],)
-    return ("-m", "mk8s_cli")
+    return ("-m", package)

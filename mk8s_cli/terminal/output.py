@@ -1,37 +1,58 @@
 """Lists on the terminal: a table for people, JSON, YAML or names for programs.
 
 Called by every command that lists. JSON and YAML are written in ASCII with escapes, cells of the
-table are escaped, so that text from the network cannot drive the terminal. NO_COLOR is honoured by
-rich, which is imported only when a table is printed.
+table are escaped, so that text from the network cannot drive the terminal.
 """
 
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from mk8s_cli.terminal.screen import escape
+from mk8s_cli.terminal.table import Row, table
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "y": 365 * 86400}
+_AGE_STEPS = (
+    (120, "s", ""),
+    (600, "m", "s"),
+    (3 * 3600, "m", ""),
+    (8 * 3600, "h", "m"),
+    (2 * 86400, "h", ""),
+    (8 * 86400, "d", "h"),
+    (2 * 365 * 86400, "d", ""),
+    (8 * 365 * 86400, "y", "d"),
+)
+"""Ages below so many seconds are told in this unit, and the rest in that one."""
 
 FORMATS = ("table", "json", "yaml", "name")
-STYLES = {
-    "connected": "green",
-    "signing": "green",
-    "disconnected": "red",
-    "revoked": "red",
-    "pending": "yellow",
-}
-WIDE = 100_000
-"""Columns where nobody looks at a screen: a row is then always one line."""
-
-Row = Sequence[str]
 
 
 def moment(when: str) -> str:
     """Return a time of central (RFC 3339) for people: without fractions of a second."""
     return re.sub(r"(?<=:[0-9]{2})\.[0-9]+", "", when)
+
+
+def age(when: str, now: float) -> str:
+    """Return how long ago `when` (RFC 3339) was at `now` (epoch seconds), as kubectl's AGE says it.
+
+    "" stays "", and what is no time is shown as it is. The steps are those of apimachinery's
+    util/duration, HumanDuration: two units where one would be too rough.
+    """
+    from datetime import datetime
+
+    try:
+        seconds = max(0, int(now - datetime.fromisoformat(when).timestamp()))
+    except (ValueError, OverflowError):
+        return when
+    for below, unit, rest in _AGE_STEPS:
+        if seconds < below:
+            big, small = divmod(seconds, _UNITS[unit])
+            small = small // _UNITS[rest] if rest else 0
+            return f"{big}{unit}" + (f"{small}{rest}" if small else "")
+    return f"{seconds // _UNITS['y']}y"
 
 
 def format_option(*formats: str) -> Callable[[Any], Any]:
@@ -69,27 +90,3 @@ def document(form: str, content: object) -> None:
     import yaml
 
     click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=False), nl=False)
-
-
-def table(columns: Row, rows: Sequence[Row]) -> None:
-    """Print rows under upper-case headings, aligned, in colour only where a person looks."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    terminal = sys.stdout.isatty()
-    grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for column in columns:
-        grid.add_column(
-            column.upper(), overflow="fold" if terminal else "ignore", no_wrap=not terminal
-        )
-    for row in rows:
-        grid.add_row(*(Text(escape(cell) or "-", style=STYLES.get(cell, "")) for cell in row))
-    console = Console(file=sys.stdout, width=None if terminal else WIDE, highlight=False)
-    if terminal:
-        console.print(grid)
-        return
-    with console.capture() as captured:
-        console.print(grid)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())

@@ -3,19 +3,23 @@
 Called by the configuration, the token cache and the credential store. Attack E8: a token on disk
 that others can read, or a planted link that makes us write elsewhere. On Windows there are no such
 modes; a profile's folder is private there by its access list, which new files inherit.
+
+The fast path of `mk8s get-token` reads by it, so what only writers need is imported by them.
 """
 
 import errno
 import os
-import random
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from mk8s_cli.terminal.errors import CliError, UnsafeFile, Unwritable
 from mk8s_cli.terminal.interpreter import WINDOWS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from filelock import BaseFileLock
 
 OTHERS_WRITE = 0o022
 OTHERS_ANY = 0o077
@@ -32,7 +36,7 @@ _ELSEWHERE = "set MK8S_HOME to a folder that you can write to"
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
-def ensure_directory(path: Path) -> None:
+def ensure_directory(path: "Path") -> None:
     """Make a 0700 directory, or accept one that is ours and that others cannot write to."""
     if not path.parent.exists():
         # mkdir(parents=True) would make these with the mode of the umask.
@@ -48,14 +52,14 @@ def ensure_directory(path: Path) -> None:
         raise UnsafeFile(f"{path} can be changed by other users; run: chmod 700 {_quoted(path)}")
 
 
-def require_writable(directory: Path) -> None:
+def require_writable(directory: "Path") -> None:
     """Raise `Unwritable` if it is known beforehand that nothing can be kept in `directory`."""
     existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         raise Unwritable(f"{directory} cannot be written; {_ELSEWHERE}")
 
 
-def read_private(path: Path) -> bytes | None:
+def read_private(path: "Path | str") -> bytes | None:
     """Return the content, None if there is no file; raise `UnsafeFile` unless it is ours alone."""
     try:
         _refuse_link(path)
@@ -73,22 +77,22 @@ def read_private(path: Path) -> bytes | None:
         os.close(descriptor)
 
 
-def _check(status: os.stat_result, path: Path) -> None:
+def _check(status: os.stat_result, path: "Path | str") -> None:
     if not stat.S_ISREG(status.st_mode) or (_HAS_MODES and status.st_uid != os.geteuid()):
         raise UnsafeFile(f"{path} is not a file of yours; remove it")
     if _HAS_MODES and status.st_mode & OTHERS_ANY:
         raise UnsafeFile(f"{path} can be read by other users; run: chmod 600 {_quoted(path)}")
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: "Path | str") -> str:
     import shlex
 
     return shlex.quote(str(path))
 
 
-def _refuse_link(path: Path) -> None:
+def _refuse_link(path: "Path | str") -> None:
     """Raise what `O_NOFOLLOW` would, where the system has no such flag."""
-    if not _NO_FOLLOW and path.is_symlink():
+    if not _NO_FOLLOW and os.path.islink(path):  # noqa: PTH114
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
@@ -96,7 +100,7 @@ def _reason(error: OSError) -> str:
     return "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
 
 
-def unwritable(path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> Unwritable:
+def unwritable(path: "Path", error: OSError, otherwise: str = _ELSEWHERE) -> Unwritable:
     """Return the line for a file that cannot be written: what happened and what to do."""
     is_full = error.errno in _FULL
     advice = "make room and try again" if is_full else otherwise
@@ -104,12 +108,14 @@ def unwritable(path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> Unwri
 
 
 def write_private(
-    path: Path, content: bytes, mode: int = 0o600, *, otherwise: str = _ELSEWHERE
+    path: "Path", content: bytes, mode: int = 0o600, *, otherwise: str = _ELSEWHERE
 ) -> None:
     """Replace `path` with `content` in one step; a link at `path` is replaced, not followed.
 
     Raises `Unwritable` if it cannot; `otherwise` is what a person can do about it then.
     """
+    import random
+
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{random.getrandbits(48):012x}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
     try:
@@ -126,7 +132,7 @@ def write_private(
         raise unwritable(path, error, otherwise) from error
 
 
-def _replace(temporary: Path, path: Path) -> None:
+def _replace(temporary: "Path", path: "Path") -> None:
     for left in reversed(range(REPLACE_TRIES)):
         try:
             temporary.replace(path)
@@ -138,15 +144,14 @@ def _replace(temporary: Path, path: Path) -> None:
             return
 
 
-def _discard(temporary: Path) -> None:
+def _discard(temporary: "Path") -> None:
     try:
         temporary.unlink(missing_ok=True)
     except OSError:
         return  # what kept us from writing may keep us from this, too
 
 
-@contextmanager
-def locked(path: Path, timeout: float) -> Iterator[None]:
+class locked:  # noqa: N801  used as a function: `with locked(path, seconds):`
     """Hold the exclusive lock file `path`, which the system frees if we die.
 
     Waits `timeout` seconds at most.
@@ -156,21 +161,30 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
         UnsafeFile: it is a link.
         Unwritable: it cannot be made.
     """
-    # Not needed for a cached token, and some file systems are asked things at its import.
-    from filelock import FileLock, Timeout
 
-    if path.is_symlink():
-        raise UnsafeFile(f"{path} cannot be opened (it is a symbolic link); remove it")
-    lock = FileLock(path, timeout=timeout, mode=0o600)
-    try:
-        lock.acquire(poll_interval=POLL_SECONDS)
-    except Timeout:
-        raise CliError(f"another mk8s has held {path} for too long; try again") from None
-    except NotImplementedError:
-        raise CliError(f"{path} is on a file system without locks; {_ELSEWHERE}") from None
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    def __init__(self, path: "Path", timeout: float) -> None:
+        """Nothing is held yet."""
+        self._path = path
+        self._timeout = timeout
+        self._lock: BaseFileLock | None = None
+
+    def __enter__(self) -> None:
+        # Not needed for a cached token, and some file systems are asked things at its import.
+        from filelock import FileLock, Timeout
+
+        path = self._path
+        if path.is_symlink():
+            raise UnsafeFile(f"{path} cannot be opened (it is a symbolic link); remove it")
+        self._lock = FileLock(path, timeout=self._timeout, mode=0o600)
+        try:
+            self._lock.acquire(poll_interval=POLL_SECONDS)
+        except Timeout:
+            raise CliError(f"another mk8s has held {path} for too long; try again") from None
+        except NotImplementedError:
+            raise CliError(f"{path} is on a file system without locks; {_ELSEWHERE}") from None
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.release()

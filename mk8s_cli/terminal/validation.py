@@ -23,6 +23,9 @@ SERIAL = re.compile(r"[0-9a-f]{1,40}")
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A signing key, by the name that tokens call it (`kid`)."""
 
+TOKEN = re.compile(r"[\x21-\x7e]+")
+"""What fits into a header."""
+
 PIN = re.compile(r"sha256:[0-9a-f]{64}")
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"

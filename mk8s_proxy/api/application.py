@@ -8,7 +8,7 @@ import json
 
 from aiohttp import hdrs, web
 
-from mk8s_proxy.api import agents, clusters, join, keys, login, openapi, roles, users
+from mk8s_proxy.api import agents, clusters, join, keys, login, openapi, rbac, roles, users
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Call, Door, Endpoint
 from mk8s_proxy.api.middleware import Guard
@@ -23,6 +23,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *agents.ENDPOINTS,
     *users.ENDPOINTS,
     *roles.ENDPOINTS,
+    *rbac.ENDPOINTS,
     *keys.ENDPOINTS,
     *join.ENDPOINTS,
 )

@@ -43,19 +43,9 @@ class AuditIds:
     def new(self) -> str:
         """The next id. A clock that steps back does not: ids go on from the latest time."""
         milliseconds = self._clock() // _NANOSECONDS_PER_MILLISECOND
-        if milliseconds > self._milliseconds:
-            self._begin(milliseconds)
-        else:
+        if milliseconds <= self._milliseconds:
             self._low += 1
-        return self._prefix + format(self._low, "012x")
-
-    def forget(self) -> None:
-        """Start a new random counter at once; a forked worker must not repeat its parent's ids."""
-        self._milliseconds = -1
-        self._used = len(self._seeds)
-
-    def _begin(self, milliseconds: int) -> None:
-        """Start a millisecond at a random place."""
+            return self._prefix + format(self._low, "012x")
         if self._used == len(self._seeds):
             self._seeds = os.urandom(_SEEDS * _SEED_BYTES)
             self._used = 0
@@ -69,6 +59,12 @@ class AuditIds:
         high = seed >> _LOW_BITS + 14 & 0xFFF
         time_high, time_low = milliseconds >> 16, milliseconds & 0xFFFF
         self._prefix = f"{time_high:08x}-{time_low:04x}-7{high:03x}-{sequence:04x}-"
+        return self._prefix + format(self._low, "012x")
+
+    def forget(self) -> None:
+        """Start a new random counter at once; a forked worker must not repeat its parent's ids."""
+        self._milliseconds = -1
+        self._used = len(self._seeds)
 
 
 _IDS: Final = AuditIds()

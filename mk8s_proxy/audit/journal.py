@@ -129,7 +129,8 @@ class Journal:
             return True
         intents, self._intents = self._intents, []
         try:
-            self._refuse_if_unsure()
+            if self._closed or self._sync_failed or self._writer.busy or self._sync_began:
+                self._refuse_if_unsure()
             self._leaving, self._outcomes = self._outcomes, []
             self._began = time.monotonic()
             # Intents first: a request that ended within this tick must not end before it began.

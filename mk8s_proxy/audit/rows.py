@@ -12,14 +12,15 @@ their memories bound them in number and bytes.
 
 import json
 import re
-from typing import Final
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
 
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts, ImpersonatedUser, RowTexts
 from mk8s_proxy.audit.redaction import redact_tokens, redact_uri
-from mk8s_proxy.audit.timestamps import timestamps
 
 MAX_TEXT: Final = 512
 """Characters of a name, an address, a user agent or an id before it is cut."""
@@ -41,10 +42,14 @@ _MAX_GROUPS_TEXT: Final = 4096
 """Characters of all groups of a user together that are remembered."""
 _REFERENCE: Final = ("resource", "namespace", "name", "apiGroup", "apiVersion", "subresource")
 _LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_UNPRINTABLE: Final = re.compile(r"[^ -~]+")
 _ADDRESS: Final = re.compile(r"[0-9A-Za-z.:%_-]{1,64}")
 """An address as our transports say it: its own JSON."""
 _SHARED_CHARACTERS: Final = 8192
 """Of the texts of a row that requests share: longer ones take more memory than time."""
+_MICROSECONDS: Final = 1_000_000
+_THREE_DIGITS: Final = [f"{number:03d}" for number in range(1000)]
+"""Looking a number up takes a third of formatting it."""
 _PIECE_BYTES: Final = 800
 """What a piece and its key hold beside the text."""
 
@@ -82,12 +87,18 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
     refusal = _note("mk8s.io/refusal", entry.refusal) if entry.refusal else ""
     failure = ',"status":"Failure"' if entry.code >= FIRST_FAILURE else ""
     milliseconds = "%.3f" % (entry.duration * 1000)
+    upstream, cut = entry.upstream_audit_id, ""
+    if upstream == entry.audit_id:  # as API servers mostly answer
+        upstream = f',"mk8s.io/upstream-audit-id":"{upstream}"'
+    elif upstream:
+        cut = _cut({"upstreamAuditID": upstream})
+        upstream = _note("mk8s.io/upstream-audit-id", upstream)
     ending = (
-        f',"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
+        f'{upstream},"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'
         f'"mk8s.io/duration-ms":"{milliseconds}"{refusal}}},'
         f'"responseStatus":{{"metadata":{{}},"code":{entry.code}{failure}}}}}\n'
     )
-    return _compose(entry, "ResponseComplete", now, ending)
+    return _compose(entry, "ResponseComplete", now, ending, cut)
 
 
 def texts_of(facts: AuditFacts) -> RowTexts | None:
@@ -102,40 +113,29 @@ def texts_of(facts: AuditFacts) -> RowTexts | None:
     return texts if len(texts.before) + len(texts.after) <= _SHARED_CHARACTERS else None
 
 
-def _compose(entry: AuditEntry, stage: str, now: float, ending: str) -> bytes:
+def _compose(entry: AuditEntry, stage: str, now: float, ending: str, cut: str = "") -> bytes:
     """A row up to the annotations that both stages have, and its ending."""
     texts = entry.texts
     if texts is None or texts.facts is not entry.facts:
         texts = _texts(entry.facts)
-    address = entry.source_ip
     received, reached = timestamps(entry.received, now)
-    related = ""
-    if entry.parent_audit_id or entry.upstream_audit_id or texts.cut or len(address) > MAX_TEXT:
-        related = _related(entry, texts.cut)
+    cut = texts.cut + cut
+    address = entry.source_ip
+    sources = f'"sourceIPs":["{address}"]'
     if not _ADDRESS.fullmatch(address):
-        address = _quoted(address)[1:-1]
+        sources = _members({"sourceIPs": [address[:MAX_TEXT]]})
+        cut += _cut({"sourceIPs": address})
+    related = ""
+    if entry.parent_audit_id:
+        related = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
+    if cut:
+        related += f',"mk8s.io/truncated":"{cut[:-1]}"'
     return (
         '{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata",'
-        f'"auditID":"{entry.audit_id}","stage":"{stage}",{texts.before}'
-        f'"sourceIPs":["{address}"],'
+        f'"auditID":"{entry.audit_id}","stage":"{stage}",{texts.before}{sources},'
         f'"requestReceivedTimestamp":"{received}",'
         f'"stageTimestamp":"{reached}",{texts.after}{related}{ending}'
     ).encode("ascii")
-
-
-def _related(entry: AuditEntry, cut: str) -> str:
-    """The ids of related rows, and what was cut. An API server mostly answers with our own id."""
-    notes = ""
-    if entry.parent_audit_id:
-        notes = _note("mk8s.io/parent-audit-id", entry.parent_audit_id)
-    if entry.upstream_audit_id == entry.audit_id:
-        notes += f',"mk8s.io/upstream-audit-id":"{entry.audit_id}"'
-    elif entry.upstream_audit_id:
-        notes += _note("mk8s.io/upstream-audit-id", entry.upstream_audit_id)
-        cut += _cut("upstreamAuditID", entry.upstream_audit_id)
-    if len(entry.source_ip) > MAX_TEXT:
-        cut += "sourceIPs,"
-    return notes + f',"mk8s.io/truncated":"{cut[:-1]}"' if cut else notes
 
 
 # -- what equal requests share
@@ -156,7 +156,7 @@ def _texts(facts: AuditFacts) -> RowTexts:
     cut += cut_of_caller + cut_of_verdict
     if facts.client_audit_id:
         after += _note("mk8s.io/client-audit-id", facts.client_audit_id)
-        cut += _cut("clientAuditID", facts.client_audit_id)
+        cut += _cut({"clientAuditID": facts.client_audit_id})
     if facts.impersonated is not None:
         text, names = _impersonated(facts.impersonated)
         before, cut = before + text, cut + names
@@ -168,101 +168,155 @@ def _texts(facts: AuditFacts) -> RowTexts:
 
 def _make_request(asked: _Request) -> tuple[str, str, str]:
     """What is asked: `requestURI` and `verb`, `objectRef`, and what was cut."""
-    request_uri, decision, verb, *reference = asked
+    request_uri, decision, verb, resource, *_ = asked
     most = MAX_URI if decision == "allow" else MAX_REFUSED_URI
-    kept = redact_uri(request_uri[:most])
-    cut = _cut("requestURI", request_uri, most) + _cut("verb", verb)
-    uri = f'"requestURI":{_json(kept)},"verb":{_quoted(verb)},'
-    members = ""
-    if reference[0]:
-        for key, text in zip(_REFERENCE, reference, strict=True):
-            if key == "name":
-                text = redact_tokens(text)  # noqa: PLW2901  a management path may name a session
-            if text:
-                members += _note(key, text)
-                cut += _cut(key, text)
-        members = f'"objectRef":{{{members[1:]}}},'
-    if not _is_long(*asked):
-        _requests.keep(asked, (uri, members, cut), 2 * (len(uri) + len(members)) + _PIECE_BYTES)
-    return uri, members, cut
+    request = {"requestURI": redact_uri(request_uri[:most]), "verb": verb[:MAX_TEXT]}
+    uri = _members(request) + ","
+    named: dict[str, str] = {}
+    reference = ""
+    if resource:
+        named = {key: text for key, text in zip(_REFERENCE, asked[3:], strict=True) if text}
+        if "name" in named:
+            named["name"] = redact_tokens(named["name"])  # a management path may name a session
+        members = _members({key: text[:MAX_TEXT] for key, text in named.items()})
+        reference = f'"objectRef":{{{members}}},'
+    if max(map(len, asked)) <= MAX_TEXT:
+        size = 2 * (len(uri) + len(reference)) + _PIECE_BYTES
+        _requests.keep(asked, (uri, reference, ""), size)
+        return uri, reference, ""
+    cut = "requestURI," if len(request_uri) > most else ""
+    return uri, reference, cut + _cut({"verb": verb} | named)
 
 
 def _make_caller(who: _Who) -> tuple[str, str, str]:
     """Who asks, with what: `user` and `userAgent`, the note of the token, and what was cut."""
     name, uid, groups, user_agent, token_id = who
     user, cut = _user(name, uid, groups)
-    cut += _cut("userAgent", user_agent) + _cut("tokenID", token_id)
-    caller = f'"user":{{{user}}},"userAgent":{_quoted(user_agent)},'
-    token = _note("mk8s.io/token-id", token_id) if token_id else ""
-    if not _is_long(name, uid, user_agent, token_id) and sum(map(len, groups)) <= _MAX_GROUPS_TEXT:
+    caller = _members({"user": user, "userAgent": user_agent[:MAX_TEXT]}) + ","
+    token = "," + _members({"mk8s.io/token-id": token_id[:MAX_TEXT]}) if token_id else ""
+    if max(map(len, (name, uid, user_agent, token_id))) > MAX_TEXT:
+        cut += _cut({"userAgent": user_agent, "tokenID": token_id})
+    elif sum(map(len, groups)) <= _MAX_GROUPS_TEXT:
         _callers.keep(who, (caller, token, cut), 2 * (len(caller) + len(token)) + _PIECE_BYTES)
     return caller, token, cut
 
 
-def _user(name: str, uid: str, groups: tuple[str, ...]) -> tuple[str, str]:
+def _user(name: str, uid: str, groups: tuple[str, ...]) -> tuple[dict[str, object], str]:
     """The members of a user, and what was cut of them."""
-    cut = _cut("user", name) + _cut("uid", uid)
-    user = f'"username":{_quoted(name)}'
+    cut = ""
+    user: dict[str, object] = {"username": name[:MAX_TEXT]}
     if uid:
-        user += _note("uid", uid)
+        user["uid"] = uid[:MAX_TEXT]
+    if len(name) > MAX_TEXT or len(uid) > MAX_TEXT:
+        cut = _cut({"user": name, "uid": uid})
     if groups:
+        user["groups"] = [group[:MAX_TEXT] for group in groups[:MAX_GROUPS]]
         if len(groups) > MAX_GROUPS or max(map(len, groups)) > MAX_TEXT:
             cut += "groups,"
-        user += f',"groups":[{",".join(map(_quoted, groups[:MAX_GROUPS]))}]'
     return user, cut
 
 
 def _impersonated(other: ImpersonatedUser) -> tuple[str, str]:
     """As whom a user acts: `impersonatedUser`, and what was cut of it."""
     user, cut = _user(other.user, other.uid, other.groups)
-    extra = []
+    extra: dict[str, list[str]] = {}
     for key, values in other.extra.items():
-        extra.append(f"{_quoted(key)}:[{','.join(map(_quoted, values))}]")
+        extra.setdefault(key[:MAX_TEXT], []).extend([value[:MAX_TEXT] for value in values])
         if len(key) > MAX_TEXT or max(map(len, values), default=0) > MAX_TEXT:
             cut += "extra,"
-    return f'"impersonatedUser":{{{user},"extra":{{{",".join(extra)}}}}},', cut
+    return _members({"impersonatedUser": user | {"extra": extra}}) + ",", cut
 
 
 def _make_verdict(said: _Verdict) -> tuple[str, str]:
     """What was decided about what: the beginning of `annotations`, and what was cut."""
     decision, reason, cluster, method = said
-    notes = f'"annotations":{{"authorization.k8s.io/decision":{_quoted(decision)}'
+    notes = {"authorization.k8s.io/decision": decision[:MAX_TEXT]}
     if reason:
-        text = redact_tokens(reason[:MAX_REASON])
-        notes += f',"authorization.k8s.io/reason":{_json(text)}'
+        notes["authorization.k8s.io/reason"] = redact_tokens(reason[:MAX_REASON])
     if cluster:
-        notes += _note("mk8s.io/cluster", cluster)
+        notes["mk8s.io/cluster"] = cluster[:MAX_TEXT]
     if method:
-        notes += _note("mk8s.io/method", method)
-    cut = _cut("reason", reason, MAX_REASON) + _cut("cluster", cluster) + _cut("method", method)
-    if not _is_long(reason, cluster, method):
-        _verdicts.keep(said, (notes, cut), 2 * len(notes) + _PIECE_BYTES)
-    return notes, cut
+        notes["mk8s.io/method"] = method[:MAX_TEXT]
+    beginning = '"annotations":{' + _members(notes)
+    if max(map(len, (reason, cluster, method))) <= MAX_TEXT:
+        _verdicts.keep(said, (beginning, ""), 2 * len(beginning) + _PIECE_BYTES)
+        return beginning, ""
+    cut = "reason," if len(reason) > MAX_REASON else ""
+    return beginning, cut + _cut({"cluster": cluster, "method": method})
 
 
-def _is_long(*texts: str) -> bool:
-    return max(map(len, texts)) > MAX_TEXT
-
-
-def _cut(name: str, text: str, most: int = MAX_TEXT) -> str:
-    """The name of a text that has to be cut, with the comma that joins it to the next."""
-    return name + "," if len(text) > most else ""
+def _cut(texts: dict[str, str]) -> str:
+    """The names of those texts that have to be cut, each with a comma behind it."""
+    return "".join([name + "," for name, text in texts.items() if len(text) > MAX_TEXT])
 
 
 def _note(key: str, text: str) -> str:
-    """One more member of an object; the key is ours."""
-    return f',"{key}":{_quoted(text)}'
+    """One more member of an object, cut if it is long; the key is ours."""
+    return "," + _members({key: text[:MAX_TEXT]})
 
 
-def _quoted(text: str) -> str:
-    """The JSON of a text, cut if it is long."""
-    return _json(text[:MAX_TEXT])
-
-
-def _json(text: str) -> str:
-    """The JSON of a text in printable ASCII: nothing a stranger sent can end a line or turn a
-    terminal around. No decoder of UTF-8 would accept a lone surrogate: it becomes U+FFFD.
+def _members(values: dict[str, Any]) -> str:
+    """The JSON of an object without its braces, in printable ASCII: nothing a stranger sent can
+    end a line or turn a terminal around.
     """
-    if text.isascii() and "\x7f" not in text:
-        return orjson.dumps(text).decode("ascii")
-    return json.dumps(_LONE_SURROGATE.sub("\ufffd", text)).replace("\x7f", "\\u007f")
+    try:
+        text = orjson.dumps(values).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, which no decoder of UTF-8 would accept
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    if not text.isascii() or "\x7f" in text:
+        text = _UNPRINTABLE.sub(_escaped, text)
+    return text[1:-1]
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """The JSON of characters in a string; a lone surrogate becomes U+FFFD."""
+    characters = _LONE_SURROGATE.sub("\ufffd", found[0])
+    return json.dumps(characters)[1:-1].replace("\x7f", "\\u007f")
+
+
+# -- times: RFC 3339 in UTC with microseconds, as metav1.MicroTime writes them
+
+
+class Timestamps:
+    """Makes timestamps; the second of the last one is at hand. One belongs to one event loop."""
+
+    __slots__ = ("_start", "_text")
+
+    def __init__(self) -> None:
+        self._start = 0
+        self._text = "1970-01-01T00:00:00."
+
+    def format(self, moment: float) -> str:
+        """The text of a time in seconds since the epoch."""
+        microseconds = int(moment * _MICROSECONDS)
+        fraction = microseconds - self._start
+        if not 0 <= fraction < _MICROSECONDS:
+            second, fraction = divmod(microseconds, _MICROSECONDS)
+            self._start = second * _MICROSECONDS
+            self._text = _text_of(second)
+        high, low = divmod(fraction, 1000)
+        return f"{self._text}{_THREE_DIGITS[high]}{_THREE_DIGITS[low]}Z"
+
+    def pair(self, first: float, second: float) -> tuple[str, str]:
+        """The texts of two times, which nearly always are of one second."""
+        one = int(first * _MICROSECONDS) - self._start
+        other = int(second * _MICROSECONDS) - self._start
+        if not (0 <= one < _MICROSECONDS and 0 <= other < _MICROSECONDS):
+            return self.format(first), self.format(second)
+        text, digits = self._text, _THREE_DIGITS
+        return (
+            f"{text}{digits[one // 1000]}{digits[one % 1000]}Z",
+            f"{text}{digits[other // 1000]}{digits[other % 1000]}Z",
+        )
+
+
+def _text_of(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+
+
+_OWN: Final = Timestamps()
+
+timestamp: Final[Callable[[float], str]] = _OWN.format
+"""The text of a time in seconds since the epoch."""
+timestamps: Final[Callable[[float, float], tuple[str, str]]] = _OWN.pair
+"""The texts of two times."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from mk8s_proxy.audit.timestamps import timestamp
+from mk8s_proxy.audit.rows import timestamp
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,13 @@
 
 The loop hands a batch over and waits for it, as it would for its own write; but not longer than its
 patience. A batch that takes longer is waited for without blocking. So the usual case is as simple
-as a write, and costs two changes of thread (12 microseconds of processor time for a tick).
+as a write, and costs two changes of thread: 6 microseconds of processor time for a tick. The two
+wake each other by pipes: whoever writes to one lets go of the interpreter meanwhile, so that the
+other, once awake, need not wait for that, too. With locks it is twice as much.
 """
 
+import os
+import select
 import threading
 from collections.abc import Callable
 
@@ -26,10 +30,10 @@ class BatchWriter:
         self._patience = patience
         self._batch: bytes | None = None
         self._failure: OSError | None = None
-        self._done = threading.Lock()
-        self._done.acquire()
-        self._go = threading.Lock()
-        self._go.acquire()
+        self._to_do, self._go = os.pipe()
+        self._done, self._is_done = os.pipe()
+        self._ends = select.poll()
+        self._ends.register(self._done, select.POLLIN)
         self._thread = threading.Thread(target=self._run, name="journal writer", daemon=True)
         self._thread.start()
 
@@ -41,8 +45,10 @@ class BatchWriter:
         """
         assert not self.busy
         self._batch = batch
-        self._go.release()
-        if not self._done.acquire(timeout=self._patience):
+        os.write(self._go, b".")
+        if self._ends.poll(self._patience * 1000):
+            os.read(self._done, 1)
+        else:
             # First this and then a look: the thread looks here after it has said that it is done.
             self.busy = True
             if not self.poll():
@@ -52,10 +58,7 @@ class BatchWriter:
 
     def poll(self) -> bool:
         """Whether a batch that was not waited for is through; `result` then says how."""
-        if not self._done.acquire(blocking=False):
-            return False
-        self.busy = False
-        return True
+        return self._ends_within(0)
 
     def result(self) -> None:
         """How the last batch ended.
@@ -69,17 +72,28 @@ class BatchWriter:
 
     def close(self, seconds: float) -> bool:
         """End the thread; whether it ended within so many seconds."""
-        if self.busy and not self._done.acquire(timeout=seconds):
+        if self.busy and not self._ends_within(seconds):
             return False
-        self.busy = False
         self._batch = None
-        self._go.release()
+        os.write(self._go, b".")
         self._thread.join(seconds)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        for end in (self._to_do, self._go, self._done, self._is_done):
+            os.close(end)
+        return True
+
+    def _ends_within(self, seconds: float) -> bool:
+        """Whether the batch that is being written is through before so many seconds are."""
+        if not self._ends.poll(seconds * 1000):
+            return False
+        os.read(self._done, 1)
+        self.busy = False
+        return True
 
     def _run(self) -> None:
         while True:
-            self._go.acquire()
+            os.read(self._to_do, 1)
             batch = self._batch
             if batch is None:
                 return
@@ -89,6 +103,6 @@ class BatchWriter:
                 self._failure = error
             except Exception as error:  # noqa: BLE001  whatever it is: the rows are not written
                 self._failure = OSError(f"{type(error).__name__}: {error}")
-            self._done.release()
+            os.write(self._is_done, b".")
             if self.busy:
                 self.on_late()

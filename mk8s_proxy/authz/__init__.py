@@ -6,7 +6,7 @@ Read in this order:
   the answer (`Decision`, which denies unless somebody says otherwise).
 - `policy`: the policy language, as written in YAML and kept in the database, and its validation.
 - `scopes`: which resources of Kubernetes live outside namespaces, as each cluster says.
-- `compile`: rules made ready for matching, and the index over them.
+- `compile`: rules made ready for matching; `access`: what a set of roles allows, by their index.
 - `visibility`: what of a collection may be seen, where it is not all of it.
 - `snapshot`: `PolicySnapshot`, the whole policy at one moment, which decides.
 - `access_review`, `rules_review`: what `kubectl auth can-i` asks, which is wider than one request.

@@ -1,12 +1,19 @@
-"""What a set of roles allows on one cluster. Called by `snapshot`."""
+"""What a set of roles allows on one cluster, and the index over its rules. Called by `snapshot`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
-from typing import Final
+from typing import Final, TypeVar
 
 from mk8s_proxy.authz.attributes import Attributes, Decision
-from mk8s_proxy.authz.compile import COLLECTION_VERBS, CompiledRule, RuleIndex
+from mk8s_proxy.authz.compile import (
+    COLLECTION_VERBS,
+    EXACT,
+    PREFIX,
+    SUFFIX,
+    CompiledRule,
+    IndexKey,
+)
 from mk8s_proxy.authz.scopes import NOTHING_ELSE, Kind, Scope
 from mk8s_proxy.authz.visibility import NAMESPACES, CollectionVisibility
 
@@ -32,6 +39,90 @@ SELF_REVIEWS: Final = frozenset(
         ("authentication.k8s.io", "selfsubjectreviews"),
     }
 )
+
+
+_Key = TypeVar("_Key")
+
+
+class RuleIndex:
+    """Rules of one kind, grants or denials, found by resource and namespace."""
+
+    __slots__ = (
+        "buckets",
+        "by_resource",
+        "impersonations",
+        "path_rules",
+        "prefix_lengths",
+        "rules",
+        "suffix_lengths",
+    )  # fmt: skip
+
+    def __init__(self, rules: Iterable[CompiledRule]) -> None:
+        self.rules = tuple(rules)
+        self.path_rules = tuple(rule for rule in self.rules if rule.spec.non_resource_urls)
+        self.impersonations = tuple(rule for rule in self.rules if rule.impersonates)
+        self.buckets: dict[IndexKey, list[CompiledRule]] = {}
+        self.by_resource: dict[str | None, list[CompiledRule]] = {}
+        for rule in self.rules:
+            for resource in rule.resources.names:
+                self.by_resource.setdefault(resource, []).append(rule)
+            for key in rule.keys:
+                self.buckets.setdefault(key, []).append(rule)
+        self.prefix_lengths = self._lengths(PREFIX)
+        self.suffix_lengths = self._lengths(SUFFIX)
+
+    @classmethod
+    def merge(cls, indexes: Iterable["RuleIndex"]) -> "RuleIndex":
+        """Make one index of many: asking one of 10,000 rules beats asking 500 of 20 each."""
+        merged = cls(())
+        indexes = tuple(indexes)
+        for index in indexes:
+            _extend(merged.buckets, index.buckets)
+            _extend(merged.by_resource, index.by_resource)
+        merged.rules = tuple(chain.from_iterable(index.rules for index in indexes))
+        merged.path_rules = tuple(chain.from_iterable(index.path_rules for index in indexes))
+        merged.impersonations = tuple(
+            chain.from_iterable(index.impersonations for index in indexes)
+        )
+        merged.prefix_lengths = frozenset().union(*(one.prefix_lengths for one in indexes))
+        merged.suffix_lengths = frozenset().union(*(one.suffix_lengths for one in indexes))
+        return merged
+
+    def _lengths(self, kind: int) -> frozenset[int]:
+        return frozenset(len(text) for _, text, other in self.buckets if other == kind)
+
+    def find(self, wanted: Attributes) -> CompiledRule | None:
+        """The first grant that allows the request, or the first denial that reaches it."""
+        if not wanted.is_resource_request:
+            return next((rule for rule in self.path_rules if rule.matches_path(wanted)), None)
+        if wanted.verb == "impersonate":
+            acting = (rule for rule in self.impersonations if rule.matches_impersonation(wanted))
+            return next(acting, None)
+        for rule in self.near(wanted.resource, wanted.namespace):
+            if rule.denies(wanted) if rule.spec.deny else rule.grants(wanted):
+                return rule
+        return None
+
+    def near(self, resource: str, namespace: str) -> Iterable[CompiledRule]:
+        """The rules that may be about this resource in this namespace, some of them twice."""
+        keys: list[IndexKey] = []
+        for name in (resource, None):
+            keys.append((name, namespace, EXACT))
+            keys += [(name, namespace[:length], PREFIX) for length in self.prefix_lengths]
+            keys += [(name, namespace[-length:], SUFFIX) for length in self.suffix_lengths]
+        return chain.from_iterable([self.buckets[key] for key in keys if key in self.buckets])
+
+    def about(self, resource: str) -> Iterator[CompiledRule]:
+        """The rules that may be about this resource in any namespace."""
+        return chain(self.by_resource.get(resource, ()), self.by_resource.get(None, ()))
+
+
+def _extend(known: dict[_Key, list[CompiledRule]], more: Mapping[_Key, list[CompiledRule]]) -> None:
+    for key, rules in more.items():
+        if (found := known.get(key)) is None:
+            known[key] = rules.copy()
+        else:
+            found.extend(rules)
 
 
 class RuleSet:
@@ -71,7 +162,7 @@ class Access:
 
     def with_scope(self, wanted: Attributes) -> Attributes:
         """The question with what the cluster says of its resource."""
-        if not self._scopes or not wanted.is_resource_request:
+        if not wanted.is_resource_request:
             return wanted
         scope = self._scopes.get((wanted.api_group, wanted.resource))
         return wanted if scope is None else replace(wanted, scope=scope)
@@ -83,7 +174,8 @@ class Access:
 
     def decide(self, wanted: Attributes) -> Decision:
         """Decide without a cache."""
-        wanted = self.with_scope(wanted)
+        if self._scopes:
+            wanted = self.with_scope(wanted)
         in_resources = wanted.is_resource_request and not wanted.subresource
         if in_resources and wanted.verb in COLLECTION_VERBS:
             return self._decide_collection(wanted)
@@ -105,8 +197,9 @@ class Access:
         placed = wanted
         if wanted.resource == NAMESPACES and wanted.name and not wanted.namespace:
             placed = replace(wanted, namespace=wanted.name)  # the object of its own namespace
+        about = [index.near(placed.resource, placed.namespace) for index in self._denies]
         limit = None
-        for limit in self._reaching(placed):
+        for limit in [rule for rules in about for rule in rules if rule.denies(placed)]:
             if limit.denies_all(placed):
                 return _denied(limit)
         rule = self._find(self._allows, wanted) or self._find(self._allows, placed)
@@ -123,12 +216,6 @@ class Access:
         what = f"but for what {limit.label}, denies" if limit else "for the objects it covers"
         return Decision(True, f"allowed by {rule.label}, {what}", rule.label, visibility)
 
-    def _reaching(self, wanted: Attributes) -> Iterator[CompiledRule]:
-        for index in self._denies:
-            for rule in index.near(wanted.resource, wanted.namespace):
-                if rule.denies(wanted):
-                    yield rule
-
     def _visibility(self, wanted: Attributes) -> CollectionVisibility | None:
         """What of a collection is visible; None when no rule grants anything of it."""
         resource = wanted.resource
@@ -142,9 +229,8 @@ class Access:
 
     def _find(self, indexes: tuple[RuleIndex, ...], wanted: Attributes) -> CompiledRule | None:
         for index in indexes:
-            for rule in _candidates(index, wanted):
-                if _matches(rule, wanted):
-                    return rule
+            if rule := index.find(wanted):
+                return rule
         return None
 
     def _refusal(self, wanted: Attributes) -> str:
@@ -187,22 +273,6 @@ def _hint(rule: CompiledRule, wanted: Attributes) -> str:
 def _few(indexes: Iterable[RuleIndex]) -> tuple[RuleIndex, ...]:
     indexes = tuple(indexes)
     return (RuleIndex.merge(indexes),) if len(indexes) > _MANY_INDEXES else indexes
-
-
-def _candidates(index: RuleIndex, wanted: Attributes) -> Iterable[CompiledRule]:
-    if not wanted.is_resource_request:
-        return index.path_rules
-    if wanted.verb == "impersonate":
-        return index.impersonations
-    return index.near(wanted.resource, wanted.namespace)
-
-
-def _matches(rule: CompiledRule, wanted: Attributes) -> bool:
-    if not wanted.is_resource_request:
-        return rule.matches_path(wanted)
-    if wanted.verb == "impersonate":
-        return rule.matches_impersonation(wanted)
-    return rule.denies(wanted) if rule.spec.deny else rule.grants(wanted)
 
 
 def _open_to_all(wanted: Attributes) -> str:

@@ -20,8 +20,13 @@ from typing import Final
 
 from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.attributes import Attributes, Decision, required_attributes
-from mk8s_proxy.authz.compile import COLLECTION_VERBS, ONLY_SPELLED_OUT, WORD_OF, CompiledRule
-from mk8s_proxy.authz.globs import compile_globs
+from mk8s_proxy.authz.compile import (
+    COLLECTION_VERBS,
+    ONLY_SPELLED_OUT,
+    WORD_OF,
+    CompiledRule,
+    compile_globs,
+)
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
 from mk8s_proxy.authz.scopes import Scope, is_cluster_scoped
 from mk8s_proxy.authz.visibility import NAMESPACES

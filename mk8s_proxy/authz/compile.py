@@ -1,16 +1,16 @@
-"""Rules made ready for matching, and the index over them. Called by `snapshot`.
+"""Rules made ready for matching, and their globs. Called by `snapshot` and `access`.
 
-A rule is matched in the order verb, resource, namespace, name. Grants are narrow and denials wide:
-what a grant does not surely mean it does not give, what a denial may mean it takes.
+In a glob, `*` stands for any characters, also none, also newlines; everything else stands for
+itself. A rule is matched in the order verb, resource, namespace, name. Grants are narrow and
+denials wide: what a grant does not surely mean it does not give, what a denial may mean it takes.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
-from typing import Final, TypeVar
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from mk8s_proxy.authz.attributes import Attributes
-from mk8s_proxy.authz.globs import EXACT, PREFIX, SUFFIX, compile_globs
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
 from mk8s_proxy.authz.policy import RuleSpec
 from mk8s_proxy.authz.scopes import Scope
@@ -33,8 +33,66 @@ ONLY_SPELLED_OUT: Final = frozenset({("", "nodes", "proxy"), ("", "serviceaccoun
 credential that works without this proxy. No glob and no word grants them."""
 
 
+EXACT: Final = 0
+PREFIX: Final = 1
+SUFFIX: Final = 2
 IndexKey = tuple[str | None, str, int]
 """Resource (None: any), text of the namespace, and how it is meant: EXACT, PREFIX, SUFFIX."""
+
+
+class Globs:
+    """Several globs as one question: one set, one tuple of prefixes, one regular expression.
+
+    Attributes:
+        everything: whether any text matches, the empty one included.
+        exact: the texts without `*`.
+        keys: what a text must be (EXACT), or begin (PREFIX) or end (SUFFIX) with, for one of the
+            globs to match it: the keys of an index.
+    """
+
+    __slots__ = ("_ends", "_pattern", "_starts", "everything", "exact", "keys")
+
+    def __init__(self, globs: tuple[str, ...]) -> None:
+        starred = [re.sub(r"\*+", "*", glob) for glob in globs if "*" in glob]
+        single = [glob for glob in starred if glob.count("*") == 1]
+        union = "|".join(
+            _expression(glob)
+            for glob in starred
+            if glob.count("*") > 1 or not (glob.startswith("*") or glob.endswith("*"))
+        )
+        self.exact = frozenset(glob for glob in globs if "*" not in glob)
+        self.everything = "*" in starred
+        self._starts = tuple(glob[:-1] for glob in single if glob.endswith("*"))
+        self._ends = tuple(glob[1:] for glob in single if glob.startswith("*"))
+        self._pattern = re.compile(union, re.DOTALL) if union else None
+        keys = [(text, EXACT) for text in self.exact]
+        for glob in starred:
+            prefix, _, rest = glob.partition("*")
+            suffix = rest.rpartition("*")[2]
+            keys.append((suffix, SUFFIX) if suffix and not prefix else (prefix, PREFIX))
+        self.keys = tuple(dict.fromkeys(keys))
+
+    def matches(self, text: str) -> bool:
+        """Whether one of the globs matches the whole text."""
+        if text in self.exact or text.startswith(self._starts) or text.endswith(self._ends):
+            return True
+        return self._pattern is not None and self._pattern.fullmatch(text) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def compile_globs(globs: tuple[str, ...]) -> Globs:
+    """Compile globs; most rules of a policy share theirs with others."""
+    return Globs(globs)
+
+
+def _expression(glob: str) -> str:
+    """Write a glob as a regular expression that never backtracks over more than one `*`.
+
+    The first place where the text between two stars occurs is as good as any later one, so each
+    such step is atomic (CPython's fnmatch does the same).
+    """
+    first, *middle, last = (re.escape(part) for part in glob.split("*"))
+    return first + "".join(f"(?>.*?{part})" for part in middle) + ".*" + last
 
 
 class ResourcePatterns:
@@ -73,7 +131,9 @@ class ResourcePatterns:
 
     def match(self, group: str, resource: str, subresource: str) -> bool:
         """Whether this is listed, where the empty subresource stands for the resource itself."""
-        if self.spell_out(group, resource, subresource):
+        if (resource, subresource) in self._any_group:
+            return True
+        if (group, resource, subresource) in self._grouped:
             return True
         for resources, groups, subresources, has_subresource in self._globs:
             if (
@@ -248,79 +308,6 @@ class CompiledRule:
         if wanted.resource == "users":
             return self._users.matches(wanted.name)
         return wanted.resource == "groups" and self._groups.matches(wanted.name)
-
-
-_Key = TypeVar("_Key")
-
-
-class RuleIndex:
-    """Rules of one kind, grants or denials, found by resource and namespace."""
-
-    __slots__ = (
-        "buckets",
-        "by_resource",
-        "impersonations",
-        "path_rules",
-        "prefix_lengths",
-        "rules",
-        "suffix_lengths",
-    )  # fmt: skip
-
-    def __init__(self, rules: Iterable[CompiledRule]) -> None:
-        self.rules = tuple(rules)
-        self.path_rules = tuple(rule for rule in self.rules if rule.spec.non_resource_urls)
-        self.impersonations = tuple(rule for rule in self.rules if rule.impersonates)
-        self.buckets: dict[IndexKey, list[CompiledRule]] = {}
-        self.by_resource: dict[str | None, list[CompiledRule]] = {}
-        for rule in self.rules:
-            for resource in rule.resources.names:
-                self.by_resource.setdefault(resource, []).append(rule)
-            for key in rule.keys:
-                self.buckets.setdefault(key, []).append(rule)
-        self.prefix_lengths = self._lengths(PREFIX)
-        self.suffix_lengths = self._lengths(SUFFIX)
-
-    @classmethod
-    def merge(cls, indexes: Iterable["RuleIndex"]) -> "RuleIndex":
-        """Make one index of many: asking one of 10,000 rules beats asking 500 of 20 each."""
-        merged = cls(())
-        indexes = tuple(indexes)
-        for index in indexes:
-            _extend(merged.buckets, index.buckets)
-            _extend(merged.by_resource, index.by_resource)
-        merged.rules = tuple(chain.from_iterable(index.rules for index in indexes))
-        merged.path_rules = tuple(chain.from_iterable(index.path_rules for index in indexes))
-        merged.impersonations = tuple(
-            chain.from_iterable(index.impersonations for index in indexes)
-        )
-        merged.prefix_lengths = frozenset().union(*(one.prefix_lengths for one in indexes))
-        merged.suffix_lengths = frozenset().union(*(one.suffix_lengths for one in indexes))
-        return merged
-
-    def _lengths(self, kind: int) -> frozenset[int]:
-        return frozenset(len(text) for _, text, other in self.buckets if other == kind)
-
-    def near(self, resource: str, namespace: str) -> Iterator[CompiledRule]:
-        """The rules that may be about this resource in this namespace, some of them twice."""
-        buckets = self.buckets
-        for name in (resource, None):
-            yield from buckets.get((name, namespace, EXACT), ())
-            for length in self.prefix_lengths:
-                yield from buckets.get((name, namespace[:length], PREFIX), ())
-            for length in self.suffix_lengths:
-                yield from buckets.get((name, namespace[-length:], SUFFIX), ())
-
-    def about(self, resource: str) -> Iterator[CompiledRule]:
-        """The rules that may be about this resource in any namespace."""
-        return chain(self.by_resource.get(resource, ()), self.by_resource.get(None, ()))
-
-
-def _extend(known: dict[_Key, list[CompiledRule]], more: Mapping[_Key, list[CompiledRule]]) -> None:
-    for key, rules in more.items():
-        if (found := known.get(key)) is None:
-            known[key] = rules.copy()
-        else:
-            found.extend(rules)
 
 
 class ClusterSelector:

@@ -27,8 +27,7 @@ from typing import Final
 from mk8s_proxy.authz.access import DISCOVERY_PATHS, DISCOVERY_PREFIXES, SELF_REVIEWS, Access
 from mk8s_proxy.authz.access_review import ANY, CORE_ONLY, meet, review, touches
 from mk8s_proxy.authz.attributes import Attributes
-from mk8s_proxy.authz.compile import ONLY_SPELLED_OUT, WORD_OF, CompiledRule
-from mk8s_proxy.authz.globs import compile_globs
+from mk8s_proxy.authz.compile import ONLY_SPELLED_OUT, WORD_OF, CompiledRule, compile_globs
 from mk8s_proxy.authz.grammar import HTTP_METHODS, WORDS
 from mk8s_proxy.authz.scopes import known_resources
 from mk8s_proxy.authz.visibility import NAMESPACES

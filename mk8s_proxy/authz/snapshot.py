@@ -74,7 +74,8 @@ class PolicySnapshot:
             attributes: the question.
         """
         try:
-            self._follow_scopes()
+            if self._scopes_stamp != self._scopes.stamp:
+                self._follow_scopes()
             return self._access(user, cluster).decide(attributes)
         except Exception:
             _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
@@ -87,10 +88,9 @@ class PolicySnapshot:
 
     def _follow_scopes(self) -> None:
         """Decide anew what was decided before a cluster said something."""
-        if self._scopes_stamp != self._scopes.stamp:
-            self._scopes_stamp = self._scopes.stamp
-            self._by_roles.clear()
-            self._answers.clear()
+        self._scopes_stamp = self._scopes.stamp
+        self._by_roles.clear()
+        self._answers.clear()
 
     def cluster_id(self, name: str) -> str:
         """The id of the cluster that a name means in this policy; "" when it is not known."""
@@ -112,7 +112,8 @@ class PolicySnapshot:
             content_type: the Content-Type header, empty if none.
         """
         try:
-            self._follow_scopes()
+            if self._scopes_stamp != self._scopes.stamp:
+                self._follow_scopes()
             roles = self._user_roles.get(user.lower(), ())
             access = self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
             asked = decision_key(access.number, info, upgrade, content_type)
@@ -125,7 +126,8 @@ class PolicySnapshot:
 
     def access_of(self, user: str, groups: tuple[str, ...], cluster: str) -> Access:
         """What the user may do on the cluster, for questions wider than one request."""
-        self._follow_scopes()
+        if self._scopes_stamp != self._scopes.stamp:
+            self._follow_scopes()
         return self._access(user, cluster)
 
     def clusters_of(self, user: str, groups: tuple[str, ...]) -> frozenset[str]:

@@ -12,8 +12,9 @@ from typing import Final
 from mk8s_agent.wire.background import Background, OwnedTasks
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.http1_upstream import Http1Upstream
+from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
-from mk8s_agent.wire.stream import Stream
+from mk8s_agent.wire.stream import Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import Connection, SocketTransport
 from mk8s_agent.wire.waiting import WaitingRoom
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 SOURCE_HEADER: Final = b"x-mk8s-source-ip"
 _IDLE: Final = 32
+_UPLOADS: Final = 256
+"""Requests whose body is not complete yet. Each holds two file descriptors, and anybody may begin
+them without a credential, a hundred on a connection; a body of ours is there at once."""
 _CLOSE: Final = Bulkhead("management.close")
 
 
@@ -38,12 +42,16 @@ class Management:
         self._buffers = buffers
         self._room = WaitingRoom(buffers)
         self._idle: list[Http1Upstream] = []
+        self._uploads: dict[Stream, None] = {}
+        """Fronts as they came; those that are complete are taken out where there is no room."""
         self._tasks = OwnedTasks(background)
 
     def forward(self, exchange: Exchange) -> None:
         """Sends a request to the API. The API writes the audit rows of what it does itself."""
         exchange.settled = True
         bodiless = exchange.front.remote_closed
+        if not bodiless:
+            self._count_upload(exchange.front)
         if self._idle:
             self._send(self._idle.pop(), exchange, bodiless=bodiless)
             return
@@ -54,6 +62,22 @@ class Management:
             failed=lambda _: self._turn_away(waiting, exchange),
             fields={"audit_id": exchange.entry.audit_id},
         )
+
+    def _count_upload(self, new: Stream) -> None:
+        """One more; where there are too many, the oldest that is not complete makes room."""
+        if len(self._uploads) >= _UPLOADS:
+            self._uploads = {
+                it: None for it in self._uploads if not (it.remote_closed or it.local_closed)
+            }
+        if len(self._uploads) >= _UPLOADS:
+            front = next(iter(self._uploads))
+            del self._uploads[front]
+            back = part(front)
+            if back is not None:
+                back.connection.reset(back, ErrorCode.CANCEL)
+            fields = [(b"content-type", b"text/plain")]
+            front.connection.answer(front, 408, fields, b"the body of the request did not come")
+        self._uploads[new] = None
 
     def _send(self, connection: Http1Upstream, exchange: Exchange, *, bodiless: bool) -> None:
         head = exchange.head

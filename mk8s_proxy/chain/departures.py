@@ -1,8 +1,11 @@
-"""Heads that wait for their rows: no request leaves before the journal has it.
+"""The way out of the chain: tunnel, fair share, row; no request leaves before the journal has it.
 
-Filled by `handler_chain` during a loop tick, emptied at its end. Where the disk is slow, they wait
-longer than a tick, and those behind them, too: the loop goes on, and in the end they leave or are
-refused.
+Asked by `handler_chain` for each request that was admitted, emptied at the end of the loop tick.
+Where the disk is slow, heads wait longer than a tick, and those behind them, too: the loop goes on,
+and in the end they leave or are refused.
+
+One person may have a fair share of the streams of a cluster's tunnels. It is always the real person
+who pays, whoever they act as, and however many tokens and connections they have.
 """
 
 import logging
@@ -10,13 +13,25 @@ from collections.abc import Callable
 from typing import Final
 
 from mk8s_agent.wire.bulkhead import Bulkhead
-from mk8s_agent.wire.stream import Stream
-from mk8s_proxy.chain.ports import AuditLog, Tunnel
+from mk8s_agent.wire.limits import KIB, MIB, Share
+from mk8s_agent.wire.stream import Stream, join
+from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.answers.choose import Between
+from mk8s_proxy.chain.ports import AuditLog, Tunnel, Tunnels
+from mk8s_proxy.kube.status import StatusError, service_unavailable, status_error
 from mk8s_proxy.listener.exchange import Exchange
+from mk8s_proxy.tunnel.request_block import AUDIT_FIELD
 
 log = logging.getLogger(__name__)
 
 _RELEASE: Final = Bulkhead("chain.release")
+_STREAMS: Final = 2_000
+_BUFFERED: Final = 64 * MIB
+_RETRY_SECONDS: Final = 1
+LONG_TARGET: Final = 16 * KIB
+"""A longer target counts among its sender's bytes as long as the request lasts."""
+_FIELDS_OVERHEAD: Final = 8 * KIB
+"""What a block counts beside its bytes at most: 32 for each field (RFC 9113, 6.5.2)."""
 Head = tuple[Exchange, Tunnel, Stream, bytes]
 """Whose it is, where it goes, its stream there, and its block."""
 
@@ -26,6 +41,8 @@ class Departures:
 
     Args:
         journal: where the rows are.
+        tunnels: where requests go.
+        ticks: at whose end they leave.
         refuse: answers a request that cannot leave; the flag says whether its row is written.
         opened: told of each that leaves and may stay open for hours.
         broken: ends one whose release raised.
@@ -34,18 +51,53 @@ class Departures:
     def __init__(
         self,
         journal: AuditLog,
+        tunnels: Tunnels,
+        ticks: Ticks,
         refuse: Callable[[Exchange, bool], None],
         opened: Callable[[Exchange], None],
         broken: Callable[[Exchange], None],
     ) -> None:
-        self.heads: list[Head] = []
+        self.shares = Shares()
+        """What one person may have open; `app` gives it the limits of the settings."""
+        self._heads: list[Head] = []
         """Of this tick: their rows are noted, and not written."""
         self._late: list[Head] = []
         """Their rows are being written, for longer than could be waited for."""
+        self._is_late = False
+        """The disk has still to say what became of the last commit."""
         self._journal = journal
+        self._tunnels = tunnels
+        self._ticks = ticks
         self._refuse = refuse
         self._opened = opened
         self._broken = broken
+
+    def send(self, exchange: Exchange, between: Between | None, parts: tuple[bytes, bytes]) -> None:
+        """Prepares an admitted request; `parts` of its block go before and after the audit id.
+
+        Raises:
+            StatusError: no agent is connected, an older one takes no head as long as this, or
+                somebody has too much open.
+        """
+        cluster, entry = exchange.cluster, exchange.entry
+        tunnel = self._tunnels.pick(cluster)
+        if tunnel is None:
+            raise no_tunnel(self._tunnels, cluster, f'no agent of cluster "{cluster}" is connected')
+        block = b"%b%b%b%b" % (parts[0], AUDIT_FIELD, entry.audit_id.encode("ascii"), parts[1])
+        _check_length(tunnel, block, cluster)
+        self.shares.take(exchange, tunnel)
+        self._journal.intent(entry)
+        # from here on nothing raises: a body could follow into a stream that is never opened
+        stream = tunnel.prepare()
+        stream.share = exchange.front.share
+        stream.end_queued = exchange.front.remote_closed
+        exchange.back = stream
+        if between is None:
+            join(exchange.front, stream)
+        else:
+            between.insert(stream)
+        self._heads.append((exchange, tunnel, stream, block))
+        self._ticks.schedule()
 
     def commit(self) -> bool:
         """Writes what was noted; lets the heads go whose rows are written, refuses the others.
@@ -53,33 +105,36 @@ class Departures:
         Returns:
             Whether what was noted is written.
         """
-        finished = self._finish()
-        if finished is None:
-            return False
-        late, self._late = self._late, []
-        if late:
-            self._release(late, finished)
-        heads, self.heads = self.heads, []
-        written = self._write()
-        if not written and self._journal.waiting:
+        while self._is_late:
+            if not self._release_late():
+                return False
+        heads, self._heads = self._heads, []
+        try:
+            written = self._journal.commit()
+        except Exception:
+            log.exception("journal.crashed")
+            written = False
+        self._is_late = not written and self._journal.waiting
+        if self._is_late:
             self._late = heads
         elif heads:
             self._release(heads, written)
         return written
 
-    def _finish(self) -> bool | None:
+    def _release_late(self) -> bool:
+        """The same for the commit that was not waited for; False while nothing is known of it."""
         try:
-            return self._journal.finish()
+            written = self._journal.finish()
         except Exception:
             log.exception("journal.crashed")
+            written = False
+        if written is None:
             return False
-
-    def _write(self) -> bool:
-        try:
-            return self._journal.commit()
-        except Exception:
-            log.exception("journal.crashed")
-            return False
+        self._is_late = False
+        late, self._late = self._late, []
+        if late:
+            self._release(late, written)
+        return True
 
     def _release(self, heads: list[Head], written: bool) -> None:
         refused = False
@@ -90,7 +145,7 @@ class Departures:
                 _RELEASE.failed(head[0], self._broken)
                 refused = True
         if refused:
-            self._write()
+            self.commit()
 
     def _release_one(self, head: Head, written: bool) -> bool:
         """Lets one head go to its tunnel; True when its client was refused instead."""
@@ -105,3 +160,102 @@ class Departures:
         if not gone:
             self._refuse(exchange, written)
         return not gone
+
+
+class Shares:
+    """All shares of which something is taken; the others take no memory.
+
+    Args:
+        streams: requests that one person may have open on a cluster, watches included.
+        buffered: bytes that may wait for such a person's slow readers, long targets of requests
+            included.
+    """
+
+    def __init__(self, streams: int = _STREAMS, buffered: int = _BUFFERED) -> None:
+        self._streams = streams
+        self._buffered = buffered
+        self._taken: dict[tuple[str, str], Share] = {}
+        self._long: dict[Exchange, int] = {}
+
+    def __len__(self) -> int:
+        """Pairs of a person and a cluster with open requests."""
+        return len(self._taken)
+
+    def take(self, exchange: Exchange, tunnel: Tunnel) -> None:
+        """Counts a request that was admitted, until `give_back`.
+
+        Raises:
+            StatusError: 429, the person has as much as they may have; or 503, what is left of the
+                tunnel is for short requests, and this is none.
+        """
+        if exchange.stays_open and tunnel.crowded:
+            raise _full(exchange.cluster)
+        identity = exchange.identity
+        owner = (identity.original or identity).uid if identity is not None else ""  # strangers
+        key = (owner, exchange.cluster)
+        share = self._taken.get(key)
+        if share is None:
+            share = self._taken[key] = Share(key, self._buffered)
+        elif share.streams >= self._streams:
+            raise _too_many(share.streams, exchange.cluster)
+        size = len(exchange.head.target)
+        if size > LONG_TARGET:
+            self._hold(exchange, share, size)
+        share.streams += 1
+        exchange.front.share = share
+
+    def _hold(self, exchange: Exchange, share: Share, size: int) -> None:
+        if share.streams and share.used + size > share.limit:
+            raise _too_long(exchange.cluster)
+        share.used += size
+        self._long[exchange] = size
+
+    def give_back(self, exchange: Exchange) -> None:
+        """The request is over; called once. Nothing happens when it was not counted.
+
+        Its bytes may still be counted, so its stream keeps the share.
+        """
+        share = exchange.front.share
+        if share is None:
+            return
+        if self._long:
+            share.used -= self._long.pop(exchange, 0)
+        share.streams -= 1
+        if not share.streams:
+            del self._taken[share.key]
+
+
+def _too_many(streams: int, cluster: str) -> StatusError:
+    message = (
+        f'you have {streams} requests open on cluster "{cluster}", as many as one person may have: '
+        "end some, watches for example (limits.streams_per_identity of central)"
+    )
+    return status_error(429, message, retry_after=_RETRY_SECONDS)
+
+
+def _too_long(cluster: str) -> StatusError:
+    message = (
+        f'your requests to cluster "{cluster}" hold as many bytes as one person\'s may: end some, '
+        "those with long commands or selectors first (limits.buffered_per_identity of central)"
+    )
+    return status_error(429, message, retry_after=_RETRY_SECONDS)
+
+
+def _check_length(tunnel: Tunnel, block: bytes, cluster: str) -> None:
+    """Refuses a head that would end the tunnel, since an older agent takes no such one."""
+    if len(block) > LONG_TARGET and len(block) + _FIELDS_OVERHEAD > tunnel.longest_head:
+        message = f'the agent of cluster "{cluster}" takes no head as long as this: update it'
+        raise status_error(431, message)
+
+
+def no_tunnel(tunnels: Tunnels, cluster: str, otherwise: str) -> StatusError:
+    """Why a request finds no tunnel: all are full, or else what `otherwise` says."""
+    if tunnels.full(cluster):
+        return _full(cluster)
+    return service_unavailable(otherwise, retry_after=_RETRY_SECONDS)
+
+
+def _full(cluster: str) -> StatusError:
+    """There is an agent: to say that there is none would send people looking for it."""
+    message = f'the tunnels to cluster "{cluster}" carry as many requests as they can: try again'
+    return service_unavailable(message, retry_after=_RETRY_SECONDS)

@@ -16,20 +16,17 @@ import logging
 import time
 from collections.abc import Callable
 
-from mk8s_agent.wire.stream import join
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers import choose
 from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
-from mk8s_proxy.chain.addresses import Address, Addresses
+from mk8s_proxy.chain.addresses import Address, Addresses, Route, Router
 from mk8s_proxy.chain.anonymous import AnonymousVersion
-from mk8s_proxy.chain.departures import Departures
+from mk8s_proxy.chain.departures import LONG_TARGET, Departures, no_tunnel
 from mk8s_proxy.chain.impersonation import act, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.own_health import LIVE, asks_health, tell_health
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
-from mk8s_proxy.chain.route import Route, Router
-from mk8s_proxy.chain.shares import LONG_TARGET, Shares, check_length, no_tunnel, pick_tunnel
 from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -47,7 +44,7 @@ from mk8s_proxy.kube.upgrades import may_upgrade
 from mk8s_proxy.listener.exchange import Exchange, facts_of, refused_tunnel
 from mk8s_proxy.listener.recurring import Admission, Recurring
 from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
-from mk8s_proxy.tunnel.request_block import AUDIT_FIELD, request_parts
+from mk8s_proxy.tunnel.request_block import request_parts
 from mk8s_proxy.tunnel.session import TunnelSession
 
 log = logging.getLogger(__name__)
@@ -78,18 +75,17 @@ class HandlerChain:
         self._tunnels = tunnels
         self._management = management
         self._ticks = ticks
-        self.shares = Shares()
-        """What one person may have open; `app` gives it the limits of the settings."""
-        self._departures = Departures(
-            journal, self._refuse_waiting, self._keep_in_sight, self._break_off
+        self.departures = Departures(
+            journal, tunnels, ticks, self._refuse_waiting, self._keep_in_sight, self._break_off
         )
+        """Where what was admitted goes."""
         self.seal = choose.TokenSeal()
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.health: Callable[[], bool] | None = None
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
         self.anonymous: AnonymousVersion | None = None  # the same
         self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
-        ticks.before_flush.append(self._departures.commit)
+        ticks.before_flush.append(self.departures.commit)
 
     # -- the walk
 
@@ -143,7 +139,7 @@ class HandlerChain:
             tell_health(exchange, address.info.path == LIVE or self.health())
             return True
         if self.anonymous is not None and self.anonymous.asked(exchange, address):
-            self._send(exchange, None, self.anonymous.admit(exchange, address))
+            self.departures.send(exchange, None, self.anonymous.admit(exchange, address))
             return True
         return False
 
@@ -230,7 +226,7 @@ class HandlerChain:
             exchange.entry.texts = texts_of(exchange.entry.facts)
             if between is None and exchange.recurring is not None:
                 self._remember(exchange, exchange.recurring, parts)
-        self._send(exchange, between, parts)
+        self.departures.send(exchange, between, parts)
 
     def _remember(
         self, exchange: Exchange, recurring: Recurring, parts: tuple[bytes, bytes]
@@ -266,33 +262,7 @@ class HandlerChain:
         exchange.cluster = texts.facts.cluster
         exchange.entry.facts = texts.facts
         exchange.entry.texts = texts
-        self._send(exchange, None, parts)
-
-    def _send(
-        self, exchange: Exchange, between: choose.Between | None, parts: tuple[bytes, bytes]
-    ) -> None:
-        """Prepares an admitted request; `parts` of its block go before and after the audit id.
-
-        Raises:
-            StatusError: no agent is connected, or somebody has too much open.
-        """
-        session = pick_tunnel(self._tunnels, exchange.cluster)
-        entry = exchange.entry
-        block = b"%b%b%b%b" % (parts[0], AUDIT_FIELD, entry.audit_id.encode("ascii"), parts[1])
-        check_length(session, block, exchange.cluster)
-        self.shares.take(exchange, session)
-        self._journal.intent(entry)
-        # from here on nothing raises: a body could follow into a stream that is never opened
-        stream = session.prepare()
-        stream.share = exchange.front.share
-        stream.end_queued = exchange.front.remote_closed
-        exchange.back = stream
-        if between is None:
-            join(exchange.front, stream)
-        else:
-            between.insert(stream)
-        self._departures.heads.append((exchange, session, stream, block))
-        self._ticks.schedule()
+        self.departures.send(exchange, None, parts)
 
     def commit(self) -> bool:
         """What the end of a tick does: rows first, heads after them.
@@ -301,7 +271,7 @@ class HandlerChain:
             Whether the rows were written. Whoever else writes to the journal commits here too:
             a commit elsewhere could lose the row of a request that then left.
         """
-        return self._departures.commit()
+        return self.departures.commit()
 
     def _keep_in_sight(self, exchange: Exchange) -> None:
         """A stream that may stay open for hours is looked at again when something changes."""
@@ -377,7 +347,7 @@ class HandlerChain:
         if exchange.settled:
             return
         exchange.settled = True
-        self.shares.give_back(exchange)
+        self.departures.shares.give_back(exchange)
         if exchange.stays_open:
             self.long_running.remove(exchange)
         entry = exchange.entry

@@ -1,9 +1,11 @@
 """A whole RBAC file brought into the database: all of it in one transaction, or nothing.
 
-Called by :mod:`mk8s_proxy.process.rbac_file`. What the file does not name stays as it is.
+Called by :mod:`mk8s_proxy.process.rbac_file` and the API. What the file does not name stays as it
+is.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +52,10 @@ class Change:
         return f"{self.kind} {self.name}: {self.action}{tail}"
 
 
+class _Tried(Exception):
+    """Ends a dry run's transaction, so that all of it is undone."""
+
+
 async def apply_rbac(
     database: Database,
     roles: Sequence[WantedRole],
@@ -59,23 +65,29 @@ async def apply_rbac(
 ) -> list[Change]:
     """Create and change roles and users so that they are as wanted, and tell what changed.
 
+    A dry run does all of it and then undoes it, so it is refused whenever the change would be.
+
     Raises:
         Conflict: a built-in role would change, or nobody could log in as administrator any more.
         NotFound: a user is to have a role that neither the file nor the database has.
     """
-    async with database.transaction() as session:
-        changes = _compare(await _read(session), roles, users)
-        if dry_run or all(change.action == "unchanged" for change in changes):
-            return changes
-        await raise_policy_version(session)
-        # What was read before the lock may be old by now.
-        session.expire_all()
-        stored = await _read(session)
-        changes = _compare(stored, roles, users)
-        async with keeping_an_admin(session):
-            await _put_roles(session, stored, roles)
-            await _put_users(session, stored, users)
-        return changes
+    changes: list[Change] = []
+    with suppress(_Tried):
+        async with database.transaction() as session:
+            changes = _compare(await _read(session), roles, users)
+            if all(change.action == "unchanged" for change in changes):
+                return changes
+            await raise_policy_version(session)
+            # What was read before the lock may be old by now.
+            session.expire_all()
+            stored = await _read(session)
+            changes = _compare(stored, roles, users)
+            async with keeping_an_admin(session):
+                await _put_roles(session, stored, roles)
+                await _put_users(session, stored, users)
+            if dry_run:
+                raise _Tried
+    return changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +126,9 @@ def _compare_role(stored: _Stored, wanted: WantedRole) -> Change:
     role = stored.roles.get(wanted.name)
     if role is None:
         return Change("role", wanted.name, "created")
-    if role.built_in:
-        raise Conflict(f'the role "{wanted.name}" is built in and cannot be changed')
     same = role.rules == wanted.rules
+    if role.built_in and not same:
+        raise Conflict(f'the role "{wanted.name}" is built in and cannot be changed')
     detail = "" if same else f"{len(role.rules)} rule(s) before, {len(wanted.rules)} now"
     return Change("role", wanted.name, "unchanged" if same else "changed", detail)
 

@@ -1,20 +1,31 @@
-r"""The raw bytes of an HTTP/1.1 request head: strict where parsers differ.
+r"""An HTTP/1.1 request head: its raw bytes, strict where parsers differ, and what it says.
 
-Called by the HTTP/1.1 connection before the same bytes go to llhttp, which is lenient about some
-of this; pure. A head that passes has one reading: CRLF line ends only, `METHOD target HTTP/1.1` or
-1.0, then `Name: value` lines with token names and no control bytes, then the blank line (RFC 9112,
-2.2, 5). The good path is one regular expression without backtracking; `_reason` only names the
-fault.
+Called by the HTTP/1.1 connection, with the raw bytes before they go to llhttp, which is lenient
+about some of this, and with the fields behind it; pure. Bytes that pass have one reading: CRLF line
+ends only, `METHOD target HTTP/1.1` or 1.0, then `Name: value` lines with token names and no control
+bytes, then the blank line (RFC 9112, 2.2, 5). The good path is one regular expression without
+backtracking; `_reason` only names the fault.
 """
 
 import re
 from typing import Final
 
 from mk8s_proxy.listener.head_limits import HEAD_LIMITS, LINE_OVERHEAD, HeadLimits
+from mk8s_proxy.listener.header_names import HTTP1_ACTIONS
 from mk8s_proxy.listener.refusals import HeaderRefusal
-
-METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
-"""The methods of the Kubernetes API; no CONNECT, TRACE or OPTIONS comes through."""
+from mk8s_proxy.listener.request_head import (
+    MAX_LENGTH_DIGITS,
+    METHODS,
+    Field,
+    RequestHead,
+    check_body,
+    check_bytes,
+    check_request_line,
+    compose_head,
+    content_length,
+    sort_fields,
+)
+from mk8s_proxy.listener.upgrade_head import read_upgrade
 
 _REQUEST: Final = rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE) [!-~]++ HTTP/1\.([01])\r\n"
 _FIELD: Final = rb"[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+"
@@ -41,7 +52,7 @@ def check_http1_head(
 
     Args:
         head: the raw bytes up to and including the blank line, and nothing after it.
-        limits: of raw bytes; the count with overhead in `request_head` is stricter still.
+        limits: of raw bytes; the count with overhead in `head_limits` is stricter still.
         underscores: whether names may hold one.
 
     Raises:
@@ -116,6 +127,48 @@ def _is_too_long(size: int, line_end: int, limits: HeadLimits) -> bool:
     return line > limits.target + LINE_OVERHEAD or size - line > limits.fields
 
 
+def read_http1_head(
+    method: bytes,
+    target: bytes,
+    fields: list[Field],
+    limits: HeadLimits = HEAD_LIMITS,
+    *,
+    underscores: bool = False,
+) -> RequestHead:
+    """Read the head of an HTTP/1.1 request whose raw bytes passed `check_http1_head`.
+
+    Args:
+        method: as in the request line.
+        target: as in the request line, undecoded.
+        fields: names in any case and values, in the order received.
+        limits: of the head, counted as `head_bytes` does.
+        underscores: whether names may hold one.
+
+    Raises:
+        HeaderRefusal: the head breaks RFC 9112 or a rule of ours.
+    """
+    fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
+    check_request_line(method, target)
+    check_bytes([*fields, (method, target)], target, limits)
+    found = sort_fields(fields, HTTP1_ACTIONS, underscores)
+    kept = found.kept
+    length = content_length(kept)
+    coding = kept.get(b"transfer-encoding")
+    if coding is not None:
+        if length >= 0:
+            raise HeaderRefusal("CL_TE")
+        if coding != b"chunked":  # exactly: a longer or differently cased form may be read twice
+            raise HeaderRefusal("TE")
+    has_body = length > 0 or coding is not None
+    check_body(method, length, has_body=has_body)
+    upgrade = read_upgrade(method, kept)
+    if upgrade.token and has_body:
+        raise HeaderRefusal("UPGRADE_BODY")
+    if upgrade.removed:
+        found.forwarded[:] = [field for field in found.forwarded if field[0] not in upgrade.removed]
+    return compose_head(method, target, kept.get(b"host"), length, found, upgrade)
+
+
 def _reason(head: bytes, *, underscores: bool) -> str:
     """The reason code of a head that is known to be bad."""
     if _BARE_CR.search(head):
@@ -168,7 +221,8 @@ def parser_reason(head: bytes) -> str:
         return "CL_TE"
     if codings and codings != [b"chunked"]:
         return "TE"
-    return "CL" if lengths and not (len(lengths) == 1 and lengths[0].isdigit()) else "BAD_HEADER"
+    is_number = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MAX_LENGTH_DIGITS
+    return "BAD_HEADER" if is_number or not lengths else "CL"
 
 
 def _values(head: bytes, sought: bytes) -> list[bytes]:

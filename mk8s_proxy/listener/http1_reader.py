@@ -18,13 +18,9 @@ import httptools
 from mk8s_agent.wire.chunk_lines import ChunkLines, ChunkLineTooLong
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.listener.head_limits import HEAD_LIMITS, MAX_FIELDS, HeadLimits
-from mk8s_proxy.listener.http1_head import check_http1_head, parser_reason
+from mk8s_proxy.listener.http1_head import check_http1_head, parser_reason, read_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.request_head import (
-    RequestHead,
-    is_target,
-    read_http1_head,
-)
+from mk8s_proxy.listener.request_head import RequestHead, is_target
 
 _KNOWN_BYTES: Final = 2048
 """Of a head that is remembered, behind its request line."""

@@ -1,8 +1,9 @@
 """Request headers: from the fields a client sent to the one `RequestHead` the chain works with.
 
-Called by both connections of this room, once per request; pure. The forwarded set
-is built from nothing out of what `mk8s_proxy.listener.header_names` lets through, so nothing a
-client sends can name an identity, describe a connection or be read differently by the next hop.
+Called by the HTTP/2 connection for each request, and by `http1_head` for what both versions share;
+pure. The forwarded set is built from nothing out of what `mk8s_proxy.listener.header_names` lets
+through, so nothing a client sends can name an identity, describe a connection or be read
+differently by the next hop.
 
 The order of checks: size, bytes of values, pseudo headers, method and target, then the fields in
 one loop, then what needs several of them together (host, body length, upgrade, credential).
@@ -14,7 +15,6 @@ from typing import Final, NamedTuple
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.listener.head_limits import (
     HEAD_LIMITS,
-    MAX_FIELDS,
     HeadLimits,
     exceeds,
     head_bytes,
@@ -25,35 +25,23 @@ from mk8s_proxy.listener.header_names import (
     DROP,
     DUPLICATE_REASONS,
     FORWARD,
-    HTTP1_ACTIONS,
     HTTP2_ACTIONS,
     IMPERSONATE,
     NOTE,
     REPEATABLE,
     action_of_unlisted,
 )
-from mk8s_proxy.listener.http1_head import METHODS, check_http1_head
-from mk8s_proxy.listener.refusals import HeaderRefusal, no_credential
-from mk8s_proxy.listener.upgrade_head import Upgrade, bearer, read_upgrade
-
-__all__ = [
-    "HEAD_LIMITS",
-    "MAX_FIELDS",
-    "HeadLimits",
-    "HeaderRefusal",
-    "RequestHead",
-    "check_http1_head",
-    "no_credential",
-    "read_http1_head",
-    "read_http2_head",
-    "read_repeated_head",
-]
+from mk8s_proxy.listener.refusals import HeaderRefusal
 
 Field = tuple[bytes, bytes]
 
+METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
+"""The methods of the Kubernetes API; no CONNECT, TRACE or OPTIONS comes through."""
+
 SMALL_BODY: Final = 16 * 1024
 """Bytes that GET and HEAD may have, if they say how many."""
-_MAX_LENGTH_DIGITS: Final = 18  # fits a signed 64-bit number, as every HTTP server counts
+MAX_LENGTH_DIGITS: Final = 18
+"""Of a Content-Length: it fits a signed 64-bit number, as every HTTP server counts."""
 
 # RFC 9110, 5.5: tab, space, visible ASCII, and bytes over 0x7F, which are opaque.
 _LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
@@ -63,6 +51,23 @@ _PSEUDO_NAMES: Final = frozenset((b":method", b":scheme", b":authority", b":path
 _SCHEMES: Final = frozenset((b"https", b"http"))
 _BODILESS: Final = frozenset((b"GET", b"HEAD"))
 _CODINGS: Final = frozenset((b"br", b"deflate", b"gzip", b"identity", b"x-gzip", b"zstd"))
+_TOKEN68: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
+_SCHEME_LENGTH: Final = len(b"Bearer ")
+
+
+class Upgrade(NamedTuple):
+    """What a head asks to become."""
+
+    token: bytes
+    """Empty, `websocket` or `SPDY/3.1`."""
+    credential: bytes
+    """`Bearer <token>` from the WebSocket subprotocol, or empty."""
+    forwarded: tuple[tuple[bytes, bytes], ...]
+    """The WebSocket headers to relay, rebuilt."""
+    removed: frozenset[bytes] = frozenset()
+    """Fields that Connection names: meant for this hop, never relayed (RFC 9110, 7.6.1)."""
+
+
 _NO_UPGRADE: Final = Upgrade(token=b"", credential=b"", forwarded=())
 
 
@@ -133,10 +138,10 @@ def read_http2_head(
     Raises:
         HeaderRefusal: the head breaks RFC 9113, 8.2 and 8.3, or a rule of ours.
     """
-    _check_bytes(fields, target_of(fields), limits)
+    check_bytes(fields, target_of(fields), limits)
     pseudo = _read_pseudo(fields)
     method, target = pseudo[b":method"], pseudo[b":path"]
-    found = _sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS, underscores)
+    found = sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS, underscores)
     kept = found.kept
     if kept.get(b"te", b"trailers") != b"trailers":
         raise HeaderRefusal("CONNECTION_HEADER", b"te")
@@ -144,12 +149,12 @@ def read_http2_head(
     authority = pseudo.get(b":authority", host)
     if host is not None and host != authority:
         raise HeaderRefusal("HOST")
-    length = _content_length(kept) if b"content-length" in kept else -1
+    length = content_length(kept) if b"content-length" in kept else -1
     if length > 0 and end_stream:
         raise HeaderRefusal("CL")
     if not end_stream:
-        _check_body(method, length, has_body=length != 0)
-    return _head(method, target, authority, length, found, _NO_UPGRADE)
+        check_body(method, length, has_body=length != 0)
+    return compose_head(method, target, authority, length, found, _NO_UPGRADE)
 
 
 def read_repeated_head(
@@ -179,7 +184,12 @@ def read_repeated_head(
     others = (place, end_stream, underscores, *fields[:place], *fields[place + 1 :])
     known = _repeated.find(others)
     if known is None:
-        return _read_and_keep(fields, end_stream, limits, others, underscores)
+        head = read_http2_head(fields, end_stream, limits, underscores=underscores)
+        size = head_bytes(fields)
+        if size <= _KEPT_BYTES:
+            kept = (head._replace(target=b""), size - len(target))
+            _repeated.keep(others, kept, size + _FIELD_BYTES * len(fields))
+        return head
     head, size = known
     too_long = len(target) > limits.target or size > limits.fields
     if too_long or target[:1] != b"/" or target.translate(None, _VISIBLE):
@@ -188,64 +198,7 @@ def read_repeated_head(
     return RequestHead(head[0], target, *head[2:])
 
 
-def _read_and_keep(
-    fields: list[Field],
-    end_stream: bool,
-    limits: HeadLimits,
-    others: tuple[object, ...],
-    underscores: bool,
-) -> RequestHead:
-    head = read_http2_head(fields, end_stream, limits, underscores=underscores)
-    size = head_bytes(fields)
-    if size <= _KEPT_BYTES:
-        kept = (head._replace(target=b""), size - len(head.target))
-        _repeated.keep(others, kept, size + _FIELD_BYTES * len(fields))
-    return head
-
-
-def read_http1_head(
-    method: bytes,
-    target: bytes,
-    fields: list[Field],
-    limits: HeadLimits = HEAD_LIMITS,
-    *,
-    underscores: bool = False,
-) -> RequestHead:
-    """Read the head of an HTTP/1.1 request whose raw bytes passed `check_http1_head`.
-
-    Args:
-        method: as in the request line.
-        target: as in the request line, undecoded.
-        fields: names in any case and values, in the order received.
-        limits: of the head, counted as `head_bytes` does.
-        underscores: whether names may hold one.
-
-    Raises:
-        HeaderRefusal: the head breaks RFC 9112 or a rule of ours.
-    """
-    fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
-    _check_request_line(method, target)
-    _check_bytes([*fields, (method, target)], target, limits)
-    found = _sort_fields(fields, HTTP1_ACTIONS, underscores)
-    kept = found.kept
-    length = _content_length(kept)
-    coding = kept.get(b"transfer-encoding")
-    if coding is not None:
-        if length >= 0:
-            raise HeaderRefusal("CL_TE")
-        if coding != b"chunked":  # exactly: a longer or differently cased form may be read twice
-            raise HeaderRefusal("TE")
-    has_body = length > 0 or coding is not None
-    _check_body(method, length, has_body=has_body)
-    upgrade = read_upgrade(method, kept)
-    if upgrade.token and has_body:
-        raise HeaderRefusal("UPGRADE_BODY")
-    if upgrade.removed:
-        found.forwarded[:] = [field for field in found.forwarded if field[0] not in upgrade.removed]
-    return _head(method, target, kept.get(b"host"), length, found, upgrade)
-
-
-def _check_bytes(fields: list[Field], target: bytes, limits: HeadLimits) -> None:
+def check_bytes(fields: list[Field], target: bytes, limits: HeadLimits) -> None:
     """Size of the list and the bytes of every value, with a fixed number of passes in C."""
     if not fields:
         raise HeaderRefusal("BAD_HEADER")
@@ -262,7 +215,8 @@ def is_target(target: bytes) -> bool:
     return target.startswith(b"/") and not target.translate(None, _VISIBLE)
 
 
-def _check_request_line(method: bytes, target: bytes) -> None:
+def check_request_line(method: bytes, target: bytes) -> None:
+    """Refuses a method that is not Kubernetes's, and a target of other bytes than `is_target`'s."""
     if method not in METHODS:
         raise HeaderRefusal("METHOD")
     if not target.startswith(b"/"):
@@ -287,11 +241,11 @@ def _read_pseudo(fields: list[Field]) -> dict[bytes, bytes]:
         raise HeaderRefusal("PSEUDO_HEADER", b":method")
     if not target or pseudo.get(b":scheme") not in _SCHEMES:  # CONNECT has neither
         raise HeaderRefusal("PSEUDO_HEADER" if method in METHODS else "METHOD")
-    _check_request_line(method, target)
+    check_request_line(method, target)
     return pseudo
 
 
-def _sort_fields(fields: list[Field], actions: dict[bytes, int], underscores: bool) -> _Sorted:
+def sort_fields(fields: list[Field], actions: dict[bytes, int], underscores: bool) -> _Sorted:
     """The one loop over the fields: relay, keep, hand over or forget each of them."""
     kept: dict[bytes, bytes] = {}
     forwarded: list[Field] = []
@@ -320,16 +274,17 @@ def _joined(name: bytes, first: bytes, second: bytes) -> bytes:
     return b"%b, %b" % (first, second)
 
 
-def _content_length(kept: dict[bytes, bytes]) -> int:
+def content_length(kept: dict[bytes, bytes]) -> int:
+    """What the kept headers say of the body's bytes; -1 where they say nothing."""
     text = kept.get(b"content-length")
     if text is None:
         return -1
-    if not text.isdigit() or len(text) > _MAX_LENGTH_DIGITS:  # no sign, no list, no underscore
+    if not text.isdigit() or len(text) > MAX_LENGTH_DIGITS:  # no sign, no list, no underscore
         raise HeaderRefusal("CL")
     return int(text)
 
 
-def _check_body(method: bytes, length: int, *, has_body: bool) -> None:
+def check_body(method: bytes, length: int, *, has_body: bool) -> None:
     """A body of GET or HEAD means nothing (RFC 9110, 9.3.1), but some clients send a small one."""
     if has_body and method in _BODILESS and not 0 < length <= SMALL_BODY:
         raise HeaderRefusal("BODY_ON_GET")
@@ -352,7 +307,7 @@ def _check_origin(kept: dict[bytes, bytes], host: bytes, upgrade: Upgrade) -> No
         raise HeaderRefusal("BROWSER_ORIGIN")
 
 
-def _head(
+def compose_head(
     method: bytes,
     target: bytes,
     authority: bytes | None,
@@ -360,6 +315,7 @@ def _head(
     found: _Sorted,
     upgrade: Upgrade,
 ) -> RequestHead:
+    """The head, once what needs several of its fields is checked: host, origin, credential."""
     kept, forwarded = found.kept, found.forwarded
     if authority is None or _AUTHORITY.fullmatch(host := authority.lower()) is None:
         raise HeaderRefusal("HOST")  # user information or an empty name, too
@@ -387,3 +343,18 @@ def _head(
         b"100-continue" in kept.get(b"expect", b"").lower(),
         kept.get(b"x-forwarded-for", b""),
     )
+
+
+def bearer(authorization: bytes) -> bytes:
+    """The one form of a bearer credential, `Bearer <token68>` (RFC 6750, 2.1).
+
+    Raises:
+        HeaderRefusal: BAD_AUTHORIZATION: another scheme, several tokens, or no token.
+    """
+    scheme, token = authorization[:_SCHEME_LENGTH], authorization[_SCHEME_LENGTH:]
+    if scheme != b"Bearer " and scheme.lower() != b"bearer ":
+        raise HeaderRefusal("BAD_AUTHORIZATION")
+    characters = token.rstrip(b"=")
+    if not characters or characters.translate(None, _TOKEN68):
+        raise HeaderRefusal("BAD_AUTHORIZATION")
+    return b"Bearer " + token

@@ -1,6 +1,6 @@
-"""Connection, Upgrade, WebSocket and bearer headers of an HTTP/1.1 head.
+"""Connection, Upgrade and WebSocket headers of an HTTP/1.1 head.
 
-Called by `mk8s_proxy.listener.request_head`; pure. kubectl upgrades to `websocket` (exec since
+Called by `mk8s_proxy.listener.http1_head`; pure. kubectl upgrades to `websocket` (exec since
 1.30, port-forward since 1.31) and to `SPDY/3.1`; any other token would turn the proxy blind to what
 follows. Which routes may be upgraded is the handler chain's question, not this module's.
 
@@ -12,24 +12,11 @@ Kubernetes, a second credential beside it is refused and the token never travels
 import base64
 import binascii
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from mk8s_proxy.listener.header_names import DROP, FORWARD, HTTP1_ACTIONS, action_of_unlisted
 from mk8s_proxy.listener.refusals import HeaderRefusal
-
-
-class Upgrade(NamedTuple):
-    """What a head asks to become."""
-
-    token: bytes
-    """Empty, `websocket` or `SPDY/3.1`."""
-    credential: bytes
-    """`Bearer <token>` from the WebSocket subprotocol, or empty."""
-    forwarded: tuple[tuple[bytes, bytes], ...]
-    """The WebSocket headers to relay, rebuilt."""
-    removed: frozenset[bytes] = frozenset()
-    """Fields that Connection names: meant for this hop, never relayed (RFC 9110, 7.6.1)."""
-
+from mk8s_proxy.listener.request_head import Upgrade, bearer
 
 _NONE: Final = Upgrade(b"", b"", ())
 _TOKENS: Final = {b"websocket": b"websocket", b"spdy/3.1": b"SPDY/3.1"}
@@ -41,23 +28,6 @@ _PROTOCOL: Final = re.compile(rb"[!#$%&'*+./^_`|~0-9A-Za-z-]+")
 _BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
 _WEBSOCKET_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes, RFC 6455, 4.1
 _WEBSOCKET_VERSION: Final = b"13"
-_TOKEN68: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
-_SCHEME_LENGTH: Final = len(b"Bearer ")
-
-
-def bearer(authorization: bytes) -> bytes:
-    """The one form of a bearer credential, `Bearer <token68>` (RFC 6750, 2.1).
-
-    Raises:
-        HeaderRefusal: BAD_AUTHORIZATION: another scheme, several tokens, or no token.
-    """
-    scheme, token = authorization[:_SCHEME_LENGTH], authorization[_SCHEME_LENGTH:]
-    if scheme != b"Bearer " and scheme.lower() != b"bearer ":
-        raise HeaderRefusal("BAD_AUTHORIZATION")
-    characters = token.rstrip(b"=")
-    if not characters or characters.translate(None, _TOKEN68):
-        raise HeaderRefusal("BAD_AUTHORIZATION")
-    return b"Bearer " + token
 
 
 def read_upgrade(method: bytes, kept: dict[bytes, bytes]) -> Upgrade:

@@ -24,11 +24,11 @@ from mk8s_agent.wire.transport import TlsTransport
 from mk8s_proxy.api.application import create_application
 from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
+from mk8s_proxy.chain.addresses import Router
 from mk8s_proxy.chain.anonymous import AnonymousVersion
 from mk8s_proxy.chain.api_upstream import Management
+from mk8s_proxy.chain.departures import Shares
 from mk8s_proxy.chain.handler_chain import HandlerChain
-from mk8s_proxy.chain.route import Router
-from mk8s_proxy.chain.shares import Shares
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import TokenAuthenticator
@@ -181,7 +181,9 @@ class Central:
         if self.settings.anonymous_version == "on":
             self.chain.anonymous = AnonymousVersion()
         limits = self.settings.limits
-        self.chain.shares = Shares(limits.streams_per_identity, limits.buffered_per_identity)
+        self.chain.departures.shares = Shares(
+            limits.streams_per_identity, limits.buffered_per_identity
+        )
         self._tunnel_services = self._serve_tunnels()
         self._client_config = client_config(self.chain, self.settings)
 

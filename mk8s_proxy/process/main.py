@@ -2,39 +2,32 @@
 
 The only module that reads the process's arguments and environment. What an operator can do wrong
 ends here as one line per problem and exit code 1; anything else is a bug and keeps its traceback.
+What a command needs is imported when it runs: `--help` must not pay for a server.
 """
 
-import asyncio
-import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mk8s_agent.wire import log
-from mk8s_agent.wire.settings import SettingsError
-from mk8s_proxy.db import migrations
-from mk8s_proxy.db.engine import DatabaseUnavailable, shown_url
-from mk8s_proxy.db.errors import StoreError
-from mk8s_proxy.identity.ca import CaError
-from mk8s_proxy.process import check_config as config_check
-from mk8s_proxy.process.init import AdminChoice, InstallationError, install
-from mk8s_proxy.process.rbac_file import RbacFileError
-from mk8s_proxy.process.worker import WorkersFailed
-from mk8s_proxy.settings.load import CONFIG_VARIABLE, load_settings
-from mk8s_proxy.settings.model import Settings
+from mk8s_proxy.settings.config_variable import CONFIG_VARIABLE
 
-REFUSALS = (
-    SettingsError,
-    StoreError,
-    CaError,
-    RbacFileError,
-    InstallationError,
-    WorkersFailed,
-)
-"""What an operator can cause and mend; each message is made of lines that say how."""
+if TYPE_CHECKING:
+    from mk8s_proxy.settings.model import Settings
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What an operator can cause and mend; each message is made of lines that say how."""
+    from mk8s_agent.wire.settings import SettingsError
+    from mk8s_proxy.db.errors import StoreError
+    from mk8s_proxy.identity.ca import CaError
+    from mk8s_proxy.process.init import InstallationError
+    from mk8s_proxy.process.rbac_file import RbacFileError
+    from mk8s_proxy.process.worker import WorkersFailed
+
+    return SettingsError, StoreError, CaError, RbacFileError, InstallationError, WorkersFailed
 
 
 class Refusal(click.ClickException):
@@ -42,6 +35,8 @@ class Refusal(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print each line with the program's name."""
+        from mk8s_agent.wire import log
+
         for line in self.message.splitlines():
             click.echo(f"mk8s-central: {log.redact(line)}", file=file, err=file is None)
 
@@ -53,10 +48,12 @@ class Commands(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise Refusal(f"{where}{error.strerror or error}") from error
-        except REFUSALS as error:
+        except refusals() as error:
             raise Refusal(str(error)) from error
 
 
@@ -97,7 +94,11 @@ def init(config: Path | None, rbac: Path | None, admin: str | None, password_std
 
     Example: mk8s-central init -f rbac.yaml --admin you@example.com
     """
-    settings = load_settings(config, os.environ)
+    import asyncio
+
+    from mk8s_proxy.process.init import AdminChoice, install
+
+    settings = _settings(config)
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     choice = AdminChoice(admin, password, _ask_password)
     pin = asyncio.run(install(settings, choice, rbac, click.echo))
@@ -120,14 +121,16 @@ def serve(config: Path | None, workers: int | None) -> None:
 
     Example: mk8s-central serve --config /etc/mk8s/central.yaml --workers 4
     """
-    settings = load_settings(config, os.environ)
+    import dataclasses
+
+    from mk8s_agent.wire import log
+    from mk8s_proxy.process import supervisor
+
+    settings = _settings(config)
     if workers is not None:
         settings = dataclasses.replace(settings, workers=workers)
     log.configure(settings.log.level, settings.log.format)
     require_schema(settings)
-    # Here, since the other commands need no listener and start faster without it.
-    from mk8s_proxy.process import supervisor
-
     sys.exit(supervisor.serve(settings))
 
 
@@ -140,7 +143,10 @@ def migrate(config: Path | None) -> None:
 
     Example: mk8s-central migrate --config /etc/mk8s/central.yaml
     """
-    settings = load_settings(config, os.environ)
+    from mk8s_proxy.db import migrations
+    from mk8s_proxy.db.engine import shown_url
+
+    settings = _settings(config)
     before, after = migrations.upgrade(settings.database_url)
     shown = shown_url(settings.database_url)
     if before == after:
@@ -158,7 +164,9 @@ def check_config(config: Path | None) -> None:
 
     Example: MK8S_LISTEN=0.0.0.0:443 mk8s-central check-config
     """
-    settings = load_settings(config, os.environ)
+    from mk8s_proxy.process import check_config as config_check
+
+    settings = _settings(config)
     click.echo(config_check.effective(settings))
     findings = config_check.check(settings)
     for note in findings.notes:
@@ -168,12 +176,15 @@ def check_config(config: Path | None) -> None:
     click.echo("no problems found", err=True)
 
 
-def require_schema(settings: Settings) -> None:
+def require_schema(settings: "Settings") -> None:
     """Migrate the embedded database; PostgreSQL is shared, so there somebody must say so.
 
     Raises:
         DatabaseUnavailable: the schema is not the one of this version.
     """
+    from mk8s_proxy.db import migrations
+    from mk8s_proxy.db.engine import DatabaseUnavailable, shown_url
+
     if settings.is_sqlite:
         migrations.upgrade(settings.database_url)
     elif migrations.pending(settings.database_url):
@@ -181,6 +192,12 @@ def require_schema(settings: Settings) -> None:
             f"the schema of {shown_url(settings.database_url)} is not the one of this version; "
             "run: mk8s-central migrate (or init, if it is new)"
         )
+
+
+def _settings(config: Path | None) -> "Settings":
+    from mk8s_proxy.settings.load import load_settings
+
+    return load_settings(config, os.environ)
 
 
 def _ask_password(email: str) -> str:

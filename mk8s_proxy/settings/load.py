@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from mk8s_agent.wire.settings import Names, build, read_values, variables_of
+from mk8s_proxy.settings.config_variable import CONFIG_VARIABLE
 from mk8s_proxy.settings.model import Settings
 
-CONFIG_VARIABLE: Final = "MK8S_CONFIG"
 _NAMES: Final = Names(
     Settings, "MK8S_", others=(CONFIG_VARIABLE, "MK8S_AGENT_", "MK8S_TEST_", "MK8S_CLI_")
 )

@@ -48,10 +48,13 @@ def request_parts(exchange: Exchange, identity: Identity, path_block: bytes) -> 
         parts.append(field(headers.UPGRADE, head.upgrade))
         if exchange.info is not None and is_websocket_watch(head.upgrade, exchange.info):
             parts.append(field(headers.ORIGIN, headers.OWN))
-    known = _forwarded.find(head.forwarded)
+    forwarded = _forwarded.find(head.forwarded)
+    if forwarded is None:
+        forwarded = hpack_codec.block(head.forwarded)
+        _forwarded.keep(head.forwarded, forwarded, 2 * len(forwarded) + 160 * len(head.forwarded))
     key = (identity.user, identity.uid, identity.groups)
     who = b"" if identity.extra else _identities.find(key)
-    parts += (who or _identity_block(identity), known or _forwarded_block(head.forwarded))
+    parts += (who or _identity_block(identity), forwarded)
     method = _METHODS.get(head.method) or field(b":method", head.method)
     return method + _SCHEME + path_block, b"".join(parts)
 
@@ -69,11 +72,4 @@ def _identity_block(identity: Identity) -> bytes:
     if not identity.extra:
         key = (identity.user, identity.uid, identity.groups)
         _identities.keep(key, block, 2 * len(block) + 300)
-    return block
-
-
-def _forwarded_block(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """The client's own fields, encoded for the first time."""
-    block = b"".join([hpack_codec.literal(name, value) for name, value in fields])
-    _forwarded.keep(fields, block, 2 * len(block) + 160 * len(fields))
     return block

@@ -27,7 +27,6 @@ from mk8s_proxy.tunnel.response_head import (
     ResponseRefused,
     body_length,
     read_response,
-    read_status,
     relayed_fields,
 )
 
@@ -137,12 +136,11 @@ class TunnelSession(Http2Client):
                 self.fail(ErrorCode.NO_ERROR, "the control stream ended")
             return
         try:
-            fields = self.decode(block)
-            status = read_status(fields)
-            if status < 200:
+            head = read_response(self.decode(block))
+            if head.status < 200:
                 return
             stream.head_passed = True
-            self._relay(stream, status, fields, end)
+            self._relay(stream, head, end)
         except (HpackError, ResponseRefused) as error:
             log.warning("response.refused", extra={"cluster": self.cluster, "reason": str(error)})
             self._tell(stream, str(error))
@@ -161,12 +159,11 @@ class TunnelSession(Http2Client):
     def _tell(self, stream: Stream, reason: str) -> None:
         self._give_up(stream, bad_gateway(f"the cluster's answer cannot be relayed: {reason}"))
 
-    def _relay(self, stream: Stream, status: int, fields: Fields, end: bool) -> None:
+    def _relay(self, stream: Stream, head: ResponseHead, end: bool) -> None:
         front = stream.peer
         if front is None:
             return
-        exchange = front.exchange
-        head = read_response(fields)
+        exchange, status = front.exchange, head.status
         proxied = exchange.info is not None and exchange.info.subresource == "proxy"
         if head.internal or exchange.head.upgrade:
             if headers.ERROR in head.internal:
@@ -178,10 +175,12 @@ class TunnelSession(Http2Client):
             stream.length_left = body_length(head, exchange.head.method, end=end)
         if exchange.stays_open:
             _note_form(exchange, head.fields)
-        kept = relayed_fields(
-            head, proxied=proxied, prefix=exchange.prefix, method=exchange.head.method,
-            info=exchange.info,
-        )  # fmt: skip
+        kept = head.fields
+        if proxied or 300 <= status < 400:
+            kept = relayed_fields(
+                head, proxied=proxied, prefix=exchange.prefix, method=exchange.head.method,
+                info=exchange.info,
+            )  # fmt: skip
         exchange.entry.code = status
         exchange.entry.upstream_audit_id = head.audit_id.decode("ascii", "replace")
         connection = front.connection

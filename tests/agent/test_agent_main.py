@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -19,13 +20,15 @@ from click.testing import CliRunner
 
 from mk8s_agent import agent as agent_module
 from mk8s_agent.agent import Agent, MakeControl
+from mk8s_agent.command import command
 from mk8s_agent.credentials.sources import (
     ApiServerCredentials,
 )
 from mk8s_agent.identity.store import AgentIdentity, FileStore, IdentityError
-from mk8s_agent.main import command, loop_factory, obtain_identity, run
+from mk8s_agent.main import loop_factory, obtain_identity, run
 from mk8s_agent.settings import Address, Settings, load_settings
 from mk8s_agent.tunnel.control_session import ControlEvents
+from mk8s_agent.version import agent_version
 from mk8s_agent.wire import control
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.egress_proxy import EgressProxies
@@ -500,10 +503,10 @@ def test_the_loop_is_asyncios_own_without_uvloop(monkeypatch: pytest.MonkeyPatch
 
 def test_an_agent_that_was_only_copied_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: str) -> str:
-        raise agent_module.importlib.metadata.PackageNotFoundError
+        raise importlib.metadata.PackageNotFoundError
 
-    monkeypatch.setattr(agent_module.importlib.metadata, "version", missing)
-    assert agent_module.agent_version() == "unknown"
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert agent_version() == "unknown"
 
 
 # --- the manifest ---

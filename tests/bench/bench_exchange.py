@@ -51,6 +51,11 @@ ENDLESS = 1 << 40
 CLIENTS = 4
 IN_FLIGHT = 32
 BODY = b"x" * 2048
+AS_TABLE = (
+    b"application/json;as=Table;v=v1;g=meta.k8s.io,"
+    b"application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+)
+SESSION = b"5b0e2cf6-7f8c-4f5e-9d0a-2f1f0f7ad6a1"
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,15 @@ class Client:
         """What the client says once it has read so many bytes."""
         return window_update(0, size)
 
-    def request_pods(self, agent: bytes, what: bytes) -> bytes:
-        """`kubectl get pods` of the first user."""
+    def request_pods(self, agent: bytes, limit: int, user: int) -> bytes:
+        """`kubectl get pods` of a user, as kubectl sends it."""
         self._position += 1
-        fields = self._fields(0, 0)
-        fields[2] = (b":path", b"/k8s/prod/api/v1/namespaces/team-0/" + what)
+        fields = self._fields(user, 0)
+        target = b"/k8s/prod/api/v1/namespaces/team-%d/pods?limit=%d" % (user, limit)
+        fields[2] = (b":path", target)
+        fields[4] = (b"accept", AS_TABLE)
         fields[5] = (b"user-agent", agent)
+        fields += [(b"kubectl-command", b"kubectl get"), (b"kubectl-session", SESSION)]
         return head(2 * self._position - 1, bytes(self._encoder.encode(fields)), end=True)
 
     def _block(self) -> bytes:
@@ -216,7 +224,7 @@ class Bench:
         authenticator = TokenAuthenticator(keys, issuer=ISSUER, valid_epochs=directory)
         chain: Any = self.central.chain
         chain._authenticator = authenticator
-        chain._journal = self.central.journal.real
+        chain._journal = chain.departures._journal = self.central.journal.real
         return [
             access_token.mint(
                 keys,
@@ -313,18 +321,21 @@ class Bench:
             if grant := client.granted(len(written)):
                 self.sides.run("central", client.connection.receive, grant)
 
-    def count_calls(self, number: int, agent: bytes, what: bytes) -> Calls:
+    def count_calls(self, number: int, agent: bytes, limit: int, user: int = 0) -> Calls:
         """Central's calls for one `kubectl get pods` with a known token on a connection that is
         open, from its bytes to the answer's.
 
         Args:
             number: of the connection.
             agent: the user agent.
-            what: the end of the target.
+            limit: the end of the target.
+            user: who asks.
         """
         client, calls = self.clients[number], Calls()
         self.sides.calls = calls
-        self.sides.run("central", client.connection.receive, client.request_pods(agent, what))
+        self.sides.run(
+            "central", client.connection.receive, client.request_pods(agent, limit, user)
+        )
         self.turn()
         asked = self.back_wire.take()
         name_and_size = b"audit-id\x24"
@@ -349,17 +360,23 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
     return {side: seconds / IN_FLIGHT * 1e6 for side, seconds in least.items()}
 
 
-def print_calls() -> None:
-    """Prints what one request goes through in central."""
+def count_calls() -> dict[str, Calls]:
+    """What one request goes through in central, by what is known of its head."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         bench.round()
-        counted = {
-            "nothing is known but the token": bench.count_calls(0, b"kubectl/v9", b"pods"),
-            "the fields are known, not the target": bench.count_calls(0, b"kubectl/v9", b"pods?a="),
-            "the target is known, not the fields": bench.count_calls(1, b"kubectl/v8", b"pods"),
-            "both, by another connection": bench.count_calls(2, b"kubectl/v8", b"pods"),
+        bench.count_calls(3, b"kubectl/v7", 499, 3)  # kubectl has been here, of somebody else
+        return {
+            "nothing is known but the token": bench.count_calls(0, b"kubectl/v9", 500),
+            "the fields are known, not the target": bench.count_calls(0, b"kubectl/v9", 501),
+            "the target is known, not the fields": bench.count_calls(1, b"kubectl/v8", 500),
+            "both, by another connection": bench.count_calls(2, b"kubectl/v8", 500),
         }
+
+
+def print_calls() -> None:
+    """Prints what one request goes through in central."""
+    counted = count_calls()
     for calls in counted.values():
         print(calls.report(), end="\n\n")
     print("one `kubectl get pods` in central, whose head is another than all before:")

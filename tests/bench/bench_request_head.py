@@ -8,7 +8,8 @@ import time
 import timeit
 from collections.abc import Callable
 
-from mk8s_proxy.listener.request_head import check_http1_head, read_http1_head, read_http2_head
+from mk8s_proxy.listener.http1_head import check_http1_head, read_http1_head
+from mk8s_proxy.listener.request_head import read_http2_head
 
 ROUNDS = 20_000
 TARGET = b"/k8s/prod/api/v1/namespaces/default/pods?limit=500"

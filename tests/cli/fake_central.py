@@ -151,6 +151,8 @@ class FakeCentral:
             return 200, {"items": getattr(self, path[1:])}
         if not self.admin:
             return error(403, "only administrators may do this")
+        if (method, path) == ("POST", "/rbac"):
+            return 200, {"items": self._rbac(body), "dry_run": body["dry_run"]}
         if path.endswith("/join-token") or (method, path) == ("POST", "/clusters"):
             return 201, {
                 "join_token": "join-1",
@@ -160,6 +162,26 @@ class FakeCentral:
                 "command": "AGENT_TOKEN=join-1 mk8s-agent",
             }
         return (204, None) if method == "DELETE" else (200, body)
+
+    def _rbac(self, body: Any) -> list[dict[str, str]]:
+        """Compare with what is there, as central does; a dry run is never kept here either."""
+        stored = {it.get("name"): it.get("clusters") for it in self.roles}
+        held = {it["email"]: it.get("roles", []) for it in self.users}
+        changes = []
+        for role in body["roles"]:
+            known = role["name"] in stored
+            same = stored.get(role["name"]) == role["clusters"]
+            action = "unchanged" if same else "changed" if known else "created"
+            changes.append({"kind": "role", "name": role["name"], "action": action, "detail": ""})
+        for user in body["users"]:
+            before, after = held.get(user["email"]), user["roles"]
+            action = "created" if before is None else "unchanged" if before == after else "changed"
+            told = ", ".join(after) or "none"
+            detail = f"roles: {told}" if before is None else f"roles: {', '.join(before)} -> {told}"
+            changes.append(
+                {"kind": "user", "name": user["email"], "action": action, "detail": detail}
+            )
+        return changes
 
     def _refresh(self, body: Any) -> Answer:
         given, name, attempt = (

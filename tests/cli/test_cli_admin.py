@@ -169,10 +169,13 @@ def test_apply_shows_then_changes_only_what_differs(
     ]
     dry = run(*apply, "--dry-run").out.splitlines()
     assert dry == [f"{change} (dry run)" for change in changes]
-    assert not [call for call in central.calls if call[0] == "PUT"]
+    assert central.body("POST", "/rbac")["dry_run"] is True
     assert run(*apply).out.splitlines() == changes
-    assert central.body("PUT", "/roles/developer") == {"clusters": RULES}
-    assert central.body("POST", "/users") == {"email": "new@example.com", "roles": []}
+    sent = central.body("POST", "/rbac")
+    assert sent["dry_run"] is False
+    assert {"name": "developer", "clusters": RULES} in sent["roles"]
+    assert {"email": "new@example.com", "roles": []} in sent["users"]
+    assert not [call for call in central.calls if call[0] == "PUT"], "one call: all or nothing"
     central.roles = POLICY["roles"]
     central.users = [
         {"email": "dev@example.com", "roles": ["developer"]},
@@ -181,9 +184,33 @@ def test_apply_shows_then_changes_only_what_differs(
     assert run(*apply).out == "nothing to change\n"
 
 
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_apply_and_its_dry_run_are_refused_by_central(
+    run: Run, central: FakeCentral, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    path = write(tmp_path / "rbac.yaml", POLICY)
+    central.overrides["POST /rbac"] = [
+        (409, {"error": {"code": 409, "reason": "Conflict", "message": "the last admin"}})
+    ]
+    result = run("admin", "apply", "-f", path, *words)
+    assert (result.code, result.out, result.line) == (1, "", "mk8s: the last admin")
+
+
+def test_a_strange_answer_to_apply_shows_nothing(
+    run: Run, central: FakeCentral, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "rbac.yaml", POLICY)
+    odd = [7, {"kind": "role", "name": "a\x1b[2J", "action": "created"}, {"action": "x"}]
+    central.overrides["POST /rbac"] = [(200, {"items": 7}), (200, {"items": odd})]
+    assert run("admin", "apply", "-f", path).out == "nothing to change\n"
+    assert run("admin", "apply", "-f", path).out == "+ role a\\x1b[2J\n"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ("roles: [{name: a, clusters: []}, {name: a, clusters: []}]", "the role a is there twice"),
+        ("users: [{email: a@b}, {email: A@b}]", "the user a@b is there twice"),
         ("roles: [", "not valid YAML in line"),
         (
             "roles: []\nusers: []\nroles: []",

@@ -23,6 +23,7 @@ from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.private_files import locked
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import EMAIL, FakeCentral, error
+from tests.support import kubectl as kubectls
 
 REFRESH = ("POST", "/auth/refresh")
 V1 = "client.authentication.k8s.io/v1"
@@ -163,6 +164,31 @@ def test_many_at_once_make_one_refresh(central: FakeCentral) -> None:
     assert [program.returncode for program in programs] == [0] * 15, ended
     assert len({out for out, _ in ended}) == 1
     assert central.count(*REFRESH) == 1
+
+
+@pytest.mark.skipif(not kubectls.binaries(), reason="no kubectl here")
+def test_forty_kubectls_on_an_expired_token_make_one_refresh(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    central.admin = True  # then anything is answered 200
+    run(*words(central))
+    expire(cached_file(home, central))
+    before = central.count(*REFRESH)
+    command = [kubectls.binaries()[-1], "--context", "prod", "get", "--raw", "/version"]
+    programs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(40)
+    ]
+    ended = [program.communicate(timeout=110) for program in programs]
+    assert [program.returncode for program in programs] == [0] * 40, ended
+    assert central.count("GET", "/version") == 40
+    assert central.count(*REFRESH) == before + 1
+
+
+def expire(path: Path) -> None:
+    """Make a cached token one that has ended an hour ago."""
+    entry = json.loads(path.read_text())
+    past = {"obtained": time.time() - 4500, "expires": time.time() - 3600}
+    path.write_text(json.dumps({**entry, **past}))
 
 
 def test_rotated_token_is_stored_before_the_answer_is_used(
@@ -507,7 +533,7 @@ def test_another_process_has_replaced_the_token_already(
     found = token_cache.load(central.url, "prod")
     assert found is not None
     new = AccessToken("new", found.obtained + 31, found.expires)
-    answers = iter([found, found, new])
+    answers = iter([found, new])
     monkeypatch.setattr(token_cache, "load", lambda *_: next(answers))
     monkeypatch.setattr(token_cache, "is_doubted", lambda *_: True)
     assert json.loads(run(*words(central)).out)["status"]["token"] == "new"

@@ -1,6 +1,7 @@
 """The caller's Python environment: kubectl inside another project's shell, as a process of its own.
 
-The script is what an installer makes of the entry point in pyproject.toml.
+The script is what an installer makes of the entry point in pyproject.toml. All three programs, and
+what they do in one process, are in tests/test_interpreter.py.
 """
 
 import json
@@ -15,8 +16,6 @@ import pytest
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.login import token_cache
-from mk8s_cli.terminal import interpreter
-from tests.cli.conftest import CHECKOUT
 
 SCRIPT = f"#!{sys.executable}\nimport sys\nfrom mk8s_cli.main import main\nsys.exit(main())\n"
 WORDS = ("get-token", "--cluster", "prod", "--central", "https://central.example")
@@ -86,43 +85,3 @@ def test_the_script_is_alone_in_another_project(project: Path, script: Path) -> 
         assert (done.returncode, done.stderr) == (0, ""), environment
         shown = run(str(script), "--version", folder=project, **environment)
         assert shown.stdout.startswith("mk8s "), shown.stderr
-
-
-def test_a_program_that_python_path_finds_keeps_it(
-    monkeypatch: pytest.MonkeyPatch, project: Path
-) -> None:
-    monkeypatch.setattr(interpreter, "_is_installed", lambda _: False)
-    monkeypatch.setattr(interpreter, "become", lambda *_: pytest.fail("it would not be found"))
-    monkeypatch.setenv("PYTHONPATH", f"{project}{os.pathsep}{CHECKOUT}")
-    interpreter.start_again_alone()
-
-
-def test_what_is_installed_is_found_without_python_path(project: Path) -> None:
-    site_packages = Path(pytest.__file__).parent.parent
-    assert interpreter._is_installed(str(site_packages))
-    program = "import sys; from mk8s_cli.terminal import interpreter as i; "
-    program += "sys.meta_path[:] = [f for f in sys.meta_path if 'frozen' in repr(f)]; "
-    program += "print(i._is_installed('/nowhere'))"
-    done = run(sys.executable, "-c", program, folder=CHECKOUT)
-    assert done.stdout == "False\n"
-
-
-def test_nothing_is_started_again_without_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreter, "become", lambda *_: pytest.fail("once is enough"))
-    monkeypatch.delenv("PYTHONPATH")
-    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-    interpreter.start_again_alone()
-
-
-def test_what_is_started_again_is_the_script_or_where_there_is_none_the_module(
-    monkeypatch: pytest.MonkeyPatch, script: Path, project: Path
-) -> None:
-    became: list[list[str]] = []
-    monkeypatch.setattr(interpreter, "become", lambda _, command: became.append(command))
-    monkeypatch.setenv("PYTHONPATH", str(project))
-    monkeypatch.setattr(sys, "argv", [str(script), "status"])
-    interpreter.start_again_alone()
-    monkeypatch.setattr(interpreter, "WINDOWS", True)
-    interpreter.start_again_alone()
-    alone = [sys.executable, "-E", "-P"]
-    assert became == [[*alone, str(script), "status"], [*alone, "-m", "mk8s_cli", "status"]]

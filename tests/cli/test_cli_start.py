@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -16,10 +17,16 @@ from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.commands.options import complete_cluster
 from mk8s_cli.login import token_cache
 from mk8s_cli.terminal import output
-from tests.cli.conftest import Run
+from tests.cli.conftest import Result, Run
 
 HEAVY = {
+    "hashlib",
+    "httpx",
+    "pydantic",
     "rich",
+    "socket",
+    "subprocess",
+    "yaml",
     "aiohttp",
     "filelock",
     "keyring",
@@ -62,25 +69,47 @@ def test_cached_token_needs_nothing_but_the_standard_library() -> None:
         "mk8s_cli.central",
         "mk8s_cli.central.access_token",
         "mk8s_cli.login",
+        "mk8s_cli.login.cached_token",
         "mk8s_cli.login.exec_credential",
-        "mk8s_cli.login.exec_versions",
-        "mk8s_cli.login.token_cache",
         "mk8s_cli.main",
         "mk8s_cli.terminal",
         "mk8s_cli.terminal.errors",
         "mk8s_cli.terminal.interpreter",
         "mk8s_cli.terminal.private_files",
-        "mk8s_cli.terminal.validation",
     }
 
 
-@pytest.mark.parametrize("words", [("get-token", "--help"), ("--help",), ("--version",)])
-def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
-    code, modules = modules_of(*words)
+def test_version_imports_nothing_heavy() -> None:
+    code, modules = modules_of("--version")
+    assert (code, modules & (HEAVY - {"socket"})) == ("0", set())  # importlib.metadata's email
+
+
+def test_a_list_imports_what_it_needs_and_no_more(log_in: Callable[[], Result]) -> None:
+    log_in()
+    modules_of("clusters", "list")  # reads the configuration once for all that follow
+    code, modules = modules_of("clusters", "list")
     assert code == "0"
-    # get-token's own module imports the HTTP client; the rest must stay out even there.
-    allowed = {"ssl", "http"} if words[0] == "get-token" else set()
-    assert modules & (HEAVY - allowed) == set()
+    assert modules & HEAVY == {"http", "socket", "ssl"}
+
+
+@pytest.mark.parametrize("line", ["mk8s cl", "mk8s clusters l", "mk8s clusters list -"])
+def test_tab_imports_nothing_heavy(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_MK8S_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    code, modules = modules_of()
+    assert (code, modules & HEAVY) == ("0", set())
+    commands = {name for name in modules if name.startswith("mk8s_cli.commands.")}
+    assert commands <= {"mk8s_cli.commands.clusters", "mk8s_cli.commands.options"}
+
+
+def test_tab_behind_use_imports_no_click(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_MK8S_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "mk8s use ")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    modules_of()
+    code, modules = modules_of()
+    assert (code, modules & FOREIGN) == ("0", set())
 
 
 def test_the_probe_sees_what_is_imported() -> None:
@@ -97,6 +126,12 @@ def leaves(table: dict[str, command_table.Entry], *path: str) -> list[tuple[str,
         elif name not in {"kubectl", "k", "demo"}:
             found.append((*path, name))
     return found
+
+
+@pytest.mark.parametrize("words", [(), *leaves(command_table.COMMANDS)], ids=" ".join)
+def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
+    code, modules = modules_of(*words, "--help")
+    assert (code, modules & HEAVY) == ("0", set())
 
 
 @pytest.mark.parametrize("words", leaves(command_table.COMMANDS), ids=" ".join)

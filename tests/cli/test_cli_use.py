@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,11 @@ def fake_kubectl(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
+def variable(program: Path) -> str:
+    """The KUBECONFIG that kubectl ran with."""
+    return program.with_name("kubectl.seen").read_text().splitlines()[0]
+
+
 def seen(program: Path) -> list[str]:
     return program.with_name("kubectl.seen").read_text().splitlines()[1:]
 
@@ -141,7 +147,8 @@ def test_kubectl_gets_words_stdin_and_exit_code_untouched(
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "through\n", "")
-    assert seen(program) == ["exec", "--context=prod", *words]
+    assert seen(program) == ["exec", *words]
+    assert variable(program) == "", "kubectl's own current context is the one that is meant"
 
 
 class Became(Exception):
@@ -152,6 +159,7 @@ class Became(Exception):
 def becomes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Command lines of the kubectl that this process would have become."""
     started: list[list[str]] = []
+    monkeypatch.setattr("os.environ", dict(os.environ))
 
     def execv(_: str, words: list[str]) -> None:
         started.append(words)
@@ -170,7 +178,14 @@ def test_which_context_is_meant(run: Run, home: Path, becomes: list[list[str]]) 
         path.write_text(text)
         with pytest.raises(Became):
             run("kubectl", "get", "pods")
-        assert becomes.pop() == ["kubectl", "get", "--context=prod", "pods"]
+        assert becomes.pop() == ["kubectl", "get", "pods"]
+        assert named(os.environ.get("KUBECONFIG", "")) == ("" if text == chosen else "prod")
+
+
+def named(variable: str) -> str:
+    """The current context that the first file of a KUBECONFIG names."""
+    first = variable.split(os.pathsep, maxsplit=1)[0]
+    return str(yaml.safe_load(Path(first).read_text())["current-context"]) if first else ""
 
 
 def test_the_only_cluster_needs_no_choice(
@@ -180,7 +195,7 @@ def test_the_only_cluster_needs_no_choice(
     run("kubeconfig", "sync")
     with pytest.raises(Became):
         run("--central", central.url, "kubectl", "get", "pods")
-    assert becomes == [["kubectl", "get", "--context=prod", "pods"]]
+    assert becomes == [["kubectl", "get", "pods"]]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +229,7 @@ def test_help_behind_two_dashes_is_another_programs(run: Run, becomes: list[list
     run("use", "prod")
     with pytest.raises(Became):
         run("kubectl", "exec", "x", "--", "ls", "--help")
-    assert becomes == [["kubectl", "exec", "--context=prod", "x", "--", "ls", "--help"]]
+    assert becomes == [["kubectl", "exec", "x", "--", "ls", "--help"]]
 
 
 def test_words_behind_two_dashes_choose_nothing() -> None:
@@ -233,11 +248,16 @@ def test_missing_kubectl_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert "kubectl is not on PATH; install it" in run("kubectl", "get", "pods").line
 
 
-def test_times_are_shown_without_fractions(run: Run, central: FakeCentral) -> None:
-    central.clusters = [cluster("prod", last_seen="2026-01-02T03:04:05.678901Z")]
-    assert "2026-01-02T03:04:05Z" in run("clusters", "list").out
+def test_when_an_agent_was_seen_is_an_age_by_centrals_clock(run: Run, central: FakeCentral) -> None:
+    central.clock_offset = 30 * 86400.0
+    seen = datetime.fromtimestamp(central._now() - 3 * 86400 - 60, UTC)
+    central.clusters = [cluster("prod", last_seen=seen.isoformat().replace("+00:00", "Z"))]
+    row = run("clusters", "list").out.splitlines()[1]
+    assert " 3d " in row
     run("use", "prod")
-    assert "seen 2026-01-02T03:04:05Z" in run("status").out
+    assert "seen 3d ago" in run("status").out
+    listed = json.loads(run("clusters", "list", "-o", "json").out)
+    assert listed == central.clusters, "programs get the time"
 
 
 def test_clusters_list_in_every_form(run: Run, central: FakeCentral) -> None:

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conformance import report
-from tests.conformance.clients import all_clients
+from tests.conformance.client import Client
+from tests.conformance.clients import FACTORIES, all_clients, is_wanted
 from tests.conformance.operations import TITLES
 from tests.conformance.outcome import Matrix, Verdict
 from tests.conformance.runner import Runner
@@ -39,7 +40,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--publish", action="store_true", help=f"update the table in {RESULTS.name}"
     )
-    parser.add_argument("--list", action="store_true", help="list rows and clients, run nothing")
+    parser.add_argument("--list", action="store_true", help="list rows and clients, run nothing "
+                        "(clients that are not built yet are built)")  # fmt: skip
     return parser
 
 
@@ -51,7 +53,7 @@ def real_cluster(options: argparse.Namespace) -> Iterator[Path | None]:
     elif options.kubeconfig:
         yield options.kubeconfig.resolve()
     elif cluster.COMMAND in os.environ:
-        with cluster.machine_lock(), cluster.running("mk8s-test", "--node") as kubeconfig:
+        with cluster.machine_lock(), cluster.running("mk8s-conformance", "--node") as kubeconfig:
             yield kubeconfig
     else:
         sys.exit(f"no cluster: give --kubeconfig or set {cluster.COMMAND}, or use --newer-only")
@@ -65,6 +67,24 @@ def chosen_rows(text: str) -> list[str]:
     return keys or list(TITLES)
 
 
+def run(
+    options: argparse.Namespace, matrix: Matrix, clients: Sequence[Client], rows: Sequence[str]
+) -> None:
+    """Fill the matrix, and write it after each client."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mk8s-c") as folder,
+        real_cluster(options) as real,
+        stage(Path(folder), real) as running,
+    ):
+        if matrix.cells and matrix.server != running.server:
+            sys.exit(f"{options.json} is of Kubernetes {matrix.server}, this is {running.server}")
+        matrix.server = running.server
+        for client in clients:
+            Runner(running, matrix, rows).run(client)
+            if options.json:
+                options.json.write_text(report.as_json(matrix))
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run it; the exit code."""
     options = arguments().parse_args(words)
@@ -72,27 +92,20 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = chosen_rows(options.operations)
     wanted = [word for word in options.clients.split(",") if word]
-    found, missing = all_clients()
-    clients = [
-        client for client in found if not wanted or any(word in client.name for word in wanted)
-    ]
+    clients, missing = all_clients(wanted)
     if options.list:
         print("\n".join([f"{key}: {title}" for key, title in TITLES.items()]))
-        print("\n".join(["", *(client.name for client in clients), "", *missing]))
+        print("\n".join(["", *(client.name for client in clients), "", *missing.values()]))
         return 0
     resumed = options.resume and options.json and options.json.exists()
     matrix = report.from_json(options.json.read_text()) if resumed else Matrix()
-    with (
-        tempfile.TemporaryDirectory(prefix="mk8s-c") as folder,
-        real_cluster(options) as real,
-        stage(Path(folder), real) as running,
-    ):
-        for client in clients:
-            Runner(running, matrix, rows).run(client)
-            if options.json:
-                options.json.write_text(report.as_json(matrix))
+    for title in FACTORIES:
+        if is_wanted(title, wanted):
+            matrix.left_out.pop(title, None)
+    matrix.left_out |= missing
+    if clients:
+        run(options, matrix, clients, rows)
     print(report.as_text(matrix))
-    print("\n".join(f"not available: {reason}" for reason in missing))
     if options.publish:
         today = datetime.datetime.now(datetime.UTC).date()
         how = "resumed from earlier runs" if resumed else "one run"

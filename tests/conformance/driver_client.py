@@ -3,8 +3,9 @@
 The driver gets kubeconfig and namespace as arguments and prints one JSON line:
 `{"client": "name version", "operations": [keys]}`. Then, for each key that it reads as a line, one
 JSON line: `{"outcomes": [{"step", "code", "output", "errors"}]}`, or `{"unavailable": reason}`, or
-`{"broken": what}`. A process of its own gives each place its own environment, and a library that
-hangs can be ended.
+`{"broken": what}`. In "informer-restart" it first says `{"ready": true}`, once its informer of the
+ConfigMaps labelled app=lasting is in step, and gets a line when all has happened (`restart.py`). A
+process of its own gives each place its own environment, and a library that hangs can be ended.
 """
 
 import json
@@ -12,14 +13,15 @@ import select
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.operations import TITLES
+from tests.conformance.operations import NO_OPERATION, TITLES
 from tests.conformance.outcome import Outcome, Unavailable
 from tests.conformance.place import Place
 
+RESTART = "informer-restart"
 SECONDS = 90
 """For one operation."""
 
@@ -27,11 +29,19 @@ SECONDS = 90
 class Driver:
     """One running driver."""
 
-    def __init__(self, command: Sequence[str], place: Place, namespace: str, folder: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        place: Place,
+        namespace: str,
+        folder: Path,
+        last_words: Sequence[str] = (),
+    ) -> None:
         self.place = place
+        self.namespace = namespace
         self._log = (folder / "driver.log").open("w+")
         self._process = subprocess.Popen(
-            [*command, str(place.kubeconfig), namespace],
+            [*command, str(place.kubeconfig), namespace, *last_words],
             env=dict(place.environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -47,15 +57,28 @@ class Driver:
             Unavailable: the library or the server cannot.
             RuntimeError: it broke, or took too long.
         """
-        assert self._process.stdin is not None
-        self._process.stdin.write(key.encode() + b"\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        answer = self._live_through(key) if key == RESTART else self._ask(key)
         if "unavailable" in answer:
             raise Unavailable(answer["unavailable"])
         if "broken" in answer:
             raise RuntimeError(answer["broken"])
         return [Outcome(**outcome) for outcome in answer["outcomes"]]
+
+    def _live_through(self, key: str) -> dict[str, Any]:
+        restart = self.place.restart
+        assert restart is not None
+        restart.prepare(self.namespace)
+        answer = self._ask(key)
+        if not answer.get("ready"):
+            return answer
+        restart.happen(self.namespace)
+        return self._ask("on")
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+        return self._answer()
 
     def close(self) -> None:
         """End the driver."""
@@ -84,6 +107,8 @@ class DriverClient:
 
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    last_words: Sequence[str] = ()
+    """Arguments behind kubeconfig and namespace."""
     name: str = ""
     _keys: tuple[str, ...] = ()
 
@@ -104,10 +129,10 @@ class DriverClient:
     def keys(self) -> Mapping[str, str]:
         """Rows that the driver knows."""
         known = {key: "" for key in self._keys if key in TITLES}
-        return {**dict.fromkeys(TITLES, "the library has no such operation"), **known}
+        return {**dict.fromkeys(TITLES, NO_OPERATION), **known}
 
     def open(self, place: Place, namespace: str, folder: Path) -> Driver:
         """Start the driver at a place."""
         environment = {**place.environment, **self.environment}
-        at = Place(place.name, place.kubeconfig, environment, place.chosen)
-        return Driver(self.command, at, namespace, folder)
+        at = replace(place, environment=environment)
+        return Driver(self.command, at, namespace, folder, self.last_words)

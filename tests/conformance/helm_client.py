@@ -1,17 +1,17 @@
-"""helm as a client of the runner, when its binary is present: MK8S_TEST_HELM or PATH."""
+"""helm 3 and helm 4 as clients of the runner: built from the Go module proxy."""
 
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.conformance import golang
 from tests.conformance.outcome import Outcome
 from tests.conformance.place import Place
 
-LISTED = "MK8S_TEST_HELM"
+VERSIONS = {3: ("v3.22.0", "MK8S_TEST_HELM3"), 4: ("v4.3.2", "MK8S_TEST_HELM4")}
+"""What is built, and the variable that names a binary instead."""
 TEMPLATE = """
 apiVersion: v1
 kind: ConfigMap
@@ -119,11 +119,11 @@ class HelmClient:
         return HelmSession(self.binary, place, namespace, folder)
 
 
-def client() -> HelmClient | str:
-    """The client, or why there is none."""
-    binary = os.environ.get(LISTED) or shutil.which("helm")
-    if not binary:
-        return f"no helm: set {LISTED}"
+def client(major: int) -> HelmClient | str:
+    """The client of a major version, or why there is none."""
+    binary, problem = golang.program(f"helm.sh/helm/v{major}/cmd/helm", *VERSIONS[major])
+    if problem:
+        return problem
     told = subprocess.run([binary, "version", "--short"], capture_output=True, text=True).stdout
     found = re.search(r"v(\d+\.\d+)", told)
     return HelmClient(binary, f"helm {found[1] if found else told.strip()}")

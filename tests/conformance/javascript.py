@@ -1,27 +1,18 @@
 """The official JavaScript client: installed by npm into a cache folder, driven by a .mjs file."""
 
-import fcntl
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+from tests.conformance import installing
 from tests.conformance.driver_client import DriverClient
+from tests.conformance.installing import cache_folder
 
-CACHE = "MK8S_TEST_CACHE"
 PACKAGE = "@kubernetes/client-node"
 NEEDS_NODE = (22, 19)
 """For version 2 and later; older ones get version 1."""
-INSTALL_SECONDS = 180
 _QUIETLY = ("--no-audit", "--no-fund", "--ignore-scripts")
-_WHOLE = ".whole"
-
-
-def cache_folder() -> Path:
-    """Where downloads of the runner stay: MK8S_TEST_CACHE, or a folder of the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mk8s-conformance"
-    return Path(os.environ.get(CACHE) or default)
 
 
 def client() -> DriverClient | str:
@@ -37,29 +28,8 @@ def client() -> DriverClient | str:
 
 
 def install(folder: Path, command: list[str]) -> str:
-    """Fill a folder once, whoever else does so at the same time; why not, if it failed.
-
-    The folder is there only when it is whole: a run that was cut short leaves nothing that the next
-    one takes for an installation.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / _WHOLE).exists():
-            return ""
-        fresh = folder.with_suffix(".new")
-        for half_done in (fresh, folder):
-            shutil.rmtree(half_done, ignore_errors=True)
-        fresh.mkdir()
-        (fresh / "package.json").write_text('{"private": true}\n')
-        done = subprocess.run(
-            command, cwd=fresh, capture_output=True, text=True, timeout=INSTALL_SECONDS
-        )
-        if done.returncode != 0:
-            return f"npm could not install it: {done.stderr.strip()[-200:]}"
-        (fresh / _WHOLE).touch()
-        fresh.rename(folder)
-        return ""
+    """Fill a folder with packages of npm, once; why not, if it failed."""
+    return installing.install(folder, command, {"package.json": '{"private": true}\n'})
 
 
 def _package(node: str) -> str:

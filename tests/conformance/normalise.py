@@ -52,6 +52,19 @@ RULES = (
         re.compile(r'^UID +\S+\n?|"uid": ?"[^"]*",\s*(?="username")', re.MULTILINE),
         "",
     ),
+    Rule(
+        "the same uid behind the name",
+        re.compile(r'("username": ?"[^"]*"),\s*"uid": ?"[^"]*"'),
+        r"\1",
+    ),
+    Rule(
+        "the limit of a starting container that a kubelet since 1.33 may believe to see",
+        re.compile(
+            r'("f:resources": ?)\{\s*"\.": ?\{\},\s*"f:limits": ?\{\s*"\.": ?\{\},\s*'
+            r'"f:memory": ?\{\}\s*\}\s*\}'
+        ),
+        r"\1{}",
+    ),
     Rule("uids", re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UID"),
     Rule("timestamps", re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?"), "TIME"),
     Rule(

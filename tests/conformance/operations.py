@@ -21,6 +21,7 @@ REAL = (
             "describe": "describe",
             "watch": "watch",
             "informer": "informer: list, watch, bookmarks",
+            "informer-restart": "informer through the agent's end and restart",
             "pagination": "pagination (limit, continue)",
             "gzip": "large list, gzip",
             "get-raw": "raw paths",
@@ -47,6 +48,7 @@ REAL = (
             "rollout": "rollout status, history, restart, undo",
             "eviction": "eviction",
             "csr": "certificate signing request, approval",
+            "leader-election": "leader election (Lease)",
             "token": "ServiceAccount token",
         },
     ),
@@ -107,11 +109,12 @@ REAL = (
             "helm-release": "helm install, upgrade, rollback, uninstall",
             "helm-read": "helm list, status, history, get",
             "k9s-start": "k9s: its checks at the start, its pods view",
+            "k9s-use": "k9s: filter, description, logs",
         },
     ),
 )
 NEWER = Chapter(
-    "A newer API server (the built-in one)",
+    "What newer API servers have",
     {
         "new-discovery": "aggregated discovery",
         "new-read": "get, describe",
@@ -125,14 +128,28 @@ NEWER = Chapter(
         "new-can-i-list": "auth can-i --list",
     },
 )
-"""Run against the API server in memory: what the real one of the machine may be too old for."""
+"""Run against the built-in API server where the real one is too old for them."""
+NEWER_SINCE = (1, 33)
+"""The real API server that has all of it."""
 CHAPTERS = (*REAL, NEWER)
 NEEDS_NODE = frozenset(
     {"watch", "rollout", "proxy", "events", "get-json", "impersonation", "by-path", "by-host",
-     "by-token", "static-token",
+     "by-token", "static-token", "k9s-start", "k9s-use",
      *next(chapter.rows for chapter in REAL if chapter.title == "Pods")}
 )  # fmt: skip
 """Rows that need a pod that runs."""
-ALONE = frozenset({"custom-resource", "aggregated", "api-resources", "proxy"})
-"""Rows whose two runs would see each other in discovery: one after the other."""
+ALONE = frozenset({"custom-resource", "aggregated", "api-resources", "proxy", "informer-restart"})
+"""Rows whose two runs would see each other, in discovery or by the agent: one after the other."""
+NO_OPERATION = "the client has no such operation"
+"""Why a cell is empty without more to say."""
+USES = {
+    "get-json": "list",
+    "watch": "watch",
+    "informer-restart": "informer, agent restarted",
+    "exec": "exec",
+    "port-forward": "port-forward",
+    "apply-server": "server-side apply",
+    "leader-election": "leader election",
+}
+"""What programs are made of: the rows of the short table, and their words in it."""
 TITLES = {key: title for chapter in CHAPTERS for key, title in chapter.rows.items()}

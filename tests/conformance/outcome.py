@@ -50,6 +50,10 @@ class Matrix:
 
     clients: list[str] = field(default_factory=list)
     cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    server: str = ""
+    """The real API server's version, e.g. 1.37.2; "" without one."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why there is no column, in words, by its title."""
 
     def put(self, operation: str, client: str, cell: Cell) -> None:
         """Enter one cell; a client gets its column with its first one."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from tests.conformance.restart import Restart
 from tests.support.processes import private_environment
 
 
@@ -25,6 +26,8 @@ class Place:
     """What is different in this place by the runner's choice, and the word for it."""
     extension_port: int = 0
     """Where the cluster can reach the runner's extension API server."""
+    restart: Restart | None = None
+    """What a client of this place is to live through."""
 
     @property
     def cluster(self) -> dict[str, Any]:

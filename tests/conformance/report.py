@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.operations import CHAPTERS
+from tests.conformance.operations import CHAPTERS, NO_OPERATION, USES
 from tests.conformance.outcome import Cell, Matrix, Verdict
 from tests.support.marked_text import replace_between
 
-BEGIN = "<!-- conformance: written by `python -m tests.conformance --publish` -->"
-END = "<!-- conformance: end -->"
+BEGIN = "<!-- Kubernetes {}: written by `python -m tests.conformance --publish` -->"
+END = "<!-- Kubernetes {}: end -->"
 NOTE = 260
 """Characters of a note in RESULTS.md; --json has all."""
 MARKS = {Verdict.SAME: "same", Verdict.DIFFERS: "**differs**", Verdict.UNAVAILABLE: "-"}
@@ -31,7 +31,9 @@ def as_json(matrix: Matrix) -> str:
         for client, cell in row.items()
     ]
     counts = {str(verdict): matrix.count(verdict) for verdict in Verdict}
-    return json.dumps({"clients": matrix.clients, "counts": counts, "cells": cells}, indent=1)
+    head = {"server": matrix.server, "clients": matrix.clients, "counts": counts,
+            "left_out": matrix.left_out}  # fmt: skip
+    return json.dumps({**head, "cells": cells}, indent=1)
 
 
 def in_order(clients: list[str]) -> list[str]:
@@ -47,7 +49,8 @@ def in_order(clients: list[str]) -> list[str]:
 def from_json(text: str) -> Matrix:
     """The matrix that `as_json` wrote."""
     document = json.loads(text)
-    matrix = Matrix(in_order(document["clients"]))
+    matrix = Matrix(in_order(document["clients"]), server=document["server"])
+    matrix.left_out = document["left_out"]
     for entry in document["cells"]:
         verdict = Verdict(entry["verdict"])
         cell = Cell(verdict, entry["reason"], entry["steps"], entry["seconds"])
@@ -55,11 +58,22 @@ def from_json(text: str) -> Matrix:
     return matrix
 
 
+def uses(matrix: Matrix, notes: dict[str, int]) -> list[str]:
+    """The short table: a line for each client, with what programs are made of."""
+    rows = [key for key in USES if key in matrix.cells]
+    lines = ["| client | " + " | ".join(USES[key] for key in rows) + " |"]
+    lines.append("|---" * (len(rows) + 1) + "|")
+    for name in in_order(matrix.clients):
+        cells = [_mark(matrix.cells[key].get(name), notes) for key in rows]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def as_markdown(matrix: Matrix) -> str:
-    """A table with notes on each cell that is not "same"."""
+    """A short and a long table with notes on each cell that is not "same"."""
     clients = in_order(matrix.clients)
     notes: dict[str, int] = {}
-    lines = ["| operation | " + " | ".join(clients) + " |"]
+    lines = [*uses(matrix, notes), "", "| operation | " + " | ".join(clients) + " |"]
     lines.append("|---" * (len(clients) + 1) + "|")
     for chapter in CHAPTERS:
         rows = [key for key in chapter.rows if key in matrix.cells]
@@ -69,7 +83,8 @@ def as_markdown(matrix: Matrix) -> str:
             cells = [_mark(matrix.cells[key].get(name), notes) for name in clients]
             lines.append(f"| {chapter.rows[key]} | " + " | ".join(cells) + " |")
     told = [f"{number}. {_plain(reason[:NOTE])}" for reason, number in notes.items()]
-    return "\n".join([*lines, "", *told])
+    left_out = [f"- {_plain(reason[:NOTE])}" for reason in matrix.left_out.values()]
+    return "\n".join([*lines, "", *told, "", *left_out])
 
 
 def _mark(cell: Cell | None, notes: dict[str, int]) -> str:
@@ -78,6 +93,8 @@ def _mark(cell: Cell | None, notes: dict[str, int]) -> str:
     mark = MARKS[cell.verdict]
     if cell.verdict is Verdict.SAME:
         return mark
+    if cell.reason == NO_OPERATION:
+        return ""
     number = notes.setdefault(f"{cell.verdict}: {cell.reason}", len(notes) + 1)
     return f"{mark} {number}"
 
@@ -103,7 +120,7 @@ def as_text(matrix: Matrix) -> str:
         if cell.verdict is Verdict.DIFFERS
     ]
     counts = ", ".join(f"{matrix.count(verdict)} {verdict}" for verdict in Verdict)
-    return "\n".join([*lines, "", *told, "", counts])
+    return "\n".join([*lines, "", *told, "", *matrix.left_out.values(), "", counts])
 
 
 def _summary(matrix: Matrix, key: str) -> str:
@@ -119,10 +136,19 @@ def _summary(matrix: Matrix, key: str) -> str:
 
 
 def publish(matrix: Matrix, results: Path, made_by: str) -> None:
-    """Replace what stands between the two marks.
+    """Replace what stands between the two marks of the API server's minor version.
 
     Raises:
         ValueError: the file has no such place.
     """
-    counts = ", ".join(f"{matrix.count(verdict)} {verdict}" for verdict in Verdict)
-    replace_between(results, BEGIN, END, f"{as_markdown(matrix)}\n\n{counts}; {made_by}.")
+    minor = ".".join(matrix.server.split(".")[:2])
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in told_counts(matrix).items())
+    text = f"{as_markdown(matrix)}\n\n{counts}; {made_by}."
+    replace_between(results, BEGIN.format(minor), END.format(minor), text)
+
+
+def told_counts(matrix: Matrix) -> dict[Verdict, int]:
+    """How many cells of each kind the table shows."""
+    shown = [cell for row in matrix.cells.values() for cell in row.values()
+             if cell.reason != NO_OPERATION]  # fmt: skip
+    return {verdict: sum(cell.verdict is verdict for cell in shown) for verdict in Verdict}

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from tests.conformance.client import Client, Session
 from tests.conformance.compare import compare
 from tests.conformance.manifests import QUIET
-from tests.conformance.operations import ALONE, NEEDS_NODE, TITLES
+from tests.conformance.operations import ALONE, NEEDS_NODE, NO_OPERATION, TITLES
 from tests.conformance.operations import NEWER as NEWER_CHAPTER
 from tests.conformance.outcome import Cell, Matrix, Outcome, Unavailable, Verdict
 from tests.conformance.place import Place
@@ -23,12 +23,6 @@ from tests.conformance.stage import NEWER, REAL, Stage, prepare_namespace, wait_
 
 WAYS = {"by-host": "host", "by-token": "token", "static-token": "static"}
 """Rows that reach mk8s otherwise than by path with the exec plugin."""
-
-
-def group_of(key: str) -> tuple[str, str]:
-    """Cluster and way of a row."""
-    cluster = NEWER if key in NEWER_CHAPTER.rows else REAL
-    return cluster, WAYS.get(key, "path")
 
 
 class Runner:
@@ -47,7 +41,7 @@ class Runner:
             if reason := self._missing(key, known):
                 self.matrix.put(key, client.name, Cell(Verdict.UNAVAILABLE, reason))
             else:
-                groups.setdefault(group_of(key), []).append(key)
+                groups.setdefault(self._group_of(key), []).append(key)
         for (cluster, way), keys in groups.items():
             with self._pair(client, cluster, way) as (direct, through):
                 for key in keys:
@@ -56,14 +50,19 @@ class Runner:
                     shown = f"{client.name}: {TITLES[key]}: {cell.verdict} {cell.reason}"
                     print(f"{shown[:400]} ({cell.seconds:.1f} s)", file=sys.stderr, flush=True)
 
+    def _group_of(self, key: str) -> tuple[str, str]:
+        """Cluster and way of a row."""
+        cluster = self.stage.newer if key in NEWER_CHAPTER.rows else REAL
+        return cluster, WAYS.get(key, "path")
+
     def _missing(self, key: str, known: Mapping[str, str]) -> str:
         """Why a row cannot be run at all; "" when it can."""
-        cluster, _ = group_of(key)
+        cluster, _ = self._group_of(key)
         if cluster not in self.stage.world.clusters:
             return "no real API server in this run"
         if key in NEEDS_NODE and not self.stage.has_node:
             return "the cluster of this run has no node"
-        return known.get(key, "the client has no such operation")
+        return known.get(key, NO_OPERATION)
 
     @contextmanager
     def _pair(self, client: Client, cluster: str, way: str) -> Iterator[tuple["Run", "Run"]]:

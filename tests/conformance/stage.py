@@ -1,9 +1,9 @@
 """Everything that a run needs, started and ended: API servers, central, agents, every place.
 
 Real API server: an admin kubeconfig that the caller has, or one that MK8S_TEST_CLUSTER starts.
-Newer API server: the built-in one. The person is the same on both ways: in the cluster, mk8s acts
-as `admin@example.com` of group `mk8s:users`; the direct place has a client certificate for exactly
-that user and group, so that even `whoami` must be equal.
+Newer API server: the same where it is new enough, else the built-in one. The person is the same on
+both ways: in the cluster, mk8s acts as `admin@example.com` of group `mk8s:users`; the direct place
+has a client certificate for exactly that user and group, so that even `whoami` must be equal.
 """
 
 import base64
@@ -19,13 +19,15 @@ from typing import Any
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from tests.conformance import place as places
 from tests.conformance.extension_api import extension_api
 from tests.conformance.name_proxy import name_proxy
+from tests.conformance.operations import NEWER_SINCE
 from tests.conformance.place import Place
+from tests.conformance.restart import Restart
 from tests.support.processes import Program, private_environment
 from tests.support.world import WEB, World
 
@@ -66,18 +68,23 @@ class Stage:
     def __init__(self, folder: Path, real: Path | None, opened: ExitStack) -> None:
         self.folder = folder
         self._opened = opened
-        clusters = {NEWER: self._built_in()}
-        if real is not None:
-            clusters[REAL] = real
+        clusters = {REAL: real} if real is not None else {}
         self.world = ConformanceWorld(folder, clusters)
         opened.callback(self.world.close)
+        self.server = self._version(real) if real is not None else ""
+        """The real API server's version, e.g. 1.37.2."""
+        self.newer = REAL if self.server and _at_least(self.server, NEWER_SINCE) else NEWER
+        if self.newer == NEWER:
+            clusters[NEWER] = self._built_in()
         self._build(clusters)
         nodes = ("get", "nodes", "-o", "name")
         self.has_node = bool(real and self.world.direct(*nodes, kubeconfig=real).stdout)
         proxy = opened.enter_context(name_proxy())
         port = opened.enter_context(extension_api(folder))
         self.places = {
-            f"{name} {way}": replace(place, extension_port=port)
+            f"{name} {way}": replace(
+                place, extension_port=port, restart=Restart(self.world, name, way != "direct")
+            )
             for name in clusters
             for way, place in self._places_of(name, proxy).items()
         }
@@ -97,6 +104,11 @@ class Stage:
         shown = person.mk8s("get-token", "--cluster", cluster, "--central", self.world.url)
         token: str = json.loads(shown.stdout)["status"]["token"]
         return token
+
+    def _version(self, kubeconfig: Path) -> str:
+        """An API server's version without its "v"."""
+        told = self.world.direct("get", "--raw", "/version", kubeconfig=kubeconfig).stdout
+        return str(json.loads(told)["gitVersion"]).removeprefix("v")
 
     def _built_in(self) -> Path:
         """Start the built-in API server; its admin kubeconfig."""
@@ -156,13 +168,10 @@ class Stage:
             user = {**user, "as": PERSON, "as-uid": own, "as-groups": [GROUP]}
         return places.write("direct", home, cluster=entries["cluster"], user=user, context=cluster)
 
-    def _own_id(self) -> str:
-        """The person's id in mk8s, which API servers get as their uid."""
-        shown = self.world.people["admin"].mk8s("admin", "users", "list", "-o", "json")
-        ids: list[str] = [
-            user["id"] for user in json.loads(shown.stdout) if user["email"] == PERSON
-        ]
-        return ids[0]
+
+def _at_least(version: str, since: tuple[int, int]) -> bool:
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) >= since
 
 
 def _entries(kubeconfig: str, context: str) -> dict[str, Any]:
@@ -186,7 +195,8 @@ def _plugin_at_home(user: Mapping[str, Any], home: Path) -> dict[str, Any]:
 
 def client_certificate(world: World, kubeconfig: Path) -> dict[str, Any]:
     """A user entry for PERSON, signed by the cluster itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    # Of the two kinds of keys the one that every client reads (fabric8: no EC without more JARs).
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, GROUP),
@@ -212,7 +222,7 @@ def client_certificate(world: World, kubeconfig: Path) -> dict[str, Any]:
     world.direct("delete", "csr", name, kubeconfig=kubeconfig)
     private = key.private_bytes(
         serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
+        serialization.PrivateFormat.TraditionalOpenSSL,
         serialization.NoEncryption(),
     )
     return {

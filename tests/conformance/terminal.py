@@ -30,6 +30,8 @@ class Terminal:
             stderr=worker,
             cwd=folder,
             start_new_session=True,
+            # Programs that open /dev/tty (k9s) find theirs.
+            preexec_fn=lambda: fcntl.ioctl(worker, termios.TIOCSCTTY, 0),  # noqa: PLW1509
         )
         os.close(worker)
 
@@ -50,6 +52,10 @@ class Terminal:
             if left <= 0 or not self._read(left):
                 return bool(re.search(pattern, self.seen))
         return True
+
+    def read(self, seconds: float) -> bool:
+        """Wait for more of what it draws; False at the end of the program."""
+        return self._read(seconds)
 
     def end(self, *, seconds: float = 20) -> int:
         """Read to the end; the exit code. A program that does not end is killed: -9."""

@@ -8,7 +8,7 @@ import pytest
 from tests.conformance import report
 from tests.conformance.compare import compare
 from tests.conformance.kubectl_session import requests_in
-from tests.conformance.operations import TITLES
+from tests.conformance.operations import NO_OPERATION, TITLES
 from tests.conformance.outcome import Cell, Matrix, Outcome, Unavailable, Verdict
 from tests.conformance.runner import judge
 
@@ -73,21 +73,49 @@ def test_requests_are_read_from_both_forms_of_the_log() -> None:
 
 
 def test_the_results_get_the_table_and_keeps_the_rest(tmp_path: Path) -> None:
-    matrix = Matrix()
+    matrix = Matrix(server="1.37.2")
     key = next(iter(TITLES))
     matrix.put(key, "one", Cell(Verdict.SAME, "", 3))
     matrix.put(key, "two", Cell(Verdict.DIFFERS, "a | b", 3))
     results = tmp_path / "RESULTS.md"
-    results.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    marks = report.BEGIN.format("1.37"), report.END.format("1.37")
+    other = "\n".join(mark.format("1.20") for mark in (report.BEGIN, report.END))
+    results.write_text(f"before\n{other}\n{marks[0]}\nold\n{marks[1]}\nafter\n")
     report.publish(matrix, results, "command")
     text = results.read_text()
-    assert text.startswith("before\n")
+    assert text.startswith(f"before\n{other}\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert f"| {TITLES[key]} | same | **differs** 1 |" in text
     assert "1. differs: a \\| b" in text
     assert json.loads(report.as_json(matrix))["counts"]["same"] == 1
     assert report.from_json(report.as_json(matrix)) == matrix
+
+
+def test_the_short_table_has_a_line_for_each_client() -> None:
+    matrix = Matrix()
+    for key, verdict in (("watch", Verdict.SAME), ("leader-election", Verdict.UNAVAILABLE)):
+        matrix.put(key, "one", Cell(verdict, NO_OPERATION))
+    assert report.uses(matrix, {}) == [
+        "| client | watch | leader election |",
+        "|---|---|---|",
+        "| one | same |  |",
+    ]
+
+
+def test_what_is_left_out_is_told_with_its_reason() -> None:
+    matrix = Matrix(left_out={"k9s": "left out: k9s: go is not installed"})
+    assert "- left out: k9s: go is not installed" in report.as_markdown(matrix)
+    assert "left out: k9s: go is not installed" in report.as_text(matrix)
+    assert report.from_json(report.as_json(matrix)) == matrix
+
+
+def test_an_operation_that_a_client_does_not_have_is_an_empty_cell() -> None:
+    matrix = Matrix()
+    matrix.put("watch", "one", Cell(Verdict.UNAVAILABLE, NO_OPERATION))
+    matrix.put("watch", "two", Cell(Verdict.UNAVAILABLE, "too old"))
+    assert "| watch |  | - 1 |" in report.as_markdown(matrix)
+    assert report.told_counts(matrix)[Verdict.UNAVAILABLE] == 1
 
 
 def test_results_without_the_marks_are_left_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.conformance import installing
 from tests.conformance.javascript import install
 
 INSTALLS = """
@@ -38,3 +39,19 @@ def test_an_installation_that_fails_or_was_cut_short_is_none(tmp_path: Path) -> 
     (folder / "half").touch()
     assert install(folder, [shutil.which("true") or "true"]) == ""
     assert not (folder / "half").exists()
+
+
+def test_an_installation_that_takes_too_long_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "program"
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    assert "took over 0" in installing.install(folder, command, seconds=0.01)
+    assert not folder.exists()
+
+
+def test_two_versions_are_two_installations(tmp_path: Path) -> None:
+    touch = [sys.executable, "-c", "open('program', 'w')"]
+    for version in ("1.2.3", "1.2.4"):
+        assert installing.install(tmp_path / f"program-{version}", touch) == ""
+    assert {path.parent.name for path in tmp_path.glob("*/program")} == {
+        "program-1.2.3", "program-1.2.4"
+    }  # fmt: skip

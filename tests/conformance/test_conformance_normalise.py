@@ -29,7 +29,10 @@ EQUAL = [
      "Username   dev\nGroups   [a]"),
     ('{\n  "userInfo": {\n    "extra": ' + EXTRA_LINES + ',\n    "username": "dev"\n  }\n}',
      '{\n  "userInfo": {\n    "uid": "u1",\n    "username": "dev"\n  }\n}'),
+    ('{"username": "dev", "uid": "u1", "groups": []}', '{"username": "dev", "groups": []}'),
     (f'dev ["a"] {json.dumps(EXTRA)} Approved', 'dev ["a"]  Approved'),
+    (json.dumps({"f:resources": {".": {}, "f:limits": {".": {}, "f:memory": {}}}}, indent=1),
+     json.dumps({"f:resources": {}}, indent=1)),
     ('"resourceVersion": "17"', '"resourceVersion": "18"'),
     ("?resourceVersion=17&watch=true", "?resourceVersion=18&watch=true"),
     ('"continue":"eyJ2IjoibWV0YS5rOHMuaW8"', '"continue":"eyJ2IjoibWV0YS5rOHMuabc"'),
@@ -55,6 +58,7 @@ DIFFERENT = [
     ("port: 8080", "port: 8081"),
     ("limit=500", "limit=250"),
     ("a\nb", "b\na"),
+    ('"f:limits": {".": {}, "f:memory": {}}', '"f:limits": {}'),
     ('{"uid": "u1", "name": "dev"}', '{"uid": "u2", "name": "dev"}'),
     ("Extra: team [a]", "Extra: team [b]"),
 ]

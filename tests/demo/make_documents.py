@@ -2,25 +2,20 @@
 
 Run by hand when the demo API moves to a newer release:
 
-    go mod download -json k8s.io/kubernetes@v1.33.1 k8s.io/api@v0.33.1 k8s.io/apimachinery@v0.33.1
+    go mod download -json k8s.io/kubernetes@v1.37.2 k8s.io/api@v0.37.2 k8s.io/apimachinery@v0.37.2
     python tests/demo/make_documents.py KUBERNETES_DIR API_DIR APIMACHINERY_DIR
 
 The file holds, cut down to the kinds that the demo API serves: `resources` (discovery),
-`definitions` (OpenAPI v2 schemas), `openapi_v2_protobuf` (gnostic's OpenAPIv2.proto of them, in
-base64, which kubectl insists on) and `messages` (field numbers of the protobuf form, in which new
+`definitions` (OpenAPI v2 schemas) and `messages` (field numbers of the protobuf form, in which new
 kubectl sends objects of built-in kinds).
 """
 
-import base64
 import gzip
 import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
-
-from mk8s_cli.demo_api import discovery
-from mk8s_cli.demo_api.catalogue import Catalogue
 
 DATA = Path(__file__).parents[2] / "mk8s_cli/demo_api/data/kubernetes.json.gz"
 GROUP_VERSIONS = {
@@ -40,14 +35,11 @@ GROUP_VERSIONS = {
     "authorization.k8s.io": "v1",
 }
 LEFT_OUT = {"componentstatuses", "bindings", "pods/proxy", "services/proxy", "nodes/proxy"}
-LEFT_OUT |= {"namespaces/finalize", "tokenreviews", "csinodes", "volumeattachments"}
-LEFT_OUT |= {"volumeattachments/status", "ipaddresses", "servicecidrs", "servicecidrs/status"}
-LEFT_OUT |= {"pods/binding", "pods/eviction", "serviceaccounts/token"}
+LEFT_OUT |= {"namespaces/finalize", "volumeattachments", "volumeattachments/status"}
+LEFT_OUT |= {"csinodes", "csinodes/status", "ipaddresses", "servicecidrs", "servicecidrs/status"}
+LEFT_OUT |= {"serviceaccounts/token", "pods/binding", "workloads", "podgroups", "podgroups/status"}
 EXTRA_KINDS = {("autoscaling", "Scale"), ("", "Status"), ("", "DeleteOptions")}
 FIELD = re.compile(r"^\s*(optional|repeated|map<string,\s*[\w.]+>)\s*([\w.]+)?\s+(\w+) = (\d+);")
-TEXT_NUMBERS = {"$ref": 1, "format": 2, "description": 4}
-EXTENSION_NUMBERS = {"schema": 31, "operation": 13}
-"""Fields of gnostic's OpenAPIv2.proto."""
 Definitions = dict[str, dict[str, Any]]
 
 
@@ -135,80 +127,6 @@ def definition_name(message: str) -> str:
     return re.sub(r"^k8s\.io\.", "io.k8s.", message)
 
 
-def encode_openapi(document: dict[str, Any]) -> bytes:
-    """OpenAPIv2.proto Document of a Swagger document: what kubectl reads of it."""
-    info = _field(1, document["info"]["title"]) + _field(2, document["info"]["version"])
-    paths = b"".join(
-        _field(2, _field(1, path) + _field(2, _field(8, _operation(item["patch"]))))
-        for path, item in document["paths"].items()
-    )
-    definitions = _schemas(document["definitions"])
-    return _field(1, "2.0") + _field(2, info) + _field(8, paths) + _field(9, definitions)
-
-
-def _field(number: int, value: bytes | str) -> bytes:
-    """A length-delimited field."""
-    raw = value.encode() if isinstance(value, str) else value
-    return _varint(number << 3 | 2) + _varint(len(raw)) + raw
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def _operation(operation: dict[str, Any]) -> bytes:
-    found = _extensions("operation", operation)
-    for parameter in operation["parameters"]:
-        query = _field(2, "query") + _field(4, parameter["name"]) + _field(6, "string")
-        # ParametersItem.parameter.non_body_parameter.query_parameter_sub_schema
-        found += _field(8, _field(1, _field(2, _field(3, query))))
-    return found
-
-
-def _schema(schema: dict[str, Any]) -> bytes:
-    found = [_field(number, schema[key]) for key, number in TEXT_NUMBERS.items() if key in schema]
-    found += [_field(19, name) for name in schema.get("required", [])]
-    if isinstance(extra := schema.get("additionalProperties"), dict):
-        found.append(_field(21, _field(1, _schema(extra))))
-    if "type" in schema:
-        found.append(_field(22, _field(1, schema["type"])))
-    if "items" in schema:
-        found.append(_field(23, _field(1, _schema(schema["items"]))))
-    if "properties" in schema:
-        found.append(_field(25, _schemas(schema["properties"])))
-    return b"".join(found) + _extensions("schema", schema)
-
-
-def _schemas(schemas: dict[str, Any]) -> bytes:
-    pairs = (_field(1, name) + _field(2, _schema(inner)) for name, inner in schemas.items())
-    return b"".join(_field(1, pair) for pair in pairs)
-
-
-def _extensions(place: str, source: dict[str, Any]) -> bytes:
-    """The x- fields as NamedAny with YAML (here JSON) values."""
-    return b"".join(
-        _field(EXTENSION_NUMBERS[place], _field(1, key) + _field(2, _field(2, json.dumps(value))))
-        for key, value in source.items()
-        if key.startswith("x-")
-    )
-
-
-def swagger(served: list[dict[str, Any]], kept: Definitions) -> dict[str, Any]:
-    """The document that is kept as protobuf, as the demo API would give it out as JSON."""
-    catalogue = object.__new__(Catalogue)
-    catalogue.kinds = {}
-    for item in served:
-        for entry in item["resources"]:
-            catalogue.add(item["group"], item["version"], entry, {"type": "object"})
-    found = discovery.openapi(catalogue, "v2")
-    assert found is not None
-    return {**found, "definitions": kept}
-
-
 def main(kubernetes: Path, api: Path, apimachinery: Path) -> None:
     """Writes the data file of the demo API."""
     served = resources(kubernetes)
@@ -216,7 +134,6 @@ def main(kubernetes: Path, api: Path, apimachinery: Path) -> None:
     document = {
         "resources": served,
         "definitions": kept,
-        "openapi_v2_protobuf": base64.b64encode(encode_openapi(swagger(served, kept))).decode(),
         "messages": messages([api, apimachinery], kept),
     }
     raw = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

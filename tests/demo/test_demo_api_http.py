@@ -186,8 +186,10 @@ async def test_metadata_only(demo: Client) -> None:
         "PartialObjectMetadataList",
         "PartialObjectMetadata",
     )
-    refused = await demo("GET", "/api/v1/nodes", code=406, Accept="application/cbor")
+    refused = await demo("GET", "/api/v1/nodes", code=406, Accept="text/html")
     assert refused["reason"] == "NotAcceptable"
+    only_lists = PARTIAL.replace("Metadata;", "MetadataList;")
+    await demo("GET", "/api/v1/nodes/demo-node", code=406, Accept=only_lists)
 
 
 async def test_an_update_from_an_old_version_conflicts(demo: Client) -> None:
@@ -202,14 +204,17 @@ async def test_an_update_from_an_old_version_conflicts(demo: Client) -> None:
     ("path", "body", "code", "words"),
     [
         (MAPS, config_map(""), 422, "metadata.name: Required value"),
-        (MAPS, {"apiVersion": "v1", "kind": "Secret"}, 400, "takes: {'apiVersion': 'v1'"),
+        (MAPS, {"apiVersion": "v1", "kind": "Secret"}, 400, "cannot be handled as a ConfigMap"),
+        (MAPS, {"apiVersion": "v2", "kind": "ConfigMap"}, 400, "the API version in the data (v2)"),
+        (MAPS, config_map("Not_A_Name"), 422, "a lowercase RFC 1123 subdomain"),
         (MAPS, config_map("x") | {"metadata": {"namespace": "other"}}, 400, "does not match"),
-        (MAPS, [], 400, "no object that this path takes"),
+        (MAPS, [], 400, "must be of type ConfigMap"),
+        ("/api/v1/configmaps", config_map("x"), 405, "method"),
         (MAPS.replace("default", "nowhere"), config_map("x"), 404, '"nowhere" not found'),
         ("/apis/apps/v1/namespaces/shop/deployments/web", config_map("x"), 405, "method"),
-        ("/apis/nowhere/v1/things", config_map("x"), 404, "could not find the requested resource"),
+        ("/apis/apps/v1/things", config_map("x"), 404, "could not find the requested resource"),
         ("/api/v1/namespaces/shop/pods/x/nothing", config_map("x"), 404, "could not find"),
-        ("/version", config_map("x"), 404, "could not find"),
+        ("/version", config_map("x"), 405, "method"),
     ],
 )  # fmt: skip
 async def test_bad_creates_are_refused(
@@ -291,7 +296,9 @@ async def test_classic_and_aggregated_discovery_agree(demo: Client) -> None:
     assert names == classic
     assert (await demo("GET", "/api"))["versions"] == ["v1"]
     assert (await demo("GET", "/api/v1"))["groupVersion"] == "v1"
-    await demo("GET", "/apis/nowhere", code=404)
+    for path in ("/apis/nowhere", "/apis/nowhere/v1", "/nowhere"):
+        async with demo.session.get(demo.server.url + path) as response:
+            assert (response.status, await response.text()) == (404, "404 page not found\n")
 
 
 async def test_openapi_documents_are_closed(demo: Client) -> None:
@@ -304,7 +311,8 @@ async def test_openapi_documents_are_closed(demo: Client) -> None:
         text = json.dumps(document)
         used = {part.split('"')[0].rpartition("/")[2] for part in text.split('"$ref": "')[1:]}
         assert used <= set(schemas)
-    await demo("GET", "/openapi/v3/apis/nowhere/v1", code=404)
+    async with demo.session.get(demo.server.url + "/openapi/v3/apis/nowhere/v1") as response:
+        assert (response.status, await response.text()) == (404, "")
 
 
 async def test_exec_over_websocket(demo: Client) -> None:
@@ -314,6 +322,7 @@ async def test_exec_over_websocket(demo: Client) -> None:
     async with demo.session.ws_connect(url, protocols=["v5.channel.k8s.io"]) as socket:
         assert socket.protocol == "v5.channel.k8s.io"
         await socket.send_bytes(bytes([STDIN]) + b"hello")
+        assert (await socket.receive_bytes()) == bytes([STDOUT])  # it is ready
         assert (await socket.receive_bytes()) == bytes([STDOUT]) + b"hello"
         await socket.send_bytes(bytes([CLOSE, STDIN]))
         last = await socket.receive_bytes()

@@ -46,7 +46,7 @@ def pod(kubectl: Kubectl) -> str:
 
 
 def test_the_server_says_that_it_is_a_demo(kubectl: Kubectl) -> None:
-    assert "v1.33.0-mk8s-demo" in kubectl("version").stdout
+    assert "v1.37.2-mk8s-demo" in kubectl("version").stdout
     label = kubectl("get", "configmap", "mk8s-demo", "-n", "kube-system", "-o", "yaml").stdout
     assert "in-memory API" in label
 

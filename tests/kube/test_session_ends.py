@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -38,18 +39,23 @@ def brief(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Wo
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("command", [FOLLOW, SHELL], ids=["logs", "exec"])
-def test_a_session_goes_on_when_its_token_has_expired(
-    brief: World, binary: Path, command: tuple[str, ...]
-) -> None:
-    kubectl = brief.people["dev"].kubectl(binary)
-    with kubectl.start(*command) as session:
-        session.wait_for_line("line|here")
+def test_sessions_go_on_when_their_token_has_expired(brief: World) -> None:
+    """Of all clients at once: it is the token's life that takes time."""
+    dev = brief.people["dev"]
+    with ExitStack() as ended_together:
+        sessions = [
+            ended_together.enter_context(dev.kubectl(binary).start(*command))
+            for binary in kubectls.binaries()
+            for command in (FOLLOW, SHELL)
+        ]
+        for session in sessions:
+            session.wait_for_line("line|here")
         time.sleep(TOKEN_SECONDS + LEEWAY_SECONDS + 5)
-        seen = len(session.output)
+        seen = [len(session.output) for session in sessions]
         time.sleep(6)
-        assert session.running, session.output
-        assert len(session.output) > seen
+        for session, before in zip(sessions, seen, strict=True):
+            assert session.running, session.output
+            assert len(session.output) > before, session.output
 
 
 def test_followed_logs_that_are_cut_are_no_success(

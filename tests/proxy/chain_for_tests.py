@@ -18,8 +18,8 @@ from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.rows import encode_outcome
 from mk8s_proxy.authz.policy import PolicySource, parse_rbac
 from mk8s_proxy.authz.snapshot import PolicySnapshot
+from mk8s_proxy.chain.addresses import Router
 from mk8s_proxy.chain.handler_chain import HandlerChain
-from mk8s_proxy.chain.route import Router
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.listener.exchange import Exchange
 from mk8s_proxy.listener.http2 import UNREADABLE

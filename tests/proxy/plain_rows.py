@@ -1,6 +1,7 @@
 """What an audit row says, stated plainly: a dict for each stage, to compare decoded rows with."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,12 @@ TEXT, REASON, URI, REFUSED_URI, GROUPS = 512, 2048, 8192, 2048, 64
 
 
 def intent_row(entry: AuditEntry, now: float) -> dict[str, Any]:
-    """The row of a request that is about to be sent."""
+    """The row of a request that is about to be sent: there is no answer yet."""
+    return row_of(replace(entry, upstream_audit_id=""), now)
+
+
+def row_of(entry: AuditEntry, now: float) -> dict[str, Any]:
+    """What both rows of a request say."""
     facts = entry.facts
     row: dict[str, Any] = {
         "kind": "Event",
@@ -48,7 +54,7 @@ def intent_row(entry: AuditEntry, now: float) -> dict[str, Any]:
 
 def outcome_row(entry: AuditEntry, now: float) -> dict[str, Any]:
     """The row of how a request ended."""
-    row = intent_row(entry, now) | {"stage": "ResponseComplete"}
+    row = row_of(entry, now) | {"stage": "ResponseComplete"}
     row["responseStatus"] = {"metadata": {}, "code": entry.code}
     if entry.code >= 400:
         row["responseStatus"]["status"] = "Failure"

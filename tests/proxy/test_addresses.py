@@ -2,8 +2,7 @@
 
 import pytest
 
-from mk8s_proxy.chain.addresses import Address, Addresses
-from mk8s_proxy.chain.route import Router
+from mk8s_proxy.chain.addresses import Address, Addresses, Router
 from mk8s_proxy.kube.request_target import TargetRefusal
 
 HOST = b"central.example.com"

@@ -55,7 +55,7 @@ def test_the_cluster_is_asked_as_nobody(central: Central, path: bytes) -> None:
     assert outcome["user"] == {"username": ""}
     assert outcome["annotations"]["authorization.k8s.io/decision"] == "allow"
     assert outcome["annotations"]["mk8s.io/cluster"] == "prod"
-    assert len(central.chain.shares) == 0
+    assert len(central.chain.departures.shares) == 0
 
 
 def test_head_on_http1(central: Central) -> None:

@@ -35,7 +35,7 @@ class House:
     async def start(self) -> web.AppRunner:
         application = web.Application()
         application.router.add_route("*", "/{tail:.*}", handle)
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.UnixSite(runner, str(self.path)).start()
         return runner
@@ -102,6 +102,52 @@ async def test_http1_clients_reach_it_too(house: House) -> None:
         seen += person.read()
     assert seen.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b'"path": "/auth/whoami"' in seen
+
+
+@pytest.fixture
+def few_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mk8s_proxy.chain.api_upstream._UPLOADS", 3)
+
+
+@pytest.mark.usefixtures("few_uploads")
+async def test_attack_logins_that_never_come_make_room_for_one_that_does(house: House) -> None:
+    stranger, person = house.central.http2(), house.central.http2()
+    begun = [stranger.ask(b"/auth/login", method=b"POST", end=False, token=b"") for _ in range(7)]
+    assert len(house.management._uploads) == 3
+    assert [await house.code(stranger, it) for it in begun[:4]] == [408] * 4
+    number = person.ask(b"/auth/login", method=b"POST", end=False)
+    person.send(data(number, b"here I am", end=True))
+    assert await house.code(person, number) == 200
+    assert await house.code(stranger, begun[4]) == 408
+    stranger.send(data(begun[5], b"late", end=True))
+    assert await house.code(stranger, begun[5]) == 200
+
+
+@pytest.mark.usefixtures("few_uploads")
+async def test_what_is_complete_or_has_gone_is_not_counted(house: House) -> None:
+    person = house.central.http2()
+    for _ in range(10):
+        number = person.ask(b"/auth/login", method=b"POST", end=False)
+        person.send(data(number, b"all", end=True))
+        assert await house.code(person, number) == 200
+    gone = [person.ask(b"/auth/login", method=b"POST", end=False) for _ in range(2)]
+    person.send(*map(rst_stream, gone))
+    waits = person.ask(b"/auth/login", method=b"POST", end=False)
+    assert not person.answer(waits).ended
+    assert len(house.management._uploads) <= 3
+
+
+@pytest.mark.usefixtures("few_uploads")
+async def test_attack_an_http1_login_that_never_comes_ends_its_connection(house: House) -> None:
+    head = request(b"/auth/login", b"Content-Length: 5", method=b"POST")
+    first, *others = [house.central.http1() for _ in range(4)]
+    seen = first.send(head)
+    await asyncio.sleep(0.05)
+    for other in others:
+        other.send(head)
+    seen += first.read()
+    assert seen.startswith(b"HTTP/1.1 408 ")
+    assert first.transport.closed
 
 
 async def test_an_api_that_is_not_there(tmp_path: Path) -> None:

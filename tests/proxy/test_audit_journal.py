@@ -17,6 +17,7 @@ from mk8s_proxy.audit import journal as journal_module
 from mk8s_proxy.audit import journal_file, unfinished
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.journal import Journal, JournalUnsafeError
+from tests.support.disks import write_files_by
 
 NOON = 1_790_000_000.0
 
@@ -65,7 +66,7 @@ def fail_write(monkeypatch: pytest.MonkeyPatch, *, number: int = errno.ENOSPC) -
     def failing(descriptor: int, data: bytes) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "write", failing)
+    write_files_by(monkeypatch, failing)
 
 
 def test_intent_then_outcome(journal: Journal, path: Path) -> None:
@@ -89,7 +90,7 @@ def test_one_write_for_a_tick_and_none_for_an_idle_one(
         sizes.append(len(data))
         return write(descriptor, data)
 
-    monkeypatch.setattr(os, "write", counting)
+    write_files_by(monkeypatch, counting)
     journal.outcome(entry("refused"))
     for name in ("a", "b"):
         journal.intent(entry(name))
@@ -135,7 +136,7 @@ def test_a_short_write_leaves_nothing_half_written(
     assert journal.commit()
     write = os.write
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda target, data: write(target, data[:fitting]))
+        write_files_by(patch, lambda target, data: write(target, data[:fitting]))
         journal.intent(entry("cut"))
         assert not journal.commit()
     assert rows(path) == [("before", "RequestReceived")]
@@ -149,11 +150,11 @@ def test_nothing_is_appended_behind_a_row_that_could_not_be_cut_back(
 ) -> None:
     write = os.write
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda target, data: write(target, data[:10]))
+        write_files_by(patch, lambda target, data: write(target, data[:10]))
         patch.setattr(os, "ftruncate", refuse_truncation)
         journal.intent(entry("cut"))
         assert not journal.commit()
-        patch.setattr(os, "write", write)
+        write_files_by(patch, write)
         journal.intent(entry("still refused"))
         assert not journal.commit()
     assert path.stat().st_size == 10
@@ -497,6 +498,7 @@ def test_rotation_does_not_overwrite_an_archive(path: Path) -> None:
 def test_rotated_files_are_synced_and_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = open_descriptors()
     journal = open_journal(path, max_bytes=10, keep=100)
+    opened = open_descriptors()
     for number in range(journal_file._MAX_RETIRED + 5):
         journal.intent(entry(f"row-{number}"))
         assert journal.commit()
@@ -505,7 +507,7 @@ def test_rotated_files_are_synced_and_closed(path: Path, monkeypatch: pytest.Mon
         patch.setattr(os, "fsync", synced.append)
         assert journal.sync()
     assert len(synced) == journal_file._MAX_RETIRED + 2
-    assert open_descriptors() == before + 1
+    assert open_descriptors() == opened
     assert journal.close()
     assert open_descriptors() == before
 

@@ -12,6 +12,7 @@ from mk8s_proxy.audit import journal as journal_module
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.audit.writer import BatchWriter
+from tests.support.disks import write_files_by
 from tests.support.front_door import Central, refusal_of
 from tests.support.memory import ping
 
@@ -36,7 +37,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     made = Disk()
-    monkeypatch.setattr(os, "write", made.write)
+    write_files_by(monkeypatch, made.write)
     yield made
     made.answers.set()
 
@@ -190,26 +191,22 @@ def test_a_writer_that_raises_something_else_has_not_written() -> None:
     assert writer.close(10)
 
 
-class LateLock:
-    """A lock that one gives up waiting for in the moment in which it is let go."""
+class LatePoll:
+    """Gives up waiting in the moment in which there is nothing to wait for any more."""
 
     def __init__(self, real: Any) -> None:
         self._real = real
-        self.release = real.release
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        taken: bool = self._real.acquire(blocking, 30 if blocking else -1)
-        if timeout < 0:
-            return taken
-        self._real.release()
-        return False
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        ready: list[tuple[int, int]] = self._real.poll(30_000 if milliseconds else 0)
+        return [] if milliseconds else ready
 
 
 def test_a_writer_that_is_through_at_the_last_look() -> None:
     written: list[bytes] = []
     writer = BatchWriter(written.append, 60.0)
-    late: Any = LateLock(writer._done)
-    writer._done = late
+    late: Any = LatePoll(writer._ends)
+    writer._ends = late
     writer.write(b"x")
     assert not writer.busy
     assert written == [b"x"]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.audit.timestamps import Timestamps
+from mk8s_proxy.audit.rows import Timestamps
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

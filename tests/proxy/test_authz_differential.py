@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from naive_policy import decide, denies, glob, is_collection, is_visible, rules_of, some_glob
 
 from mk8s_proxy.authz.attributes import Attributes, Decision
-from mk8s_proxy.authz.globs import Globs
+from mk8s_proxy.authz.compile import Globs
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec, parse_role
 from mk8s_proxy.authz.scopes import Scope, scope_of
 from mk8s_proxy.authz.snapshot import PolicySnapshot

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -398,6 +399,10 @@ def test_every_command_has_help_with_an_example(central: Central, command: str) 
 
 
 def test_python_m_runs_the_same_command() -> None:
-    module = __import__("mk8s_proxy.__main__", fromlist=["main"])
-
-    assert module.main is main
+    done = subprocess.run(
+        [sys.executable, "-m", "mk8s_proxy", "serve", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("Usage: mk8s-central serve")

@@ -288,6 +288,7 @@ SMUGGLED = {
     "CL: +5": (b"Content-Length: +5",),
     "CL: 5, 5": (b"Content-Length: 5, 5",),
     "two CL": (b"Content-Length: 5", b"Content-Length: 6"),
+    "CL over 64 bits": (b"Content-Length: 99999999999999999999",),
     "obs-fold": (b"X: y\r\n z",),
     "a bare LF": (b"X: y\nTransfer-Encoding: chunked",),
     "a bare CR": (b"X: y\rZ: w",),
@@ -303,6 +304,7 @@ SMUGGLED_REASONS = {
     "CL: +5": "CL",
     "CL: 5, 5": "CL",
     "two CL": "CL",
+    "CL over 64 bits": "CL",
 }
 
 

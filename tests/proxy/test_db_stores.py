@@ -387,3 +387,26 @@ async def test_rbac_that_fails_changes_nothing(database: Database, admin: users.
         await apply_rbac(database, [new, WantedRole("admin", RULES)], [])
 
     assert await policy.load_policy(database) == before
+
+
+async def test_a_dry_run_is_the_run_without_its_effect(
+    database: Database, admin: users.UserRecord
+) -> None:
+    before = await policy.load_policy(database)
+    new, person = WantedRole("new", RULES), WantedUser("x@y", ("new",))
+
+    with pytest.raises(LastAdmin):
+        await apply_rbac(database, [new], [WantedUser(admin.email, ("new",))], dry_run=True)
+    with pytest.raises(NotFound, match="ghost"):
+        await apply_rbac(database, [new], [WantedUser("x@y", ("ghost",))], dry_run=True)
+    tried = await apply_rbac(database, [new], [person], dry_run=True)
+
+    assert await policy.load_policy(database) == before
+    assert await apply_rbac(database, [new], [person]) == tried
+
+
+async def test_a_built_in_role_that_stays_as_it_is_is_no_change(
+    database: Database, admin: users.UserRecord
+) -> None:
+    (change,) = await apply_rbac(database, [WantedRole("admin", roles.ADMIN_RULES)], [])
+    assert change.action == "unchanged"

@@ -10,11 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mk8s_proxy.listener.head_limits import HEAD_BYTES
-from mk8s_proxy.listener.http1_head import (
-    check_http1_head,
-    parser_reason,
-)
-from mk8s_proxy.listener.request_head import HeaderRefusal, RequestHead, read_http1_head
+from mk8s_proxy.listener.http1_head import check_http1_head, parser_reason, read_http1_head
+from mk8s_proxy.listener.refusals import HeaderRefusal
+from mk8s_proxy.listener.request_head import RequestHead
 
 Reading = tuple[bytes, bytes, list[tuple[bytes, bytes]]]
 REQUEST_LINE = b"POST /api/v1/namespaces HTTP/1.1"
@@ -316,6 +314,7 @@ def test_a_damaged_head_is_refused_or_has_one_reading(data: st.DataObject) -> No
         ((b"Transfer-Encoding: gzip, chunked",), "TE"),
         ((b"Content-Length: 5", b"Content-Length: 5"), "CL"),
         ((b"Content-Length: 0x5",), "CL"),
+        ((b"Content-Length: 9999999999999999999",), "CL"),
         ((b"Content-Length: 5",), "BAD_HEADER"),
         ((b"Transfer-Encoding: chunked",), "BAD_HEADER"),
         ((b"X: content-length",), "BAD_HEADER"),

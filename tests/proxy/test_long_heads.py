@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mk8s_proxy.audit.rows import MAX_URI
-from mk8s_proxy.chain.shares import Shares
+from mk8s_proxy.chain import addresses
+from mk8s_proxy.chain.departures import Shares
 from mk8s_proxy.listener.head_limits import HEAD_BYTES, TARGET_BYTES, HeadLimits
 from mk8s_proxy.listener.http1_head import HeadSearch
 from mk8s_proxy.listener.long_heads import LongHeads
@@ -102,7 +103,7 @@ def test_a_row_keeps_a_bounded_part_and_says_so(central: Central) -> None:
 
 
 def test_who_sends_long_targets_pays_for_them_until_they_end(central: Central) -> None:
-    central.chain.shares = Shares(100, buffered=2 * TARGET_BYTES)
+    central.chain.departures.shares = Shares(100, buffered=2 * TARGET_BYTES)
     agent, person = central.agent(), http2(central)
     for number in (1, 3, 5):
         person.send(long_get(number, filled(LIST)))
@@ -116,12 +117,12 @@ def test_who_sends_long_targets_pays_for_them_until_they_end(central: Central) -
     assert person.answer(9).code == 0
     for stream in (3, 7, 9):
         person.send(rst_stream(stream, 8))
-    assert len(central.chain.shares) == 0
+    assert len(central.chain.departures.shares) == 0
     assert agent.requests()
 
 
 def test_a_first_long_target_is_taken_however_small_the_share(central: Central) -> None:
-    central.chain.shares = Shares(100, buffered=10)
+    central.chain.departures.shares = Shares(100, buffered=10)
     agent, person = central.agent(), http2(central)
     person.send(long_get(1, filled(LIST)))
     assert agent.request()
@@ -146,7 +147,7 @@ def test_attack_a_long_target_is_not_read_before_its_token_is(
     central: Central, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[bytes] = []
-    monkeypatch.setattr(central.chain._addresses, "_read", lambda *key: read.append(key[2]))
+    monkeypatch.setattr(addresses, "parse_target", lambda *key: read.append(key[1]))
     for target in (filled(LIST), filled(LIST, 20_000), filled(b"/auth/login?")):
         person = http2(central)
         person.send(long_get(1, target, token=b"bad"))

@@ -18,8 +18,9 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.chain.impersonation import ORIGINAL_USER, act_as, may_act
 from mk8s_proxy.identity.identity import Identity
 from mk8s_proxy.listener.exchange import Exchange
+from mk8s_proxy.listener.http1_head import read_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.request_head import read_http1_head, read_http2_head
+from mk8s_proxy.listener.request_head import read_http2_head
 from mk8s_proxy.tunnel.request_block import AUDIT_FIELD, request_parts
 
 Fields = tuple[tuple[bytes, bytes], ...]

@@ -12,14 +12,11 @@ from hypothesis import strategies as st
 
 from mk8s_proxy.listener.head_limits import HEAD_BYTES, MAX_FIELDS, TARGET_BYTES
 from mk8s_proxy.listener.header_names import HTTP1_ACTIONS
-from mk8s_proxy.listener.refusals import REASONS
+from mk8s_proxy.listener.http1_head import check_http1_head, read_http1_head
+from mk8s_proxy.listener.refusals import REASONS, HeaderRefusal, no_credential
 from mk8s_proxy.listener.request_head import (
     SMALL_BODY,
-    HeaderRefusal,
     RequestHead,
-    check_http1_head,
-    no_credential,
-    read_http1_head,
     read_http2_head,
 )
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.chain.route import MANAGEMENT_PATHS, Route, Router
+from mk8s_proxy.chain.addresses import MANAGEMENT_PATHS, Route, Router
 
 PODS = b"/api/v1/pods?watch=1"
 

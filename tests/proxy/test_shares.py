@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mk8s_proxy.chain.shares import Shares
+from mk8s_proxy.chain.departures import Shares
 from tests.support.front_door import PODS, RBAC, Central, refusal_of, request
 from tests.support.memory import (
     CANCEL,
@@ -30,7 +30,7 @@ EXEC = (b"Connection: Upgrade", b"Upgrade: SPDY/3.1", b"Content-Length: 0")
 
 def central_with(folder: Path, streams: int) -> Central:
     central = Central(folder)
-    central.chain.shares = Shares(streams)
+    central.chain.departures.shares = Shares(streams)
     return central
 
 
@@ -82,7 +82,7 @@ def test_attack_a_tunnel_full_of_watches_takes_short_requests(tmp_path: Path) ->
     full = person.get()
     assert full.code == 503
     assert "carry as many requests as they can" in full.status["message"]
-    assert len(central.chain.shares) == 1
+    assert len(central.chain.departures.shares) == 1
 
 
 def test_a_tunnel_that_fills_up_within_a_tick(tmp_path: Path) -> None:
@@ -112,9 +112,9 @@ def test_an_upgrade_counts_until_it_ends(tmp_path: Path) -> None:
     central.agent()
     person = central.http1()
     person.ask(SHELL, *EXEC, method=b"POST")
-    assert len(central.chain.shares) == 1
+    assert len(central.chain.departures.shares) == 1
     person.connection.connection_lost()
-    assert len(central.chain.shares) == 0
+    assert len(central.chain.departures.shares) == 0
 
 
 STEPS = ("open", "watch", "upload", "exec", "answer", "end", "agent resets", "refuses", "reset",
@@ -134,7 +134,7 @@ def test_whatever_happens_each_request_is_counted_once(
         play.check()
     play.leave()
     play.check()
-    assert len(central.chain.shares) == 0
+    assert len(central.chain.departures.shares) == 0
     central.journal.close()
 
 
@@ -199,7 +199,7 @@ class Play:
         self.central.ticks.turn()
 
     def check(self) -> None:
-        shares: Any = self.central.chain.shares
+        shares: Any = self.central.chain.departures.shares
         counted = sum(share.streams for share in shares._taken.values())
         exchanges = {
             id(stream.exchange): stream.exchange
@@ -224,7 +224,7 @@ TWO: dict[str, Any] = {
 
 def test_attack_stalled_readers_end_their_own_answers_only(tmp_path: Path) -> None:
     central = Central(tmp_path, rbac=TWO)
-    central.chain.shares = Shares(100, 256 << 10)
+    central.chain.departures.shares = Shares(100, 256 << 10)
     agent, greedy, other = central.agent(), central.http2(), central.http2()
     greedy.send(settings({4: 0}))
     other.send(window_update(0, 1 << 24))
@@ -244,12 +244,12 @@ def test_attack_stalled_readers_end_their_own_answers_only(tmp_path: Path) -> No
     greedy.connection.connection_lost()
     assert central.budget.used == 0
     assert not central.budget.holders
-    assert len(central.chain.shares) == 0
+    assert len(central.chain.departures.shares) == 0
 
 
 def test_attack_an_upload_that_nobody_takes_is_the_uploader_s(tmp_path: Path) -> None:
     central = Central(tmp_path, rbac=TWO)
-    central.chain.shares = Shares(100, 100_000)
+    central.chain.departures.shares = Shares(100, 100_000)
     agent, greedy = central.agent(), central.http2()
     agent.send(settings({4: 0}))
     uploads = [greedy.ask(method=b"POST", end=False) for _ in range(3)]

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mk8s_proxy.listener.http1_head import read_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.request_head import RequestHead, read_http1_head
+from mk8s_proxy.listener.request_head import RequestHead
 from mk8s_proxy.listener.upgrade_head import read_upgrade
 
 Field = tuple[bytes, bytes]

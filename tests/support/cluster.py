@@ -1,8 +1,9 @@
 """Real Kubernetes clusters for the kube tests, started once for the session and always stopped.
 
 MK8S_TEST_CLUSTER is the command that starts one (`COMMAND up NAME [--node]` prints a kubeconfig,
-`COMMAND down NAME` ends it). Only one test session of a machine may have clusters at a time, since
-only one kubelet fits: the others wait for the lock.
+`COMMAND down NAME` ends it). Only one test session of a machine may have clusters at a time: the
+others wait for the lock. The workers of one session (pytest-xdist) share it; each has clusters of
+its own.
 """
 
 import fcntl
@@ -10,9 +11,11 @@ import os
 import shlex
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -29,12 +32,48 @@ def environment(oldest: bool) -> dict[str, str]:
 
 
 @contextmanager
-def machine_lock() -> Iterator[None]:
-    """Hold the machine's one place for test clusters (.ci/run knows this file too)."""
+def machine_lock(session: str = "") -> Iterator[None]:
+    """Hold the machine's one place for test clusters (.ci/run knows this file too).
+
+    Processes that give the same `session` hold it together.
+    """
     path = Path(tempfile.gettempdir()) / "mk8s-test.lock"
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with path.open("a+") as lock:
+        while not _took(lock, session):
+            time.sleep(0.5)
         yield
+
+
+def _took(lock: TextIO, session: str) -> bool:
+    """Try to hold the lock: the first of a session writes its name, the others find it there."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.truncate(0)
+        lock.write(session)
+        lock.flush()
+        if session:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+    except BlockingIOError:
+        return bool(session) and _joined(lock, session)
+    return True
+
+
+def _joined(lock: TextIO, session: str) -> bool:
+    """Whether those who hold the lock together are of this session."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    lock.seek(0)
+    if lock.read() == session:
+        return True
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return False
+
+
+def name_of(cluster: str) -> str:
+    """The name of this worker's own cluster."""
+    return "-".join(filter(None, (cluster, os.environ.get("PYTEST_XDIST_WORKER"))))
 
 
 @contextmanager
@@ -65,19 +104,19 @@ def cluster_place(oldest: bool) -> Iterator[None]:
     needed = [COMMAND, OLDEST] if oldest else [COMMAND]
     if missing := [name for name in needed if not os.environ.get(name)]:
         pytest.skip(f"{', '.join(missing)} not set: see deploy/docs/development.md")
-    with machine_lock():
+    with machine_lock(os.environ.get("PYTEST_XDIST_TESTRUNUID", "")):
         yield
 
 
 @pytest.fixture(scope="session")
 def kube_cluster(cluster_place: None, oldest: bool) -> Iterator[Path]:
     """The admin kubeconfig of a real cluster with one real node."""
-    with running("mk8s-test", "--node", oldest=oldest) as kubeconfig:
+    with running(name_of("mk8s-test"), "--node", oldest=oldest) as kubeconfig:
         yield kubeconfig
 
 
 @pytest.fixture(scope="session")
 def second_cluster(cluster_place: None, oldest: bool) -> Iterator[Path]:
     """The admin kubeconfig of another real control plane, without a node."""
-    with running("mk8s-test-2", oldest=oldest) as kubeconfig:
+    with running(name_of("mk8s-test-2"), oldest=oldest) as kubeconfig:
         yield kubeconfig

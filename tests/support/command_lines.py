@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from mk8s_agent.main import command as agent_command
+from mk8s_agent.command import command as agent_command
 from mk8s_cli.command_table import mk8s
 from mk8s_proxy.process.main import main as central_command
 from tests.support import kubectl as kubectls
@@ -229,6 +229,11 @@ def _module(name: str, words: list[str]) -> None:
         "tests.conformance": ("tests.conformance.__main__", lambda it: it.arguments().parse_args),
         "tests.bench.relay": ("tests.bench.relay.session", lambda it: it.arguments),
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
+        "tests.first_steps.build": ("tests.first_steps.build", lambda _: lambda _words: None),
+        "tests.bench.bench_start": (
+            "tests.bench.bench_start",
+            lambda it: it.arguments().parse_args,
+        ),
         "tests.oracle.build": ("tests.oracle.build", lambda _: lambda _words: None),
         "tests.oracle.fuzz": ("tests.oracle.fuzz", lambda it: _click(it.main)),
     }

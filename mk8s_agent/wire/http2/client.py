@@ -115,6 +115,7 @@ class Http2Client(Http2Connection):
         outbound = self.outbound
         stream = Stream(self, stream_id, outbound.initial_window, self.limits.stream_window)
         stream.length_left = AWAITING_HEAD
+        stream.share = front.share
         self.streams[stream_id] = stream
         join(front, stream)
         outbound.send_headers(stream, block, end)
@@ -128,13 +129,24 @@ class Http2Client(Http2Connection):
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A response head, or trailers. Blocks of streams that were reset here are dropped."""
         stream = self.streams.get(stream_id)
+        answered = stream is not None and stream.head_passed
         if stream is None:
             self.table.check_not_idle(stream_id)
             self.floods.spend()
-        elif stream.head_passed:
+        elif answered:
             self.end_by_trailers(stream, self._read_trailers(block), end)
         else:
-            self._on_head(stream, block, end)
+            stream.remote_closed = end
+            self.on_response(stream, block, end)
+            if stream_id not in self.streams:
+                return
+            if not stream.head_passed:
+                self._on_informational(stream, end)
+                return
+            if stream.length_left >= AWAITING_HEAD:
+                stream.length_left = -1
+            if end and stream.local_closed:
+                self.drop(stream)
 
     def on_long_block(self, stream_id: int) -> None:
         """Without a table a block can be dropped unread: that is its own stream's loss only."""
@@ -158,23 +170,14 @@ class Http2Client(Http2Connection):
         except HpackError:
             return None
 
-    def _on_head(self, stream: Stream, block: bytes, end: bool) -> None:
-        stream.remote_closed = end
-        self.on_response(stream, block, end)
-        if stream.stream_id not in self.streams:
-            return
-        if not stream.head_passed:  # an informational one
-            stream.length_left += 1
-            if end:
-                stream.remote_closed = False
-                self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
-            elif stream.length_left > AWAITING_HEAD + _INFORMATIONAL:
-                self.refuse_answer(stream, "too many heads before the final one")
-            return
-        if stream.length_left >= AWAITING_HEAD:
-            stream.length_left = -1
-        if end and stream.local_closed:
-            self.drop(stream)
+    def _on_informational(self, stream: Stream, end: bool) -> None:
+        """A head before the final one: it ends nothing, and there is a limit."""
+        stream.length_left += 1
+        if end:
+            stream.remote_closed = False
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+        elif stream.length_left > AWAITING_HEAD + _INFORMATIONAL:
+            self.refuse_answer(stream, "too many heads before the final one")
 
     def on_response(self, stream: Stream, block: bytes, end: bool) -> None:
         """A response head, possibly an informational one; sets `head_passed` when it is not."""

@@ -40,7 +40,7 @@ from mk8s_agent.wire.http2.outbound import Outbound, Transport
 from mk8s_agent.wire.http2.stream_table import StreamTable
 from mk8s_agent.wire.http2.trailers import well_formed
 from mk8s_agent.wire.limits import BufferBudget, Limits
-from mk8s_agent.wire.stream import Bytes, Fields, Stream, forget_pending, part
+from mk8s_agent.wire.stream import LONGEST_BODY, Bytes, Fields, Stream, forget_pending, part
 from mk8s_agent.wire.ticks import Ticks
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Http2Connection(FrameSink):
     """
 
     __slots__ = (
-        "_buffers", "_decoder", "close_reason", "closed", "draining", "floods", "health", "limits",
+        "_buffers", "close_reason", "closed", "decode", "draining", "floods", "health", "limits",
         "outbound", "peer_max_streams", "reader", "ready", "streams", "table", "transport",
         "windows",
     )  # fmt: skip
@@ -90,7 +90,8 @@ class Http2Connection(FrameSink):
         self.reader = FrameReader(self, limits, preface=server)
         self.outbound = Outbound(transport, ticks, limits, buffers, self.floods)
         self._buffers = buffers
-        self._decoder = Decoder(limits.table_size, limits.header_list)
+        self.decode = Decoder(limits.table_size, limits.header_list).decode
+        """The fields of a block. Every block of a connection with a dynamic table passes here."""
 
     # -- the socket's side
 
@@ -152,9 +153,11 @@ class Http2Connection(FrameSink):
         if stream.remote_closed:  # it was reset while its frame arrived in parts
             return
         stream.received += size
-        if stream.length_left >= 0 and not stream.keeps_promise(size, end):
-            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
-            return
+        if stream.length_left >= 0:
+            left = stream.length_left = stream.length_left - size
+            if not 0 <= left <= LONGEST_BODY or (end and left):
+                self.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+                return
         if end:
             stream.remote_closed = True
         peer = stream.peer
@@ -175,10 +178,6 @@ class Http2Connection(FrameSink):
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A whole header block; the two roles differ here."""
         raise AssertionError
-
-    def decode(self, block: bytes) -> Fields:
-        """The fields of a block. Every block of a connection with a dynamic table passes here."""
-        return self._decoder.decode(block)
 
     def end_by_trailers(self, stream: Stream, fields: Fields | None, end: bool) -> None:
         """A block behind the first one: it must end the message, and nothing in it is used.

@@ -115,7 +115,8 @@ class FrameReader:
         self._sink = sink
         self._limits = limits
         self._max_frame = limits.max_frame
-        self._preface_missing = preface
+        self._preface_missing = PREFACE if preface else b""
+        """The part of it that is still to come."""
         self._started = False
         self._tail = b""
         # the DATA frame that is still arriving
@@ -132,7 +133,7 @@ class FrameReader:
     @property
     def incomplete(self) -> bool:
         """Something has begun to arrive and is awaited: a preface, a frame, a header block."""
-        return self._preface_missing or self._block_stream != 0 or self._tail != b""
+        return self._preface_missing != b"" or self._block_stream != 0 or self._tail != b""
 
     def close(self) -> None:
         """Reads nothing more, and lets go of the sink: they would wait for the collector."""
@@ -146,47 +147,47 @@ class FrameReader:
             RemoteProtocolError: this cannot be read, or the sink said so.
         """
         position = 0
-        if self._data_left:
-            position = self._continue_data(data)
-        elif self._tail:
-            data = self._tail + data
-            self._tail = b""
-        if self._preface_missing:
-            position = self._check_preface(data)
-        position = self._read_frames(data, position)
-        if position < len(data) and not self.closed:
-            self._tail = data[position:]
-
-    def _read_frames(self, data: bytes, position: int) -> int:
-        """Takes the frames from `position` on; returns where an incomplete one starts."""
-        size = len(data) if not self._preface_missing else 0
-        sink = self._sink
-        max_frame = self._max_frame
+        if self._data_left or self._tail or self._preface_missing:
+            data, position = self._go_on(data)
+        sink, size = self._sink, len(data)
         while size - position >= FRAME_HEADER_BYTES and not self.closed:
             high, low, kind, flags, stream_id = unpack_header(data, position)
             stream_id &= MAX_STREAM_ID
             length: int = high << 8 | low
             start = position + FRAME_HEADER_BYTES
             end = start + length
-            if self._block_stream or length > max_frame or not self._started:
+            if self._block_stream or length > self._max_frame or not self._started:
                 self._check_frame(kind, length, flags, stream_id)
             if kind == DATA and not flags & PADDED:
                 stream = sink.begin_data(stream_id, length, flags)
                 if end > size:
                     self._begin_data(stream, data, start, end, flags)
-                    return size
+                    return
                 if stream is not None and length < _COPY_BELOW:
                     sink.deliver(stream, data[start:end], length, flags & END_STREAM != 0)
                 elif stream is not None:
                     end = self._deliver_run(stream, data, start, end, flags)
             elif end > size:
-                return position
+                break
             elif kind == HEADERS:
                 self._on_headers(stream_id, flags, data[start:end])
             else:
                 self._take_frame(kind, stream_id, flags, data[start:end])
             position = end
-        return position
+        self._tail = b"" if self.closed else data[position:]
+
+    def _go_on(self, data: bytes) -> tuple[bytes, int]:
+        """Goes on with what had begun to arrive; returns what to read then, and from where."""
+        if self._preface_missing:
+            size = min(len(data), len(self._preface_missing))
+            if data[:size] != self._preface_missing[:size]:
+                raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
+            self._preface_missing = self._preface_missing[size:]
+            return data, size
+        if self._data_left:
+            return data, self._continue_data(data)
+        tail, self._tail = self._tail, b""
+        return tail + data, 0
 
     def _take_frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
         """Takes a frame that is neither HEADERS nor unpadded DATA."""
@@ -206,14 +207,6 @@ class FrameReader:
         if not self._started and (kind != SETTINGS or flags & ACK):
             raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         self._started = True
-
-    def _check_preface(self, data: bytes) -> int:
-        if not PREFACE.startswith(data[: len(PREFACE)]):
-            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
-        if len(data) < len(PREFACE):
-            return 0
-        self._preface_missing = False
-        return len(PREFACE)
 
     # -- DATA
 

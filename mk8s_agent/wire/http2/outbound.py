@@ -116,27 +116,21 @@ class Outbound:
     def flush(self) -> None:
         """Writes all queued frames at once; called by `Ticks` at the end of a tick."""
         self._marked = False
-        out = self._out
-        if not out or self.closed:
+        if not self._out or self.closed:
             return
-        self._write_out()
-        if self._waiting:
-            self.resume()
-
-    def _write_out(self) -> None:
-        """Hands all that is queued to the socket."""
-        out = self._out
-        self._out = []
+        out, self._out = self._out, []
         self._out_bytes = 0
         self._open_stream = 0
         self.blocked = self.transport.write(b"".join(out))
         if not self.blocked:
             self._progress = True  # not before: answers to PINGs leave although nobody reads
+        if self._waiting:
+            self.resume()
 
     def _write_early(self) -> None:
         """As `flush`, but in the turn of the connection that the bytes came from."""
         try:
-            self._write_out()
+            self.flush()
         except Exception:  # costs this connection, not the other one
             log.exception("connection.crashed", extra={"peer": repr(self)})
             self.transport.abort()

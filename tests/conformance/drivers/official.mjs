@@ -152,6 +152,41 @@ const operations = {
     await informer.stop();
     n.note('events', seen);
   },
+  // An informer tells of an error and has ended; its documentation starts it again then.
+  async 'informer-restart'(n) {
+    const labelSelector = 'app=lasting';
+    const path = `/api/v1/namespaces/${namespace}/configmaps`;
+    const list = () => core().listNamespacedConfigMap({ namespace, labelSelector });
+    const informer = k8s.makeInformer(kc(), path, list, labelSelector);
+    const gone = new Set();
+    informer.on('delete', (object) => gone.add(object.metadata.name));
+    const start = () => informer.start().catch(again);
+    const again = () => { setTimeout(start, 500); };
+    informer.on('error', again);
+    const known = () => Object.fromEntries(informer.list(namespace).map((o) => [o.metadata.name, o.data]));
+    const until = (what, condition) => within(60, what, (async () => {
+      while (!condition()) await new Promise((r) => { setTimeout(r, 50); });
+    })());
+    await informer.start();
+    await until('the first list', () => Object.keys(known()).length === 3);
+    answer({ ready: true });
+    await nextLine();
+    await until('what happened after the restart', () => 'last' in known());
+    await informer.stop();
+    n.note('known', known());
+    n.note('told to be gone', [...gone].sort());
+  },
+  async 'apply-server'(n) {
+    const objects = k8s.KubernetesObjectApi.makeApiClient(kc());
+    const apply = (sky, manager, force) => objects.patch(
+      { ...configMap('applied', { sky }), metadata: { name: 'applied', namespace } },
+      undefined, undefined, manager, force, k8s.PatchStrategy.ServerSideApply,
+    );
+    await n.call('apply', () => apply('blue', 'one', undefined));
+    await n.call('conflict', () => apply('grey', 'other', undefined));
+    await n.call('force', () => apply('grey', 'other', true));
+    await core().deleteNamespacedConfigMap({ name: 'applied', namespace });
+  },
   async pagination(n) {
     for (let i = 0; i < 7; i += 1) {
       const body = configMap(`page-${i}`, {}, { app: 'pages' });
@@ -314,12 +349,17 @@ const operations = {
   'static-token': smallSet,
 };
 
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+async function nextLine() {
+  const { value, done } = await lines.next();
+  return done ? null : value;
+}
 const answer = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 console.log = console.error;
 process.on('unhandledRejection', (error) => console.error('unhandled', error));
 process.on('uncaughtException', (error) => console.error('uncaught', error));
 answer({ client: `JavaScript ${version}`, operations: Object.keys(operations) });
-for await (const key of createInterface({ input: process.stdin })) {
+for (let key = await nextLine(); key !== null; key = await nextLine()) {
   const notes = new Notes();
   try {
     await within(80, key, operations[key.trim()](notes));

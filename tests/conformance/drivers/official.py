@@ -18,6 +18,7 @@ import kubernetes.watch
 from kubernetes.client.exceptions import ApiException
 
 from tests.conformance import manifests
+from tests.conformance.drivers import official_programs
 from tests.conformance.drivers.protocol import Notes, serve
 
 # Its types are stricter than its use: bodies are plain dictionaries here.
@@ -158,6 +159,16 @@ def follow_changes(n: Noted, name: str, more: dict[str, Any]) -> None:
         )
     )  # fmt: skip
     n.note("a watch that ends by its timeout", ended)
+
+
+@operation("informer-restart")
+def informer_restart(n: Noted) -> None:
+    official_programs.informer_restart(n, api(), NAMESPACE)
+
+
+@operation("leader-election")
+def leader_election(n: Noted) -> None:
+    official_programs.leader_election(n, api(), NAMESPACE)
 
 
 @operation("pagination")

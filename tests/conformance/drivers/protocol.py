@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -45,13 +46,34 @@ def shown(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, default=str)
 
 
+_real = sys.stdout
+
+
+def restarted() -> None:
+    """Tell that the informer is in step, and return when the agent has been away and is back."""
+    print(json.dumps({"ready": True}), file=_real, flush=True)
+    sys.stdin.readline()
+
+
+def until(condition: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
+    """Return once the condition holds.
+
+    Raises:
+        RuntimeError: it never did; `what` says what was waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {seconds:.0f} s for {what}")
+        time.sleep(0.05)
+
+
 def serve(
     client: str, operations: dict[str, Callable[[Any], None]], notes: Callable[[], Notes]
 ) -> None:
     """Answer keys from standard input until its end."""
-    real = sys.stdout
     sys.stdout = sys.stderr
-    print(json.dumps({"client": client, "operations": list(operations)}), file=real, flush=True)
+    print(json.dumps({"client": client, "operations": list(operations)}), file=_real, flush=True)
     for line in sys.stdin:
         noted = notes()
         try:
@@ -62,4 +84,4 @@ def serve(
         except Exception as error:  # noqa: BLE001 - told to the runner, which judges
             traceback.print_exc()
             answer = {"broken": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=real, flush=True)
+        print(json.dumps(answer), file=_real, flush=True)

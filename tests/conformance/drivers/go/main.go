@@ -41,6 +41,7 @@ const protobuf = "application/vnd.kubernetes.protobuf"
 var (
 	kubeconfig, namespace = os.Args[1], os.Args[2]
 	ctx                   = context.Background()
+	lines                 = bufio.NewScanner(os.Stdin)
 )
 
 type outcome struct {
@@ -291,11 +292,11 @@ func logsFollow(n *notes) error {
 		return err
 	}
 	defer stream.Close()
-	lines := bufio.NewScanner(stream)
-	for number := 0; number < 10 && lines.Scan(); number++ {
-		n.note("line", lines.Text())
+	logged := bufio.NewScanner(stream)
+	for number := 0; number < 10 && logged.Scan(); number++ {
+		n.note("line", logged.Text())
 	}
-	return lines.Err()
+	return logged.Err()
 }
 
 func whoami(n *notes) error {
@@ -325,7 +326,8 @@ func small(n *notes) error {
 }
 
 var operations = map[string]func(*notes) error{
-	"informer": informer, "protobuf": typed, "cbor": cbor, "apply-server": applied, "exec": exec,
+	"informer": informer, "informer-restart": informerRestart, "leader-election": leaderElection,
+	"get-json": getJSON, "watch": watching, "port-forward": portForward, "protobuf": typed, "cbor": cbor, "apply-server": applied, "exec": exec,
 	"exec-stdin": execStdin, "logs-follow": logsFollow, "whoami": whoami, "error-404": failures,
 	"error-409": conflict, "by-path": small, "by-token": small, "by-host": small, "static-token": small,
 	"new-watch-list": informer, "new-exec": exec, "new-write": applied, "new-whoami": whoami,
@@ -361,7 +363,6 @@ func main() {
 	}
 	answers := json.NewEncoder(os.Stdout)
 	_ = answers.Encode(map[string]any{"client": "client-go " + version(), "operations": keys})
-	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		_ = answers.Encode(perform(strings.TrimSpace(lines.Text())))
 	}
