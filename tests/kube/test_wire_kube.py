@@ -1,5 +1,6 @@
 """What clients put on the wire, on a real cluster: long commands, selectors, HTTP/1.0, nobody."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -60,9 +61,10 @@ def ask(world: World, path: str) -> tuple[int, dict[str, object]]:
     """One request without a credential."""
     tls = ssl.create_default_context(cadata=authority_of(world.people["admin"]))
     connection = http.client.HTTPSConnection("localhost", world.port, context=tls, timeout=60)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
 
 
 def test_nobody_is_told_the_version_by_default(world: World) -> None:
