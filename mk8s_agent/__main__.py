@@ -1,11 +1,14 @@
 """``mk8s-agent``, as the installed script and as ``python -m mk8s_agent``."""
 
 import gc
+import sys
 
-from mk8s_agent.wire.interpreter import start_again_alone
+from mk8s_agent.wire.interpreter import leave, start_again_alone
 
 GC_THRESHOLD = 50_000
 """New objects before the collector looks for circles: more than `--help` makes."""
+EXPLAINS = frozenset({"-h", "--help", "--version"})
+"""Behind these nothing was started that would have to be ended."""
 
 
 def script() -> None:
@@ -20,7 +23,12 @@ def main() -> None:
     # Here, since even click could be a module of the caller's.
     from mk8s_agent.command import command  # noqa: PLC0415
 
-    command.main(prog_name="mk8s-agent")
+    try:
+        command.main(prog_name="mk8s-agent")
+    except SystemExit as ended:
+        if EXPLAINS.intersection(sys.argv) and not ended.code:
+            leave(0)
+        raise
 
 
 if __name__ == "__main__":

@@ -104,6 +104,12 @@ CENTRALS = {
     "remove": Entry("commands.centrals", "remove", "Log out of a central and forget it."),
 }
 
+AUDIT = {
+    "list": Entry("commands.audit", "list_audit", "List requests, the newest first."),
+    "tail": Entry("commands.audit", "tail", "Print the newest requests (-f follows)."),
+    "show": Entry("commands.audit", "show_entry", "Show one request with its whole row."),
+}
+
 KUBECONFIG = {
     "sync": Entry("commands.kubeconfig", "sync", "Write one context per cluster you may use."),
     "path": Entry("commands.kubeconfig", "path", "Print the kubeconfig that is written to."),
@@ -165,6 +171,7 @@ COMMANDS = {
     "k": Entry("commands.kubectl", "kubectl", "Same as kubectl."),
     "centrals": Entry("command_table", "centrals", "Several centrals: list, choose, forget."),
     "kubeconfig": Entry("command_table", "kubeconfig", "Write or remove kubeconfig contexts."),
+    "audit": Entry("command_table", "audit", "Find requests: yours, for administrators all."),
     "get-token": Entry("commands.get_token", "get_token", "Credential plugin that kubectl runs."),
     "admin": Entry("command_table", "admin", "Manage clusters, users and roles."),
     "demo": Entry("commands.demo", "demo", "The whole product on this machine.", extra="demo"),
@@ -208,6 +215,11 @@ def clusters() -> None:
 @click.group(cls=LazyGroup, table=CENTRALS, epilog="Example: mk8s centrals list")
 def centrals() -> None:
     """The centrals that you have logged in to on this machine."""
+
+
+@click.group(cls=LazyGroup, table=AUDIT, epilog="Example: mk8s audit list --since 2h --denied")
+def audit() -> None:
+    """Find requests in the audit: yours, for administrators everybody's."""
 
 
 @click.group(cls=LazyGroup, table=KUBECONFIG, epilog="Example: mk8s kubeconfig sync")

@@ -5,14 +5,13 @@ command, so a cached token is printed before click or anything else from outside
 library is imported. Errors that a person can mend end here as one line; bugs keep their traceback.
 """
 
-import atexit
 import errno
 import gc
 import os
 import sys
 
 from mk8s_cli.terminal.errors import CliError
-from mk8s_cli.terminal.interpreter import start_again_alone
+from mk8s_cli.terminal.interpreter import leave, start_again_alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,14 +47,7 @@ def program() -> "NoReturn":
         if not isinstance(ended.code, int | None):
             raise
         code = ended.code or OK
-    # What mypy does, too: to take all objects apart one by one takes as long as to read a command.
-    atexit._run_exitfuncs()  # noqa: SLF001
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = code or FAILED
-    os._exit(code)
+    leave(code)
 
 
 def _run(words: list[str]) -> int:
@@ -79,7 +71,7 @@ def _run(words: list[str]) -> int:
 
 
 def _print_cached_token(words: list[str]) -> bool:
-    """Answer `get-token --cluster NAME --central URL` from the cache; False: the long way."""
+    """Answer `get-token --cluster NAME` from the cache; False: the long way."""
     if words[:1] != ["get-token"]:
         return False
     from mk8s_cli.login import cached_token

@@ -1,7 +1,8 @@
 """What holds for every test: no silent skip where none is allowed, and the Hypothesis profiles.
 
 MK8S_TEST_NO_SKIP=1 (set by .ci/run) turns every skip and expected failure into a failure: a test
-that did not run proves nothing, and a machine that lacks what a test needs must say so. The
+that did not run proves nothing, and a machine that lacks what a test needs must say so.
+Nothing of ours may hold an event loop for longer than 20 ms: see tests/support/loop_watch.py. The
 fixtures of the kube tests live in tests/support and are opened by tests/kube/conftest.py.
 """
 
@@ -10,6 +11,8 @@ from collections.abc import Generator
 
 import hypothesis
 import pytest
+
+from tests.support.loop_watch import MARK, LoopWatch
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)
@@ -24,6 +27,30 @@ NO_SKIP = os.environ.get("MK8S_TEST_NO_SKIP") == "1"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Which Kubernetes the kube tests run on."""
     parser.addoption("--oldest", action="store_true", help="on the oldest Kubernetes, not today's")
+
+
+_LOOPS = pytest.StashKey[LoopWatch]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Watch all event loops, of all tests."""
+    watch = session.config.stash[_LOOPS] = LoopWatch()
+    watch.start()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Watch no longer."""
+    session.config.stash[_LOOPS].stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test in which something of ours held a loop, unless a mark says why it may."""
+    done = yield
+    held = item.config.stash[_LOOPS].take()
+    if held and item.get_closest_marker(MARK) is None:
+        pytest.fail("the event loop was held by " + "; ".join(held), pytrace=False)
+    return done
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

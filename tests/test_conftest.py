@@ -31,11 +31,13 @@ def test_passes(): ...
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     pytester.makeconftest(CONFTEST)
     pytester.makepyprojecttoml(
-        "[tool.pytest.ini_options]\nasyncio_default_fixture_loop_scope='function'"
+        "[tool.pytest.ini_options]\nasyncio_default_fixture_loop_scope='function'\n"
+        "markers=['holds_loop(reason): a test of it']"
     )
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     return pytester
 
 
@@ -74,3 +76,48 @@ def test_skips_are_allowed_elsewhere(
     assert outcomes["skipped"] == 3
     assert outcomes["xfailed"] == 1
     assert outcomes["passed"] == 1
+
+
+HOLDING = """
+import asyncio
+import functools
+import time
+
+import pytest
+
+from tests.support import loop_watch
+
+SOURCE = '''
+import time
+
+def burn(seconds):
+    began = time.thread_time()
+    while time.thread_time() - began < seconds:
+        pass
+'''
+PRODUCT = {}
+exec(compile(SOURCE, "mk8s_proxy/invented.py", "exec"), PRODUCT)
+
+def hold():
+    loop = asyncio.new_event_loop()
+    loop.call_soon(functools.partial(PRODUCT["burn"], 30 * loop_watch.LONGEST))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+
+def test_held():
+    hold()
+
+@pytest.mark.holds_loop("on purpose")
+def test_marked():
+    hold()
+
+def test_passes(): ...
+"""
+
+
+def test_a_loop_that_is_held_fails_the_test(project: pytest.Pytester) -> None:
+    project.makepyfile(HOLDING)
+    result = project.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*the event loop was held by burn: *ms*"])

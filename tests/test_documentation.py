@@ -187,8 +187,9 @@ def yaml_of(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", [CHECKOUT / "README.md", DOCS / "policy.md"], ids=name_of)
 def test_examples_of_roles_are_policies(page: Path) -> None:
-    (example,) = yaml_of(page)
-    assert parse_rbac(yaml.safe_load(example)).users
+    examples = [parse_rbac(yaml.safe_load(example)) for example in yaml_of(page)]
+    assert examples[0].users
+    assert all(example.roles for example in examples)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

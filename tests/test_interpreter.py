@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 from types import ModuleType
 
@@ -100,7 +101,7 @@ def test_attack_modules_of_another_project_are_not_run(
         for words in (("--help",), ("--version",)):
             done = run(started, *words, folder=project, **environment)
             assert (done.returncode, done.stderr) == (0, ""), environment
-            assert name in done.stdout
+            assert name.removeprefix("kubectl-") in done.stdout
 
 
 def packages() -> str:
@@ -113,6 +114,16 @@ def test_attack_modules_beside_the_script_are_not_run(name: str, tmp_path: Path)
     folder = hostile(tmp_path / "bin")
     done = run(str(script(name, folder)), "--help", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_attack_the_folder_of_the_script_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, interpreter: ModuleType
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "mk8s")])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), "/lib"])
+    interpreter._leave_folder_of_script()
+    interpreter._leave_folder_of_script()
+    assert sys.path == ["/lib"]
 
 
 def test_a_program_that_python_path_finds_keeps_it(
@@ -162,6 +173,24 @@ def test_what_is_started_again_is_the_script_or_where_there_is_none_the_module(
     alone = [sys.executable, "-E", "-P"]
     module = ["-m", "mk8s_agent"]
     assert became == [[*alone, str(path), "--version"], [*alone, *module, "--version"]]
+
+
+@pytest.mark.parametrize(("code", "is_full", "ended_with"), [(0, 0, 0), (0, 1, 1), (3, 1, 3)])
+def test_leaving_says_what_was_said_and_does_what_was_registered(
+    monkeypatch: pytest.MonkeyPatch,
+    interpreter: ModuleType,
+    code: int,
+    is_full: int,
+    ended_with: int,
+) -> None:
+    done: list[object] = []
+    broken = types.SimpleNamespace(flush=lambda: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr("atexit._run_exitfuncs", lambda: done.append("registered"))
+    monkeypatch.setattr(os, "_exit", done.append)
+    if is_full:
+        monkeypatch.setattr(sys, "stdout", broken)
+    interpreter.leave(code)
+    assert done == ["registered", ended_with]
 
 
 def test_become_is_exec_and_where_there_is_none_a_child(

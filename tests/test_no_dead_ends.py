@@ -24,7 +24,7 @@ CALLED_BY_OTHERS = {
     # httptools' parsers
     "on_message_begin", "on_url", "on_header", "on_headers_complete", "on_message_complete",
     # click, SQLAlchemy
-    "get_command", "format_commands", "parse_args", "get_completion_args", "format_completion",
+    "get_command", "format_commands", "parse_args",
     "process_bind_param", "process_result_value",
     # string.Formatter
     "get_field", "convert_field", "format_field",

@@ -11,13 +11,12 @@ import pytest
 
 HEAVY = {"asyncio", "http", "importlib.metadata", "socket", "sqlite3", "ssl", "multiprocessing"}
 PROBE = """
+import atexit
 import sys
 before = set(sys.modules)
+atexit.register(lambda: print(*sorted(set(sys.modules) - before), file=sys.stderr))
 from {package}.__main__ import main
-try:
-    main()
-except SystemExit as ended:
-    print(ended.code, *sorted(set(sys.modules) - before), file=sys.stderr)
+main()
 """
 
 
@@ -25,9 +24,9 @@ def modules_of(package: str, *words: str) -> set[str]:
     """Run a program that ends with 0, in a process of its own; the modules that it imported."""
     command = [sys.executable, "-c", PROBE.format(package=package), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    code, *modules = done.stderr.splitlines()[-1].split()
-    assert code == "0", done.stderr
-    return set(modules)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    return set(done.stderr.splitlines()[-1].split())
 
 
 def foreign(modules: set[str]) -> set[str]:

@@ -27,7 +27,7 @@ from mk8s_agent.wire import hpack_codec, tls
 from mk8s_agent.wire.background import Background, OwnedTasks, Work
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.dial import DialError
-from mk8s_agent.wire.hpack_codec import HpackError
+from mk8s_agent.wire.hpack_codec import HpackError, check_block
 from mk8s_agent.wire.http1_upstream import Http1Upstream
 from mk8s_agent.wire.http2.client import Http2Client
 from mk8s_agent.wire.http2.frames import ErrorCode
@@ -69,6 +69,7 @@ class ApiServerHttp2(Http2Client):
         if not passes_unread(block):
             try:
                 fields = self.decode(block)
+                check_block(block, fields)
             except HpackError:  # without a table that is its own stream's loss only
                 self.refuse_answer(stream, "its head cannot be read")
                 return

@@ -27,6 +27,12 @@ _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 """Only visible ASCII: a space or a line end would end the request line of HTTP/1.1."""
 _AS_NOBODY: Final = hpack_codec.block([(b"impersonate-user", b"system:anonymous")])
 """The API server itself adds the group (its filters/impersonation.go)."""
+_AMBIGUOUS: Final = re.compile(
+    rb"//|/\.\.?(?:/|\Z)|[\\#;]|%(?![0-9A-Fa-f]{2})"
+    rb"|%(?:2[35EeFf]|3[BbFf]|5[Cc]|[01][0-9A-Fa-f]|7[Ff])"
+)
+"""What two servers could read as different paths: dot segments, empty ones, and what would be
+another path, or end it, if it were decoded once more. Central refuses all of it, and so do we."""
 _decoder: Final = hpack_codec.Decoder(0, 1 << 24)
 """For what was written here; no head from a tunnel comes near so many bytes."""
 
@@ -155,7 +161,7 @@ def _complete(known: dict[bytes, bytes], carried: Carried, end: bool, prefix: by
         raise RequestRefused("no scheme")
     if method not in METHODS:
         raise RequestRefused("an unknown method")
-    if not _TARGET.fullmatch(target):
+    if not _TARGET.fullmatch(target) or _AMBIGUOUS.search(target.partition(b"?")[0]):
         raise RequestRefused("an invalid target")
     if upgrade not in (b"", b"websocket", b"SPDY/3.1"):
         raise RequestRefused("an unknown upgrade protocol")

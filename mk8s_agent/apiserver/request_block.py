@@ -30,6 +30,8 @@ _FIRST_PART: Final = re.compile(
 )
 """Method and scheme, path, audit id, length of the body. Strings of HPACK carry their size in
 front; that it is the true one is checked apart."""
+_ODD: Final = re.compile(rb"[%\\#;]|/[./]")
+"""What a path has that must be looked at more closely (`request.read_request` does)."""
 _SIZES: Final = {size: hpack_codec.integer(size, 7) for size in range(2048)}
 """Of the paths that are read here."""
 
@@ -63,7 +65,7 @@ class RequestReader:
             return None
         found = self._carried.find(block[match.end() :])
         head, method, size, path, audit_id, length, length_size, digits = match.groups()
-        if found is None or _SIZES.get(len(path)) != size:
+        if found is None or _SIZES.get(len(path)) != size or _ODD.search(path.partition(b"?")[0]):
             return None
         carried, identity = found
         if self._prefix:

@@ -24,6 +24,8 @@ EXEC_SECONDS: Final = 30.0
 """How long a plugin may take. Those of the clouds ask the network and need some seconds."""
 
 _MAX_OUTPUT_BYTES: Final = 1024 * 1024
+_MAX_COMPLAINT_BYTES: Final = 64 * 1024
+_PIECE_BYTES: Final = 64 * 1024
 _MAX_SHOWN: Final = 300
 
 
@@ -59,7 +61,11 @@ async def run_exec_plugin(
     complete = False
     try:
         async with asyncio.timeout(seconds):
-            output, complaints = await process.communicate()
+            # both at once; the second ends with the process, which is killed if the first fails
+            output, complaints = await asyncio.gather(
+                _read_output(process.stdout, plugin), _read_end(process.stderr)
+            )
+            await process.wait()
             complete = True
     except TimeoutError:
         raise ExecPluginError(
@@ -75,6 +81,33 @@ async def run_exec_plugin(
             f"{_last_line(complaints)}"
         )
     return parse_exec_credential(output, plugin)
+
+
+async def _read_output(stream: asyncio.StreamReader | None, plugin: ExecPlugin) -> bytes:
+    """What a plugin prints.
+
+    Raises:
+        ExecPluginError: it does not end.
+    """
+    assert stream is not None
+    kept = bytearray()
+    while piece := await stream.read(_PIECE_BYTES):
+        kept += piece
+        if len(kept) > _MAX_OUTPUT_BYTES:
+            raise ExecPluginError(
+                f"the credential plugin {plugin.command} printed more than "
+                f"{_MAX_OUTPUT_BYTES} bytes"
+            )
+    return bytes(kept)
+
+
+async def _read_end(stream: asyncio.StreamReader | None) -> bytes:
+    """The last of what it complains about."""
+    assert stream is not None
+    kept = b""
+    while piece := await stream.read(_PIECE_BYTES):
+        kept = (kept + piece)[-_MAX_COMPLAINT_BYTES:]
+    return kept
 
 
 async def _start(
@@ -147,8 +180,6 @@ def parse_exec_credential(output: bytes, plugin: ExecPlugin) -> ExecCredential:
 
 
 def _status(output: bytes, plugin: ExecPlugin, where: str) -> Mapping[str, object]:
-    if len(output) > _MAX_OUTPUT_BYTES:
-        raise ExecPluginError(f"{where} more than {_MAX_OUTPUT_BYTES} bytes")
     try:
         credential = orjson.loads(output)
     except orjson.JSONDecodeError:

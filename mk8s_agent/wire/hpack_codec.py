@@ -244,15 +244,16 @@ def _read_rest(encoded: bytes, position: int, value: int) -> tuple[int, int]:
     raise HpackError("an integer that is too long")
 
 
-def _check_count(encoded: bytes, most: int) -> None:
-    """Refuses a block of more fields (and size updates) than `most`, having looked at no more.
+def has_more_fields(encoded: bytes, most: int) -> bool:
+    """Whether a block has more fields (and size updates) than `most`, having looked at no more.
 
-    What is broken in it the library will say.
+    A byte is enough for a field that is known, and decoding gives each its objects. What is broken
+    in it the library will say.
     """
     position, size = 0, len(encoded)
     for _ in range(most):
         if position >= size:
-            return
+            return False
         first = encoded[position]
         position += 1
         prefix = _PREFIXES[first]
@@ -263,7 +264,11 @@ def _check_count(encoded: bytes, most: int) -> None:
             if not index:
                 position = _behind_string(encoded, position)
             position = _behind_string(encoded, position)
-    if position < size:
+    return position < size
+
+
+def _check_count(encoded: bytes, most: int) -> None:
+    if has_more_fields(encoded, most):
         raise HpackError("too many header fields")
 
 

@@ -98,6 +98,10 @@ class Share:
     """Whose, and of what."""
     limit: int
     """Bytes that may wait for it."""
+    most: int = 0
+    """Streams that may be open, where that is bounded by who is asked."""
+    user: str = ""
+    """Whose, by name, where that is known."""
     used: int = 0
     """Bytes that wait for its readers, or for what its requests go to."""
     streams: int = 0

@@ -15,15 +15,16 @@ from mk8s_cli.terminal.validation import EMAIL, ROLE_NAME
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """Roles (name to rules) and users (email to role names) of one file."""
+    """Roles (name to rules and limits) and users (email to role names) of one file."""
 
-    roles: dict[str, list[Any]]
+    roles: dict[str, Document]
+    """What central is told of each."""
     users: dict[str, tuple[str, ...]]
 
     def document(self) -> Document:
         """Return what central takes as a whole."""
         return {
-            "roles": [{"name": name, "clusters": rules} for name, rules in self.roles.items()],
+            "roles": [{"name": name, **role} for name, role in self.roles.items()],
             "users": [{"email": email, "roles": names} for email, names in self.users.items()],
         }
 
@@ -55,6 +56,19 @@ def load(path: Path) -> PolicyFile:
     return PolicyFile(dict(roles), dict(users))
 
 
+def limits_of(role: Document) -> Document:
+    """What a role limits, as in a file: without what it leaves to central's settings."""
+    limits = role.get("limits")
+    if not isinstance(limits, dict):
+        return {}
+    return {key: value for key, value in limits.items() if value is not None}
+
+
+def _body(rules: object, role: Document) -> Document:
+    limits = limits_of(role)
+    return {"clusters": rules, "limits": limits} if limits else {"clusters": rules}
+
+
 def _listed(document: Document, key: str, path: Path) -> list[tuple[str, Any]]:
     items = document.get(key) or []
     if not isinstance(items, list):
@@ -62,16 +76,18 @@ def _listed(document: Document, key: str, path: Path) -> list[tuple[str, Any]]:
     return [(f"{key}[{index}]", item) for index, item in enumerate(items)]
 
 
-def _role(item: Any, where: str) -> tuple[str, list[Any]]:
+def _role(item: Any, where: str) -> tuple[str, Document]:
     name = item.get("name") if isinstance(item, dict) else None
     if not isinstance(name, str) or not ROLE_NAME.fullmatch(name):
         raise CliError(f"{where}.name must be a role name")
-    unknown = item.keys() - {"name", "clusters", "built_in"}
+    unknown = item.keys() - {"name", "clusters", "limits", "built_in"}
     if unknown:
         raise CliError(f"{where}: unknown key {min(map(str, unknown))!a}")
     if not isinstance(item.get("clusters"), list):
         raise CliError(f"{where}.clusters must be a list of rules")
-    return name, item["clusters"]
+    if not isinstance(item.get("limits", {}), dict):
+        raise CliError(f"{where}.limits must be a mapping")
+    return name, _body(item["clusters"], item)
 
 
 def _user(item: Any, where: str) -> tuple[str, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.output import document, format_option, show
 from mk8s_cli.terminal.validation import ROLE_NAME
 
-COLUMNS = ("name", "clusters", "built in")
+COLUMNS = ("name", "clusters", "limits", "built in")
 
 
 @click.command("list", epilog="Example: mk8s admin roles list")
@@ -30,7 +30,8 @@ def _row(role: Document) -> tuple[str, ...]:
     rules = role.get("clusters")
     selectors = [_selector(rule) for rule in rules] if isinstance(rules, list) else []
     built_in = "yes" if role.get("built_in") is True else "no"
-    return text(role, "name"), ",".join(dict.fromkeys(selectors)), built_in
+    limits = " ".join(f"{key}={value}" for key, value in policy_file.limits_of(role).items())
+    return text(role, "name"), ",".join(dict.fromkeys(selectors)), limits, built_in
 
 
 def _selector(rule: Any) -> str:
@@ -50,7 +51,9 @@ def get(name: str) -> None:
     found = next((role for role in roles if role.get("name") == name), None)
     if found is None:
         raise CliError(f"there is no role {name!a}; run: mk8s admin roles list")
-    document("yaml", {"name": found.get("name"), "clusters": found.get("clusters")})
+    role = {"name": found.get("name"), "clusters": found.get("clusters")}
+    limits = policy_file.limits_of(found)
+    document("yaml", role | {"limits": limits} if limits else role)
 
 
 @click.command(epilog="Example: mk8s admin roles apply -f developer.yaml")
@@ -68,8 +71,8 @@ def apply(path: Path) -> None:
     if not wanted:
         raise CliError(f"{path} holds no role")
     central = access_tokens.connect(profile())
-    for name, rules in wanted.items():
-        central.call("PUT", f"/roles/{segment(name)}", {"clusters": rules})
+    for name, role in wanted.items():
+        central.call("PUT", f"/roles/{segment(name)}", role)
         click.echo(f"role {name} is applied")
 
 

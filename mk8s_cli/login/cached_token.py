@@ -12,6 +12,7 @@ import time
 
 from mk8s_cli.central.access_token import is_fresh
 from mk8s_cli.login import asked, exec_credential
+from mk8s_cli.terminal import derived
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.private_files import read_private
 
@@ -28,22 +29,25 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def answer(words: list[str]) -> str:
-    """Return the ExecCredential for `get-token` with the arguments `words`; "" if it is not here.
+    """Return what `get-token` with the arguments `words` prints; "" if it is not here.
 
-    Cluster and central must both be named: "" for the cluster would be the token that is bound to
-    none, which kubectl must never get.
+    The cluster must be named: "" would be the token that is bound to none, which kubectl must never
+    get. Without a central the current one is meant.
     """
-    options = _options(words)
-    cluster, central = options.get("--cluster", ""), options.get("--central", "")
-    if len(options) != 2 or not _is_plain(cluster, "-") or not central.startswith("https://"):
+    options, home = _options(words), home_path()
+    form = options.get("-o", "credential")
+    cluster = options.get("--cluster", "")
+    if not home or not _is_plain(cluster, "-") or form not in {"credential", "token"}:
         return ""
+    central = options.get("--central") or os.environ.get("MK8S_CENTRAL") or _current(home)
     host = central.removeprefix("https://").replace(":", "_")
-    home = home_path()
-    if not home or not _is_plain(host, "-._[]"):
+    if not central.startswith("https://") or not _is_plain(host, "-._[]"):
         return ""
     token_file = f"{home}/cache/{host}/{cluster}.json"
     token, obtained, expires = _fresh(token_file)
-    if not token or asked.is_doubted(token_file, obtained, os.getppid()):
+    if not token or form == "token":
+        return token
+    if asked.is_doubted(token_file, obtained, os.getppid()):
         return ""
     version = _asked() or _noted(f"{home}/exec-versions/{host}", cluster)
     if not version:
@@ -54,10 +58,20 @@ def answer(words: list[str]) -> str:
 
 
 def _options(words: list[str]) -> dict[str, str]:
-    """Read `--cluster NAME --central URL` in any order; {} for anything else."""
-    if len(words) != 4 or {words[0], words[2]} != {"--cluster", "--central"}:
+    """Read options that are each followed by their value; {} for anything else."""
+    names = ["-o" if name == "--output" else name for name in words[::2]]
+    is_known = len(words) % 2 == 0 and len(set(names)) == len(names)
+    if not is_known or not {"--cluster", "--central", "-o"}.issuperset(names):
         return {}
-    return {words[0]: words[1], words[2]: words[3]}
+    return dict(zip(names, words[1::2], strict=True))
+
+
+def _current(home: str) -> str:
+    """Return the current central from what `config` keeps, "" if that is not there or stale."""
+    stamped = derived.stamp([f"{home}/config.yaml"])
+    kept = derived.load(f"{home}/derived/config.json", stamped) or ""
+    begin, _, rest = kept.partition('{"current": "')
+    return "" if begin else rest.partition('"')[0]
 
 
 def _is_plain(name: str, more: str) -> bool:

@@ -9,16 +9,19 @@ the work begins: a change meanwhile then makes what is kept stale, and not the o
 """
 
 import os
-from collections.abc import Sequence
 
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.private_files import read_private
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORM = "1"
 """Counted up whenever what is kept is to be read in another way."""
 
 
-def stamp(paths: Sequence[str]) -> str:
+def stamp(paths: "Sequence[str]") -> str:
     """Return one line for each file, by which a change of it is seen; a missing file has one."""
     return "".join(f"{_state(path)} {path!a}\n" for path in paths)
 

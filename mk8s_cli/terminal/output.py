@@ -56,13 +56,13 @@ def age(when: str, now: float) -> str:
 
 
 def format_option(*formats: str) -> Callable[[Any], Any]:
-    """Return the -o option with the given formats, all of them by default."""
+    """Return the -o option with the given formats, of which the first one is the default."""
     return click.option(
         "-o",
         "--output",
         "form",
         type=click.Choice(formats or FORMATS),
-        default="table",
+        default=(formats or FORMATS)[0],
         show_default=True,
         help="How to print.",
     )

@@ -10,7 +10,8 @@ One request, top to bottom (`middleware`, then `endpoint.Door`):
                -> audit outcome -> JSON -> one log line
 
 - `application`: puts the table of endpoints together; `context`: what it is given.
-- `login`, `clusters`, `users`, `roles`, `join`: handlers and their part of the table, by subject.
+- `login`, `clusters`, `users`, `roles`, `join`, `audit`: handlers and their part of the table,
+  by subject.
 - `schemas`: every body, in and out; the OpenAPI document (`openapi`) is made from them.
 - `errors`: one shape for all refusals; `audit_rows`: one row for all that changes anything.
 
@@ -22,7 +23,7 @@ from the database for each request, not from a token or a snapshot, so taking th
 |---|---|
 | credential missing, forged, expired, of a disabled user | 401, no reason that helps guessing |
 | not an admin | 403 |
-| body not as the schema says | 422 naming the field |
+| body or query not as the schema says | 422 naming the field |
 | too many attempts | 429 with Retry-After |
 | database or journal down | 503; nothing was changed, no credential handed out |
 | a bug | 500 with an id that is in the log beside the traceback |

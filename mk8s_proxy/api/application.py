@@ -8,7 +8,7 @@ import json
 
 from aiohttp import hdrs, web
 
-from mk8s_proxy.api import agents, clusters, join, keys, login, openapi, rbac, roles, users
+from mk8s_proxy.api import agents, audit, clusters, join, keys, login, openapi, rbac, roles, users
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Call, Door, Endpoint
 from mk8s_proxy.api.middleware import Guard
@@ -26,6 +26,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *rbac.ENDPOINTS,
     *keys.ENDPOINTS,
     *join.ENDPOINTS,
+    *audit.ENDPOINTS,
 )
 
 

@@ -65,6 +65,7 @@ class Call:
     path: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The variable parts of the path, decoded."""
     body: Model | None = None
+    query: Model | None = None
     identity: Identity | None = None
     user: UserRecord | None = None
     """The caller as the database has it now."""
@@ -85,6 +86,11 @@ class Call:
         """Return the body, which the door has parsed as the endpoint's model."""
         assert isinstance(self.body, kind)
         return self.body
+
+    def read_query(self, kind: type[_ModelType]) -> _ModelType:
+        """Return the query, which the door has parsed as the endpoint's model."""
+        assert isinstance(self.query, kind)
+        return self.query
 
     def caller(self) -> tuple[Identity, UserRecord]:
         """Return who calls; only for endpoints that are not public."""
@@ -112,6 +118,8 @@ class Endpoint:
     access: Access
     audit: Audit = Audit.NOTHING
     request: type[Model] | None = None
+    query: type[Model] | None = None
+    """Its parameters behind the "?"; where there is no model, they are ignored."""
     response: type[Model] | None = None
     status: int = 200
     refusals: tuple[int, ...] = ()
@@ -155,6 +163,8 @@ class Door:
         await self._admit(call)
         if any("\x00" in part for part in call.path.values()):
             raise ApiError(404, "a name cannot contain a NUL")  # PostgreSQL would fail at it
+        if self.endpoint.query is not None:
+            call.query = parse_query(request, self.endpoint.query)
         if self.endpoint.request is not None:
             call.body = await read_body(request, self.endpoint.request)
         if row is not None and self.endpoint.audit is Audit.CHANGE and not await row.open(request):
@@ -222,6 +232,24 @@ async def read_body(request: web.Request, kind: type[_ModelType]) -> _ModelType:
         raise ApiError(415, "send the body as application/json")
     try:
         return kind.model_validate_json(await request.read())
+    except ValidationError as error:
+        shown = error.errors(include_url=False, include_context=False, include_input=False)
+        raise ApiError.from_validation(shown) from None
+
+
+def parse_query(request: web.Request, kind: type[_ModelType]) -> _ModelType:
+    """Parse the parameters of a request's target.
+
+    Raises:
+        ApiError: One comes twice, or not as the model says.
+    """
+    given: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in given:
+            raise ApiError.invalid(name, "give it once")
+        given[name] = value
+    try:
+        return kind.model_validate(given)
     except ValidationError as error:
         shown = error.errors(include_url=False, include_context=False, include_input=False)
         raise ApiError.from_validation(shown) from None

@@ -34,7 +34,7 @@ def document(endpoints: Sequence[Endpoint], server: str, version: str) -> dict[s
         "info": {
             "title": "mk8s management API",
             "version": version,
-            "description": "Logins, clusters, users and roles of mk8s-central.",
+            "description": "Logins, clusters, users, roles and audit of mk8s-central.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": server}],
@@ -69,15 +69,36 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     }
     if endpoint.access is Access.ADMIN:
         operation["description"] = "For users with the role admin."
-    names = _VARIABLE.findall(endpoint.path)
-    if names:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in names
-        ]
+    parameters = [*_path_parameters(endpoint), *_query_parameters(endpoint)]
+    if parameters:
+        operation["parameters"] = parameters
     if endpoint.request is not None:
         operation["requestBody"] = {"required": True, "content": _content(endpoint.request)}
     return operation
+
+
+def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _VARIABLE.findall(endpoint.path)
+    ]
+
+
+def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """One for each field of the model; absent and null are the same behind a "?"."""
+    if endpoint.query is None:
+        return []
+    schema = endpoint.query.model_json_schema()
+    required = schema.get("required", ())
+    parameters = []
+    for name, field in schema["properties"].items():
+        kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+        kind = {key: value for key, value in kinds[0].items() if key != "title"}
+        parameter = {"name": name, "in": "query", "required": name in required, "schema": kind}
+        if "description" in field:
+            parameter["description"] = field["description"]
+        parameters.append(parameter)
+    return parameters
 
 
 def _operation_id(endpoint: Endpoint) -> str:
@@ -106,6 +127,8 @@ def _refusals(endpoint: Endpoint) -> set[int]:
         codes.add(403)
     if endpoint.request is not None:
         codes |= {400, 413, 415, 422}
+    if endpoint.query is not None:
+        codes.add(422)
     if endpoint.audit is not Audit.NOTHING:
         codes.add(503)
     return codes

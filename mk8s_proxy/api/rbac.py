@@ -1,24 +1,25 @@
 """Roles and users of a whole policy file: changed together or not at all. For admins."""
 
-from mk8s_proxy.api import schemas
+from mk8s_proxy.api import policy_schemas
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.authz.policy import BUILT_IN_ROLES, PolicyError, RbacDocument, parse_rbac
 from mk8s_proxy.db import roles
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.rbac import WantedRole, WantedUser, apply_rbac
 
 
-async def apply(call: Call) -> schemas.Model:
+async def apply(call: Call) -> Model:
     """Bring roles and users into the database, or with `dry_run` say what that would do."""
-    body, context = call.read(schemas.RbacRequest), call.context
+    body, context = call.read(policy_schemas.RbacRequest), call.context
     document = await _parsed(call, body)
     names = [role.name for role in document.roles] + [user.email for user in document.users]
     call.subject = ", ".join(names)[:256]
     try:
         changes = await apply_rbac(
             context.database,
-            [WantedRole(role.name, role.document()) for role in document.roles],
+            [WantedRole(it.name, it.document(), it.limits.document()) for it in document.roles],
             [WantedUser(user.email, user.roles, user.name) for user in document.users],
             dry_run=body.dry_run,
         )
@@ -26,13 +27,13 @@ async def apply(call: Call) -> schemas.Model:
         raise ApiError.invalid("users", str(error)) from None
     await context.policy_feed.refresh()
     items = [
-        schemas.RbacChange(kind=it.kind, name=it.name, action=it.action, detail=it.detail)
+        policy_schemas.RbacChange(kind=it.kind, name=it.name, action=it.action, detail=it.detail)
         for it in changes
     ]
-    return schemas.RbacChanges(items=items, dry_run=body.dry_run)
+    return policy_schemas.RbacChanges(items=items, dry_run=body.dry_run)
 
 
-async def _parsed(call: Call, body: schemas.RbacRequest) -> RbacDocument:
+async def _parsed(call: Call, body: policy_schemas.RbacRequest) -> RbacDocument:
     """Read the entries as `mk8s-central init -f` reads its file."""
     known = [role.name for role in await roles.list_roles(call.context.database)]
     try:
@@ -51,8 +52,8 @@ ENDPOINTS = (
         "Change roles and users together, or try it",
         Access.ADMIN,
         Audit.CHANGE,
-        request=schemas.RbacRequest,
-        response=schemas.RbacChanges,
+        request=policy_schemas.RbacRequest,
+        response=policy_schemas.RbacChanges,
         refusals=(409,),
         verb="update",
         resource="roles",

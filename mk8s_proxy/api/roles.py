@@ -1,6 +1,6 @@
 """Roles: what users may do on which clusters, in the words of the policy file. For admins."""
 
-from mk8s_proxy.api import schemas
+from mk8s_proxy.api import policy_schemas, schemas
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.authz.policy import PolicyError, parse_role
@@ -11,18 +11,20 @@ from mk8s_proxy.db.roles import RoleRecord
 async def list_roles(call: Call) -> schemas.Model:
     """List all roles with their rules."""
     found = await roles.list_roles(call.context.database)
-    return schemas.RoleList(items=[_shown(role) for role in found])
+    return policy_schemas.RoleList(items=[_shown(role) for role in found])
 
 
 async def put_role(call: Call) -> schemas.Model:
-    """Make a role or replace its rules, after the same checks as of the policy file."""
+    """Make a role or replace its rules and limits, after the same checks as of the policy file."""
     call.subject = call.path["name"][:256]
-    rules = list(call.read(schemas.RoleRequest).clusters)
+    wanted = call.read(policy_schemas.RoleRequest)
+    rules = list(wanted.clusters)
+    limits = wanted.limits.model_dump(exclude_none=True)
     try:
-        parse_role(call.path["name"], rules)
+        limits = parse_role(call.path["name"], rules, limits).limits.document()
     except PolicyError as error:
         raise ApiError.invalid(error.place, error.problem) from None
-    role = await roles.put_role(call.context.database, call.path["name"], rules)
+    role = await roles.put_role(call.context.database, call.path["name"], rules, limits)
     await call.context.policy_feed.refresh()
     return _shown(role)
 
@@ -34,8 +36,11 @@ async def delete_role(call: Call) -> None:
     await call.context.policy_feed.refresh()
 
 
-def _shown(role: RoleRecord) -> schemas.Role:
-    return schemas.Role(name=role.name, clusters=role.rules, built_in=role.built_in)
+def _shown(role: RoleRecord) -> policy_schemas.Role:
+    limits = policy_schemas.RoleLimits(**role.limits)
+    return policy_schemas.Role(
+        name=role.name, clusters=role.rules, limits=limits, built_in=role.built_in
+    )
 
 
 ENDPOINTS = (
@@ -45,7 +50,7 @@ ENDPOINTS = (
         list_roles,
         "List all roles",
         Access.ADMIN,
-        response=schemas.RoleList,
+        response=policy_schemas.RoleList,
     ),
     Endpoint(
         "PUT",
@@ -54,8 +59,8 @@ ENDPOINTS = (
         "Make a role or replace its rules",
         Access.ADMIN,
         Audit.CHANGE,
-        request=schemas.RoleRequest,
-        response=schemas.Role,
+        request=policy_schemas.RoleRequest,
+        response=policy_schemas.Role,
         refusals=(409,),
         verb="update",
         resource="roles",

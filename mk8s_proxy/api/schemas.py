@@ -1,7 +1,7 @@
 """Every body of the management API, in and out. The OpenAPI document is made from these models.
 
-Read by the handlers; the only place that imports pydantic, beside the door that parses bodies.
-Unknown fields are refused, so that a misspelled one is not silently ignored.
+Read by the handlers; with `policy_schemas` the only place that imports pydantic, beside the door
+that parses bodies. Unknown fields are refused, so that a misspelled one is not silently ignored.
 """
 
 import re
@@ -352,51 +352,6 @@ class DisabledRequest(Model):
     """Whether the user is locked out; locking out ends all logins."""
 
     disabled: bool
-
-
-class Role(Model):
-    """A role with its rules, as in the policy file."""
-
-    name: str
-    clusters: list[dict[str, Any]]
-    built_in: bool
-
-
-class RoleList(Model):
-    """All roles."""
-
-    items: list[Role]
-
-
-class RoleRequest(Model):
-    """The rules that a role shall have."""
-
-    clusters: Annotated[list[dict[str, Any]], Field(max_length=1000)]
-
-
-class RbacRequest(Model):
-    """Roles and users in the words of the policy file; what it does not name stays as it is."""
-
-    roles: Annotated[list[dict[str, Any]], Field(max_length=10_000)] = []
-    users: Annotated[list[dict[str, Any]], Field(max_length=10_000)] = []
-    dry_run: bool = False
-    """Do all of it and undo it: the answer is the one that the change would get."""
-
-
-class RbacChange(Model):
-    """What became, or in a dry run would become, of one entry."""
-
-    kind: Literal["role", "user"]
-    name: str
-    action: Literal["created", "changed", "unchanged"]
-    detail: str
-
-
-class RbacChanges(Model):
-    """All entries, in their order."""
-
-    items: list[RbacChange]
-    dry_run: bool
 
 
 class JoinRequest(Model):

@@ -44,5 +44,7 @@ block (RWF_NOWAIT) are not to be had on ext4.
 `event` is what a request fills; `rows` makes rows of it, from remembered pieces, because every
 request pays for two; `redaction` is what must not be in them. All that is pure; `journal` and
 `strangers` own a `journal_file` each, `writer` is the thread, `unfinished` reads after a crash.
-The shipper that copies rows into the database only reads what is here.
+For the database, `follower` reads the files, each row once and in order, and none that could still
+be taken back; `record` makes one record of a request's two rows, `command` the command in it. What
+ships them (`mk8s_proxy.process.audit_shipping`) only reads what is here.
 """

@@ -80,7 +80,7 @@ class Journal:
         )
         self._open_mark = self._file.path.with_name(self._file.path.name + ".open")
         self._close_unfinished()
-        self._writer = BatchWriter(self._append, patience)
+        self._writer = BatchWriter(self._file.append, patience)
 
     def __repr__(self) -> str:
         state = "healthy" if self.healthy else "FAILING"
@@ -189,6 +189,10 @@ class Journal:
             self._strangers.write(self._clock())
         return True
 
+    def durable(self) -> tuple[int, int]:
+        """Its current file, as `JournalFile.durable` gives it; for the shipper."""
+        return self._file.durable()
+
     def close(self) -> bool:
         """Commit, sync and close; afterwards every commit fails. Whether all of it worked."""
         if self._closed:
@@ -205,9 +209,6 @@ class Journal:
             log.exception("journal.close_failed path=%s", self._file.path)
             return False
         return committed
-
-    def _append(self, rows: bytes) -> None:
-        self._file.append(rows)
 
     def _stalled(self) -> bool:
         return self._writer.busy and time.monotonic() - self._began > STALL_SECONDS

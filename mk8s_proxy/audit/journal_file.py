@@ -79,6 +79,15 @@ class JournalFile:
         """The rotated files, oldest first: their names sort by time, then by number."""
         return self._named("")
 
+    def durable(self) -> tuple[int, int]:
+        """The current file and how many bytes of it nothing can take back any more.
+
+        Returns:
+            A descriptor of the caller's own, and the number of bytes that were synced.
+        """
+        with self._lock:
+            return os.dup(self._descriptor), self._synced
+
     def append(self, rows: bytes) -> None:
         """Append whole rows by one write, or leave the file as it was.
 

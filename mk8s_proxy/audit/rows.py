@@ -91,7 +91,7 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
     if upstream == entry.audit_id:  # as API servers mostly answer
         upstream = f',"mk8s.io/upstream-audit-id":"{upstream}"'
     elif upstream:
-        cut = _cut({"upstreamAuditID": upstream})
+        cut = "upstreamAuditID," if len(upstream) > MAX_TEXT else ""
         upstream = _note("mk8s.io/upstream-audit-id", upstream)
     ending = (
         f'{upstream},"mk8s.io/bytes-in":"{entry.bytes_in}","mk8s.io/bytes-out":"{entry.bytes_out}",'

@@ -81,10 +81,15 @@ class Strangers:
             self._file.watch()
             if rows:
                 self._file.append(b"".join(rows))
+                self._file.sync()
         except OSError as error:
             log.error("journal.strangers_failed rows=%d error=%s", len(rows), error)  # noqa: TRY400
             return False
         return True
+
+    def durable(self) -> tuple[int, int]:
+        """Its current file, as `JournalFile.durable` gives it."""
+        return self._file.durable()
 
     def close(self) -> None:
         """Write what was noted, and close."""

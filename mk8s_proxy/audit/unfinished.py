@@ -17,9 +17,10 @@ log = logging.getLogger(__name__)
 
 MAX_UNFINISHED: Final = 65536
 """Requests of one process that are looked for; more cannot have been open."""
-_HEAD: Final = re.compile(
+HEAD: Final = re.compile(
     rb'[^"]{1,2}"kind":"Event",[^{}]{1,120}"auditID":"([^"]+)","stage":"(\w+)"'
 )
+"""How a row begins: its audit id and its stage."""
 
 
 def unfinished(files: Iterable[Path]) -> list[bytes]:
@@ -44,7 +45,7 @@ def _read(path: Path, found: dict[bytes, bytes]) -> None:
 
 
 def _note(line: bytes, found: dict[bytes, bytes]) -> None:
-    head = _HEAD.match(line)
+    head = HEAD.match(line)
     if head is None:
         return
     if head[2] != b"RequestReceived":

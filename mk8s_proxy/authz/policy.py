@@ -6,8 +6,9 @@ API). Both take what a YAML or JSON parser returned, and name the place of a mis
 mistake: a misspelt `deny` must not become a grant. The package docstring has the meaning.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from mk8s_proxy.authz.grammar import (
@@ -21,6 +22,7 @@ from mk8s_proxy.authz.grammar import (
     check_url_path,
     check_verb,
 )
+from mk8s_proxy.authz.role_limits import NO_LIMITS, RoleLimits, parse_limits
 
 __all__ = [
     "PolicyError", "PolicySource", "RbacDocument", "RoleSpec", "RuleSpec", "UserSpec",
@@ -79,6 +81,7 @@ class RoleSpec:
 
     name: str
     rules: tuple[RuleSpec, ...]
+    limits: RoleLimits = NO_LIMITS
 
     def document(self) -> list[dict[str, Any]]:
         """Write the role's `clusters:` list."""
@@ -142,18 +145,27 @@ def parse_rbac(document: object, *, known_roles: Iterable[str] = BUILT_IN_ROLES)
     return RbacDocument(tuple(roles.values()), tuple(users.values()))
 
 
-def parse_role(name: str, rules: object) -> RoleSpec:
-    """Read one role from its name and its `clusters:` list.
+def parse_role(name: str, rules: object, limits: object = MappingProxyType({})) -> RoleSpec:
+    """Read one role from its name, its `clusters:` list and its `limits:`.
 
     Raises:
         PolicyError: the first mistake, with its place ("clusters[1].verbs[2]").
     """
-    return RoleSpec(check_role_name(Place(name, "name")), _parse_rules(Place(rules, "clusters")))
+    written = dict(limits) if isinstance(limits, Mapping) else limits
+    return RoleSpec(
+        check_role_name(Place(name, "name")),
+        _parse_rules(Place(rules, "clusters")),
+        parse_limits(Place(written, "limits")),
+    )
 
 
 def _parse_role(place: Place) -> RoleSpec:
-    place.only_keys("name", "clusters")
-    return RoleSpec(check_role_name(place.key("name")), _parse_rules(place.key("clusters")))
+    place.only_keys("name", "clusters", "limits")
+    return RoleSpec(
+        check_role_name(place.key("name")),
+        _parse_rules(place.key("clusters")),
+        parse_limits(place.key("limits")) if place.has("limits") else NO_LIMITS,
+    )
 
 
 def _parse_user(place: Place, known_roles: set[str]) -> UserSpec:

@@ -15,6 +15,7 @@ from mk8s_proxy.authz.access import Access, RuleSet
 from mk8s_proxy.authz.attributes import Attributes, Decision, is_apply, required_attributes
 from mk8s_proxy.authz.compile import ClusterSelector, CompiledRule
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec
+from mk8s_proxy.authz.role_limits import RoleLimits
 from mk8s_proxy.authz.scopes import ClusterScopes
 from mk8s_proxy.kube.request_info import RequestInfo
 
@@ -55,6 +56,7 @@ class PolicySnapshot:
         self._selectors: dict[tuple[Any, ...], int] = {}
         self._selector_rules: list[ClusterSelector] = []
         self._roles = {role.name: self._compile(role) for role in source.roles}
+        self._limits = {role.name: role.limits for role in source.roles if role.limits}
         self._selected: dict[str, frozenset[int]] = {}
         self._by_roles: Memory[tuple[tuple[str, ...], str], Access] = Memory(65536, 64 << 20)
         # By roles, not by user, so one token holds none. Buys 13 % of a request with a known target
@@ -144,6 +146,29 @@ class PolicySnapshot:
     def roles_of(self, user: str) -> tuple[str, ...]:
         """Name the user's roles."""
         return self._user_roles.get(user.lower(), ())
+
+    def limits_of(self, user: str, cluster: str, streams: int, buffered: int) -> tuple[int, int]:
+        """What the user may have open on the cluster: the largest that their roles there allow.
+
+        Args:
+            user: the email.
+            cluster: the name of the cluster.
+            streams: requests, where a role says nothing.
+            buffered: bytes that wait, where a role says nothing.
+        """
+        if not self._limits:
+            return streams, buffered
+        selected = self._selected_by(cluster)
+        default = RoleLimits(streams, buffered)
+        found = [
+            self._limits.get(role, default)
+            for role in self.roles_of(user)
+            if not selected.isdisjoint(self._roles.get(role, ()))
+        ] or [default]
+        return (
+            max(streams if one.streams is None else one.streams for one in found),
+            max(buffered if one.buffered is None else one.buffered for one in found),
+        )
 
     def _compile(self, role: RoleSpec) -> dict[int, RuleSet]:
         """Compile a role into the rule sets of the clusters that its rules select."""

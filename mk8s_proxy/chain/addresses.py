@@ -21,12 +21,14 @@ from mk8s_proxy.kube.request_target import RequestTarget, parse_target
 MANAGEMENT_PATHS: Final = frozenset(
     {
         b"agents",
+        b"audit",
         b"auth",
         b"ca.pem",
         b"clusters",
         b"join",
         b"keys",
         b"openapi.json",
+        b"rbac",
         b"roles",
         b"users",
         b".well-known",

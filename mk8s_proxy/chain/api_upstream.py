@@ -6,15 +6,15 @@ only place that speaks HTTP with clients, and the API an ordinary web applicatio
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from mk8s_agent.wire.background import Background, OwnedTasks
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.http1_upstream import Http1Upstream
-from mk8s_agent.wire.http2.frames import ErrorCode
-from mk8s_agent.wire.limits import BufferBudget
-from mk8s_agent.wire.stream import Stream, part
+from mk8s_agent.wire.limits import KIB, BufferBudget
+from mk8s_agent.wire.stream import Bytes, Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import Connection, SocketTransport
 from mk8s_agent.wire.waiting import WaitingRoom
@@ -26,9 +26,58 @@ log = logging.getLogger(__name__)
 SOURCE_HEADER: Final = b"x-mk8s-source-ip"
 _IDLE: Final = 32
 _UPLOADS: Final = 256
-"""Requests whose body is not complete yet. Each holds two file descriptors, and anybody may begin
-them without a credential, a hundred on a connection; a body of ours is there at once."""
+"""Requests whose body is not whole yet: anybody may begin them without a credential, a hundred on
+a connection. The API hears nothing of them, and the oldest makes room: bodies are there at once."""
+_WHOLE_BYTES: Final = 64 * KIB
+"""Of a body that is kept; a longer one follows its request as it comes."""
 _CLOSE: Final = Bulkhead("management.close")
+
+
+class Uploads(WaitingRoom):
+    """Keeps requests until their bodies are whole: slow ones hold no connection of the API.
+
+    Args:
+        begin: told of a request that need not wait any longer, at most once.
+    """
+
+    def __init__(self, buffers: BufferBudget, begin: Callable[[Stream, Exchange], None]) -> None:
+        super().__init__(buffers)
+        self._begin = begin
+        self._incomplete: dict[Stream, Exchange] = {}
+
+    def __len__(self) -> int:
+        """Requests whose body is not whole."""
+        return len(self._incomplete)
+
+    def wait_for_body(self, exchange: Exchange) -> None:
+        """One more; where there are too many, the oldest makes room."""
+        if len(self._incomplete) >= _UPLOADS:
+            oldest = next(iter(self._incomplete))
+            del self._incomplete[oldest]
+            front = self.turn_away(oldest)
+            if front is not None:
+                fields = [(b"content-type", b"text/plain")]
+                message = b"the body of the request did not come"
+                front.connection.answer(front, 408, fields, message)
+        self._incomplete[self.admit(exchange.front)] = exchange
+
+    def send_data(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
+        """Keeps a piece of a body; the last one lets its request go on."""
+        super().send_data(stream, data, size, end)
+        if end or stream.pending_bytes >= _WHOLE_BYTES:
+            exchange = self._incomplete.pop(stream, None)
+            if exchange is not None:
+                self._begin(stream, exchange)
+
+    def end_both(self, stream: Stream, code: int) -> None:
+        """There is no memory for the body."""
+        self._incomplete.pop(stream, None)
+        super().end_both(stream, code)
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """The client has gone."""
+        self._incomplete.pop(stream, None)
+        super().reset(stream, code)
 
 
 class Management:
@@ -40,44 +89,35 @@ class Management:
         self._path = str(socket_path)
         self._ticks = ticks
         self._buffers = buffers
-        self._room = WaitingRoom(buffers)
+        self._room = Uploads(buffers, self._begin)
         self._idle: list[Http1Upstream] = []
-        self._uploads: dict[Stream, None] = {}
-        """Fronts as they came; those that are complete are taken out where there is no room."""
         self._tasks = OwnedTasks(background)
 
     def forward(self, exchange: Exchange) -> None:
         """Sends a request to the API. The API writes the audit rows of what it does itself."""
         exchange.settled = True
-        bodiless = exchange.front.remote_closed
-        if not bodiless:
-            self._count_upload(exchange.front)
+        if not exchange.front.remote_closed:
+            self._room.wait_for_body(exchange)
+        elif self._idle:
+            self._send(self._idle.pop(), exchange, bodiless=True)
+        else:
+            self._dial(self._room.admit(exchange.front), exchange, bodiless=True)
+
+    def _begin(self, waiting: Stream, exchange: Exchange) -> None:
+        """The body of a request has come, or so much of it that it is not waited for."""
         if self._idle:
-            self._send(self._idle.pop(), exchange, bodiless=bodiless)
-            return
-        waiting = self._room.admit(exchange.front)
+            connection = self._idle.pop()
+            self._room.leave(waiting, lambda _: self._send(connection, exchange, bodiless=False))
+        else:
+            self._dial(waiting, exchange, bodiless=False)
+
+    def _dial(self, waiting: Stream, exchange: Exchange, *, bodiless: bool) -> None:
         self._tasks.start(
             "management.connect",
             self._connect(waiting, exchange, bodiless=bodiless),
             failed=lambda _: self._turn_away(waiting, exchange),
             fields={"audit_id": exchange.entry.audit_id},
         )
-
-    def _count_upload(self, new: Stream) -> None:
-        """One more; where there are too many, the oldest that is not complete makes room."""
-        if len(self._uploads) >= _UPLOADS:
-            self._uploads = {
-                it: None for it in self._uploads if not (it.remote_closed or it.local_closed)
-            }
-        if len(self._uploads) >= _UPLOADS:
-            front = next(iter(self._uploads))
-            del self._uploads[front]
-            back = part(front)
-            if back is not None:
-                back.connection.reset(back, ErrorCode.CANCEL)
-            fields = [(b"content-type", b"text/plain")]
-            front.connection.answer(front, 408, fields, b"the body of the request did not come")
-        self._uploads[new] = None
 
     def _send(self, connection: Http1Upstream, exchange: Exchange, *, bodiless: bool) -> None:
         head = exchange.head

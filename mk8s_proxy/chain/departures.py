@@ -10,7 +10,7 @@ who pays, whoever they act as, and however many tokens and connections they have
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.limits import KIB, MIB, Share
@@ -162,6 +162,13 @@ class Departures:
         return not gone
 
 
+class RoleLimits(Protocol):
+    """The policy, as far as it says what people may have open."""
+
+    def limits_of(self, user: str, cluster: str, streams: int, buffered: int) -> tuple[int, int]:
+        """Requests and waiting bytes of a user on a cluster; the arguments where no role says."""
+
+
 class Shares:
     """All shares of which something is taken; the others take no memory.
 
@@ -169,17 +176,31 @@ class Shares:
         streams: requests that one person may have open on a cluster, watches included.
         buffered: bytes that may wait for such a person's slow readers, long targets of requests
             included.
+
+    Both hold where no role of the person says something else.
     """
 
     def __init__(self, streams: int = _STREAMS, buffered: int = _BUFFERED) -> None:
         self._streams = streams
         self._buffered = buffered
+        self._policy: RoleLimits | None = None
         self._taken: dict[tuple[str, str], Share] = {}
         self._long: dict[Exchange, int] = {}
 
     def __len__(self) -> int:
         """Pairs of a person and a cluster with open requests."""
         return len(self._taken)
+
+    def follow(self, policy: RoleLimits) -> None:
+        """Take the limits of this policy's roles from now on, for what is open, too."""
+        self._policy = policy
+        for share in self._taken.values():
+            share.most, share.limit = self._limits_of(share.user, share.key[1])
+
+    def _limits_of(self, user: str, cluster: str) -> tuple[int, int]:
+        if self._policy is None:
+            return self._streams, self._buffered
+        return self._policy.limits_of(user, cluster, self._streams, self._buffered)
 
     def take(self, exchange: Exchange, tunnel: Tunnel) -> None:
         """Counts a request that was admitted, until `give_back`.
@@ -191,12 +212,14 @@ class Shares:
         if exchange.stays_open and tunnel.crowded:
             raise _full(exchange.cluster)
         identity = exchange.identity
-        owner = (identity.original or identity).uid if identity is not None else ""  # strangers
-        key = (owner, exchange.cluster)
+        person = identity.original or identity if identity is not None else None  # a stranger
+        key = (person.uid if person is not None else "", exchange.cluster)
         share = self._taken.get(key)
         if share is None:
-            share = self._taken[key] = Share(key, self._buffered)
-        elif share.streams >= self._streams:
+            user = person.user if person is not None else ""
+            most, buffered = self._limits_of(user, exchange.cluster)
+            share = self._taken[key] = Share(key, buffered, most, user)
+        elif share.streams >= share.most:
             raise _too_many(share.streams, exchange.cluster)
         size = len(exchange.head.target)
         if size > LONG_TARGET:
@@ -228,7 +251,7 @@ class Shares:
 def _too_many(streams: int, cluster: str) -> StatusError:
     message = (
         f'you have {streams} requests open on cluster "{cluster}", as many as one person may have: '
-        "end some, watches for example (limits.streams_per_identity of central)"
+        "end some, watches for example (limits.streams_per_identity of central, or a role's limits)"
     )
     return status_error(429, message, retry_after=_RETRY_SECONDS)
 

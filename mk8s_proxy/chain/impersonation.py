@@ -21,6 +21,7 @@ from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.identity.identity import RESERVED_PREFIX, USERS_GROUP, Identity
 from mk8s_proxy.kube.status import forbidden
+from mk8s_proxy.listener.header_names import MAX_IMPERSONATION
 from mk8s_proxy.listener.refusals import HeaderRefusal
 
 ORIGINAL_USER: Final = "mk8s.io/original-user"
@@ -29,10 +30,9 @@ ORIGINAL_USER: Final = "mk8s.io/original-user"
 AUTHENTICATED_GROUP: Final = "system:authenticated"
 """What the API server gives to everybody who is not anonymous, and the agent always sends."""
 
-MAX_FIELDS: Final = 64
 MAX_NAME_BYTES: Final = 256
 MAX_EXTRA_BYTES: Final = 1024
-"""The agent's limits (`mk8s_agent.apiserver.impersonation`), and one for the number of headers."""
+"""The agent's limits (`mk8s_agent.apiserver.impersonation`)."""
 
 _USER: Final = b"impersonate-user"
 _UID: Final = b"impersonate-uid"
@@ -71,8 +71,8 @@ def act_as(identity: Identity, fields: Fields) -> Identity:
     Raises:
         HeaderRefusal: headers that mean nothing, or somebody whom nobody may act as.
     """
-    if len(fields) > MAX_FIELDS:
-        raise HeaderRefusal("IMPERSONATION_HEADER", fields[MAX_FIELDS][0])
+    if len(fields) > MAX_IMPERSONATION:
+        raise HeaderRefusal("IMPERSONATION_HEADER", fields[MAX_IMPERSONATION][0])
     single: dict[bytes, str] = {}
     groups: list[str] = [USERS_GROUP]
     extra: dict[str, tuple[str, ...]] = {}

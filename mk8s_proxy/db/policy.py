@@ -10,7 +10,7 @@ from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.keys import KeyRecord, read_keys
 from mk8s_proxy.db.meta import POLICY_VERSION
 from mk8s_proxy.db.models import AgentCertificate, Cluster, Meta, Role, User, UserRole, utc_now
-from mk8s_proxy.db.roles import RoleRecord
+from mk8s_proxy.db.roles import RoleRecord, role_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ async def load_policy(database: Database) -> PolicyRows:
         names[email].append(role)
     return PolicyRows(
         version=version,
-        roles=tuple(RoleRecord(role.id, role.name, role.rules, role.built_in) for role in roles),
+        roles=tuple(map(role_record, roles)),
         user_roles={email: tuple(roles_of) for email, roles_of in names.items()},
         clusters={name: labels for _, name, labels in clusters},
         cluster_names={cluster_id: name for cluster_id, name, _ in clusters},

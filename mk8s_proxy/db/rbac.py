@@ -6,7 +6,7 @@ is.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sqlalchemy import delete, select
@@ -26,6 +26,7 @@ class WantedRole:
 
     name: str
     rules: list[dict[str, Any]]
+    limits: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,14 @@ def _compare_role(stored: _Stored, wanted: WantedRole) -> Change:
     role = stored.roles.get(wanted.name)
     if role is None:
         return Change("role", wanted.name, "created")
-    same = role.rules == wanted.rules
-    if role.built_in and not same:
+    details = []
+    if role.rules != wanted.rules:
+        details.append(f"{len(role.rules)} rule(s) before, {len(wanted.rules)} now")
+    if role.limits != wanted.limits:
+        details.append(f"limits: {_limits_text(role.limits)} -> {_limits_text(wanted.limits)}")
+    if role.built_in and details:
         raise Conflict(f'the role "{wanted.name}" is built in and cannot be changed')
-    detail = "" if same else f"{len(role.rules)} rule(s) before, {len(wanted.rules)} now"
-    return Change("role", wanted.name, "unchanged" if same else "changed", detail)
+    return Change("role", wanted.name, "changed" if details else "unchanged", "; ".join(details))
 
 
 def _compare_user(stored: _Stored, wanted: WantedUser) -> Change:
@@ -152,10 +156,11 @@ async def _put_roles(session: AsyncSession, stored: _Stored, wanted: Sequence[Wa
     for one in wanted:
         role = stored.roles.get(one.name)
         if role is None:
-            role = stored.roles[one.name] = Role(name=one.name, rules=one.rules)
+            role = Role(name=one.name, rules=one.rules, limits=one.limits)
+            stored.roles[one.name] = role
             session.add(role)
-        elif role.rules != one.rules:
-            role.rules = one.rules
+        elif (role.rules, role.limits) != (one.rules, one.limits):
+            role.rules, role.limits = one.rules, one.limits
     await session.flush()
 
 
@@ -186,6 +191,10 @@ async def _give(session: AsyncSession, stored: _Stored, user: User, names: set[s
         if name not in stored.roles:
             raise NotFound("role", name)
         session.add(UserRole(user_id=user.id, role_id=stored.roles[name].id))
+
+
+def _limits_text(limits: dict[str, Any]) -> str:
+    return _listed([f"{key} {value}" for key, value in limits.items()])
 
 
 def _listed(names: Sequence[str]) -> str:

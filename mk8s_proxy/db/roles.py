@@ -43,31 +43,38 @@ class RoleRecord:
     name: str
     rules: list[dict[str, Any]]
     built_in: bool
+    limits: dict[str, Any]
 
 
 async def put_role(
-    database: Database, name: str, rules: list[dict[str, Any]], *, built_in: bool = False
+    database: Database,
+    name: str,
+    rules: list[dict[str, Any]],
+    limits: dict[str, Any] | None = None,
+    *,
+    built_in: bool = False,
 ) -> RoleRecord:
-    """Create a role or replace its rules. Putting what is there already changes nothing.
+    """Create a role or replace its rules and limits. Putting what is there already changes nothing.
 
     Raises:
         Conflict: the role is built in and the caller is not the program itself.
     """
+    limits = limits or {}
     try:
         async with database.transaction() as session:
             role = await session.scalar(select(Role).where(col(Role.name) == name))
             if role is None:
-                role = Role(name=name, rules=rules, built_in=built_in)
+                role = Role(name=name, rules=rules, limits=limits, built_in=built_in)
             elif role.built_in and not built_in:
                 raise Conflict(f'the role "{name}" is built in and cannot be changed')
-            elif role.rules == rules and role.built_in == built_in:
-                return _record(role)
+            elif (role.rules, role.limits, role.built_in) == (rules, limits, built_in):
+                return role_record(role)
             await raise_policy_version(session)
-            role.rules, role.built_in = rules, built_in
+            role.rules, role.limits, role.built_in = rules, limits, built_in
             session.add(role)
     except IntegrityError as error:
         raise Conflict(f'the role "{name}" was created by somebody else just now') from error
-    return _record(role)
+    return role_record(role)
 
 
 async def ensure_admin_role(database: Database) -> RoleRecord:
@@ -79,7 +86,7 @@ async def list_roles(database: Database) -> list[RoleRecord]:
     """All roles, by name."""
     async with database.session() as session:
         roles = await session.scalars(select(Role).order_by(col(Role.name)))
-        return [_record(role) for role in roles]
+        return [role_record(role) for role in roles]
 
 
 async def delete_role(database: Database, name: str) -> None:
@@ -110,5 +117,6 @@ async def _get(session: AsyncSession, name: str) -> Role:
     return role
 
 
-def _record(role: Role) -> RoleRecord:
-    return RoleRecord(id=role.id, name=role.name, rules=role.rules, built_in=role.built_in)
+def role_record(role: Role) -> RoleRecord:
+    """A role as others see it."""
+    return RoleRecord(role.id, role.name, role.rules, role.built_in, role.limits)

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 HEAD_BYTES: Final = 64 * 1024
 TARGET_BYTES: Final = 256 * 1024
-MAX_FIELDS: Final = 200
-"""Fields of one head, pseudo headers included."""
+MAX_FIELDS: Final = 100
+"""Fields of one head, pseudo headers included; as many as Envoy, HAProxy and Apache take."""
 LINE_OVERHEAD: Final = len(b"DELETE  HTTP/1.1")
 """What a request line has beside its target, at most."""
 _FIELD_OVERHEAD: Final = 32
@@ -36,15 +36,12 @@ HEAD_LIMITS: Final = HeadLimits()
 
 def is_too_large(fields: list[tuple[bytes, bytes]], limits: HeadLimits) -> bool:
     """Whether a head of HTTP/2, of one field at least, is refused for its size alone."""
-    return exceeds(fields, target_of(fields), limits)
+    return exceeds(len(fields), head_bytes(fields), len(target_of(fields)), limits)
 
 
-def exceeds(fields: list[tuple[bytes, bytes]], target: bytes, limits: HeadLimits) -> bool:
-    """Whether a head is over the limits; `target` is the value of one of its fields, or empty."""
-    size = len(target)
-    if len(fields) > MAX_FIELDS or size > limits.target:
-        return True
-    return head_bytes(fields) - size > limits.fields
+def exceeds(fields: int, size: int, target: int, limits: HeadLimits) -> bool:
+    """Whether a head of so many fields and bytes is over the limits, so many of its target."""
+    return fields > MAX_FIELDS or target > limits.target or size - target > limits.fields
 
 
 def head_bytes(fields: list[tuple[bytes, bytes]]) -> int:

@@ -129,6 +129,16 @@ _DROPPED_SUFFIXES: Final = (
     b"source-ip", b"src-ip", b"user-ip",
 )  # fmt: skip
 """The client's address in the words of whichever product comes next."""
+MAX_IMPERSONATION: Final = 64
+"""Impersonate-* headers of one request."""
+_ORDINARY: Final = re.compile(
+    rb"(?!%b)[!#$%%&'*+.^`|~0-9a-z-]++%b"
+    % (
+        b"|".join((*_RESERVED_PREFIXES, _IMPERSONATE_PREFIX, *_DROPPED_PREFIXES)),
+        b"".join(b"(?<!%b)" % suffix for suffix in _DROPPED_SUFFIXES),
+    )
+)
+"""A name that means nothing here: one search instead of five, for as many names as a head holds."""
 
 
 def action_of_unlisted(name: bytes, *, underscores: bool = False) -> int:
@@ -141,6 +151,8 @@ def action_of_unlisted(name: bytes, *, underscores: bool = False) -> int:
     Raises:
         HeaderRefusal: PSEUDO_HEADER, UNDERSCORE_HEADER, BAD_HEADER_NAME or RESERVED_HEADER.
     """
+    if _ORDINARY.fullmatch(name):
+        return FORWARD
     if _NAME.fullmatch(name) is None:
         fault = _name_fault(name)
         if underscores and fault == "UNDERSCORE_HEADER" and _means_nothing(name):
@@ -150,9 +162,7 @@ def action_of_unlisted(name: bytes, *, underscores: bool = False) -> int:
         raise HeaderRefusal("RESERVED_HEADER", name)
     if name.startswith(_IMPERSONATE_PREFIX):
         return IMPERSONATE
-    if name.startswith(_DROPPED_PREFIXES) or name.endswith(_DROPPED_SUFFIXES):
-        return DROP
-    return FORWARD
+    return DROP  # what else is not ordinary
 
 
 def _means_nothing(name: bytes) -> bool:

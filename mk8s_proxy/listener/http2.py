@@ -4,7 +4,12 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from mk8s_agent.wire import hpack_codec
-from mk8s_agent.wire.hpack_codec import CHANGES_TABLE, NEEDS_TABLE, check_block
+from mk8s_agent.wire.hpack_codec import (
+    CHANGES_TABLE,
+    NEEDS_TABLE,
+    check_block,
+    has_more_fields,
+)
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.http2.server import Http2Server
@@ -15,7 +20,7 @@ from mk8s_proxy.identity.throttle import source_key
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
 from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
-from mk8s_proxy.listener.head_limits import HEAD_LIMITS, HeadLimits, is_too_large
+from mk8s_proxy.listener.head_limits import HEAD_LIMITS, MAX_FIELDS, HeadLimits, is_too_large
 from mk8s_proxy.listener.long_heads import LongHeads
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
@@ -98,7 +103,7 @@ class ClientHttp2(Http2Server):
     __slots__ = (
         "_asked", "_chain", "_deadlines", "_head_limits", "_incomplete_seconds", "_long_heads",
         "_recurring", "_source", "_source_ip", "_stranger_seconds", "_strangers_left", "_table",
-        "_trusted", "_underscores", "authenticated",
+        "_trusted", "_underscores", "_unread", "authenticated",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +120,8 @@ class ClientHttp2(Http2Server):
         self._chain = config.chain
         self._recurring = config.recurring
         self._table = 0
+        self._unread = False
+        """A block was not decoded, so that none behind it can be."""
         self._deadlines = config.deadlines
         self._head_limits = config.head_limits
         self._long_heads = config.long_heads
@@ -137,6 +144,8 @@ class ClientHttp2(Http2Server):
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A request head, or trailers. A block that came before means what it meant then, if the
         table is what it was then or the block refers to none."""
+        if len(block) > self._head_limits.fields:
+            self._long_heads.leave(self)
         find = self._recurring.find
         known = find((block, end, 0)) or find((block, end, self._table))
         if known is not None:
@@ -144,10 +153,11 @@ class ClientHttp2(Http2Server):
             if stream is not None:
                 self._admit(stream, known.head, known)
             return
+        if not self.authenticated and self._is_too_much(block):
+            self._refuse_unread(stream_id, end)
+            return
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
-        # what is refused for its size anyway is not worth a look at each field
-        refused = len(block) > _LARGE_BLOCK and self._is_refused(fields)
-        use = CHANGES_TABLE if refused else check_block(block, fields)
+        use = CHANGES_TABLE if self._is_refused(block, fields) else check_block(block, fields)
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
         stream = self.accept(stream_id, fields, end)
@@ -175,14 +185,33 @@ class ClientHttp2(Http2Server):
         """A long head has to go, since others need the room. Without it, no other can be read."""
         self.fail(ErrorCode.ENHANCE_YOUR_CALM, "too many long request heads arrive at once")
 
-    def _is_refused(self, fields: Fields) -> bool:
-        """Whether a head that is whole now is too large."""
-        self._long_heads.leave(self)
-        return is_too_large(fields, self._head_limits)
-
     def on_lost(self) -> None:
         """The connection is gone, and the head that was arriving."""
         self._long_heads.leave(self)
+
+    def _is_refused(self, block: bytes, fields: Fields) -> bool:
+        """Whether a large head is refused anyway, for its size or as nobody's: then it is not worth
+        a look at each field."""
+        return len(block) > _LARGE_BLOCK and (
+            is_too_large(fields, self._head_limits) or b"authorization" not in dict(fields)
+        )
+
+    def _is_too_much(self, block: bytes) -> bool:
+        """Whether a stranger's head is over the limits, as far as its encoding shows: in good faith
+        none is longer encoded than decoded. A large one counts as several requests."""
+        size = len(block)
+        if self._unread or size <= _LARGE_BLOCK:
+            return self._unread
+        self._strangers_left -= size // _LARGE_BLOCK
+        return size > self._head_limits.both or has_more_fields(block, MAX_FIELDS)
+
+    def _refuse_unread(self, stream_id: int, end: bool) -> None:
+        """A refusal that costs no decoding, and the connection: its table does not follow."""
+        self._unread = True
+        stream = self.accept(stream_id, None, end)
+        if stream is not None:
+            self._refuse_head(stream, [], HeaderRefusal("HEADER_TOO_LARGE"))
+        self.drain()
 
     def _admit(self, stream: Stream, head: RequestHead, recurring: Recurring | None) -> None:
         """A checked head: into the handler chain."""
@@ -225,6 +254,8 @@ class ClientHttp2(Http2Server):
             self.refuse_malformed(stream)
         if not self.authenticated:
             self._answered_stranger()
+            if refusal.code == 431:  # it was told what is too large, and costs much
+                self.drain()
 
     def answer(self, stream: Stream, code: int, fields: Fields, body: bytes) -> None:
         """Sends a whole answer of central's own (see `Front.answer`)."""

@@ -31,7 +31,7 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "RESERVED_HEADER": (_BAD_REQUEST, "headers of mk8s itself are not for clients to send"),
     "HEADER_TOO_LARGE": (
         431,
-        "path and query are over 256 KiB, or the rest of the head over 64 KiB or 200 headers",
+        "path and query are over 256 KiB, or the rest of the head over 64 KiB or 100 headers",
     ),
     "LONG_HEADS": (429, "too many long request heads arrive at once: try again"),
     "DUP_HEADER": (_BAD_REQUEST, "this header may be sent once only"),

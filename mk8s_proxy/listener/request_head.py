@@ -27,6 +27,7 @@ from mk8s_proxy.listener.header_names import (
     FORWARD,
     HTTP2_ACTIONS,
     IMPERSONATE,
+    MAX_IMPERSONATION,
     NOTE,
     REPEATABLE,
     action_of_unlisted,
@@ -139,6 +140,11 @@ def read_http2_head(
         HeaderRefusal: the head breaks RFC 9113, 8.2 and 8.3, or a rule of ours.
     """
     check_bytes(fields, target_of(fields), limits)
+    return _read(fields, end_stream, underscores)
+
+
+def _read(fields: list[Field], end_stream: bool, underscores: bool) -> RequestHead:
+    """The head of these fields, whose size and bytes are checked."""
     pseudo = _read_pseudo(fields)
     method, target = pseudo[b":method"], pseudo[b":path"]
     found = sort_fields(fields[len(pseudo) :], HTTP2_ACTIONS, underscores)
@@ -184,8 +190,8 @@ def read_repeated_head(
     others = (place, end_stream, underscores, *fields[:place], *fields[place + 1 :])
     known = _repeated.find(others)
     if known is None:
-        head = read_http2_head(fields, end_stream, limits, underscores=underscores)
-        size = head_bytes(fields)
+        size = check_bytes(fields, target, limits)
+        head = _read(fields, end_stream, underscores)
         if size <= _KEPT_BYTES:
             kept = (head._replace(target=b""), size - len(target))
             _repeated.keep(others, kept, size + _FIELD_BYTES * len(fields))
@@ -198,16 +204,22 @@ def read_repeated_head(
     return RequestHead(head[0], target, *head[2:])
 
 
-def check_bytes(fields: list[Field], target: bytes, limits: HeadLimits) -> None:
-    """Size of the list and the bytes of every value, with a fixed number of passes in C."""
+def check_bytes(fields: list[Field], target: bytes, limits: HeadLimits) -> int:
+    """Size of the list and the bytes of every value, with a fixed number of passes in C.
+
+    Returns:
+        What the head counts, its target included.
+    """
     if not fields:
         raise HeaderRefusal("BAD_HEADER")
-    if exceeds(fields, target, limits):
+    size = head_bytes(fields)
+    if exceeds(len(fields), size, len(target), limits):
         raise HeaderRefusal("HEADER_TOO_LARGE")
     values = [value for _, value in fields]
     stripped = [value.strip() for value in values]
     if stripped != values or b"".join(values).translate(None, _LEGAL_IN_VALUES):
         raise HeaderRefusal("BAD_HEADER_VALUE")
+    return size
 
 
 def is_target(target: bytes) -> bool:
@@ -258,6 +270,8 @@ def sort_fields(fields: list[Field], actions: dict[bytes, int], underscores: boo
         if action == FORWARD:
             forwarded.append(field)
         elif action == IMPERSONATE:
+            if len(impersonation) == MAX_IMPERSONATION:
+                raise HeaderRefusal("IMPERSONATION_HEADER", name)
             impersonation.append(field)
         elif action == CONNECTION:
             raise HeaderRefusal("CONNECTION_HEADER", name)

@@ -42,6 +42,7 @@ from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
+from mk8s_proxy.process.audit_shipping import audit_shipping
 from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch
 from mk8s_proxy.process.clients import client_config, front_limits
 from mk8s_proxy.process.ended_tokens import EndedTokens
@@ -137,13 +138,15 @@ class Central:
         self.background.forever("policy feed", self.policies.run())
         self.background.every("signing keys", _KEY_SECONDS, self._key_feed.turn)
         self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
+        self.shipping.start(self.background)
         self.background.every("renewals", _REFRESH_SECONDS, self._renew)
         self.background.every("certificate files", LOOK_SECONDS, self._certificate.look)
 
     def _open_journals(self) -> None:
         loop = asyncio.get_running_loop()
-        self.journal, self.strangers = open_journals(self.settings)
+        self.journal, self.strangers = journals = open_journals(self.settings)
         self._cleanup.callback(self.strangers.close)
+        self.shipping = audit_shipping(self.settings, self.worker, self.database, *journals)
         self.journal.when_late(lambda: loop.call_soon_threadsafe(self.ticks.schedule))
 
     def _policy_changed(self, feed: PolicyFeed) -> None:
@@ -181,9 +184,9 @@ class Central:
         if self.settings.anonymous_version == "on":
             self.chain.anonymous = AnonymousVersion()
         limits = self.settings.limits
-        self.chain.departures.shares = Shares(
-            limits.streams_per_identity, limits.buffered_per_identity
-        )
+        shares = Shares(limits.streams_per_identity, limits.buffered_per_identity)
+        self.chain.departures.shares = shares
+        self.policies.on_change(lambda feed: shares.follow(feed.current))
         self._tunnel_services = self._serve_tunnels()
         self._client_config = client_config(self.chain, self.settings)
 
@@ -211,14 +214,14 @@ class Central:
         await web.UnixSite(runner, str(self._socket)).start()
 
     def _ready(self) -> bool:
-        healthy = all(check() for check in self._checks.values())
-        return healthy and not self.background.unready()
+        return all(check() for check in self._checks.values()) and not self.background.unready()
 
     async def _start_health(self) -> None:
         if not self.settings.admin_listen:
             return
         host, port = parse_address(self.settings.admin_listen)
-        runner = await self._run(create_health(self._checks, self.background.unready))
+        health = create_health(self._checks, self.background.unready, self.shipping.told)
+        runner = await self._run(health)
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
@@ -320,8 +323,7 @@ class Central:
         await asyncio.to_thread(self._heap.second, self._buffers.used)
 
     def _end_and_forget(self) -> None:
-        """Once a second: ends the open streams of those who have logged out, and gives up what
-        has expired."""
+        """Once a second: ends streams of those who have logged out, and forgets what expired."""
         for ended in self.authenticator.take_revoked():
             self.chain.long_running.recheck(ended)
         if self._rechecked != self.authenticator.stamp:  # keys or users have changed
@@ -364,6 +366,7 @@ class Central:
             self.listener.drain()
             self.chain.long_running.drain("central stops")
             await self._wait_for_requests(grace)
+            await self.shipping.hold()
             self.listener.abort()
 
     async def _close_servers(self) -> None:
@@ -377,6 +380,7 @@ class Central:
         await asyncio.sleep(0)
         if hasattr(self, "journal"):
             self.journal.close()
+            await self.shipping.flush()
 
     async def _wait_for_requests(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -384,11 +388,8 @@ class Central:
             await asyncio.sleep(0.05)
 
     def _busy(self) -> bool:
-        tunnels = set(self.tunnels.all_sessions())
-        return any(
-            transport.served is not None and transport.served not in tunnels
-            for transport in self.listener.transports
-        )
+        idle = {None, *self.tunnels.all_sessions()}
+        return any(transport.served not in idle for transport in self.listener.transports)
 
 
 async def _close(step: Callable[[], Awaitable[object]]) -> None:

@@ -205,7 +205,7 @@ def compile_rows(rows: PolicyRows, scopes: ClusterScopes | None = None) -> Polic
     roles = []
     for role in rows.roles:
         try:
-            roles.append(parse_role(role.name, role.rules))
+            roles.append(parse_role(role.name, role.rules, role.limits))
         except PolicyError as error:
             raise PolicyError(f'role "{role.name}".{error.place}', error.problem) from error
     source = PolicySource(roles=roles, user_roles=rows.user_roles, clusters=rows.clusters)

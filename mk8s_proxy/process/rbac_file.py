@@ -37,7 +37,9 @@ async def apply_document(
     Raises:
         StoreError: it contradicts what is stored (a built-in role, the last admin).
     """
-    wanted_roles = [WantedRole(role.name, role.document()) for role in document.roles]
+    wanted_roles = [
+        WantedRole(role.name, role.document(), role.limits.document()) for role in document.roles
+    ]
     wanted_users = [WantedUser(user.email, user.roles, user.name) for user in document.users]
     return await apply_rbac(database, wanted_roles, wanted_users, dry_run=dry_run)
 

@@ -88,6 +88,8 @@ class AuditSettings:
     """Size at which a new one of these files is begun."""
     strangers_keep: int = setting(4, least=1)
     """How many finished ones of them stay."""
+    retention_days: int = setting(90, least=0, most=36500)
+    """How long the database keeps what it has of the journals; 0 is for ever."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,11 @@ OTHERWISE = {
     "a length without end": composed(length=b"1" * 19),
     "an upgrade": composed(tail=literal(b"mk8s-upgrade", b"websocket") + IDENTITY + ACCEPT),
     "nothing behind": composed(tail=b""),
+    "a dot segment": composed(path=b"/api/v1/../x"),
+    "an encoded one": composed(path=b"/api/v1/%2e%2e/x"),
+    "an encoded slash": composed(path=b"/api/v1/x%2Fexec"),
+    "an empty segment": composed(path=b"/api//v1"),
+    "a backslash": composed(path=b"/api\\v1"),
     "an empty head": b"",
 }
 

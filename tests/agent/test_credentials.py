@@ -608,6 +608,29 @@ async def test_exec_plugin_that_gives_no_credential(
     assert said.isprintable()
 
 
+async def test_attack_exec_plugin_that_prints_without_end_is_ended(tmp_path: Path) -> None:
+    script = plugin_script(tmp_path, "")
+    script.write_text("#!/bin/sh\nexec yes\n")
+    path = write(tmp_path / "config", document(plugin_entry(command="./plugin")))
+    context = load_context([path])
+    assert context.user.exec_plugin
+    before = open_pipes()
+    with pytest.raises(ExecPluginError, match="printed more than 1048576 bytes"):
+        await exec_plugin.run_exec_plugin(context.user.exec_plugin, context.cluster, {}, seconds=60)
+    await asyncio.sleep(0)
+    assert open_pipes() == before
+
+
+async def test_exec_plugin_that_complains_at_length_is_quoted_with_its_last_line(
+    tmp_path: Path,
+) -> None:
+    plugin_script(
+        tmp_path, "import sys; sys.stderr.write('x' * 300_000 + '\\nin the end'); exit(3)"
+    )
+    said = await refusal(write(tmp_path / "config", document(plugin_entry(command="./plugin"))))
+    assert "exit code 3: in the end" in said
+
+
 async def test_exec_plugin_that_prompts_is_ended_with_its_children(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -73,7 +73,16 @@ def test_attack_an_answer_with_malformed_trailers_never_looks_complete(fields: F
     assert not client.closed
 
 
-@pytest.mark.parametrize("block", [b"\xbe", b"\x00\xff", b"\x40\x7f"])
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"\xbe",
+        b"\x00\xff",
+        b"\x40\x7f",
+        b"\x00\x01a\x01b\x20",  # a size update at the end (RFC 7541, 4.2)
+        b"\x00\x01a\x81\x18",  # Huffman padded with zeros (5.2)
+    ],
+)
 def test_attack_trailers_that_cannot_be_read_cost_their_own_stream(block: bytes) -> None:
     client, peer = connect()
     (_, leg), (_, other) = client.ask(), client.ask()

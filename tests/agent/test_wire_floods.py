@@ -35,6 +35,14 @@ from tests.support.memory import (
 HEAD = headers(1, GET)
 
 
+def test_attack_windows_of_many_streams_changed_again_and_again() -> None:
+    """Each change is work for every stream, so it counts as so many frames."""
+    _, peer = front()
+    peer.send(*(headers(1 + 2 * number, GET) for number in range(100)))
+    changed = flood(peer, settings({4: 1}) + settings({4: 65_535}), 100)
+    assert changed < FRONT.control_frames / 200
+
+
 def front() -> tuple[NotingServer, Peer]:
     return serve(FRONT)
 

@@ -20,6 +20,7 @@ from mk8s_agent.wire.hpack_codec import (
     Decoder,
     HpackError,
     check_block,
+    has_more_fields,
 )
 from tests.support.memory import stateless
 from tests.support.work import HELD_TOO_LONG, lines_run
@@ -423,3 +424,32 @@ def test_fields_are_counted_as_they_are_decoded(block: bytes) -> None:
     if number > 1:
         with pytest.raises(HpackError, match="too many"):
             hpack_codec._check_count(block, number - 1)
+
+
+@pytest.mark.parametrize("huffman", [False, True])
+def test_fields_are_counted_without_decoding(huffman: bool) -> None:
+    written = [(b":method", b"GET"), (b"x", b"y" * 500), (b"name", b"value"), (b"accept", b"")]
+    encoder = hpack.Encoder()
+    for _ in range(2):  # as literals, then from the table
+        block = bytes(encoder.encode(written, huffman=huffman))
+        assert not has_more_fields(block, 4)
+        assert has_more_fields(block, 3)
+
+
+def test_attack_a_field_may_be_one_byte() -> None:
+    assert has_more_fields(b"\x82" * 60_000, 100)
+    assert lines_run(lambda: has_more_fields(b"\x82" * 60_000, 100)) < 2000
+
+
+@pytest.mark.parametrize(
+    "block", [b"\x00", b"\x00\x05ab", b"\x00\x01a\xff\x01", b"\x40\x7f\x80\x01"]
+)
+def test_blocks_that_are_cut_are_the_decoders_to_refuse(block: bytes) -> None:
+    assert not has_more_fields(block, 1)
+    with pytest.raises(HpackError):
+        Decoder(4096, 1 << 16).decode(block)
+
+
+def test_attack_an_index_without_end_is_not_counted() -> None:
+    with pytest.raises(HpackError):
+        has_more_fields(b"\xff" + b"\x80" * 2000, 100)

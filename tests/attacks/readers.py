@@ -262,7 +262,6 @@ ATTACKS: tuple[Attack, ...] = (
         stalled,
         seconds=14,
         judge=nobody_cut,
-        alone=True,
     ),
     Load(
         "reader-drips",
@@ -270,7 +269,6 @@ ATTACKS: tuple[Attack, ...] = (
         "800 answers of 64 MiB at a byte a second",
         drip_readers,
         seconds=12,
-        alone=True,
     ),
     Load(
         "reader-zero-reads-h1",
@@ -279,7 +277,6 @@ ATTACKS: tuple[Attack, ...] = (
         stalled_http1,
         seconds=12,
         judge=nobody_cut,
-        alone=True,
     ),
     Load(
         "reader-uploads",

@@ -1,7 +1,7 @@
 """The table: what each attack did, to whom, and whether it was held."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tests.attacks.deterministic import TESTS
@@ -25,12 +25,13 @@ and during. *MiB*: memory (RSS) before, at its peak, and when it was back within
 after a minute. *CPU*: central's share of one processor during the attack. Attackers are niced,
 since real ones bring their own machines, and have a line of 100 Mbit/s.
 """
-_NOISE = """Without an attack the other user's p99 was {median:.1f} ms in the median of {count}
-windows, {worst:.1f} ms in the worst: other programs use this machine. So an attack is held when
-p99 stays below {factor:g} x or below {floor:.0f} ms (two turns of 20 ms, central's and the agent's:
-{turns:g} ms; or the worst window without an attack), nobody else gets an error, and memory is back
-within a minute. What misses is measured up to three times, since noise only adds; *tries* says so.
+_RULE = """An attack is held when the other user's p99 stays below {factor:g} x, or below two turns
+of 20 ms, central's and the agent's ({turns:g} ms), or below the worst p99 of a window without an
+attack in that run, since other programs use the machine; when nobody else gets an error; and when
+memory is back within a minute. What misses is measured up to {tries} times, since noise only adds;
+*tries* says so.
 """
+TRIES = 2
 
 
 _TESTS = """## The same as tests
@@ -39,9 +40,9 @@ Quick, on one part, without a clock: `pytest -k NAME`.
 """
 
 
-def _tests(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+def _tests(names: Iterable[str]) -> list[tuple[str, str]]:
     known = {name: test for part in TESTS.values() for name, test in part.items()}
-    return [(it.name, known[it.name]) for it in findings if it.name in known]
+    return [(name, known[name]) for name in names if name in known]
 
 
 def rate(counts: dict[str, Any], seconds: float) -> str:
@@ -72,14 +73,16 @@ def describe(*, quick: bool) -> dict[str, str]:
     return about | ({"run": "quick"} if quick else {})
 
 
-def noise(quiet: Sequence[float]) -> str:
-    """What the machine does to the neighbour without any attack."""
+def run(quiet: Sequence[float], described: dict[str, str]) -> str:
+    """A line about one run: where, when, and what the machine does without any attack."""
+    about = "; ".join(f"{name}: {value}" for name, value in described.items())
     if not quiet:
-        return "No load was measured."
-    return _NOISE.format(
-        median=percentile(sorted(quiet), 50), count=len(quiet), worst=max(quiet),
-        factor=FACTOR, floor=floor(list(quiet)), turns=TURNS_MS,
-    )  # fmt: skip
+        return f"- {about}."
+    median, worst = percentile(sorted(quiet), 50), max(quiet)
+    return (
+        f"- {about}; p99 without an attack: {median:.1f} ms in the median of {len(quiet)} windows, "
+        f"{worst:.1f} ms in the worst, so the floor was {floor(list(quiet)):.0f} ms."
+    )
 
 
 def _windows(finding: Finding, name: str) -> str:
@@ -115,22 +118,39 @@ def _row(finding: Finding) -> str:
     return "| " + " | ".join(it.replace("|", "/").replace("\n", " ") for it in cells) + " |"
 
 
-def table(findings: Sequence[Finding], quiet: Sequence[float], described: dict[str, str]) -> str:
+def rows_of(findings: Sequence[Finding]) -> dict[str, str]:
+    """The row of each attack."""
+    return {it.name: _row(it) for it in findings}
+
+
+def earlier(text: str) -> tuple[dict[str, str], list[str]]:
+    """The rows of a table that was written before, and the lines about its runs."""
+    lines = text.partition("\n## ")[0].splitlines()
+    rows = {
+        line.split("|")[1].strip(): line
+        for line in lines
+        if line.startswith("| ") and not line.startswith("| attack ")
+    }
+    return rows, [line for line in lines if line.startswith("- date: ")]
+
+
+def table(rows: dict[str, str], runs: Sequence[str]) -> str:
     """The whole file."""
-    held = sum(it.held is True for it in findings)
-    lost = [it.name for it in findings if it.held is False]
-    left_out = [it.name for it in findings if it.held is None]
-    summary = f"{held} of {len(findings)} attacks held."
+    held = sum("| yes" in it for it in rows.values())
+    lost = [name for name, it in rows.items() if "| **no**" in it]
+    left_out = [name for name, it in rows.items() if "| left out |" in it]
+    summary = f"{held} of {len(rows)} attacks held."
     if lost:
         summary += f" Not held: {', '.join(lost)}."
     if left_out:
         summary += f" Left out: {', '.join(left_out)}."
-    about = "; ".join(f"{name}: {value}" for name, value in described.items())
     names = "attack|point|what|rate|p50 ms|p99 ms|central MiB|agent MiB|CPU|held|what happened"
     heads = names.split("|")
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *map(_row, findings)]
-    tests = [f"| {name} | `{test}` |" for name, test in _tests(findings)]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *rows.values()]
+    tests = [f"| {name} | `{test}` |" for name, test in _tests(rows)]
     if tests:
         lines += ["", _TESTS, "| attack | test |", "|---|---|", *tests]
+    rule = _RULE.format(factor=FACTOR, turns=TURNS_MS, tries=TRIES)
     legend = _LEGEND.format(share=MEMORY_SHARE)
-    return f"{_HEAD}{summary}\n\n{noise(quiet)}\n{about}.\n{legend}\n" + "\n".join(lines) + "\n"
+    told = "\n".join(runs)
+    return f"{_HEAD}{summary}\n\n{rule}\n{told}\n{legend}\n" + "\n".join(lines) + "\n"

@@ -19,7 +19,6 @@ from tests.attacks.stage import Stage
 from tests.bench.relay.launch import FAILURES
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-_TRIES = 3
 _QUIET_SECONDS = 3.0
 _PATIENCE = 45.0
 """Beyond its own time, for an attack's process to end."""
@@ -38,6 +37,10 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "--output", type=Path, metavar="FILE",
         help="where the table goes; by default tests/attacks/RESULTS.md after a whole run, else "
         "only to standard output",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", nargs="+", type=Path, default=[], metavar="FILE",
+        help="tables of earlier runs: their rows stay where this run has none",
     )  # fmt: skip
     return parser.parse_args(given)
 
@@ -106,7 +109,7 @@ class Session:
 
     def _load(self, stage: Stage, attack: Load, finding: Finding) -> None:
         """A load is tried again when the figures miss: noise only ever adds."""
-        tries = 1 if self._quick else _TRIES
+        tries = 1 if self._quick else report.TRIES
         for number in range(1, tries + 1):
             finding.tries = number
             told = self._once(stage, attack, finding)
@@ -203,7 +206,7 @@ def main(given: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     described = report.describe(quick=wanted.quick)
     findings, quiet = perform(attacks, quick=wanted.quick)
-    told = report.table(findings, quiet, described)
+    told = together(findings, report.run(quiet, described), wanted.keep)
     output = wanted.output
     if output is None and not wanted.only and not wanted.quick:
         output = RESULTS
@@ -211,6 +214,18 @@ def main(given: Sequence[str] | None = None) -> int:
         output.write_text(told)
     print(told)
     return 1 if any(it.held is False for it in findings) else 0
+
+
+def together(findings: Sequence[Finding], run: str, kept: Sequence[Path]) -> str:
+    """The table of this run and of earlier ones, in the order of the catalogue."""
+    rows, runs = {}, [run]
+    for file in kept:
+        older, about = report.earlier(file.read_text())
+        rows |= older
+        runs = [*about, *runs]
+    rows |= report.rows_of(findings)
+    ordered = {it.name: rows[it.name] for it in catalogue.ATTACKS if it.name in rows}
+    return report.table(ordered, runs)
 
 
 def _terminated(*_: Any) -> None:

@@ -92,12 +92,24 @@ class TestTheReport:
     def test_a_lost_attack_is_named(self) -> None:
         lost = finding(QUIET)
         lost.held, lost.why, lost.tries = False, "a | b\nc", 3
-        told = report.table(
-            [lost, Finding("y", "2", "z", why="left out: no cc")], [3.0], {"date": "x"}
-        )
+        rows = report.rows_of([lost, Finding("y", "2", "z", why="left out: no cc")])
+        told = report.table(rows, [report.run([3.0], {"date": "x"})])
         assert "0 of 2 attacks held. Not held: x. Left out: y." in told
         assert "| 1.0 -> 1.0 | 3.0 -> 3.0 | 100 / 120 / 100 (60 s) |" in told
         assert "**no** (3 tries) | a / b c |" in told
+
+    def test_rows_of_earlier_runs_stay_where_there_are_no_newer_ones(self, tmp_path: Path) -> None:
+        first, second = finding(QUIET), finding(QUIET)
+        first.name, second.name = "flood-ping", "flood-settings"
+        second.held = True
+        run = report.run([3.0], {"date": "then"})
+        kept = tmp_path / "RESULTS.md"
+        kept.write_text(session.together([first, second], run, []))
+        first.held = True
+        told = session.together([first], report.run([], {"date": "now"}), [kept])
+        assert "2 of 2 attacks held.\n" in told
+        assert told.index("- date: then; p99") < told.index("- date: now.")
+        assert told.count("\n| flood-settings | ") == 2  # and its test
 
     def test_rates(self) -> None:
         counts = {"requests": 10, "connections": 2, "sent": 4096, "failed": 1}
@@ -152,5 +164,5 @@ def test_the_tool_attacks_a_real_central() -> None:
     assert flood.during.count > 0
     assert (check.held, check.why) == (True, "websocket: 403; SPDY: 403")
     assert len(quiet) == 2
-    table = report.table(findings, quiet, report.describe(quick=True))
+    table = session.together(findings, report.run(quiet, report.describe(quick=True)), [])
     assert table.count("\n| flood-broken-blocks |") == 2  # what happened, and its test

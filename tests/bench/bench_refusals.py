@@ -4,7 +4,7 @@ A refusal must be cheaper than an admission, or strangers could keep everybody o
 being refused is walked by itself, on HTTP/2 and on HTTP/1.1, by a connection in memory (no TLS):
 head, chain, answer, row. Prints microseconds of processor time for a request, the least of many
 rounds, and marks what is over the budget. HTTP/2 heads come as a peer that saves bytes sends them:
-from the decoder's table.
+Huffman coded, and from the decoder's table where an earlier one on the connection put them.
 """
 
 import argparse
@@ -74,12 +74,17 @@ def cases() -> Iterator[Case]:
     yield Case("400 empty segments", b"/k8s/prod" + b"/" * LONG)
     yield Case("400 long escapes", b"/k8s/prod/" + b"%41" * (LONG // 3))
     yield Case("wrong host", long_query(b"a"), host=b"other.example.org:99999")
-    yield Case("431 head of 64 KiB", more=tuple((b"x-%d" % n, b"a" * 600) for n in range(110)))
+    yield Case("431 head of 64 KiB", more=tuple((b"x-%d" % n, b"a" * 800) for n in range(80)))
+    yield Case("431 head over 64 KiB, encoded", more=((b"x", b"\xff" * 32768),))
     yield Case("431 fields", more=tuple((b"x-%d" % n, b"a") for n in range(220)))
+    yield Case("431 fields of one byte", more=((b"age", b""),) * 20000, only="h2")
     yield Case("many fields, no token", credential="none",
-               more=tuple((b"x-%d" % n, b"a" * 200) for n in range(180)))  # fmt: skip
+               more=tuple((b"x-%d" % n, b"a" * 200) for n in range(90)))  # fmt: skip
+    yield Case("many fields, bad token", credential="bad",
+               more=tuple((b"x-%d" % n, b"a" * 200) for n in range(90)))  # fmt: skip
+    yield Case("many fields, 403", more=tuple((b"x-%d" % n, b"a" * 200) for n in range(90)))
     yield Case("impersonation headers", more=tuple(
-        (b"impersonate-group", b"g" * 200) for _ in range(150)))  # fmt: skip
+        (b"impersonate-group", b"g" * 200) for _ in range(90)))  # fmt: skip
     yield Case("user agent of 32 KiB", credential="none", more=((b"user-agent", b"\xff" * 32768),))
     yield Case("two lengths", more=((b"content-length", b"1"), (b"content-length", b"2")))
     yield Case("CL and TE", more=(
@@ -87,6 +92,10 @@ def cases() -> Iterator[Case]:
     yield Case("TE twice", more=((b"transfer-encoding", b"chunked, chunked"),), only="h1")
     yield Case("TE on HTTP/2", more=((b"transfer-encoding", b"chunked"),), only="h2")
     yield Case("connection header", more=((b"connection", b"close"),), only="h2")
+
+
+Waiting = tuple[Callable[[bytes], object], bytes, MemoryTransport]
+"""A connection, the request that it gets next, and where the answer comes."""
 
 
 class Bench:
@@ -111,6 +120,7 @@ class Bench:
             lifetime=900, now=time.time(),
         )[0].encode()  # fmt: skip
         self._serial = 0
+        self._encoded: dict[str, list[bytes]] = {}
 
     def fields(self, case: Case) -> list[tuple[bytes, bytes]]:
         """Everything but pseudo headers; a bad token is another one each time."""
@@ -124,24 +134,46 @@ class Bench:
         return [*found, *case.more]
 
     def http2(self, case: Case) -> float:
-        """Microseconds for a request."""
-        wire = MemoryTransport()
-        connection = self.central.accept(wire)
-        connection.receive(PREFACE + settings() + SETTINGS_ACK + window_update(0, 1 << 24))
-        encoder = hpack.Encoder()
+        """Microseconds for a request: the second on its connection, unless the first ends that."""
+        first = self._http2(case, 1)
+        second = self._http2(case, 2)
+        return self._timed(second) if second else self._timed(first)
+
+    def _http2(self, case: Case, number: int) -> list[Waiting]:
+        """Connections that have had all requests but the last, and that; none if one has ended."""
+        waiting = []
+        for _ in range(REQUESTS):
+            wire = MemoryTransport()
+            connection = self.central.accept(wire)
+            connection.receive(PREFACE + settings() + SETTINGS_ACK + window_update(0, 1 << 24))
+            requests = self._requests(case)[:number]
+            for request in requests[:-1]:
+                connection.receive(request)
+            self.central.ticks.turn()
+            wire.take()
+            if connection.draining:
+                return []
+            waiting.append((connection.receive, requests[-1], wire))
+        return waiting
+
+    def _requests(self, case: Case) -> list[bytes]:
+        """The first two requests of a connection."""
+        known = self._encoded.get(case.name)
+        if known is not None:
+            return known
         pseudo = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", case.host),
                   (b":path", case.target)]  # fmt: skip
-        blocks = [encoder.encode([*pseudo, *self.fields(case)]) for _ in range(REQUESTS)]
-        requests = [head(2 * n + 1, bytes(block), end=True, pieces=1 + len(block) // 16000)
+        encoder = hpack.Encoder()
+        blocks = [bytes(encoder.encode([*pseudo, *self.fields(case)])) for _ in range(2)]
+        requests = [head(2 * n + 1, block, end=True, pieces=1 + len(block) // 16000)
                     for n, block in enumerate(blocks)]  # fmt: skip
-        connection.receive(b"".join(requests[:2]))  # what repeats is in the table then
-        spent = self._timed(connection.receive, requests[2:])
-        assert wire.take().count(b'"kind":"Status"') >= REQUESTS, "not all were answered"
-        return spent
+        if case.credential != "bad":
+            self._encoded[case.name] = requests
+        return requests
 
     def http1(self, case: Case) -> float:
         """Microseconds for a request, each on a connection of its own."""
-        spent = []
+        waiting: list[Waiting] = []
         for _ in range(REQUESTS):
             wire = MemoryTransport()
             connection = ClientHttp1(
@@ -150,17 +182,19 @@ class Bench:
             )  # fmt: skip
             lines = [b"%b: %b" % field for field in [(b"host", case.host), *self.fields(case)]]
             request = b"\r\n".join([b"GET %b HTTP/1.1" % case.target, *lines, b"", b""])
-            spent.append(self._timed(connection.receive, [request]))
-        return min(spent)
+            waiting.append((connection.receive, request, wire))
+        return self._timed(waiting)
 
-    def _timed(self, receive: Callable[[bytes], object], requests: list[bytes]) -> float:
+    def _timed(self, waiting: list[Waiting]) -> float:
         began = time.process_time()
-        for request in requests:
+        for receive, request, _ in waiting:
             receive(request)
         self.central.ticks.turn()
         spent = time.process_time() - began
+        for *_, wire in waiting:
+            assert b'"kind":"Status"' in wire.take(), "not answered"
         self.strangers.write(time.time())
-        return spent / len(requests) * 1e6
+        return spent / len(waiting) * 1e6
 
 
 def main() -> None:

@@ -51,6 +51,8 @@ def starts(folder: Path, url: str) -> list[Start]:
     found = [
         Start("get-token, cached, by kubectl", 3, (*plugin, *token)),
         Start("get-token, cached, by the script", 3, (mk8s, *token)),
+        Start("get-token of the current central", 3, (mk8s, *token[:3])),
+        Start("get-token -o token", 3, (mk8s, *token, "-o", "token")),
         *(
             Start(f"{name} --help", 6, (str(folder / name), "--help"))
             for name in ("mk8s", "mk8s-central", "mk8s-agent")

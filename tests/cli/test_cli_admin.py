@@ -144,7 +144,11 @@ def test_address_cannot_leave_its_path_segment(run: Run, central: FakeCentral) -
 
 def test_roles_list_get_apply_remove(run: Run, central: FakeCentral, tmp_path: Path) -> None:
     rows = [line.split() for line in run("admin", "roles", "list").out.splitlines()[1:]]
-    assert rows == [["admin", "*", "yes"], ["viewer", "a=b+env=dev,?", "no"], ["odd", "-", "no"]]
+    assert rows == [
+        ["admin", "*", "-", "yes"],
+        ["viewer", "a=b+env=dev,?", "-", "no"],
+        ["odd", "-", "-", "no"],
+    ]
     shown = run("admin", "roles", "get", "admin").out
     assert yaml.safe_load(shown) == {"name": "admin", "clusters": [{"name": "*"}]}
     assert "mk8s admin roles list" in run("admin", "roles", "get", "absent").line
@@ -155,6 +159,22 @@ def test_roles_list_get_apply_remove(run: Run, central: FakeCentral, tmp_path: P
     assert "holds no role" in run("admin", "roles", "apply", "-f", write(path, {})).line
     assert run("admin", "roles", "remove", "viewer", "--yes").code == 0
     assert "not a role name" in run("admin", "roles", "remove", "a/b", "--yes").line
+
+
+def test_limits_of_roles(run: Run, central: FakeCentral, tmp_path: Path) -> None:
+    limits = {"streams": 100, "buffered": None}
+    central.roles = [{"name": "viewer", "clusters": RULES, "limits": limits, "built_in": False}]
+    assert run("admin", "roles", "list").out.split()[-3:] == ["dev-*", "streams=100", "no"]
+    shown = run("admin", "roles", "get", "viewer").out
+    role = {"name": "viewer", "clusters": RULES, "limits": {"streams": 100}}
+    assert yaml.safe_load(shown) == role
+    path = tmp_path / "role.yaml"
+    path.write_text(shown)
+    run("admin", "apply", "-f", str(path))
+    assert central.body("POST", "/rbac")["roles"] == [role]
+    more = {**role, "limits": {"streams": 100, "buffered": "64Mi"}}
+    run("admin", "roles", "apply", "-f", write(path, more))
+    assert central.body("PUT", "/roles/viewer") == {"clusters": RULES, "limits": more["limits"]}
 
 
 def test_apply_shows_then_changes_only_what_differs(
@@ -225,6 +245,7 @@ def test_a_strange_answer_to_apply_shows_nothing(
         ("roles: [{name: a/b}]", "roles[0].name"),
         ("roles: [{name: a, clusters: x}]", "roles[0].clusters must be a list"),
         ("roles: [{name: a, clusters: [], verbs: []}]", "roles[0]: unknown key 'verbs'"),
+        ("roles: [{name: a, clusters: [], limits: 7}]", "roles[0].limits must be a mapping"),
         ("users: [{email: x}]", "users[0].email"),
         ("users: [{email: a@b, roles: x}]", "users[0].roles"),
         ("users: [{email: a@b, roles: [7]}]", "users[0].roles"),

@@ -80,7 +80,10 @@ def test_without_a_question_the_version_is_the_noted_one(
     "words",
     [
         [],
-        [*WORDS, "-o", "token"],
+        [*WORDS, "-o", "yaml"],
+        [*WORDS, "-o"],
+        [*WORDS, "--help"],
+        [*WORDS, "--unknown", "x"],
         ["--cluster", "prod", "--cluster", "prod"],
         ["--cluster", "", "--central", CENTRAL],
         ["--cluster", "../prod", "--central", CENTRAL],
@@ -97,6 +100,31 @@ def test_attack_what_is_not_plain_is_left_to_the_command(
     (home / ".mk8s" / "x" / "prod.json").parent.mkdir()
     assert cached_token.answer(words) == ""
     assert cached_token.answer([*WORDS[2:], *WORDS[:2]]) != ""
+
+
+def test_the_token_alone_is_there_too(kept: AccessToken) -> None:
+    assert cached_token.answer([*WORDS, "-o", "token"]) == kept.token
+    assert cached_token.answer(["--output", "token", *WORDS]) == kept.token
+    assert cached_token.answer([*WORDS, "--output", "credential"]) == cached_token.answer(WORDS)
+
+
+def test_without_a_central_the_current_one_is_meant(
+    kept: AccessToken, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = WORDS[:2]
+    assert cached_token.answer(words) == ""
+    config.update(lambda _: config.Config(CENTRAL).with_profile(config.Profile(CENTRAL, "a@b")))
+    assert cached_token.answer(words) == "", "nobody has read it yet"
+    config.load()
+    assert cached_token.answer(words) == cached_token.answer(WORDS) != ""
+    monkeypatch.setenv("MK8S_CENTRAL", "https://other.example")
+    assert cached_token.answer(words) == ""
+    monkeypatch.setenv("MK8S_CENTRAL", CENTRAL)
+    assert cached_token.answer(words) != ""
+    monkeypatch.delenv("MK8S_CENTRAL")
+    path = home / ".mk8s" / "config.yaml"
+    path.write_text(path.read_text().replace("central.example", "changed.example"))
+    assert cached_token.answer(words) == "", "the file was edited"
 
 
 @pytest.mark.parametrize(

@@ -105,11 +105,13 @@ def main(words: Sequence[str] | None = None) -> int:
     matrix.left_out |= missing
     if clients:
         run(options, matrix, clients, rows)
+    matrix.clients = report.in_order(matrix.clients, list(FACTORIES))
     print(report.as_text(matrix))
     if options.publish:
         today = datetime.datetime.now(datetime.UTC).date()
         how = "resumed from earlier runs" if resumed else "one run"
-        report.publish(matrix, RESULTS, f"written on {today}, {how}")
+        told = f"Kubernetes {matrix.server}, written on {today}, {how}"
+        report.publish(matrix, RESULTS, told)
     return 1 if matrix.count(Verdict.DIFFERS) else 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,14 @@ def as_json(matrix: Matrix) -> str:
     return json.dumps({**head, "cells": cells}, indent=1)
 
 
-def in_order(clients: list[str]) -> list[str]:
-    """Columns: each kubectl, oldest first, then the others as they came."""
+def in_order(clients: list[str], titles: Sequence[str] = ()) -> list[str]:
+    """Columns: each kubectl, oldest first, then the others as in `titles`, then as they came."""
 
     def place(name: str) -> tuple[bool, int]:
-        found = re.fullmatch(r"kubectl \d+\.(\d+)", name)
-        return (found is None, int(found[1]) if found else 0)
+        if found := re.fullmatch(r"kubectl \d+\.(\d+)", name):
+            return (False, int(found[1]))
+        known = [at for at, title in enumerate(titles) if name.startswith(title)]
+        return (True, max(known, default=len(titles)))
 
     return sorted(clients, key=place)
 

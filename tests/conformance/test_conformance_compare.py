@@ -103,6 +103,14 @@ def test_the_short_table_has_a_line_for_each_client() -> None:
     ]
 
 
+def test_columns_are_in_one_order_however_they_came() -> None:
+    came = ["k9s 0.50.16", "helm 4.3", "stranger", "kubectl 1.37", "helm 3.22", "kubectl 1.9"]
+    ordered = report.in_order(came, ["helm 3", "helm 4", "k9s"])
+    assert ordered == ["kubectl 1.9", "kubectl 1.37", "helm 3.22", "helm 4.3", "k9s 0.50.16",
+                       "stranger"]  # fmt: skip
+    assert report.in_order(ordered) == ordered
+
+
 def test_what_is_left_out_is_told_with_its_reason() -> None:
     matrix = Matrix(left_out={"k9s": "left out: k9s: go is not installed"})
     assert "- left out: k9s: go is not installed" in report.as_markdown(matrix)

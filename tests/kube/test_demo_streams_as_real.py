@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -105,7 +106,8 @@ async def executed(place: Place, offered: list[str], query: str) -> Any:
             document.get("reason"),
             causes,
         )
-    return socket.protocol, messages[0], said, status
+    # Before v4 the end is a sentence, which goes on in the words of the container runtime.
+    return socket.protocol, messages[0], said, status.partition(b":")[0]
 
 
 @pytest.mark.parametrize("offer", OFFERS)
@@ -127,10 +129,11 @@ async def forwarded(place: Place, offered: list[str], query: str) -> Any:
         return error.status
     said: dict[int, bytes] = {}
     async with socket:
-        if socket.protocol and "base64" in socket.protocol:
-            await socket.send_str("0" + base64.b64encode(ask).decode())
-        else:
-            await socket.send_bytes(b"\0" + ask)
+        with contextlib.suppress(ConnectionError):  # refused, it may be over already
+            if socket.protocol and "base64" in socket.protocol:
+                await socket.send_str("0" + base64.b64encode(ask).decode())
+            else:
+                await socket.send_bytes(b"\0" + ask)
         async for message in socket:
             channel, raw = unpacked(message)
             said[channel] = said.get(channel, b"") + raw

@@ -84,7 +84,8 @@ async def test_operation_ids_are_unique(document: Any) -> None:
 
 async def test_variables_of_paths_are_parameters(document: Any) -> None:
     for _, path, operation in operations(document):
-        names = [parameter["name"] for parameter in operation.get("parameters", [])]
+        parameters = [it for it in operation.get("parameters", []) if it["in"] == "path"]
+        names = [parameter["name"] for parameter in parameters]
         assert names == re.findall(r"\{(\w+)\}", path)
 
 

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.process.admin import create_health
 from tests.support.front_door import Central, Http2Person, request
-from tests.support.memory import data, rst_stream
+from tests.support.memory import data, rst_stream, window_update
 from tests.support.tasks import LooseBackground
 
 
@@ -113,7 +113,7 @@ def few_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_attack_logins_that_never_come_make_room_for_one_that_does(house: House) -> None:
     stranger, person = house.central.http2(), house.central.http2()
     begun = [stranger.ask(b"/auth/login", method=b"POST", end=False, token=b"") for _ in range(7)]
-    assert len(house.management._uploads) == 3
+    assert len(house.management._room) == 3
     assert [await house.code(stranger, it) for it in begun[:4]] == [408] * 4
     number = person.ask(b"/auth/login", method=b"POST", end=False)
     person.send(data(number, b"here I am", end=True))
@@ -121,6 +121,7 @@ async def test_attack_logins_that_never_come_make_room_for_one_that_does(house: 
     assert await house.code(stranger, begun[4]) == 408
     stranger.send(data(begun[5], b"late", end=True))
     assert await house.code(stranger, begun[5]) == 200
+    assert len(house.management._room) == 1
 
 
 @pytest.mark.usefixtures("few_uploads")
@@ -132,9 +133,35 @@ async def test_what_is_complete_or_has_gone_is_not_counted(house: House) -> None
         assert await house.code(person, number) == 200
     gone = [person.ask(b"/auth/login", method=b"POST", end=False) for _ in range(2)]
     person.send(*map(rst_stream, gone))
-    waits = person.ask(b"/auth/login", method=b"POST", end=False)
-    assert not person.answer(waits).ended
-    assert len(house.management._uploads) <= 3
+    assert len(house.management._room) == 0
+    assert house.central.budget.used == 0
+
+
+async def test_a_long_body_follows_its_request_as_it_comes(house: House) -> None:
+    person = house.central.http2()
+    number = person.ask(b"/roles", method=b"PUT", end=False)
+    person.send(window_update(0, 1 << 20), window_update(number, 1 << 20))
+    for _ in range(4):
+        person.send(data(number, b"x" * 16_384))
+    assert len(house.management._room) == 0
+    await asyncio.sleep(0.05)
+    person.send(data(number, b"x" * 16_384), data(number, b"end", end=True))
+    assert await house.code(person, number) == 200
+    assert len(house.management._idle) == 1
+    number = person.ask(b"/roles", method=b"PUT", end=False)
+    person.send(data(number, b"by a connection that is kept", end=True))
+    assert await house.code(person, number) == 200
+    assert len(house.management._idle) == 1
+
+
+async def test_a_body_for_which_there_is_no_memory(house: House) -> None:
+    house.central.budget.limit = 1000
+    person = house.central.http2()
+    number = person.ask(b"/roles", method=b"PUT", end=False)
+    person.send(data(number, bytes(2000), end=True))
+    assert await house.code(person, number) == 502
+    assert len(house.management._room) == 0
+    assert house.central.budget.used == 0
 
 
 @pytest.mark.usefixtures("few_uploads")

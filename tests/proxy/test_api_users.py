@@ -229,6 +229,24 @@ async def test_a_role_is_made_and_removed(central: Central) -> None:
     assert (await as_admin(central, "DELETE", "/roles/viewer")).status == 404
 
 
+async def test_limits_of_a_role_are_set_shown_and_checked(central: Central) -> None:
+    rules = [{"name": "*", "namespaces": ["*"], "verbs": ["get"], "resources": ["pods"]}]
+    body = {"clusters": rules, "limits": {"streams": 100, "buffered": "2048Ki"}}
+    answer = await as_admin(central, "PUT", "/roles/viewer", body)
+    assert (answer.status, answer.json["limits"]) == (200, {"streams": 100, "buffered": "2Mi"})
+    shown = (await as_admin(central, "GET", "/roles")).json["items"]
+    assert {role["name"]: role["limits"] for role in shown} == {
+        "admin": {"streams": None, "buffered": None},
+        "developer": {"streams": None, "buffered": None},
+        "viewer": {"streams": 100, "buffered": "2Mi"},
+    }
+    for limits, field in (({"streams": 1}, "limits.streams"), ({"other": 1}, "limits.other")):
+        answer = await as_admin(central, "PUT", "/roles/viewer", body | {"limits": limits})
+        assert (answer.status, answer.json["error"]["field"]) == (422, field)
+    answer = await as_admin(central, "PUT", "/roles/viewer", {"clusters": rules})
+    assert answer.json["limits"] == {"streams": None, "buffered": None}
+
+
 async def test_a_role_in_use_stays(central: Central) -> None:
     answer = await as_admin(central, "DELETE", "/roles/developer")
     assert answer.status == 409

@@ -182,7 +182,7 @@ def test_mistake_in_a_role(written: object, message: str) -> None:
          "roles[0].name: must be 1 to 63 letters, digits, dots, dashes, colons or underscores"),
         ({"roles": [{"name": "a"}]}, "roles[0].clusters: must be a list, not missing or empty"),
         ({"roles": [{"name": "a", "clusters": [rule()], "zz": []}]},
-         "roles[0].zz: unknown key: known are name, clusters"),
+         "roles[0].zz: unknown key: known are name, clusters, limits"),
         ({"roles": [{"name": "a", "clusters": [rule(), rule(verbs=["get", "list", "wach"])]}]},
          'roles[0].clusters[1].verbs[2]: unknown verb "wach": did you mean "watch"?'),
         ({"roles": [{"name": "a", "clusters": [rule()]}] * 2},

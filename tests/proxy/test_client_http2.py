@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import hpack
 import pytest
 
 from mk8s_proxy.listener.http2 import UNAUTHENTICATED_REQUESTS
@@ -20,6 +21,7 @@ from tests.support.memory import (
     ended,
     frame,
     goaway_code,
+    head,
     headers,
     kinds,
     ping,
@@ -114,9 +116,8 @@ def test_a_malformed_head_is_answered_and_audited(
     [row] = central.rows()
     assert refusal_of(row) == reason
     assert row["responseStatus"]["code"] == answer.code
-    number = 3
-    person.send(headers(number, HEAD, end=True))
-    assert agent.request()
+    person.send(headers(3, HEAD, end=True))
+    assert bool(agent.requests()) is (answer.code != 431)  # which ends a stranger's connection
 
 
 def test_a_malformed_head_with_a_body_to_come(central: Central) -> None:
@@ -156,17 +157,53 @@ def test_attack_heads_over_the_limit_are_refused_unread(
     assert person.get().code == 503
     wire = headers(3, having(*more), end=True, pieces=5)
     fields = len(HEAD) + len(more)
-    assert lines_run(lambda: person.connection.receive(wire)) < 600 + 40 * fields
+    assert lines_run(lambda: person.connection.receive(wire)) < 700 + 40 * fields
     assert person.answer(3).code == 431
     person.next = 5
     assert person.get().code == 503  # the decoder's table followed
+
+
+TOO_LARGE: dict[str, Fields] = {
+    "encoded": having((b"x", b"v" * 70_000)),
+    "decoded": having(*[(b"x%d" % number, b"y" * 900) for number in range(75)]),
+    "fields of a byte": HEAD + [(b"accept-encoding", b"gzip, deflate")] * 30_000,
+}
+
+
+@pytest.mark.parametrize("fields", TOO_LARGE.values(), ids=list(TOO_LARGE))
+def test_attack_a_strangers_head_over_the_limit_ends_the_connection(
+    central: Central, fields: Fields
+) -> None:
+    """It costs central less than it costs the stranger, who has to connect anew."""
+    person = central.http2()
+    block = bytes(hpack.Encoder().encode(fields, huffman=fields is not TOO_LARGE["encoded"]))
+    wire = head(1, block, pieces=1 + len(block) // 16000)
+    assert lines_run(lambda: person.connection.receive(wire)) < 9000
+    seen = person.read()
+    assert person.answers[1].code == 431
+    assert goaway_code(seen) == NO_ERROR
+    # nothing behind it is read: neither trailers nor another head
+    person.send(headers(1, [(b"a", b"b")], end=True), headers(3, HEAD, end=True))
+    assert person.transport.closed
+    assert 3 not in person.answers
+    [row] = central.rows()
+    assert refusal_of(row) == "HEADER_TOO_LARGE"
+
+
+def test_attack_large_heads_use_up_a_strangers_connection_sooner(central: Central) -> None:
+    person = central.http2()
+    fields = [*without(HEAD, b"authorization"), (b"x", b"y" * 40_000)]
+    for number in range(1, 201, 2):
+        person.send(headers(number, fields, end=True, pieces=4))
+        if person.transport.gone:
+            break
+    assert number == 5
 
 
 REFUSALS: dict[str, Fields] = {
     "no credential": [one for one in HEAD if one[0] != b"authorization"],
     "a bad credential": having(authorization=b"Bearer bad"),
     "a bad target": having(path=b"/k8s/prod/%2e%2e/api"),
-    "a head that is too large": having((b"x", b"y" * 70_000)),
     "no HTTP": having((b"x", b"\0")),
     "the management API, unauthenticated": [
         one for one in having(path=b"/auth/login") if one[0] != b"authorization"

@@ -14,6 +14,7 @@ from mk8s_proxy.answers.filtering import collection_deletion, deletion_candidate
 from mk8s_proxy.answers.filtering.collection_deletion import WORKERS, begin_deletion
 from mk8s_proxy.answers.filtering.deletion_candidates import MAXIMUM_ANSWER
 from mk8s_proxy.answers.filtering.json_values import Unfilterable
+from mk8s_proxy.answers.filtering.large_objects import Document
 from mk8s_proxy.kube.status import StatusError
 from mk8s_proxy.listener.exchange import Exchange
 from tests.support.front_door import Agent, Answer, Central, Http2Person, policy
@@ -714,10 +715,10 @@ def test_attack_objects_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch
     found = deletion_candidates.DeletionCandidates(lambda _, name: True, "", strip_rows=False)
     for number in range(100):
         raw = b'{"metadata":{"name":"n","uid":"u"},"x":%d}' % number
-        assert found.item(raw) == b""
+        assert found.item(Document(raw)) == b""
     assert found._shown == []
     with pytest.raises(Unfilterable):
-        found.item(b'{"metadata":{"name":"n","uid":"u"}}')
+        found.item(Document(b'{"metadata":{"name":"n","uid":"u"}}'))
     assert len(found.waiting) == 100
 
 
@@ -726,5 +727,5 @@ def test_attack_names_without_end_are_not_kept(key: str) -> None:
     found = deletion_candidates.DeletionCandidates(lambda *_: True, "", strip_rows=False)
     metadata = {"name": "n", "uid": "u"} | {key: "x" * 5000}
     with pytest.raises(Unfilterable):
-        found.item(json.dumps({"metadata": metadata}).encode())
+        found.item(Document(json.dumps({"metadata": metadata}).encode()))
     assert not found.waiting

@@ -172,6 +172,37 @@ async def test_roles_are_put_and_removed(database: Database) -> None:
     assert await roles.list_roles(database) == []
 
 
+async def test_limits_of_roles_are_stored(database: Database) -> None:
+    limits = {"streams": 100, "buffered": "64Mi"}
+    await roles.put_role(database, "viewer", RULES, limits)
+    assert [role.limits for role in await roles.list_roles(database)] == [limits]
+    loaded = await policy.load_policy(database)
+    assert [role.limits for role in loaded.roles] == [limits]
+    await roles.put_role(database, "viewer", RULES, limits)
+    assert await policy.policy_version(database) == loaded.version
+    await roles.put_role(database, "viewer", RULES)
+    assert [role.limits for role in await roles.list_roles(database)] == [{}]
+    assert await policy.policy_version(database) == loaded.version + 1
+
+
+async def test_limits_of_a_file_are_applied_once(
+    database: Database, admin: users.UserRecord
+) -> None:
+    wanted = [WantedRole("viewer", RULES, {"streams": 100})]
+    await apply_rbac(database, wanted, [])
+    assert [str(one) for one in await apply_rbac(database, wanted, [])] == [
+        "role viewer: unchanged"
+    ]
+    changed = await apply_rbac(database, [WantedRole("viewer", RULES, {"buffered": "1Gi"})], [])
+    assert [str(one) for one in changed] == [
+        "role viewer: changed (limits: streams 100 -> buffered 1Gi)"
+    ]
+    lost = await apply_rbac(database, [WantedRole("viewer", RULES)], [])
+    assert [str(one) for one in lost] == ["role viewer: changed (limits: buffered 1Gi -> none)"]
+    viewer = next(one for one in await roles.list_roles(database) if one.name == "viewer")
+    assert viewer.limits == {}
+
+
 async def test_role_in_use_is_not_removed(database: Database) -> None:
     await roles.put_role(database, "viewer", RULES)
     await users.create_user(database, "x@y", "", None, ["viewer"])

@@ -93,6 +93,7 @@ def test_pages_are_refused(query: bytes) -> None:
     with pytest.raises(StatusError, match="cannot be cut into pages"):
         check_whole(read_parameters(query))
     check_whole(read_parameters(b"limit=0&timeoutSeconds=5&pretty=true&dryRun=All"))
+    check_whole(read_parameters(b"&pretty=true&&"))
 
 
 @pytest.mark.parametrize("query", [b"x=1", b"labelselector=a", b"%ff=1", b"sendInitialEvents=1"])

@@ -79,6 +79,7 @@ def test_nothing_is_asked_compressed_partial_or_on_condition() -> None:
         (b"/p?includeObject=Object", b"/p?includeObject=Object", False),
         (b"/p?includeObject=none", b"/p?includeObject=none", False),
         (b"/p?continue=&x=%zz", b"/p?continue=&x=%zz", False),
+        (b"/p?&limit=1&&a=1&", b"/p?&limit=500&&a=1&", False),
     ],
 )
 def test_what_changes_of_a_target(sent: bytes, forwarded: bytes, strip: bool) -> None:

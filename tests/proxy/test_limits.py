@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mk8s_agent.wire import hpack_codec
+from mk8s_proxy.db import clusters, roles, users
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.init import AdminChoice, install
 from mk8s_proxy.settings.model import LimitSettings, Settings
@@ -147,3 +148,17 @@ async def test_http1_heads_are_measured_by_the_setting(
         connection.writer.write(head + b"x" * size + b"\r\n\r\n")
         line = await connection.reader.readline()
     assert line.split()[1] == status
+
+
+async def test_limits_of_roles_count_as_soon_as_the_policy_is_loaded(central: Central) -> None:
+    rules = [{"name": "*", "namespaces": ["*"], "verbs": ["get"], "resources": ["pods"]}]
+    await roles.put_role(central.database, "many", rules, {"streams": 5000})
+    await users.create_user(central.database, "dev@example.com", "", None, ["many"])
+    await clusters.create_cluster(central.database, "prod", {})
+    await central.policies.refresh()
+    limits = central.chain.departures.shares._limits_of
+    assert limits("dev@example.com", "prod") == (5000, 64 << 20)
+    await roles.put_role(central.database, "many", rules, {"streams": 50})
+    await central.policies.refresh()
+    assert limits("dev@example.com", "prod") == (50, 64 << 20)
+    assert limits("admin@example.com", "prod") == (2000, 64 << 20)

@@ -721,3 +721,11 @@ def test_http2_raises_only_refusals(
 ) -> None:
     with suppress(HeaderRefusal):
         read_http2_head([*PSEUDO, *fields] if with_pseudo else fields, end_stream)
+
+
+@pytest.mark.parametrize("reader", [http1, http2])
+def test_attack_more_impersonation_than_is_looked_at(reader: Any) -> None:
+    group = (b"impersonate-group", b"devs")
+    assert len(reader(*[group] * 64).impersonation) == 64
+    refused = refusal_of(reader, *[group] * 65)
+    assert (refused.reason, refused.code) == ("IMPERSONATION_HEADER", 403)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mk8s_proxy.api.application import ENDPOINTS
 from mk8s_proxy.chain.addresses import MANAGEMENT_PATHS, Route, Router
 
 PODS = b"/api/v1/pods?watch=1"
@@ -85,3 +86,8 @@ def test_any_bytes_have_one_route(authority: bytes, target: bytes) -> None:
         )
     )
     assert bool(route.prefix) <= bool(route.cluster)
+
+
+def test_every_endpoint_of_the_management_api_is_reached() -> None:
+    first = {endpoint.path.split("/")[1].encode() for endpoint in ENDPOINTS}
+    assert first | {b"openapi.json"} == MANAGEMENT_PATHS

@@ -226,8 +226,10 @@ def _python(words: list[str]) -> None:
 def _module(name: str, words: list[str]) -> None:
     """Benchmarks, conformance, the oracle: their parsers take the words, nothing is run."""
     parsers = {
+        "tests.attacks": ("tests.attacks.session", lambda it: it.arguments),
         "tests.conformance": ("tests.conformance.__main__", lambda it: it.arguments().parse_args),
         "tests.bench.relay": ("tests.bench.relay.session", lambda it: it.arguments),
+        "tests.bench.bench_audit": ("tests.bench.bench_audit", lambda it: it.arguments),
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
         "tests.first_steps.build": ("tests.first_steps.build", lambda _: lambda _words: None),
         "tests.bench.bench_start": (

@@ -6,7 +6,7 @@ Central is a client towards agents; an agent is one towards its API server.
 from typing import Final
 
 from mk8s_agent.wire.compiled import mypyc_attr
-from mk8s_agent.wire.hpack_codec import HpackError
+from mk8s_agent.wire.hpack_codec import HpackError, check_block
 from mk8s_agent.wire.http2.connection import Http2Connection
 from mk8s_agent.wire.http2.frames import (
     DEFAULT_WINDOW,
@@ -166,9 +166,11 @@ class Http2Client(Http2Connection):
     def _read_trailers(self, block: bytes) -> Fields | None:
         """None for what cannot be read: without a table that is its own stream's loss only."""
         try:
-            return self.decode(block)
+            fields = self.decode(block)
+            check_block(block, fields)
         except HpackError:
             return None
+        return fields
 
     def _on_informational(self, stream: Stream, end: bool) -> None:
         """A head before the final one: it ends nothing, and there is a limit."""

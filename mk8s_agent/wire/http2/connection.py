@@ -244,6 +244,7 @@ class Http2Connection(FrameSink):
         elif key == HEADER_TABLE_SIZE:
             self.outbound.allow_table(value)
         elif key == INITIAL_WINDOW_SIZE:
+            self.floods.spend(len(self.streams))  # each stream's window is another one then
             self.outbound.allow_window(value, self.streams.values())
 
     def _on_ping(self, flags: int, payload: bytes) -> None:

@@ -31,13 +31,16 @@ class FloodBudget:
         self.frames = limits.control_frames
         """Control frames that the peer may still send; `outbound` adds some for what it sends."""
 
-    def spend(self) -> None:
+    def spend(self, frames: int = 1) -> None:
         """Counts a frame that costs us work and the peer nothing.
+
+        Args:
+            frames: the work, in that of ordinary ones.
 
         Raises:
             RemoteProtocolError: there were too many.
         """
-        self.frames -= 1
+        self.frames -= frames
         if self.frames < 0:
             raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many control frames")
 

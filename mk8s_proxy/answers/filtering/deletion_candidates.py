@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mk8s_proxy.answers.filtering.json_values import Unfilterable
+from mk8s_proxy.answers.filtering.large_objects import Document
 from mk8s_proxy.answers.filtering.list_filter import ListFilter
 from mk8s_proxy.answers.filtering.objects import Allows, ObjectJudge, identity, member
 
@@ -60,24 +61,24 @@ class DeletionCandidates(ObjectJudge):
         self.token = ""
         return PageReader(self)
 
-    def item(self, raw: bytes) -> bytes:
+    def item(self, document: Document) -> bytes:
         """Notes an object; nothing of it stays in the list that is being read."""
-        self._note(raw, super().item(raw), within="")
+        self._note(document, super().item(document), within="")
         return b""
 
-    def row(self, raw: bytes) -> bytes:
+    def row(self, document: Document) -> bytes:
         """Notes the object of a table's row."""
-        self._note(raw, super().row(raw), within="object")
+        self._note(document, super().row(document), within="object")
         return b""
 
-    def _note(self, raw: bytes, shown: bytes, within: str) -> None:
+    def _note(self, document: Document, shown: bytes, within: str) -> None:
         if not shown:
             return
-        document = orjson.loads(raw)
+        about = document.outline()
         if within:
-            document = member(document, within)
-        namespace, name = identity(document)
-        uid = member(document, "metadata").get("uid")
+            about = member(about, within)
+        namespace, name = identity(about)
+        uid = member(about, "metadata").get("uid")
         if namespace != self._namespace:
             raise Unfilterable("an object of another namespace than the one that was asked for")
         if not isinstance(uid, str) or not uid:

@@ -17,6 +17,7 @@ from mk8s_proxy.answers.filtering.json_values import (
     skip_space,
     unambiguous,
 )
+from mk8s_proxy.answers.filtering.large_objects import ObjectScanner
 from mk8s_proxy.answers.filtering.objects import MAXIMUM_OBJECT, ObjectJudge
 
 _LIST_METADATA: Final = frozenset({"selfLink", "resourceVersion", "continue", "shardInfo"})
@@ -24,6 +25,8 @@ _LIST_METADATA: Final = frozenset({"selfLink", "resourceVersion", "continue", "s
 
 _MEMBERS: Final = frozenset({"kind", "apiVersion", "metadata", "columnDefinitions"})
 _ARRAYS: Final = frozenset({"items", "rows"})
+_MAXIMUM_MEMBER: Final = 256 * 1024
+"""Bytes of what is no item: metadata, and the columns of a table."""
 _MAXIMUM_GAP: Final = 64 * 1024
 """Bytes of white space between two items."""
 
@@ -44,7 +47,8 @@ class ListFilter:
     def __init__(self, judge: ObjectJudge, seal: Seal) -> None:
         self._judge = judge
         self._seal = seal
-        self._scanner = ValueScanner(MAXIMUM_OBJECT)
+        self._scanner = ValueScanner(_MAXIMUM_MEMBER)
+        self._items = ObjectScanner(MAXIMUM_OBJECT)
         self._step: _Step = self._document
         self._out: list[bytes] = []
         self._keys: set[str] = set()
@@ -167,10 +171,10 @@ class ListFilter:
         return position
 
     def _item(self, data: bytes, position: int) -> int:
-        position = self._scanner.feed(data, position)
+        position = self._items.feed(data, position)
         if position >= 0:
-            raw = self._scanner.take()
-            kept = self._judge.item(raw) if self._key == "items" else self._judge.row(raw)
+            item = self._items.take_object()
+            kept = self._judge.item(item) if self._key == "items" else self._judge.row(item)
             if kept:
                 # The comma of the gap stands before the first item only if others were dropped.
                 self._out.append(self._gap if self._kept else self._gap.replace(b",", b""))

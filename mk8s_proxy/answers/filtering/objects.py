@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import orjson
 
-from mk8s_proxy.answers.filtering.json_values import TooDeep, Unfilterable, unambiguous
+from mk8s_proxy.answers.filtering.json_values import TooDeep, Unfilterable
+from mk8s_proxy.answers.filtering.large_objects import Document
 
 Allows = Callable[[str, str], bool]
 """Whether the object of this namespace and name may be seen."""
@@ -44,7 +45,7 @@ def member(document: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 class ObjectJudge:
-    """Judges items of a list and rows of a table, each the bytes of a JSON object.
+    """Judges items of a list and rows of a table.
 
     One that is nested too deep to be judged is not shown, and stands in nobody's way.
 
@@ -59,22 +60,23 @@ class ObjectJudge:
         self._allows = allows
         self._strip_rows = strip_rows
 
-    def item(self, raw: bytes) -> bytes:
+    def item(self, document: Document) -> bytes:
         """The item as it was if it may be seen, else nothing."""
         try:
-            return raw if self.sees(unambiguous(raw)) else b""
+            return document.raw if self.sees(document.outline()) else b""
         except TooDeep:
             return b""
 
-    def row(self, raw: bytes) -> bytes:
+    def row(self, document: Document) -> bytes:
         """The row to send on, or nothing."""
         try:
-            row = unambiguous(raw)
+            if not self.sees_row(document.outline()):
+                return b""
+            if not self._strip_rows:
+                return document.raw
+            return orjson.dumps(self.shown_row(document.whole()))
         except TooDeep:
             return b""
-        if not self.sees_row(row):
-            return b""
-        return orjson.dumps(self.shown_row(row)) if self._strip_rows else raw
 
     def sees(self, document: dict[str, Any]) -> bool:
         """Whether an object may be seen; one without a name never."""

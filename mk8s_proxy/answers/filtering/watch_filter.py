@@ -9,13 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from mk8s_proxy.answers.filtering.json_values import (
-    TooDeep,
-    Unfilterable,
-    ValueScanner,
-    skip_space,
-    unambiguous,
-)
+from mk8s_proxy.answers.filtering.json_values import TooDeep, Unfilterable, skip_space
+from mk8s_proxy.answers.filtering.large_objects import Document, ObjectScanner
 from mk8s_proxy.answers.filtering.objects import MAXIMUM_OBJECT, ObjectJudge, identity, member
 
 _CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
@@ -33,7 +28,7 @@ class WatchFilter:
 
     def __init__(self, judge: ObjectJudge) -> None:
         self._judge = judge
-        self._scanner = ValueScanner(MAXIMUM_OBJECT)
+        self._scanner = ObjectScanner(MAXIMUM_OBJECT)
         self._columns: Any = None
         """Column definitions come with the first event of a table only: they wait here while no
         event was let through."""
@@ -52,17 +47,20 @@ class WatchFilter:
             position = self._scanner.feed(data, position)
             if position < 0:
                 break
-            if shown := self._event(self._scanner.take()):
+            if shown := self._event(self._scanner.take_object()):
                 out += (shown, b"\n")
         if end and self._scanner.started:
             raise Unfilterable("the watch ends within an event")
         return b"".join(out)
 
-    def _event(self, raw: bytes) -> bytes:
+    def _event(self, document: Document) -> bytes:
         try:
-            event = unambiguous(raw)
+            return self._shown(document)
         except TooDeep:
             return b""
+
+    def _shown(self, document: Document) -> bytes:
+        raw, event = document.raw, document.outline()
         kind = event.get("type")
         if event.keys() != {"type", "object"} or not isinstance(event["object"], dict):
             raise Unfilterable("an event that is none")
@@ -74,7 +72,8 @@ class WatchFilter:
         if kind != "BOOKMARK" and kind not in _CHANGES:
             raise Unfilterable("an event of an unknown type")
         if _is_table(shown):
-            return self._table(raw, event, shown)
+            event = document.whole()  # of its rows, too
+            return self._table(raw, event, event["object"])
         return raw if self._passes(shown, kind) else b""
 
     def _passes(self, document: dict[str, Any], kind: str) -> bool:

@@ -1,0 +1,159 @@
+"""The audit: everybody sees the requests of their own, administrators all.
+
+"Their own" are those whose verified user id is the caller's. A name is not enough: whoever fails to
+log in may claim any, and an address may have belonged to somebody else before.
+"""
+
+import base64
+import binascii
+import datetime
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+
+import orjson
+
+from mk8s_proxy.api.audit_schemas import AuditEntry, AuditPage, AuditQuery
+from mk8s_proxy.api.endpoint import Access, Call, Endpoint
+from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.schemas import Model
+from mk8s_proxy.db import audit_search, users
+from mk8s_proxy.db.audit_search import AuditEntry as StoredEntry
+from mk8s_proxy.db.audit_search import Place, Search
+from mk8s_proxy.db.roles import ADMIN_ROLE
+
+MOST_BYTES = 4 << 20
+"""Of all events of a page: rows may be long, and clients have a limit."""
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+_CURSOR = struct.Struct(">qq")
+
+
+async def list_audit(call: Call) -> Model:
+    """Find requests, newest first; or follow what is written."""
+    asked, database = call.read_query(AuditQuery), call.context.database
+    search = _search(call, asked)
+    if asked.after is not None:
+        found = await audit_search.follow(
+            database, search, after=asked.after, limit=asked.limit, events=asked.events
+        )
+        shown = _fitting(found.entries)
+        is_all = len(shown) == len(found.entries)
+        return _page(shown, newest=found.newest if is_all else shown[-1].number)
+    found = await audit_search.find(
+        database, search, before=_place(asked.cursor), limit=asked.limit, events=asked.events
+    )
+    shown = _fitting(found.entries)
+    if len(shown) < len(found.entries):
+        found = replace(found, more=(shown[-1].created_at, shown[-1].id))
+    return _page(shown, newest=found.newest, cursor=_cursor(found.more))
+
+
+async def get_audit(call: Call) -> Model:
+    """Show one request with its whole row."""
+    entry = await audit_search.get(call.context.database, call.path["id"][:64], _own(call))
+    return _shown(entry)
+
+
+def _own(call: Call) -> str:
+    """The user to whose requests the caller is limited, "" for none."""
+    _, user = call.caller()
+    return "" if call.is_admin else user.id
+
+
+def _search(call: Call, asked: AuditQuery) -> Search:
+    _, user = call.caller()
+    wanted = users.normal_email(asked.user or "")
+    if wanted and wanted != user.email and not call.is_admin:
+        raise ApiError(403, f'the requests of others need the role "{ADMIN_ROLE}"')
+    plural, _, subresource = (asked.resource or "").partition("/")
+    resource, _, group = plural.partition(".")
+    return Search(
+        user_id=_own(call),
+        user=wanted,
+        cluster=asked.cluster or "",
+        action=asked.verb or "",
+        api_group=group,
+        resource=resource,
+        subresource=subresource,
+        namespace=asked.namespace or "",
+        code=asked.code,
+        denied=asked.denied,
+        since=asked.since,
+        until=asked.until,
+    )
+
+
+def _fitting(entries: Sequence[StoredEntry]) -> list[StoredEntry]:
+    """As many of the first ones as fit into an answer, at least one."""
+    shown: list[StoredEntry] = []
+    for entry in entries:
+        if shown and _size(shown) + len(entry.event) > MOST_BYTES:
+            break
+        shown.append(entry)
+    return shown
+
+
+def _size(entries: Sequence[StoredEntry]) -> int:
+    return sum(len(entry.event) for entry in entries)
+
+
+def _page(entries: Sequence[StoredEntry], *, newest: int, cursor: str | None = None) -> AuditPage:
+    items = [_shown(entry) for entry in entries]
+    return AuditPage(items=items, next_cursor=cursor, newest=newest)
+
+
+def _shown(entry: StoredEntry) -> AuditEntry:
+    return AuditEntry.model_validate(
+        {
+            "id": entry.audit_id,
+            "event": orjson.loads(entry.event) if entry.event else None,
+            **{
+                name: getattr(entry, name)
+                for name in AuditEntry.model_fields
+                if name not in {"id", "event"}
+            },
+        }
+    )
+
+
+def _cursor(more: Place | None) -> str | None:
+    """Where a page ended. Nothing secret: whoever makes one up sees what they may see."""
+    if more is None:
+        return None
+    packed = _CURSOR.pack((more[0] - _EPOCH) // _MICROSECOND, more[1])
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def _place(cursor: str | None) -> Place | None:
+    if cursor is None:
+        return None
+    try:
+        packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
+        microseconds, number = _CURSOR.unpack(packed)
+        return _EPOCH + microseconds * _MICROSECOND, number
+    except (binascii.Error, struct.error, OverflowError, ValueError):
+        raise ApiError.invalid("cursor", "is none of ours: begin without one") from None
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/audit",
+        list_audit,
+        "Find requests in the audit: one's own, for admins all",
+        Access.USER,
+        query=AuditQuery,
+        response=AuditPage,
+        refusals=(403,),
+    ),
+    Endpoint(
+        "GET",
+        "/audit/{id}",
+        get_audit,
+        "Show one request with its whole row",
+        Access.USER,
+        response=AuditEntry,
+        refusals=(404,),
+    ),
+)

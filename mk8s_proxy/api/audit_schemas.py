@@ -1,0 +1,98 @@
+"""What is asked of the audit, and what it answers. The other models are in `schemas`."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, Field
+
+from mk8s_proxy.api.schemas import Model
+
+MOST_ROWS = 500
+"""On one page."""
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+
+
+def _plain(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be printable")
+    return value
+
+
+def _moment(value: datetime) -> datetime:
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise ValueError("is no time of this audit")
+    return value.astimezone(UTC)
+
+
+Name = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_plain)]
+Moment = Annotated[AwareDatetime, AfterValidator(_moment)]
+
+
+class AuditQuery(Model):
+    """Which requests are wanted. All filters must hold."""
+
+    since: Annotated[Moment | None, Field(description="began then or later")] = None
+    until: Annotated[Moment | None, Field(description="began before then")] = None
+    user: Annotated[Name | None, Field(description="email; of others for admins only")] = None
+    cluster: Name | None = None
+    verb: Annotated[
+        Name | None, Field(description="Kubernetes's, or logs, exec, portforward, proxy")
+    ] = None
+    resource: Annotated[
+        Name | None,
+        Field(description="as in pods, deployments.apps, pods/log, deployments.apps/scale"),
+    ] = None
+    namespace: Name | None = None
+    code: Annotated[int | None, Field(ge=0, le=999, description="HTTP status")] = None
+    denied: Annotated[bool | None, Field(description="refused by mk8s or by the cluster")] = None
+    cursor: Annotated[
+        str | None, Field(max_length=128, description="next_cursor of the page before")
+    ] = None
+    after: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=1 << 62,
+            description="follow: what was written after this `number`, oldest first",
+        ),
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=MOST_ROWS)] = 100
+    events: Annotated[bool, Field(description="with the whole audit.k8s.io/v1 Event")] = False
+
+
+class AuditEntry(Model):
+    """One request."""
+
+    id: Annotated[str, Field(description="its Audit-ID")]
+    number: Annotated[int, Field(description="grows with each change of any entry")]
+    created_at: datetime
+    user: str
+    user_id: Annotated[str, Field(description='"" for a name that was only claimed')]
+    cluster: str
+    command: Annotated[str, Field(description="as a user of kubectl would have typed it")]
+    status: Literal["running", "success", "failure", "denied", "unknown"]
+    code: Annotated[int, Field(description="HTTP status; 0 when there is none")]
+    duration_ms: float
+    verb: Annotated[str, Field(description="Kubernetes's")]
+    action: Annotated[str, Field(description="the verb as roles name it: exec, logs")]
+    api_group: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str
+    denied: bool
+    source_ip: str
+    event: Annotated[
+        dict[str, Any] | None, Field(description="audit.k8s.io/v1 Event, where it was asked for")
+    ] = None
+
+
+class AuditPage(Model):
+    """Some requests: the newest first, or, after a number, in the order of their writing.
+
+    A page may be short, or empty, and have a cursor: filters that hardly ever meet take several.
+    """
+
+    items: list[AuditEntry]
+    next_cursor: Annotated[str | None, Field(description="for the next page, if there is more")]
+    newest: Annotated[int, Field(description="`after` for following from here on")]

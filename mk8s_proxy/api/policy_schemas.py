@@ -1,0 +1,61 @@
+"""Bodies about roles and whole policy files, in the words of the policy language."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mk8s_proxy.api.schemas import Model
+
+
+class RoleLimits(Model):
+    """What whoever has the role may have open on one cluster; null where the settings say it."""
+
+    streams: Annotated[int | None, Field(description="requests, watches included")] = None
+    buffered: Annotated[str | None, Field(description='waiting bytes, such as "64Mi"')] = None
+
+
+class Role(Model):
+    """A role with its rules, as in the policy file."""
+
+    name: str
+    clusters: list[dict[str, Any]]
+    limits: RoleLimits
+    built_in: bool
+
+
+class RoleList(Model):
+    """All roles."""
+
+    items: list[Role]
+
+
+class RoleRequest(Model):
+    """The rules and limits that a role shall have."""
+
+    clusters: Annotated[list[dict[str, Any]], Field(max_length=1000)]
+    limits: RoleLimits = RoleLimits()
+
+
+class RbacRequest(Model):
+    """Roles and users in the words of the policy file; what it does not name stays as it is."""
+
+    roles: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
+    users: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
+    dry_run: bool = False
+    """Do all of it and undo it: the answer is the one that the change would get."""
+
+
+class RbacChange(Model):
+    """What became, or in a dry run would become, of one entry."""
+
+    kind: Literal["role", "user"]
+    name: str
+    action: Literal["created", "changed", "unchanged"]
+    detail: str
+
+
+class RbacChanges(Model):
+    """All entries, in their order."""
+
+    items: list[RbacChange]
+    dry_run: bool
