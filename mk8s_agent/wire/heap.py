@@ -9,19 +9,27 @@ _KEPT: Final = 2 * MIB
 """Twice as much may stay unused at the end of the heap: what a few pieces need on their way."""
 
 
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+"""Of mallopt, in glibc's malloc.h."""
+
 _MUCH: Final = 32 * MIB
 """What is worth the look for unused pages."""
 
 
 def keep_heap() -> None:
-    """Once at the start: makes glibc keep what it would give back to the kernel.
+    """Once at the start: what glibc keeps, and what it gives back to the kernel (mallopt(3)).
 
     By default it returns the end of the heap beyond 128 KiB, and a piece of a body takes more: each
-    one had its pages faulted in anew, at a tenth of an agent's CPU. glibc raises both of its
-    thresholds when a block is freed that it had mapped (mallopt(3), M_MMAP_THRESHOLD); whether
-    start-up happened to free a large one was chance. Other C libraries are not affected.
+    one had its pages faulted in anew, at a tenth of an agent's CPU. And it raises both thresholds
+    whenever a larger block is freed that it had mapped, up to 32 MiB: after one large object of a
+    list, blocks of that size came from the heap, which then kept 80 MiB for ever. Told once, they
+    stay: larger blocks are mapped each for itself. Other C libraries are not affected.
     """
-    bytes(_KEPT)
+    told = getattr(ctypes.CDLL(None), "mallopt", None)
+    if told is not None:
+        told(_M_MMAP_THRESHOLD, _KEPT)
+        told(_M_TRIM_THRESHOLD, 2 * _KEPT)
 
 
 def give_back() -> None:

@@ -36,7 +36,8 @@ it could not write, so a later sync of the same file proves nothing. That file i
 
 A slow disk: a thread writes for the loop, which waits for it 20 ms at most. A write that takes
 longer goes on without the loop; its requests, and those behind them, wait for two seconds and then
-get 503. This costs 6 microseconds of processor time for a commit, and no request is released
+get 503. This costs 6 microseconds of processor time for a commit, several times that where all
+processors are busy, since the loop comes back to cold caches; and no request is released
 earlier than it was when the loop wrote by itself; a queue with answers by the loop's own wake-up
 would cost as much and make every request wait for a turn of the loop, and writes that refuse to
 block (RWF_NOWAIT) are not to be had on ext4.

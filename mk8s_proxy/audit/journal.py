@@ -80,7 +80,7 @@ class Journal:
         )
         self._open_mark = self._file.path.with_name(self._file.path.name + ".open")
         self._close_unfinished()
-        self._writer = BatchWriter(self._file.append, patience)
+        self._writer = BatchWriter(self._append, patience)
 
     def __repr__(self) -> str:
         state = "healthy" if self.healthy else "FAILING"
@@ -209,6 +209,9 @@ class Journal:
             log.exception("journal.close_failed path=%s", self._file.path)
             return False
         return committed
+
+    def _append(self, rows: bytes) -> None:
+        self._file.append(rows)
 
     def _stalled(self) -> bool:
         return self._writer.busy and time.monotonic() - self._began > STALL_SECONDS

@@ -4,6 +4,7 @@ import ctypes
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,6 +38,41 @@ def test_pieces_are_not_faulted_in_anew() -> None:
     assert faults(f"{imported}\nkeep_heap()") * 10 < faults(imported)
 
 
+LARGE = """
+{start}
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+before, small = resident(), []
+for size in (20, 30, 24, 40):
+    grown = bytearray()
+    for _ in range(size * 16):
+        grown += bytes(65536)
+    copy = bytes(grown)
+    small.append(bytes(300_000))  # it stays, on top of what was taken from the heap
+    del grown, copy
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's thresholds")
+def test_attack_large_objects_leave_no_memory_behind() -> None:
+    def left(start: str) -> int:
+        command = [sys.executable, "-c", LARGE.format(start=start)]
+        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+    imported = "from mk8s_agent.wire.heap import keep_heap"
+    assert left(f"{imported}\nkeep_heap()") * 4 < left(f"{imported}\nbytes(2 << 20)")
+
+
+def test_both_thresholds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda *what: told.append(what))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
+    heap.keep_heap()
+    assert told == [(-3, 2 * MIB), (-1, 4 * MIB)]
+
+
 def test_what_a_crowd_of_slow_readers_left_is_worth_giving_back() -> None:
     watch = HeapWatch()
     growing = [0, 40 * MIB, 200 * MIB, 120 * MIB, 51 * MIB]
@@ -59,7 +95,8 @@ def test_a_c_library_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(ctypes, "CDLL", asked.append)
     give_back()
-    assert asked == [None]
+    heap.keep_heap()
+    assert asked == [None, None]
 
 
 def test_memory_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:

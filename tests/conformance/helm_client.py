@@ -51,7 +51,11 @@ class HelmSession:
         """Nothing stays."""
 
     def __call__(self, *words: str, noted: bool = True) -> None:
-        """Run helm to its end."""
+        """Run helm to its end.
+
+        Helm 4 tells the kinds of a release in the order of a Go map, which is chance: the lines of
+        a status are compared in an order of their own.
+        """
         done = subprocess.run(
             [self.binary, "-n", self.namespace, *words],
             env=dict(self.place.environment),
@@ -63,7 +67,9 @@ class HelmSession:
         )
         if noted:
             step = f"helm {' '.join(words)}"
-            self.outcomes.append(Outcome(step, done.returncode, done.stdout, done.stderr))
+            lines = done.stdout.splitlines()
+            output = "\n".join(sorted(lines) if words[0] == "status" else lines)
+            self.outcomes.append(Outcome(step, done.returncode, output, done.stderr))
 
     def chart(self) -> None:
         """Write the local chart."""

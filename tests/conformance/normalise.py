@@ -41,6 +41,8 @@ RULES = (
         "the client certificate, which is the runner's own way to log in past mk8s (1.32)",
         re.compile(
             r"^Extra: authentication\.kubernetes\.io/credential-id .*\n?|"
+            r',\s*"extra": ?\{\s*"authentication\.kubernetes\.io/credential-id": ?'
+            r'\[\s*"X509SHA256=[0-9a-f]{64}"\s*\]\s*\}(?=\s*\})|'
             r'(?:"extra": ?)?\{\s*"authentication\.kubernetes\.io/credential-id": ?'
             r'\[\s*"X509SHA256=[0-9a-f]{64}"\s*\]\s*\},?\s*',
             re.MULTILINE,

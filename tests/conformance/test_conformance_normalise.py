@@ -29,6 +29,7 @@ EQUAL = [
      "Username   dev\nGroups   [a]"),
     ('{\n  "userInfo": {\n    "extra": ' + EXTRA_LINES + ',\n    "username": "dev"\n  }\n}',
      '{\n  "userInfo": {\n    "uid": "u1",\n    "username": "dev"\n  }\n}'),
+    ('{"groups": [],\n "extra": ' + EXTRA_LINES + "\n}", '{"groups": []\n}'),
     ('{"username": "dev", "uid": "u1", "groups": []}', '{"username": "dev", "groups": []}'),
     (f'dev ["a"] {json.dumps(EXTRA)} Approved', 'dev ["a"]  Approved'),
     (json.dumps({"f:resources": {".": {}, "f:limits": {".": {}, "f:memory": {}}}}, indent=1),

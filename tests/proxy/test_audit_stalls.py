@@ -181,6 +181,15 @@ def test_a_sync_that_does_not_end_refuses(tmp_path: Path, monkeypatch: pytest.Mo
     assert journal.close()
 
 
+def test_nothing_is_waited_for_where_nothing_waits(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a" / "j.jsonl", max_bytes=1 << 20, keep=1)
+    assert journal.finish() is True
+    journal.outcome(row("a"))
+    assert journal.commit()
+    assert journal.finish() is True
+    assert journal.close()
+
+
 def test_a_writer_that_raises_something_else_has_not_written() -> None:
     def write(_: bytes) -> None:
         raise ValueError("a bug")

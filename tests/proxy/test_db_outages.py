@@ -14,6 +14,8 @@ from mk8s_proxy.db import engine, users
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
 from mk8s_proxy.process.init import AdminChoice, install
 from mk8s_proxy.settings.model import Settings
+from tests.support.management_api import PASSWORD as MANAGEMENT_PASSWORD
+from tests.support.management_api import Central
 from tests.support.postgres import PostgresServer
 
 PASSWORD = "a very long password"
@@ -67,6 +69,20 @@ async def test_a_frozen_database_does_not_keep_central_from_saying_so(postgres: 
         await postgres.close()
         with pytest.raises(DatabaseUnavailable, match="does not answer"):
             await postgres.start()
+
+
+async def test_a_login_on_a_frozen_database_is_answered(postgres: Database, tmp_path: Path) -> None:
+    await postgres.start()
+    central = await Central.start(postgres, tmp_path)
+    right = {"email": "dev@example.com", "password": MANAGEMENT_PASSWORD}
+    refresh = {"refresh_token": (await central.login())["refresh_token"]}
+    with frozen(postgres.url):
+        for path, body in (("/auth/login", right), ("/auth/refresh", refresh)):
+            answer = await central.call("POST", path, body)
+            assert answer.status == 503, answer.raw
+    assert (await central.call("POST", "/auth/login", right)).status == 200
+    await central.close()
+    await postgres.close()
 
 
 @pytest.mark.parametrize("act", ["removed", "replaced"])
