@@ -144,8 +144,6 @@ class ClientHttp2(Http2Server):
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
         """A request head, or trailers. A block that came before means what it meant then, if the
         table is what it was then or the block refers to none."""
-        if len(block) > self._head_limits.fields:
-            self._long_heads.leave(self)
         find = self._recurring.find
         known = find((block, end, 0)) or find((block, end, self._table))
         if known is not None:
@@ -192,6 +190,8 @@ class ClientHttp2(Http2Server):
     def _is_refused(self, block: bytes, fields: Fields) -> bool:
         """Whether a large head is refused anyway, for its size or as nobody's: then it is not worth
         a look at each field."""
+        if len(block) > self._head_limits.fields:  # it has come, whole
+            self._long_heads.leave(self)
         return len(block) > _LARGE_BLOCK and (
             is_too_large(fields, self._head_limits) or b"authorization" not in dict(fields)
         )
@@ -208,6 +208,7 @@ class ClientHttp2(Http2Server):
     def _refuse_unread(self, stream_id: int, end: bool) -> None:
         """A refusal that costs no decoding, and the connection: its table does not follow."""
         self._unread = True
+        self._long_heads.leave(self)
         stream = self.accept(stream_id, None, end)
         if stream is not None:
             self._refuse_head(stream, [], HeaderRefusal("HEADER_TOO_LARGE"))
