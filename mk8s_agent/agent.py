@@ -9,6 +9,7 @@ import contextlib
 import gc
 import logging
 import math
+import random
 import secrets
 import time
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from typing import Final, Protocol
 
 from mk8s_agent.apiserver.own_requests import (
     ApiServerUnreachable,
+    OwnResources,
     kubernetes_version,
-    own_resources,
 )
 from mk8s_agent.credentials.sources import ApiServerCredentials
 from mk8s_agent.credentials.token_sources import CredentialsGone
@@ -32,8 +33,9 @@ from mk8s_agent.wire import control
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.heap import keep_heap
 
-VERSION_SECONDS: Final = 600.0
-"""How often the API server's version is asked for again; it changes with an upgrade."""
+VERSION_SECONDS: Final = 300.0
+"""How often the API server's version and resources are asked for again, a fifth more or less: they
+change with an upgrade, and with CRDs."""
 VERSION_RETRY_SECONDS: Final = 30.0
 STORE_RETRY_SECONDS: Final = 60.0
 GC_THRESHOLD: Final = 50_000
@@ -89,6 +91,7 @@ class Agent:
         self._unreachable = ""
         self._unsaved = asyncio.Event()
         self._version_due = 0.0
+        self._resources = OwnResources()
         self.dialer = Dialer(self._connect, background, settings.tunnels)
 
     def stop(self) -> None:
@@ -193,7 +196,8 @@ class Agent:
             await self._ask_version()
 
     async def _ask_version(self) -> None:
-        self._version_due = time.monotonic() + VERSION_SECONDS
+        pause = random.uniform(0.8, 1.2) * VERSION_SECONDS  # noqa: S311  jitter, no secret
+        self._version_due = time.monotonic() + pause
         reason = ""
         try:
             self._facts.kubernetes_version = await kubernetes_version(self._credentials)
@@ -210,7 +214,8 @@ class Agent:
         """Central knows the resources of older releases by itself: it can do without."""
         facts = self._facts
         try:
-            facts.cluster_scoped, facts.namespaced = await own_resources(self._credentials)
+            found = await self._resources.ask(self._credentials)
+            facts.cluster_scoped, facts.namespaced = found
         except ApiServerUnreachable as error:
             log.info("apiserver.resources_unknown", extra={"reason": str(error)})
 

@@ -245,11 +245,11 @@ class AgentScene:
         async def version(_: object) -> str:
             return "v1.31.0"
 
-        async def resources(_: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        async def resources(*_: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
             return (), ()
 
         monkeypatch.setattr(agent_module, "kubernetes_version", version)
-        monkeypatch.setattr(agent_module, "own_resources", resources)
+        monkeypatch.setattr(agent_module.OwnResources, "ask", resources)
         monkeypatch.setattr(agent_module, "freeze_memory", lambda: None)
         monkeypatch.setattr(background_module, "FIRST_RETRY", 0.01)
         made: Any = self.background

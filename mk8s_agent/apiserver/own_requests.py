@@ -8,7 +8,7 @@ connection of its own; the requests of users never come here (see ``mk8s_agent.a
 import errno
 import os
 import ssl
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -16,9 +16,13 @@ from mk8s_agent.credentials.sources import ApiServerCredentials, CredentialsErro
 from mk8s_agent.credentials.token_sources import CredentialsGone
 from mk8s_agent.wire.control import KIND, MAX_KINDS
 from mk8s_agent.wire.dial import DialError
-from mk8s_agent.wire.https_call import CallError, Place, https_call
+from mk8s_agent.wire.https_call import Answer, CallError, Place, https_call
 
 REQUEST_SECONDS: Final = 10.0
+_OK: Final = 200
+_NOT_MODIFIED: Final = 304
+_Kinds: TypeAlias = dict[bool, set[str]]
+"""Resources, by whether they live in namespaces."""
 MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
 """A Secret is at most 1 MiB."""
 
@@ -40,12 +44,7 @@ def connect_reason(error: DialError) -> str:
 
 
 async def request_as_agent(
-    credentials: ApiServerCredentials,
-    method: str,
-    target: str,
-    body: bytes = b"",
-    *,
-    accept: str = "application/json",
+    credentials: ApiServerCredentials, method: str, target: str, body: bytes = b""
 ) -> tuple[int, bytes]:
     """Send one request and give the answer's status and body.
 
@@ -54,14 +53,24 @@ async def request_as_agent(
         method: ``GET`` or ``PATCH``, whose body is a JSON merge patch.
         target: path and query.
         body: JSON.
-        accept: the form of the answer.
 
     Raises:
         ApiServerUnreachable: no connection, no credential, no trust, or an oversized answer.
     """
+    answer = await _ask(credentials, method, target, body, {"Accept": "application/json"})
+    return answer.status, answer.body
+
+
+async def _ask(
+    credentials: ApiServerCredentials,
+    method: str,
+    target: str,
+    body: bytes,
+    headers: dict[str, str],
+) -> Answer:
     where = "the API server at " + authority(credentials)
     try:
-        answer = await https_call(
+        return await https_call(
             Place(
                 credentials.host,
                 credentials.port,
@@ -71,7 +80,7 @@ async def request_as_agent(
             ),
             method,
             credentials.path_prefix + target,
-            _headers(credentials, body, accept),
+            _headers(credentials, body) | headers,
             body,
             limit=MAX_ANSWER_BYTES,
             seconds=REQUEST_SECONDS,
@@ -83,7 +92,6 @@ async def request_as_agent(
         raise ApiServerUnreachable(sentence) from error
     except (CallError, CredentialsGone, CredentialsError) as error:
         raise ApiServerUnreachable(f"cannot use {where}: {error}") from error
-    return answer.status, answer.body
 
 
 def authority(credentials: ApiServerCredentials) -> str:
@@ -92,8 +100,8 @@ def authority(credentials: ApiServerCredentials) -> str:
     return f"{host}:{credentials.port}"
 
 
-def _headers(credentials: ApiServerCredentials, body: bytes, accept: str) -> dict[str, str]:
-    headers = {"Accept": accept, "User-Agent": "mk8s-agent"}
+def _headers(credentials: ApiServerCredentials, body: bytes) -> dict[str, str]:
+    headers = {"User-Agent": "mk8s-agent"}
     if body:  # kube-apiserver 1.20 answers 406 to a GET that has a content type
         headers["Content-Type"] = "application/merge-patch+json"
     authorization = credentials.authorization()
@@ -120,35 +128,67 @@ async def kubernetes_version(credentials: ApiServerCredentials) -> str:
     return version
 
 
-async def own_resources(
-    credentials: ApiServerCredentials,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ask which resources of Kubernetes's own groups are cluster-scoped, and which namespaced.
+class OwnResources:
+    """Which resources of Kubernetes's own groups are cluster-scoped, and which namespaced.
 
-    Aggregated discovery says it in two answers (v2beta1 since Kubernetes 1.26, v2 since 1.30). Of
-    an older API server, or one that answers something else, both are empty.
-
-    Raises:
-        ApiServerUnreachable: it cannot be asked.
+    Aggregated discovery says it in two answers (v2beta1 since Kubernetes 1.26, v2 since 1.30), each
+    with an ETag: what has not changed costs the API server a short answer only.
     """
-    found: dict[bool, set[str]] = {True: set(), False: set()}
-    for target in ("/api", "/apis"):
-        status, content = await request_as_agent(
-            credentials, "GET", target, accept=_AGGREGATED_DISCOVERY
-        )
-        try:
-            groups = orjson.loads(content)["items"] if status == 200 else []
-            for group in groups:
-                _collect(group, found)
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+
+    def __init__(self) -> None:
+        self._answers: dict[str, tuple[str, _Kinds]] = {}
+        """ETag, and what was read, by path."""
+
+    async def ask(
+        self, credentials: ApiServerCredentials
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The cluster-scoped ones, and the others, both as ``resource.group``.
+
+        Of an API server that is older, or that answers something else, both are empty.
+
+        Raises:
+            ApiServerUnreachable: it cannot be asked.
+        """
+        found: _Kinds = {True: set(), False: set()}
+        for target in ("/api", "/apis"):
+            known = await self._look(credentials, target)
+            if known is None:
+                return (), ()
+            for namespaced, kinds in known.items():
+                found[namespaced] |= kinds
+        if max(map(len, found.values())) > MAX_KINDS:
             return (), ()
-    cluster_scoped, namespaced = (tuple(sorted(found[key])) for key in (False, True))
-    if max(len(cluster_scoped), len(namespaced)) > MAX_KINDS:
-        return (), ()
-    return cluster_scoped, namespaced
+        return tuple(sorted(found[False])), tuple(sorted(found[True]))
+
+    async def _look(self, credentials: ApiServerCredentials, target: str) -> _Kinds | None:
+        etag, known = self._answers.get(target, ("", None))
+        headers = {"Accept": _AGGREGATED_DISCOVERY}
+        if etag:
+            headers["If-None-Match"] = etag
+        answer = await _ask(credentials, "GET", target, b"", headers)
+        if answer.status == _NOT_MODIFIED and known is not None:
+            return known
+        self._answers.pop(target, None)
+        if answer.status != _OK:
+            return {True: set(), False: set()}
+        found = _read(answer.body)
+        if found is not None:
+            self._answers[target] = answer.headers.get("etag", ""), found
+        return found
 
 
-def _collect(group: dict[str, Any], found: dict[bool, set[str]]) -> None:
+def _read(content: bytes) -> _Kinds | None:
+    """What an answer says; None where it is no aggregated discovery."""
+    found: _Kinds = {True: set(), False: set()}
+    try:
+        for group in orjson.loads(content)["items"]:
+            _collect(group, found)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None
+    return found
+
+
+def _collect(group: dict[str, Any], found: _Kinds) -> None:
     name = group["metadata"].get("name", "")
     if "." in name and not name.endswith(".k8s.io"):
         return

@@ -25,6 +25,8 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """What would end a header line of HTTP/1.1, where upgrades go, and begin one of somebody else."""
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 """Only visible ASCII: a space or a line end would end the request line of HTTP/1.1."""
+_AS_NOBODY: Final = hpack_codec.block([(b"impersonate-user", b"system:anonymous")])
+"""The API server itself adds the group (its filters/impersonation.go)."""
 _AMBIGUOUS: Final = re.compile(
     rb"//|/\.\.?(?:/|\Z)|[\\#;]|%(?![0-9A-Fa-f]{2})"
     rb"|%(?:2[35EeFf]|3[BbFf]|5[Cc]|[01][0-9A-Fa-f]|7[Ff])"
@@ -93,6 +95,8 @@ def impersonate(identity: bytes) -> bytes:
     Raises:
         RequestRefused: the identity is not one to act as.
     """
+    if identity == headers.ANONYMOUS:
+        return _AS_NOBODY
     try:
         return hpack_codec.block(impersonation_headers(identity))
     except ImpersonationRefused as error:
@@ -128,10 +132,20 @@ def read_request(received: Fields, end: bool, prefix: bytes = b"") -> tuple[Requ
     if any(_CONTROL.search(value) for _, value in received):
         raise RequestRefused("a header value with control characters")
     identity = known.get(headers.IDENTITY, b"")
+    if identity == headers.ANONYMOUS:
+        _check_anonymous(known, end)
     impersonated = impersonate(identity)
     plain_block = hpack_codec.block(plain)
     carried = Carried(identity, plain, plain_block, plain_block + impersonated)
     return _complete(known, carried, end, prefix), carried
+
+
+def _check_anonymous(known: dict[bytes, bytes], end: bool) -> None:
+    """Nobody asks for anything but the version, whatever the cluster would answer."""
+    asked = known.get(b":path", b"").partition(b"?")[0] in (b"/version", b"/version/")
+    reads = known.get(b":method") in (b"GET", b"HEAD") and end and headers.UPGRADE not in known
+    if not (asked and reads):
+        raise RequestRefused("an identity of nobody for more than the version")
 
 
 def _is_forbidden(name: bytes) -> bool:

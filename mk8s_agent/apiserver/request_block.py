@@ -37,7 +37,7 @@ _SIZES: Final = {size: hpack_codec.integer(size, 7) for size in range(2048)}
 
 _LONGEST_KEPT: Final = 4 * 1024
 """Of a second part. A field takes three bytes at least and counts 49 at most once it is decoded, so
-whatever is recognised is well within the limit of a tunnel (`wire.limits.TUNNEL`)."""
+whatever is recognised is well within the limit of a tunnel (`wire.limits.AGENT`)."""
 _PIECES: Final = 160
 """What an entry's objects take beside their bytes."""
 _KEPT: Final = 65536
@@ -85,7 +85,8 @@ class RequestReader:
             RequestRefused: see `request.read_request`.
         """
         request, carried = read_request(fields, end, self._prefix)
-        self._learn(fields, carried)
+        if carried.identity != headers.ANONYMOUS:  # what it is for has to be looked at each time
+            self._learn(fields, carried)
         return request
 
     def _learn(self, fields: Fields, carried: Carried) -> None:

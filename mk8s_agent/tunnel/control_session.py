@@ -36,6 +36,10 @@ class Facts:
     cluster_scoped: tuple[str, ...] = ()
     namespaced: tuple[str, ...] = ()
 
+    def of_cluster(self) -> control.Resources:
+        """What may change while the agent runs."""
+        return control.Resources(self.kubernetes_version, self.cluster_scoped, self.namespaced)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ControlEvents:
@@ -55,7 +59,7 @@ class ControlSession:
     Args:
         send: takes one message.
         events: what to call.
-        facts: about this agent; read when registering.
+        facts: about this agent; told when registering, and again when they have changed.
         keeper: of the identity, which this session renews when it is time.
         requests: gives the number of requests in flight on this tunnel.
         clock: seconds since the epoch, for the peer.
@@ -92,12 +96,14 @@ class ControlSession:
         self._deadline = monotonic() + REGISTER_SECONDS
         self._next_heartbeat = 0.0
         self._renewing = False
+        self._told = facts.of_cluster()
         self._warned = False
         self._over = False
 
     def start(self) -> None:
         """Register."""
         facts = self._facts
+        self._told = facts.of_cluster()
         message = control.Register(
             facts.agent_version,
             facts.instance,
@@ -128,7 +134,7 @@ class ControlSession:
                 self._events.draining()
             case control.Unknown():
                 log.info("control.unknown_message", extra={"kind": message.kind})
-            case control.Register() | control.Heartbeat() | control.Renew():
+            case control.Register() | control.Heartbeat() | control.Resources() | control.Renew():
                 self._fail("central sent a message that only agents send")
 
     def tick(self) -> None:
@@ -143,9 +149,17 @@ class ControlSession:
         if self.tunnel_id and now >= self._next_heartbeat:
             self._next_heartbeat = now + self._heartbeat_seconds
             self._send(control.Heartbeat(self._clock(), self._requests()))
+            self._tell_changes()
         if self.tunnel_id and self._keeper.renewal_due():
             self._renewing = True
             self._send(self._keeper.ask(self))
+
+    def _tell_changes(self) -> None:
+        """With a heartbeat at most; an older central knows no such message and passes it over."""
+        now = self._facts.of_cluster()
+        if now != self._told:
+            self._told = now
+            self._send(now)
 
     def close(self, reason: str) -> None:
         """Be told that the tunnel is gone."""

@@ -16,7 +16,7 @@ from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.http2.server import Http2Server
-from mk8s_agent.wire.limits import TUNNEL, BufferBudget, Limits
+from mk8s_agent.wire.limits import AGENT, BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
@@ -57,7 +57,7 @@ class AgentTunnel(Http2Server):
         *,
         on_control: Callable[[ControlChannel], Any],
         on_closed: Callable[[str], Any],
-        limits: Limits = TUNNEL,
+        limits: Limits = AGENT,
     ) -> None:
         super().__init__(transport, ticks, limits, buffers)
         self._apiserver = apiserver

@@ -91,6 +91,15 @@ class Heartbeat:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Resources:
+    """What the agent said of its cluster when it registered has changed: an upgrade, a new CRD."""
+
+    kubernetes_version: str
+    cluster_scoped: tuple[str, ...]
+    namespaced: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HeartbeatAck:
     """Central has read a heartbeat."""
 
@@ -134,7 +143,16 @@ class Unknown:
 
 
 Message: TypeAlias = (
-    Register | Registered | Heartbeat | HeartbeatAck | Renew | Renewed | Refused | Drain | Unknown
+    Register
+    | Registered
+    | Heartbeat
+    | HeartbeatAck
+    | Resources
+    | Renew
+    | Renewed
+    | Refused
+    | Drain
+    | Unknown
 )
 
 
@@ -218,6 +236,10 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
     ),
     "heartbeat": (Heartbeat, {"clock": _clock, "streams": _count}),
     "heartbeat_ack": (HeartbeatAck, {"clock": _clock}),
+    "resources": (
+        Resources,
+        {"kubernetes_version": _text, "cluster_scoped": _kinds, "namespaced": _kinds},
+    ),
     "renew": (Renew, {"csr": _pem}),
     "renewed": (Renewed, {"certificate": _pem}),
     "refused": (Refused, {"message": _text}),

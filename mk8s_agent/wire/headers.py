@@ -9,6 +9,9 @@ from typing import Final
 IDENTITY: Final = b"mk8s-identity"
 """Who the request acts as: JSON {"user", "uid", "groups", "extra"}."""
 
+ANONYMOUS: Final = b'{"user":"system:anonymous","uid":"","groups":[]}'
+"""The one identity of nobody, to the byte: for GET and HEAD of /version, and nothing else."""
+
 AUDIT_ID: Final = b"mk8s-audit-id"
 """Becomes the API server's Audit-ID, so that both audit logs can be joined."""
 

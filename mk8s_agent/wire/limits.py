@@ -4,7 +4,7 @@ Built by the composition roots (central's `app`, the agent's `main`), read by th
 `http2`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 KIB: Final = 1024
@@ -73,12 +73,16 @@ class Limits:
 
 
 FRONT: Final = Limits(table_size=4096, connection_window=4 * MIB, max_frame=16 * KIB)
-"""Towards kubectl and the like."""
+"""Towards kubectl and the like; central gives it the lengths of its settings."""
 
 TUNNEL: Final = Limits(
     widest_window=16 * MIB, max_streams=20_000, resets=1 << 30, control_frames=100_000
 )
 """Between central and an agent: resets of many users' watches are ordinary here."""
+
+AGENT: Final = replace(TUNNEL, header_list=448 * KIB, header_block=448 * KIB)
+"""The agent's end of it: the longest head of a client (256 KiB of target, 128 KiB of fields), an
+identity (32 KiB) and what central adds."""
 
 API_SERVER: Final = Limits(max_streams=0, resets=1 << 30, control_frames=1 << 30)
 """From an agent to its API server, which cannot open streams. Pods make it send what it sends, also

@@ -32,9 +32,9 @@ def get_token(cluster: str, central: str, form: str) -> None:
     info = os.environ.get("KUBERNETES_EXEC_INFO", "")
     version = exec_credential.api_version(info) if info and form == "credential" else ""
     profile = config.profile_for(central or chosen_central())
-    token = access_tokens.access_token(profile, cluster_name(cluster))
     if form == "token":
-        click.echo(token.token)
+        click.echo(access_tokens.access_token(profile, cluster_name(cluster)).token)
         return
+    token = access_tokens.credential(profile, cluster_name(cluster), os.getppid())
     version = version or exec_versions.named_for(profile.central, cluster)
     click.echo(exec_credential.answer(version, token.token, token.expires))

@@ -68,6 +68,35 @@ def access_token(profile: config.Profile, cluster: str) -> AccessToken:
         return token_cache.load(profile.central, cluster) or _refresh(profile, cluster)
 
 
+def credential(profile: config.Profile, cluster: str, asking: int) -> AccessToken:
+    """As `access_token`, for the process `asking`; a new one if it doubts the one that it has got.
+
+    Raises:
+        NotLoggedIn, CliError: as `access_token`.
+    """
+    cached = token_cache.load(profile.central, cluster)
+    if cached is None or not token_cache.is_doubted(profile.central, cluster, cached, asking):
+        token = access_token(profile, cluster)
+    else:
+        token = _replaced(profile, cluster, cached)
+    token_cache.is_doubted(profile.central, cluster, token, asking)  # from now on it has this one
+    return token
+
+
+def _replaced(profile: config.Profile, cluster: str, doubted: AccessToken) -> AccessToken:
+    """A token in place of one that somebody doubts, unless central cannot be asked."""
+    try:
+        with lock(profile.central):
+            current = token_cache.load(profile.central, cluster)
+            if current is not None and current.token != doubted.token:
+                return current
+            return _refresh(profile, cluster)
+    except NotLoggedIn:
+        raise
+    except CliError:
+        return doubted
+
+
 def lock(central: str) -> AbstractContextManager[None]:
     """Return the lock to be held while the refresh token of `central` is used or replaced."""
     directory = token_cache.central_directory(central)

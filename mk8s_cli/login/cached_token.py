@@ -11,7 +11,7 @@ import os
 import time
 
 from mk8s_cli.central.access_token import is_fresh
-from mk8s_cli.login import exec_credential
+from mk8s_cli.login import asked, exec_credential
 from mk8s_cli.terminal import derived
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.private_files import read_private
@@ -24,6 +24,7 @@ _QUESTIONS = {
 }
 """What client-go sends an entry that asks for no more: before 1.22 an empty spec, then one word."""
 
+_NONE = ("", 0.0, 0.0)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -42,9 +43,12 @@ def answer(words: list[str]) -> str:
     host = central.removeprefix("https://").replace(":", "_")
     if not central.startswith("https://") or not _is_plain(host, "-._[]"):
         return ""
-    token, expires = _fresh(f"{home}/cache/{host}/{cluster}.json")
+    token_file = f"{home}/cache/{host}/{cluster}.json"
+    token, obtained, expires = _fresh(token_file)
     if not token or form == "token":
         return token
+    if asked.is_doubted(token_file, obtained, os.getppid()):
+        return ""
     version = _asked() or _noted(f"{home}/exec-versions/{host}", cluster)
     if not version:
         from mk8s_cli.login import exec_versions
@@ -103,19 +107,19 @@ def _noted(path: str, cluster: str) -> str:
     return next((it for it in exec_credential.VERSIONS if f'"{cluster}": "{it}"' in content), "")
 
 
-def _fresh(path: str) -> tuple[str, float]:
-    """Return a token that `token_cache` kept and its end; ("", 0.0) if it is not fresh."""
+def _fresh(path: str) -> tuple[str, float, float]:
+    """Return a token that `token_cache` kept, when it came and its end; "" if it is not fresh."""
     begin, _, rest = _read(path).partition('{"token": "')
     token, _, rest = rest.partition('", "obtained": ')
     obtained, _, rest = rest.partition(', "expires": ')
     expires, _, end = rest.partition("}")
     if begin or end or not token or not exec_credential.is_simple(token):
-        return "", 0.0
+        return _NONE
     try:
         span = float(obtained), float(expires)
     except ValueError:
-        return "", 0.0
-    return (token, span[1]) if is_fresh(*span, time.time()) else ("", 0.0)
+        return _NONE
+    return (token, *span) if is_fresh(*span, time.time()) else _NONE
 
 
 def _read(path: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mk8s_cli.central.access_token import AccessToken
+from mk8s_cli.login import asked
 from mk8s_cli.terminal.errors import CliError, UnsafeFile
 from mk8s_cli.terminal.private_files import ensure_directory, read_private, write_private
 from mk8s_cli.terminal.validation import CENTRAL_URL, cluster_name
@@ -59,6 +60,12 @@ def save(central: str, cluster: str, token: AccessToken) -> None:
     # In this order, as `cached_token` reads it.
     kept = {"token": token.token, "obtained": token.obtained, "expires": token.expires}
     write_private(path, json.dumps(kept).encode())
+    Path(asked.file_of(str(path))).unlink(missing_ok=True)  # nobody has got this one yet
+
+
+def is_doubted(central: str, cluster: str, cached: AccessToken, asking: int) -> bool:
+    """Return whether the process `asking` has got this very token before (see `asked`)."""
+    return asked.is_doubted(str(_file(central, cluster)), cached.obtained, asking)
 
 
 def forget_former(central: str, clusters: Mapping[str, str]) -> None:
@@ -87,5 +94,6 @@ def _bound_to(token: str) -> str:
 
 def clear(central: str) -> None:
     """Forget every access token of this central (logout, or a login as somebody else)."""
-    for path in central_directory(central).glob("*.json"):
-        path.unlink(missing_ok=True)
+    for pattern in ("*.json", "*.asked"):
+        for path in central_directory(central).glob(pattern):
+            path.unlink(missing_ok=True)

@@ -7,17 +7,22 @@ from mk8s_proxy.answers.filtering.continue_token import TokenSeal
 from mk8s_proxy.answers.filtering.interceptor import FilterInterceptor, closing_event
 from mk8s_proxy.answers.interceptor import Interceptor, Refuse
 from mk8s_proxy.answers.reviews.interceptor import make_review_interceptor
+from mk8s_proxy.answers.spdy_session import SpdySession, begins_session
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.listener.exchange import Exchange
 
 __all__ = [
     "VERBS_OF_REVIEWS",
+    "Between",
     "TokenSeal",
     "begin_deletion",
     "closing_event",
     "decided_as",
     "make_interceptor",
 ]
+
+Between = Interceptor | SpdySession
+"""What may stand between a client's stream and a tunnel's."""
 
 VERBS_OF_REVIEWS: Final = frozenset({"create"})
 """Only a request with one of these verbs may need an interceptor although its user sees all of the
@@ -26,7 +31,7 @@ answer; `make_interceptor` need not be asked about others."""
 
 def make_interceptor(
     exchange: Exchange, policy: PolicySnapshot, refuse: Refuse, seal: TokenSeal
-) -> Interceptor | None:
+) -> Between | None:
     """The interceptor for an exchange; None for most.
 
     Args:
@@ -38,6 +43,8 @@ def make_interceptor(
     Raises:
         StatusError: no interceptor can answer it.
     """
+    if begins_session(exchange):
+        return SpdySession(exchange)
     if (review := make_review_interceptor(exchange, policy, refuse)) is not None:
         return review
     decision = exchange.decision

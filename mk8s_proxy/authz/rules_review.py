@@ -146,20 +146,24 @@ class Narrowing:
         """The verbs for which a `*` is not allowed, but some of what it would have been.
 
         A denial may take a part of it, or a role give cluster-scoped objects alone. The other way
-        round, where it is allowed, it says too much if a role does not give those.
+        round, where it is allowed, it says too much if a role does not give those: of the core
+        group they are the namespaces, too, each of which belongs to itself.
         """
         missing = []
+        everything = ANY if kind[0] in ("", ANY) else ""
         for verb in verbs:
             wanted = Attributes(verb, *kind)
-            outside = self._afford(self._rules) and any(
-                rule.permits(wanted) and rule.covers_namespace("") for rule in self._grants
-            )
             if verb in allowed:
-                self.incomplete |= not outside
-            elif outside or self._denied_in_part(wanted):
+                self.incomplete |= not self._given(wanted, everything)
+            elif self._given(wanted, "") or self._denied_in_part(wanted):
                 self.incomplete = True
                 missing.append(verb)
         return tuple(missing)
+
+    def _given(self, wanted: Attributes, where: str) -> bool:
+        return self._afford(self._rules) and any(
+            rule.permits(wanted) and rule.covers_namespace(where) for rule in self._grants
+        )
 
     def _denied_in_part(self, wanted: Attributes) -> bool:
         denials = (rule for one in self._access.sets for rule in one.deny.rules)
@@ -177,13 +181,17 @@ class Narrowing:
 
     def _names(self, wanted: Attributes, names: Texts) -> list[Texts]:
         """The names for which the question is answered yes: none at all, all (), or some."""
+        found: list[Texts] = []
         if not names:
             if self._ask(wanted):
-                self.incomplete |= wanted.resource == ANY and not wanted.subresource
-                return [()]
-            names = tuple(dict.fromkeys(self._written_names(wanted)))
-        some = tuple(name for name in names if self._ask(wanted, name))
-        return [some] if some else []
+                found = [()]
+            else:
+                names = tuple(dict.fromkeys(self._written_names(wanted)))
+        if some := tuple(name for name in names if self._ask(wanted, name)):
+            found = [some]
+        if found and wanted.resource == ANY and not wanted.subresource:
+            self.incomplete = True  # to Kubernetes it is every subresource, too
+        return found
 
     def _written_names(self, wanted: Attributes) -> Iterator[str]:
         """The names that rules spell out: what may be allowed where not all names are."""

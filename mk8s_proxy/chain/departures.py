@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mk8s_agent.wire.bulkhead import Bulkhead
-from mk8s_agent.wire.limits import MIB, Share
+from mk8s_agent.wire.limits import KIB, MIB, Share
 from mk8s_agent.wire.stream import Stream, join
 from mk8s_agent.wire.ticks import Ticks
-from mk8s_proxy.answers.interceptor import Interceptor
+from mk8s_proxy.answers.choose import Between
 from mk8s_proxy.chain.ports import AuditLog, Tunnel, Tunnels
 from mk8s_proxy.kube.status import StatusError, service_unavailable, status_error
 from mk8s_proxy.listener.exchange import Exchange
@@ -28,6 +28,10 @@ _RELEASE: Final = Bulkhead("chain.release")
 _STREAMS: Final = 2_000
 _BUFFERED: Final = 64 * MIB
 _RETRY_SECONDS: Final = 1
+LONG_TARGET: Final = 16 * KIB
+"""A longer target counts among its sender's bytes as long as the request lasts."""
+_FIELDS_OVERHEAD: Final = 8 * KIB
+"""What a block counts beside its bytes at most: 32 for each field (RFC 9113, 6.5.2)."""
 Head = tuple[Exchange, Tunnel, Stream, bytes]
 """Whose it is, where it goes, its stream there, and its block."""
 
@@ -68,30 +72,31 @@ class Departures:
         self._opened = opened
         self._broken = broken
 
-    def send(
-        self, exchange: Exchange, interceptor: Interceptor | None, parts: tuple[bytes, bytes]
-    ) -> None:
+    def send(self, exchange: Exchange, between: Between | None, parts: tuple[bytes, bytes]) -> None:
         """Prepares an admitted request; `parts` of its block go before and after the audit id.
 
         Raises:
-            StatusError: no agent is connected, or somebody has too much open.
+            StatusError: no agent is connected, an older one takes no head as long as this, or
+                somebody has too much open.
         """
         cluster, entry = exchange.cluster, exchange.entry
         tunnel = self._tunnels.pick(cluster)
         if tunnel is None:
             raise no_tunnel(self._tunnels, cluster, f'no agent of cluster "{cluster}" is connected')
-        self.shares.take(exchange, tunnel)
         block = b"%b%b%b%b" % (parts[0], AUDIT_FIELD, entry.audit_id.encode("ascii"), parts[1])
+        if len(block) > LONG_TARGET:
+            _check_length(tunnel, block, cluster)
+        self.shares.take(exchange, tunnel)
         self._journal.intent(entry)
         # from here on nothing raises: a body could follow into a stream that is never opened
         stream = tunnel.prepare()
         stream.share = exchange.front.share
         stream.end_queued = exchange.front.remote_closed
         exchange.back = stream
-        if interceptor is None:
+        if between is None:
             join(exchange.front, stream)
         else:
-            interceptor.insert(stream)
+            between.insert(stream)
         self._heads.append((exchange, tunnel, stream, block))
         self._ticks.schedule()
 
@@ -170,7 +175,8 @@ class Shares:
 
     Args:
         streams: requests that one person may have open on a cluster, watches included.
-        buffered: bytes that may wait for such a person's slow readers.
+        buffered: bytes that may wait for such a person's slow readers, long targets of requests
+            included.
 
     Both hold where no role of the person says something else.
     """
@@ -180,6 +186,7 @@ class Shares:
         self._buffered = buffered
         self._policy: RoleLimits | None = None
         self._taken: dict[tuple[str, str], Share] = {}
+        self._long: dict[Exchange, int] = {}
 
     def __len__(self) -> int:
         """Pairs of a person and a cluster with open requests."""
@@ -200,23 +207,32 @@ class Shares:
         """Counts a request that was admitted, until `give_back`.
 
         Raises:
-            StatusError: 429, the person has as many as they may have; or 503, what is left of the
+            StatusError: 429, the person has as much as they may have; or 503, what is left of the
                 tunnel is for short requests, and this is none.
         """
         if exchange.stays_open and tunnel.crowded:
             raise _full(exchange.cluster)
         identity = exchange.identity
-        assert identity is not None
-        person = identity.original or identity
-        key = (person.uid, exchange.cluster)
+        person = identity.original or identity if identity is not None else None  # a stranger
+        key = (person.uid if person is not None else "", exchange.cluster)
         share = self._taken.get(key)
         if share is None:
-            most, buffered = self._limits_of(person.user, exchange.cluster)
-            share = self._taken[key] = Share(key, buffered, most, person.user)
+            user = person.user if person is not None else ""
+            most, buffered = self._limits_of(user, exchange.cluster)
+            share = self._taken[key] = Share(key, buffered, most, user)
         elif share.streams >= share.most:
             raise _too_many(share.streams, exchange.cluster)
+        size = len(exchange.head.target)
+        if size > LONG_TARGET:
+            self._hold(exchange, share, size)
         share.streams += 1
         exchange.front.share = share
+
+    def _hold(self, exchange: Exchange, share: Share, size: int) -> None:
+        if share.streams and share.used + size > share.limit:
+            raise _too_long(exchange.cluster)
+        share.used += size
+        self._long[exchange] = size
 
     def give_back(self, exchange: Exchange) -> None:
         """The request is over; called once. Nothing happens when it was not counted.
@@ -226,6 +242,8 @@ class Shares:
         share = exchange.front.share
         if share is None:
             return
+        if self._long:
+            share.used -= self._long.pop(exchange, 0)
         share.streams -= 1
         if not share.streams:
             del self._taken[share.key]
@@ -237,6 +255,21 @@ def _too_many(streams: int, cluster: str) -> StatusError:
         "end some, watches for example (limits.streams_per_identity of central, or a role's limits)"
     )
     return status_error(429, message, retry_after=_RETRY_SECONDS)
+
+
+def _too_long(cluster: str) -> StatusError:
+    message = (
+        f'your requests to cluster "{cluster}" hold as many bytes as one person\'s may: end some, '
+        "those with long commands or selectors first (limits.buffered_per_identity of central)"
+    )
+    return status_error(429, message, retry_after=_RETRY_SECONDS)
+
+
+def _check_length(tunnel: Tunnel, block: bytes, cluster: str) -> None:
+    """Refuses a head that would end the tunnel, since an older agent takes no such one."""
+    if len(block) + _FIELDS_OVERHEAD > tunnel.longest_head:
+        message = f'the agent of cluster "{cluster}" takes no head as long as this: update it'
+        raise status_error(431, message)
 
 
 def no_tunnel(tunnels: Tunnels, cluster: str, otherwise: str) -> StatusError:

@@ -11,18 +11,19 @@ A request whose head equals that of one that was admitted follows it, as long as
 credential and the time still say the same (`recurring`): its rows and its tunnel are its own.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers import choose
-from mk8s_proxy.answers.interceptor import Interceptor
 from mk8s_proxy.audit.rows import texts_of
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.chain.addresses import Address, Addresses, Route, Router
-from mk8s_proxy.chain.departures import Departures, no_tunnel
-from mk8s_proxy.chain.impersonation import act_as, may_act
+from mk8s_proxy.chain.anonymous import AnonymousVersion
+from mk8s_proxy.chain.departures import LONG_TARGET, Departures, no_tunnel
+from mk8s_proxy.chain.impersonation import act, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.own_health import LIVE, asks_health, tell_health
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
@@ -82,6 +83,7 @@ class HandlerChain:
         """For the page tokens of filtered lists; `app` gives it the keys that all replicas have."""
         self.health: Callable[[], bool] | None = None
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
+        self.anonymous: AnonymousVersion | None = None  # the same
         self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
         ticks.before_flush.append(self.departures.commit)
 
@@ -110,16 +112,14 @@ class HandlerChain:
                 return
             recurring.admission = None
         head = exchange.head
+        if len(head.target) > LONG_TARGET and exchange.whole is None:
+            self._expect_known(head.authorization)
         address = self._addresses.find(head.authority, head.method, head.target)
         route, info = address.route, address.info
         if route.management:
-            if head.impersonation:
-                raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
-            exchange.identity = self._known(head.authorization)
-            self._management(exchange)
+            self._manage(exchange)
             return
-        if self.health is not None and asks_health(exchange, address):
-            tell_health(exchange, info.path == LIVE or self.health())
+        if not head.authorization and self._serve_stranger(exchange, address):
             return
         exchange.prefix = route.prefix
         exchange.info = info
@@ -133,21 +133,38 @@ class HandlerChain:
         if whole or not choose.begin_deletion(exchange, self, self._journal.intent):
             self._leave(exchange, identity, address)
 
-    def _known(self, authorization: bytes) -> Identity | None:
-        """Whose connection it is that calls the management API, which itself decides."""
-        try:
-            return self._authenticator.authenticate(authorization) if authorization else None
-        except Unauthenticated:
-            return None
+    def _serve_stranger(self, exchange: Exchange, address: Address) -> bool:
+        """Answers what needs no credential; whether it is that."""
+        if self.health is not None and asks_health(exchange, address):
+            tell_health(exchange, address.info.path == LIVE or self.health())
+            return True
+        if self.anonymous is not None and self.anonymous.asked(exchange, address):
+            self.departures.send(exchange, None, self.anonymous.admit(exchange, address))
+            return True
+        return False
+
+    def _expect_known(self, authorization: bytes) -> Identity:
+        """Who asks. Of strangers a long target is not even read: it costs more than a refusal."""
+        if not authorization:
+            raise no_credential()
+        return self._authenticator.authenticate(authorization)
+
+    def _manage(self, exchange: Exchange) -> None:
+        """Hands on what is for the management API, which itself decides."""
+        head = exchange.head
+        if head.impersonation:
+            raise HeaderRefusal("IMPERSONATION_FROM_CLIENT", head.impersonation[0][0])
+        if head.authorization:  # whose connection it is
+            with contextlib.suppress(Unauthenticated):
+                exchange.identity = self._authenticator.authenticate(head.authorization)
+        self._management(exchange)
 
     def _authenticate(self, exchange: Exchange, route: Route) -> Identity:
         """Who asks, and of which cluster: host, prefix and token must agree."""
         if exchange.whole is not None:
             return self._authenticate_part(exchange, exchange.whole)
         exchange.cluster = route.cluster
-        if not exchange.head.authorization:
-            raise no_credential()
-        identity = self._authenticator.authenticate(exchange.head.authorization)
+        identity = self._expect_known(exchange.head.authorization)
         exchange.identity = identity
         cluster = route.cluster or identity.cluster
         if not cluster:
@@ -176,9 +193,11 @@ class HandlerChain:
                 "the policy is too old to decide by: central cannot read its database",
                 retry_after=5,
             )
-        if exchange.head.impersonation:
-            identity = self._act_as(exchange, identity)
         head, policy = exchange.head, self._policies.current
+        if head.impersonation:
+            identity = exchange.identity = act(
+                policy, identity, head.impersonation, exchange.cluster
+            )
         attributes, decision = policy.decide_request(
             identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
         )
@@ -189,36 +208,25 @@ class HandlerChain:
         message = forbidden_message(identity.user, exchange.cluster, attributes, decision)
         raise forbidden(message, refusal_details(attributes))
 
-    def _act_as(self, exchange: Exchange, identity: Identity) -> Identity:
-        """The identity that the client's Impersonate headers name, if its own may act as it."""
-        acting = act_as(identity, exchange.head.impersonation)
-        cluster = exchange.cluster
-        attributes, decision = may_act(self._policies.current, acting, cluster)
-        if not decision.allowed:
-            message = forbidden_message(identity.user, cluster, attributes, decision)
-            raise forbidden(message, refusal_details(attributes))
-        exchange.identity = acting
-        return acting
-
     # -- the way out
 
     def _leave(self, exchange: Exchange, identity: Identity, address: Address) -> None:
         policy = self._policies.current
-        interceptor: Interceptor | None = None
+        between: choose.Between | None = None
         decision = exchange.decision
         if (
             decision is None
             or decision.visibility is not None
             or (address.info.verb in choose.VERBS_OF_REVIEWS)
         ):
-            interceptor = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
+            between = choose.make_interceptor(exchange, policy, self.refuse, self.seal)
         parts = request_parts(exchange, identity, address.path_block)
         exchange.stays_open = bool(exchange.head.upgrade) or address.long_running
         if not exchange.stays_open:  # an open watch holds no row
             exchange.entry.texts = texts_of(exchange.entry.facts)
-            if interceptor is None and exchange.recurring is not None:
+            if between is None and exchange.recurring is not None:
                 self._remember(exchange, exchange.recurring, parts)
-        self.departures.send(exchange, interceptor, parts)
+        self.departures.send(exchange, between, parts)
 
     def _remember(
         self, exchange: Exchange, recurring: Recurring, parts: tuple[bytes, bytes]
@@ -278,8 +286,8 @@ class HandlerChain:
 
     def _refuse_waiting(self, exchange: Exchange, written: bool) -> None:
         if written:
-            why = "the agent has just disconnected"
-            self.refuse(exchange, no_tunnel(self._tunnels, exchange.cluster, why))
+            gone = no_tunnel(self._tunnels, exchange.cluster, "the agent has just disconnected")
+            self.refuse(exchange, gone)
         else:
             error = service_unavailable("the audit log cannot be written", retry_after=5)
             self._refuse_with(exchange, error, "AUDIT_UNAVAILABLE")

@@ -17,8 +17,10 @@ from typing import Final
 from urllib.parse import unquote
 
 from mk8s_proxy.authz.attributes import Attributes, Decision
+from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.identity.identity import RESERVED_PREFIX, USERS_GROUP, Identity
+from mk8s_proxy.kube.status import forbidden
 from mk8s_proxy.listener.header_names import MAX_IMPERSONATION
 from mk8s_proxy.listener.refusals import HeaderRefusal
 
@@ -42,6 +44,21 @@ _ESCAPED_KEY: Final = re.compile(rb"(?:[a-z0-9!$&'*+.^`|~-]|%[0-9a-f]{2})+")
 _KEY: Final = re.compile(r"[a-z0-9!$&'*+.^`|~_/:@-]{1,128}", re.ASCII)
 
 Fields = tuple[tuple[bytes, bytes], ...]
+
+
+def act(policy: PolicySnapshot, identity: Identity, fields: Fields, cluster: str) -> Identity:
+    """The identity that a client's Impersonate headers name, if its own may act as it.
+
+    Raises:
+        HeaderRefusal: headers that mean nothing, or somebody whom nobody may act as.
+        StatusError: 403, it may not.
+    """
+    acting = act_as(identity, fields)
+    attributes, decision = may_act(policy, acting, cluster)
+    if not decision.allowed:
+        message = forbidden_message(identity.user, cluster, attributes, decision)
+        raise forbidden(message, refusal_details(attributes))
+    return acting
 
 
 def act_as(identity: Identity, fields: Fields) -> Identity:

@@ -15,6 +15,7 @@ from typing import Final
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import abort_connection, part
+from mk8s_proxy.answers.spdy_session import session_of
 from mk8s_proxy.chain.farewell import is_resumed, last_words, warning
 from mk8s_proxy.listener.exchange import Exchange
 
@@ -177,12 +178,16 @@ class LongRunning:
         exchange.closing_event = words
         self._ending[exchange] = (-1, 0)
         self._begun.add(exchange)
-        self._try_to_end(exchange, -1, 0)
+        session = session_of(exchange)
+        if session is not None:
+            session.end_with(words)
+        else:
+            self._try_to_end(exchange, -1, 0)
 
     def _try_to_end(self, exchange: Exchange, seen: int, tries: int) -> None:
         """Ends a stream between two events or messages; one that is never quiet is broken off."""
         front = exchange.front
-        quiet = front.sent == seen and front.pending is None
+        quiet = front.sent == seen and front.pending is None and session_of(exchange) is None
         limit = _QUIET_TRIES_UPGRADED if exchange.head.upgrade else _QUIET_TRIES
         if not front.head_passed or tries >= limit:
             self._end(exchange, clean=False)

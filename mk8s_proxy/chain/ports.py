@@ -67,6 +67,10 @@ class Tunnel(Protocol):
     def crowded(self) -> bool:
         """Whether the places that are left here are for short requests."""
 
+    @property
+    def longest_head(self) -> int:
+        """Bytes of a request's head that the agent takes."""
+
     def prepare(self) -> Stream:
         """A stream without an id: its body waits until `open_prepared` sends the head."""
 

@@ -26,6 +26,8 @@ class ListOptions(NamedTuple):
 
 _NO_OPTIONS = ListOptions()
 
+MAXIMUM_TERMS: Final = 4096
+"""Terms of a field selector: each costs more to read than to send."""
 _TELLING: Final = re.compile(rb"watch|Selector|[%+]")
 """What a query says that decides about access, or hides it. Most only have a limit."""
 _INT64 = re.compile(rb"([+-]?)0*([0-9]{1,19})")
@@ -33,7 +35,7 @@ _INT64 = re.compile(rb"([+-]?)0*([0-9]{1,19})")
 _SPACE = r"[ \t\r\n]*+"
 _VALUE = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?+"
 _DNS_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-_KEY = rf"(?:(?=[^/]{{1,253}}/){_DNS_LABEL}(?:\.{_DNS_LABEL})*/)?{_VALUE}"
+_KEY = rf"(?:(?=[-a-z0-9.]{{1,253}}/){_DNS_LABEL}(?:\.{_DNS_LABEL})*/)?{_VALUE}"
 # Any of the values may be empty. Older API servers (1.28) consume commas in pairs and so refuse
 # some of these; they answer 400 then, whatever is decided here.
 _VALUE_SET = rf"\({_SPACE}(?:{_VALUE}{_SPACE})?(?:,{_SPACE}(?:{_VALUE}{_SPACE})?)*+\)"
@@ -68,6 +70,9 @@ def parse_list_options(query: bytes) -> ListOptions:
     if "\0" in label_selector:
         # There the Kubernetes parser stops reading, and other servers may go on.
         raise TargetRefusal("BAD_SELECTOR", 400, "the labelSelector contains a NUL")
+    if field_selector.count(",") >= MAXIMUM_TERMS:
+        message = f"the fieldSelector has more than {MAXIMUM_TERMS} terms"
+        raise TargetRefusal("BAD_SELECTOR", 400, message)
     name = b""
     if field_selector and _parses(parameters, label_selector):
         name = _exact_name(field_selector.encode())

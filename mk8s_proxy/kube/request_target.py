@@ -21,7 +21,7 @@ METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE
 MAXIMUM_PATH: Final = 4 * 1024
 """Bytes of the path. Names, however long, belong to the API server; the path as a whole is ours."""
 
-MAXIMUM_TARGET: Final = 64 * 1024
+MAXIMUM_TARGET: Final = 256 * 1024
 """Bytes of path and query: `kubectl exec` carries the whole command line in the query."""
 
 MAXIMUM_PAIRS: Final = 256

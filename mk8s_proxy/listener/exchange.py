@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts, ImpersonatedUser
 from mk8s_proxy.audit.identifier import new_audit_id
+from mk8s_proxy.audit.rows import MAX_URI
 from mk8s_proxy.authz.attributes import Decision
 from mk8s_proxy.identity.identity import Identity
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -19,6 +20,8 @@ from mk8s_proxy.listener.request_head import RequestHead
 _NO_INFO: Final = RequestInfo(False, "", "")
 _KEPT_BYTES: Final = 2052
 """Of header values, decoded for rows: more than a row keeps (512 characters), and no more."""
+_KEPT_TARGET: Final = MAX_URI + 1
+"""Of a target: so much that a row, which keeps no more, says that it was cut."""
 _NOBODY: Final = Identity("", "", (), 0.0, "", "", 0)
 
 
@@ -79,7 +82,7 @@ class Exchange:
         self.answer_form: AnswerForm = UNKNOWN_FORM
         """How the answer of what stays open is written; what is added to it is written so, too."""
         self.subprotocol = b""
-        """What the API server and the client of a WebSocket agreed on."""
+        """What the API server and the client speak in an upgraded connection."""
         self.closing_event = b""
         """What an open watch says to its client before it ends."""
         self.stays_open = False
@@ -116,7 +119,7 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
         identity = identity.original
     return AuditFacts(  # by position, which is the faster half
         head.method.decode("ascii", "replace"),
-        head.target.decode("ascii", "replace"),
+        head.target[:_KEPT_TARGET].decode("ascii", "replace"),
         head.user_agent[:_KEPT_BYTES].decode("utf-8", "replace"),
         head.client_audit_id[:_KEPT_BYTES].decode("ascii", "replace"),
         identity.user,

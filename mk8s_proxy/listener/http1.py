@@ -1,10 +1,10 @@
-"""A client's HTTP/1.1 connection: upgrades (exec, attach, port-forward) and simple clients.
+"""A client's HTTP/1.1 connection: upgrades (exec, attach, port-forward) and simple clients, also
+those that speak HTTP/1.0.
 
 One request at a time; what is pipelined behind it waits. Heads and chunks are read by
 `http1_reader`.
 """
 
-from http import HTTPStatus
 from typing import Final
 
 from mk8s_agent.wire.http1_leg import Http1Leg, PausableTransport
@@ -12,23 +12,17 @@ from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import KIB, BufferBudget
 from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.identity.throttle import source_key
 from mk8s_proxy.kube.status import status_error
 from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
+from mk8s_proxy.listener.http1_answer import answer_head, head_lines
+from mk8s_proxy.listener.http1_head import HeadSearch
 from mk8s_proxy.listener.http1_reader import BadChunk, ChunkedBody, Request, read_request
 from mk8s_proxy.listener.http2 import UNREADABLE, ClientConfig, interrupted
 from mk8s_proxy.listener.recurring import Recurring
 from mk8s_proxy.listener.refusals import HeaderRefusal
 
-_STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode("ascii")
-    for status in HTTPStatus
-}
-_LENGTH: Final = b"\r\ncontent-length: "
-_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
-_EMPTY: Final = b"content-length: 0\r\n"
-_LAST: Final = b"connection: close\r\n"
-_LINE_END: Final = b"\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
 _LINE_BYTES: Final = 8 * KIB
 """Of a head that is refused: where method and target are looked for."""
@@ -57,16 +51,19 @@ class ClientHttp1(Http1Leg):
         self._chain = config.chain
         self._recurring = config.recurring
         self._deadlines = config.deadlines
-        self._head_bytes = config.head_bytes
+        self._head_limits = config.head_limits
+        self._long_heads = config.long_heads
+        self._search = HeadSearch(config.head_limits)
         self._underscores = config.underscores
         self._source_ip = source_ip
         self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
+        self._source = "" if self._trusted else source_key(source_ip)
         self._early = bytearray()
         """Bytes not yet taken: the start of a head, pipelined requests, data before a 101."""
-        self._searched = 0
-        """From here on the end of a head may be in them."""
         self._switched = False
         self._keep_alive = True
+        self._old = False
+        """The request in progress came in HTTP/1.0."""
         self._quiet_seconds = 0.0
         self._draining = False
         self._reading_heads = False
@@ -129,29 +126,38 @@ class ClientHttp1(Http1Leg):
     def _next_head(self) -> bytes:
         """The next whole head, taken from what has arrived; b"" when there is none."""
         early = self._early
-        end = early.find(_HEAD_END, self._searched, self._head_bytes)
-        if end >= 0:
-            head = bytes(early[: end + 4])
-            del early[: end + 4]
-            self._searched = 0
+        try:
+            end = self._search.end(early)
+        except HeaderRefusal as refusal:
+            self._refuse_head(early, refusal)
+            return b""
+        if end:
+            head = bytes(early[:end])
+            del early[:end]
+            self._long_heads.leave(self)
             return head
-        if len(early) >= self._head_bytes:
-            self._refuse_head(early, HeaderRefusal("HEADER_TOO_LARGE"))
-        self._searched = max(len(self._early) - 3, 0)
+        if len(early) > self._head_limits.fields:
+            self._long_heads.hold(self, self._source, len(early))
         return b""
+
+    def give_up_head(self) -> None:
+        """A long head has to go, since others need the room (see `long_heads`)."""
+        self._refuse_head(self._early, HeaderRefusal("LONG_HEADS"))
 
     def _read_head(self, raw: bytes) -> None:
         known = self._recurring.find(raw)
         if known is not None:
             self._keep_alive = not self._draining
+            self._old = False
             self._admit(known, whole=True)
             return
         try:
-            request = read_request(raw, self._head_bytes, underscores=self._underscores)
+            request = read_request(raw, self._head_limits, underscores=self._underscores)
         except HeaderRefusal as refusal:
             self._refuse_head(raw, refusal)
             return
         self._keep_alive = request.keep_alive and not self._draining
+        self._old = request.old
         self._begin(raw, request)
 
     def _begin(self, raw: bytes, request: Request) -> None:
@@ -162,7 +168,7 @@ class ClientHttp1(Http1Leg):
         whole = not request.chunked and not self._body_left and not head.upgrade
         recurring = Recurring(head)
         stream = self._admit(recurring, whole=whole)
-        if whole and request.keep_alive:
+        if whole and request.keep_alive and not request.old:
             self._recurring.keep(raw, len(raw), recurring)
         if not self._serves(stream) or stream.remote_closed or head.upgrade:
             return
@@ -235,19 +241,15 @@ class ClientHttp1(Http1Leg):
         if exchange.entry.code == 101:
             self._switch(exchange, fields)
             return
-        code = int(fields[0][1])
-        bodiless = end or code in (204, 304) or exchange.head.method == b"HEAD"
-        lines = _head_lines(code, fields)
-        has_length = _LENGTH in lines
-        self._chunked = not bodiless and not has_length
-        if self._chunked:
-            lines += _CHUNKED
-        elif end and not has_length and code not in (204, 304):
-            lines += _EMPTY
-        if not self._keep_alive or not stream.remote_closed:
-            self._keep_alive = False
-            lines += _LAST
-        self._put(lines + _LINE_END)
+        lines, self._chunked, self._keep_alive = answer_head(
+            int(fields[0][1]),
+            fields,
+            method=exchange.head.method,
+            end=end,
+            keep_alive=self._keep_alive and stream.remote_closed,
+            old=self._old,
+        )
+        self._put(lines)
         if end:
             stream.local_closed = True
             self._message_sent(stream)
@@ -257,7 +259,7 @@ class ClientHttp1(Http1Leg):
         self._switched = True
         self._chunked = False
         upgrade = [(b"Connection", b"Upgrade"), (b"Upgrade", exchange.head.upgrade)]
-        self._put(_head_lines(101, [*fields[:1], *upgrade, *fields[1:]]) + _LINE_END)
+        self._put(head_lines(101, [*fields[:1], *upgrade, *fields[1:]]) + b"\r\n")
         early, self._early = bytes(self._early), bytearray()
         self._read_again()
         if early:
@@ -284,8 +286,9 @@ class ClientHttp1(Http1Leg):
         head = UNREADABLE._replace(method=line[0][:32], target=b"".join(line[1:2])[:4096])
         stream = self.stream = Stream(self, 1, 0, 0)
         stream.remote_closed = True
-        self._keep_alive = False
+        self._keep_alive = self._old = False
         self._early = bytearray()
+        self._long_heads.leave(self)
         entry = new_entry(self._source_ip)
         entry.refusal = refusal.reason
         exchange = stream.exchange = Exchange(stream, head, entry)
@@ -363,6 +366,7 @@ class ClientHttp1(Http1Leg):
         if self.closed:
             return
         self.closed = True
+        self._long_heads.leave(self)
         stream = self.stream
         if stream is None:
             return
@@ -386,14 +390,3 @@ class ClientHttp1(Http1Leg):
         limit = self._deadlines.header_seconds if waits_for_head else self._deadlines.idle_seconds
         if self._quiet_seconds > limit:
             self._break_off()
-
-
-def _head_lines(code: int, fields: Fields) -> bytes:
-    """Status line and header lines of an answer; `fields` begins with the status.
-
-    No name and no value holds a line end: `response_headers` lets none through.
-    """
-    lines = list(map(b": ".join, fields))
-    lines[0] = _STATUS_LINES.get(code) or b"HTTP/1.1 %d " % code
-    lines.append(b"")
-    return b"\r\n".join(lines)

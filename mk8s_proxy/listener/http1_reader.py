@@ -17,17 +17,21 @@ import httptools
 
 from mk8s_agent.wire.chunk_lines import ChunkLines, ChunkLineTooLong
 from mk8s_agent.wire.memory import Memory
+from mk8s_proxy.listener.head_limits import HEAD_LIMITS, MAX_FIELDS, HeadLimits
 from mk8s_proxy.listener.http1_head import check_http1_head, parser_reason, read_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal
-from mk8s_proxy.listener.request_head import HEAD_BYTES, MAX_FIELDS, RequestHead, is_target
+from mk8s_proxy.listener.request_head import RequestHead, is_target
 
 _KNOWN_BYTES: Final = 2048
 """Of a head that is remembered, behind its request line."""
 _MOST_COUNTED: Final = _KNOWN_BYTES + (MAX_FIELDS + 1) * 32
 """What a remembered head counts at most, its target apart (see `request_head.head_bytes`)."""
-_OLD_HEALTH_CHECK: Final = re.compile(rb"(?:GET|HEAD) (?:/livez|/readyz) (?=HTTP/1\.0\r\n)")
-_AS_HTTP1_1: Final = b"HTTP/1.1\r\nHost: health.invalid\r\nConnection: close\r\n\r\n"
-"""What a balancer's health check in HTTP/1.0 is read as: it needs none of its fields."""
+_OLD_HEALTH_CHECK: Final = re.compile(rb"(?:GET|HEAD) (?:/livez|/readyz) HTTP/1\.0\r\n")
+_ITS_END: Final = b"Connection: close\r\n\r\n"
+"""Of a balancer's health check nothing else is read: it needs none of its fields."""
+_OLD: Final = b"HTTP/1.0"
+_NO_HOST: Final = (b"host", b"host.invalid")
+"""Stands for the field that HTTP/1.0 does not demand (RFC 9112, 3.2): it addresses no cluster."""
 _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -39,6 +43,8 @@ class Request(NamedTuple):
     """The client may send another request."""
     chunked: bool
     """The body comes in chunks."""
+    old: bool = False
+    """It came in HTTP/1.0, and must be answered so: without chunks."""
 
 
 _known: Final[Memory[tuple[bytes, bytes], Request]] = Memory(4096, 24 << 20)
@@ -46,8 +52,10 @@ _known: Final[Memory[tuple[bytes, bytes], Request]] = Memory(4096, 24 << 20)
 HTTP/1.1 with a new target (compiled 27 %)."""
 
 
-def read_request(raw: bytes, limit: int = HEAD_BYTES, *, underscores: bool = False) -> Request:
-    """Reads a whole head, blank line included, of at most `limit` bytes.
+def read_request(
+    raw: bytes, limits: HeadLimits = HEAD_LIMITS, *, underscores: bool = False
+) -> Request:
+    """Reads a whole head, blank line included, within `limits`.
 
     Raises:
         HeaderRefusal: it is not one that mk8s takes.
@@ -56,16 +64,17 @@ def read_request(raw: bytes, limit: int = HEAD_BYTES, *, underscores: bool = Fal
     target, _, lines = rest.partition(b" ")
     known = _known.find((method, lines))
     if known is None:
-        old = _OLD_HEALTH_CHECK.match(raw)
-        if old is not None:
-            return read_anew(old[0] + _AS_HTTP1_1, limit)
-        request = read_anew(raw, limit, underscores=underscores)
+        check = _OLD_HEALTH_CHECK.match(raw)
+        if check is not None:
+            return read_anew(check[0] + _ITS_END, limits)
+        request = read_anew(raw, limits, underscores=underscores)
         _remember(method, lines, request)
         return request
-    if len(target) > limit - _MOST_COUNTED or not is_target(target):
-        return read_anew(raw, limit, underscores=underscores)  # it knows the reason
+    tight = limits.fields < _MOST_COUNTED
+    if tight or len(target) > limits.target or not is_target(target):
+        return read_anew(raw, limits, underscores=underscores)  # it knows the reason
     head = known.head
-    return Request(RequestHead(head[0], target, *head[2:]), known.keep_alive, False)
+    return Request(RequestHead(head[0], target, *head[2:]), known.keep_alive, False, known.old)
 
 
 def _remember(method: bytes, lines: bytes, request: Request) -> None:
@@ -107,15 +116,22 @@ class _Parsed:
         self.keep_alive = self._parser.should_keep_alive()
 
 
-def read_anew(raw: bytes, limit: int = HEAD_BYTES, *, underscores: bool = False) -> Request:
+def read_anew(
+    raw: bytes, limits: HeadLimits = HEAD_LIMITS, *, underscores: bool = False
+) -> Request:
     """Reads a head as if no other had come before (see `read_request`)."""
-    check_http1_head(raw, limit, underscores=underscores)
+    check_http1_head(raw, limits, underscores=underscores)
     parsed = _Parsed(raw)
+    old = raw[: raw.index(b"\r\n")].endswith(_OLD)
+    if old and not any(name.lower() == b"host" for name, _ in parsed.fields):
+        parsed.fields.append(_NO_HOST)
     head = read_http1_head(
-        parsed.method, parsed.target, parsed.fields, limit, underscores=underscores
+        parsed.method, parsed.target, parsed.fields, limits, underscores=underscores
     )
     chunked = any(name.lower() == b"transfer-encoding" for name, _ in parsed.fields)
-    return Request(head, parsed.keep_alive, chunked)
+    if old and head.expects_continue:  # it waits for nothing (RFC 9110, 10.1.1)
+        head = head._replace(expects_continue=False)
+    return Request(head, parsed.keep_alive, chunked, old)
 
 
 class BadChunk(Exception):

@@ -16,16 +16,16 @@ from mk8s_agent.wire.http2.server import Http2Server
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.identity.throttle import source_key
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
 from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
+from mk8s_proxy.listener.head_limits import HEAD_LIMITS, MAX_FIELDS, HeadLimits, is_too_large
+from mk8s_proxy.listener.long_heads import LongHeads
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import (
-    HEAD_BYTES,
-    MAX_FIELDS,
     RequestHead,
-    is_too_large,
     read_repeated_head,
 )
 from mk8s_proxy.settings.networks import Networks, contains, parse_ip
@@ -67,8 +67,10 @@ class ClientConfig:
     deadlines: Deadlines
     recurring: RecurringRequests = field(default_factory=RecurringRequests)
     """The requests that came before; what is known of them is `handler_chain`'s."""
-    head_bytes: int = HEAD_BYTES
+    head_limits: HeadLimits = HEAD_LIMITS
     """A larger request head is answered with 431."""
+    long_heads: LongHeads = field(default_factory=LongHeads)
+    """What all connections hold of long heads that arrive."""
     underscores: bool = False
     """Names of headers may hold one."""
     trusted_proxies: Networks = ()
@@ -99,9 +101,9 @@ class ClientHttp2(Http2Server):
     """
 
     __slots__ = (
-        "_asked", "_chain", "_deadlines", "_head_bytes", "_incomplete_seconds", "_recurring",
-        "_source_ip", "_stranger_seconds", "_strangers_left", "_table", "_trusted",
-        "_underscores", "_unread", "authenticated",
+        "_asked", "_chain", "_deadlines", "_head_limits", "_incomplete_seconds", "_long_heads",
+        "_recurring", "_source", "_source_ip", "_stranger_seconds", "_strangers_left", "_table",
+        "_trusted", "_underscores", "_unread", "authenticated",
     )  # fmt: skip
 
     def __init__(
@@ -121,10 +123,12 @@ class ClientHttp2(Http2Server):
         self._unread = False
         """A block was not decoded, so that none behind it can be."""
         self._deadlines = config.deadlines
-        self._head_bytes = config.head_bytes
+        self._head_limits = config.head_limits
+        self._long_heads = config.long_heads
         self._underscores = config.underscores
         self._source_ip = source_ip
         self._trusted = config.trusted_proxies if config.trusts(source_ip) else ()
+        self._source = "" if self._trusted else source_key(source_ip)
         self._incomplete_seconds = 0.0
         self.authenticated = False
         """A request on it passed authentication."""
@@ -151,7 +155,7 @@ class ClientHttp2(Http2Server):
             self._refuse_unread(stream_id, end)
             return
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
-        refused = len(block) > _LARGE_BLOCK and self._is_refused(fields)
+        refused = len(block) > _LARGE_BLOCK and self._is_refused(block, fields)
         use = CHANGES_TABLE if refused else check_block(block, fields)
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
@@ -159,7 +163,7 @@ class ClientHttp2(Http2Server):
         if stream is None:
             return
         try:
-            head = read_repeated_head(fields, end, self._head_bytes, underscores=self._underscores)
+            head = read_repeated_head(fields, end, self._head_limits, underscores=self._underscores)
         except HeaderRefusal as refusal:
             self._refuse_head(stream, fields, refusal)
             return
@@ -171,10 +175,25 @@ class ClientHttp2(Http2Server):
         table = self._table if use == NEEDS_TABLE else 0
         self._recurring.keep((block, end, table), len(block), recurring)
 
-    def _is_refused(self, fields: Fields) -> bool:
+    def on_long_part(self, size: int) -> None:
+        """A piece of a long head came: what all of them hold has a bound."""
+        if size > self._head_limits.fields:
+            self._long_heads.hold(self, self._source, size)
+
+    def give_up_head(self) -> None:
+        """A long head has to go, since others need the room. Without it, no other can be read."""
+        self.fail(ErrorCode.ENHANCE_YOUR_CALM, "too many long request heads arrive at once")
+
+    def on_lost(self) -> None:
+        """The connection is gone, and the head that was arriving."""
+        self._long_heads.leave(self)
+
+    def _is_refused(self, block: bytes, fields: Fields) -> bool:
         """Whether a large head is refused anyway, for its size or as nobody's: then it is not worth
         a look at each field."""
-        return is_too_large(fields, self._head_bytes) or b"authorization" not in dict(fields)
+        if len(block) > self._head_limits.fields:  # it has come, whole
+            self._long_heads.leave(self)
+        return is_too_large(fields, self._head_limits) or b"authorization" not in dict(fields)
 
     def _is_too_much(self, block: bytes) -> bool:
         """Whether a stranger's head is over the limits, as far as its encoding shows: in good faith
@@ -183,11 +202,12 @@ class ClientHttp2(Http2Server):
         if self._unread or size <= _LARGE_BLOCK:
             return self._unread
         self._strangers_left -= size // _LARGE_BLOCK
-        return size > self._head_bytes or has_more_fields(block, MAX_FIELDS)
+        return size > self._head_limits.both or has_more_fields(block, MAX_FIELDS)
 
     def _refuse_unread(self, stream_id: int, end: bool) -> None:
         """A refusal that costs no decoding, and the connection: its table does not follow."""
         self._unread = True
+        self._long_heads.leave(self)
         stream = self.accept(stream_id, None, end)
         if stream is not None:
             self._refuse_head(stream, [], HeaderRefusal("HEADER_TOO_LARGE"))

@@ -15,7 +15,7 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "TARGET_FORM": (_BAD_REQUEST, "the request target must be a path that starts with '/'"),
     "RAW_ILLEGAL": (_BAD_REQUEST, "the request target holds a byte that must be percent-encoded"),
     "REQUEST_LINE": (_BAD_REQUEST, "the request line must be 'METHOD /path HTTP/1.1'"),
-    "HTTP_VERSION": (_BAD_REQUEST, "only HTTP/1.1 and HTTP/2 are spoken here"),
+    "HTTP_VERSION": (_BAD_REQUEST, "only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here"),
     "PSEUDO_HEADER": (
         _BAD_REQUEST,
         "send :method, :scheme, :authority and :path once each, before every other header",
@@ -29,7 +29,11 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "BAD_HEADER_VALUE": (_BAD_REQUEST, "a header value holds a control byte or outer space"),
     "UNDERSCORE_HEADER": (_BAD_REQUEST, "this header name must not hold '_': write '-'"),
     "RESERVED_HEADER": (_BAD_REQUEST, "headers of mk8s itself are not for clients to send"),
-    "HEADER_TOO_LARGE": (431, "the request head is over 64 KiB or over 100 headers: send less"),
+    "HEADER_TOO_LARGE": (
+        431,
+        "path and query are over 256 KiB, or the rest of the head over 64 KiB or 100 headers",
+    ),
+    "LONG_HEADS": (429, "too many long request heads arrive at once: try again"),
     "DUP_HEADER": (_BAD_REQUEST, "this header may be sent once only"),
     "CONNECTION_HEADER": (_BAD_REQUEST, "HTTP/2 has no headers about the connection"),
     "CONNECTION_OPTION": (

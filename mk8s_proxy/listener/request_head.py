@@ -13,6 +13,13 @@ import re
 from typing import Final, NamedTuple
 
 from mk8s_agent.wire.memory import Memory
+from mk8s_proxy.listener.head_limits import (
+    HEAD_LIMITS,
+    HeadLimits,
+    exceeds,
+    head_bytes,
+    target_of,
+)
 from mk8s_proxy.listener.header_names import (
     CONNECTION,
     DROP,
@@ -32,17 +39,10 @@ Field = tuple[bytes, bytes]
 METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
 """The methods of the Kubernetes API; no CONNECT, TRACE or OPTIONS comes through."""
 
-HEAD_BYTES: Final = 64 * 1024
-"""The limit of a head unless the settings say otherwise: of its raw bytes, and of all names and
-values plus 32 for each field (RFC 9113, 6.5.2). The tunnel's own limit must be higher: a
-head that passes here must never break a tunnel."""
-MAX_FIELDS: Final = 100
-"""Fields of one head, pseudo headers included; as many as Envoy, HAProxy and Apache take."""
 SMALL_BODY: Final = 16 * 1024
 """Bytes that GET and HEAD may have, if they say how many."""
 MAX_LENGTH_DIGITS: Final = 18
 """Of a Content-Length: it fits a signed 64-bit number, as every HTTP server counts."""
-_FIELD_OVERHEAD: Final = 32
 
 # RFC 9110, 5.5: tab, space, visible ASCII, and bytes over 0x7F, which are opaque.
 _LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
@@ -122,20 +122,24 @@ class _Sorted(NamedTuple):
 
 
 def read_http2_head(
-    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES, *, underscores: bool = False
+    fields: list[Field],
+    end_stream: bool,
+    limits: HeadLimits = HEAD_LIMITS,
+    *,
+    underscores: bool = False,
 ) -> RequestHead:
     """Read the decoded fields of an HTTP/2 HEADERS block, pseudo headers included.
 
     Args:
         fields: names and values in the order received.
         end_stream: whether the block ended the stream, so that no body follows.
-        limit: bytes of the head, counted as `head_bytes` does.
+        limits: of the head, counted as `head_bytes` does.
         underscores: whether names may hold one.
 
     Raises:
         HeaderRefusal: the head breaks RFC 9113, 8.2 and 8.3, or a rule of ours.
     """
-    check_bytes(fields, limit)
+    check_bytes(fields, target_of(fields), limits)
     return _read(fields, end_stream, underscores)
 
 
@@ -160,7 +164,11 @@ def _read(fields: list[Field], end_stream: bool, underscores: bool) -> RequestHe
 
 
 def read_repeated_head(
-    fields: list[Field], end_stream: bool, limit: int = HEAD_BYTES, *, underscores: bool = False
+    fields: list[Field],
+    end_stream: bool,
+    limits: HeadLimits = HEAD_LIMITS,
+    *,
+    underscores: bool = False,
 ) -> RequestHead:
     """As `read_http2_head`, which it asks for what it has not seen.
 
@@ -177,51 +185,41 @@ def read_repeated_head(
             break
         place += 1
     else:
-        return read_http2_head(fields, end_stream, limit, underscores=underscores)
+        return read_http2_head(fields, end_stream, limits, underscores=underscores)
     target = fields[place][1]
     others = (place, end_stream, underscores, *fields[:place], *fields[place + 1 :])
     known = _repeated.find(others)
     if known is None:
-        size = check_bytes(fields, limit)
+        size = check_bytes(fields, target, limits)
         head = _read(fields, end_stream, underscores)
         if size <= _KEPT_BYTES:
             kept = (head._replace(target=b""), size - len(target))
             _repeated.keep(others, kept, size + _FIELD_BYTES * len(fields))
         return head
     head, size = known
-    if len(target) > limit - size or target[:1] != b"/" or target.translate(None, _VISIBLE):
+    too_long = len(target) > limits.target or size > limits.fields
+    if too_long or target[:1] != b"/" or target.translate(None, _VISIBLE):
         # it knows the reason
-        return read_http2_head(fields, end_stream, limit, underscores=underscores)
+        return read_http2_head(fields, end_stream, limits, underscores=underscores)
     return RequestHead(head[0], target, *head[2:])
 
 
-def check_bytes(fields: list[Field], limit: int) -> int:
+def check_bytes(fields: list[Field], target: bytes, limits: HeadLimits) -> int:
     """Size of the list and the bytes of every value, with a fixed number of passes in C.
 
     Returns:
-        What the head counts against its limit.
+        What the head counts, its target included.
     """
     if not fields:
         raise HeaderRefusal("BAD_HEADER")
     size = head_bytes(fields)
-    if len(fields) > MAX_FIELDS or size > limit:
+    if exceeds(len(fields), size, len(target), limits):
         raise HeaderRefusal("HEADER_TOO_LARGE")
     values = [value for _, value in fields]
     stripped = [value.strip() for value in values]
     if stripped != values or b"".join(values).translate(None, _LEGAL_IN_VALUES):
         raise HeaderRefusal("BAD_HEADER_VALUE")
     return size
-
-
-def is_too_large(fields: list[Field], limit: int) -> bool:
-    """Whether a head, of one field at least, is refused for its size alone."""
-    return len(fields) > MAX_FIELDS or head_bytes(fields) > limit
-
-
-def head_bytes(fields: list[Field]) -> int:
-    """What a head counts against its limit: 32 for each field, too (RFC 9113, 6.5.2)."""
-    names, values = zip(*fields, strict=True)
-    return len(b"".join(values)) + len(b"".join(names)) + len(fields) * _FIELD_OVERHEAD
 
 
 def is_target(target: bytes) -> bool:

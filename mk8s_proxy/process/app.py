@@ -5,7 +5,6 @@ Nothing else constructs its collaborators. `process` runs it; tests call `Centra
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import tempfile
 import time
@@ -19,13 +18,14 @@ from mk8s_agent.wire import tls
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.heap import HeapWatch
-from mk8s_agent.wire.limits import FRONT, BufferBudget
+from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
 from mk8s_proxy.api.application import create_application
 from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.chain.addresses import Router
+from mk8s_proxy.chain.anonymous import AnonymousVersion
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.departures import Shares
 from mk8s_proxy.chain.handler_chain import HandlerChain
@@ -39,13 +39,14 @@ from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensur
 from mk8s_proxy.identity.signing_keys import SigningKeys
 from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.http1 import ClientHttp1
-from mk8s_proxy.listener.http2 import ClientConfig, ClientHttp2
+from mk8s_proxy.listener.http2 import ClientHttp2
 from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.audit_shipping import audit_shipping
 from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch
+from mk8s_proxy.process.clients import client_config, front_limits
 from mk8s_proxy.process.ended_tokens import EndedTokens
-from mk8s_proxy.process.journals import open_journals
+from mk8s_proxy.process.journals import key_retired, open_journals
 from mk8s_proxy.process.key_feed import KeyFeed
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
@@ -81,7 +82,10 @@ class Central:
         self.policies = PolicyFeed(self.database, settings.policy)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
-        self._key_feed = KeyFeed(self.database, self.keys, rotation_of(settings), self._share_seal)
+        self._key_feed = KeyFeed(
+            self.database, self.keys, rotation_of(settings), self._share_seal,
+            retired=self._note_retired,
+        )  # fmt: skip
         self._agents = AgentRecords(self.database, self.background)
         self.port = 0
         """The bound port, once started."""
@@ -90,11 +94,7 @@ class Central:
         """The authenticator's stamp when open streams were looked at last."""
         self._buffers = BufferBudget(settings.limits.buffered_bytes)
         self._heap = HeapWatch()
-        self._front = dataclasses.replace(
-            FRONT,
-            max_streams=settings.limits.streams_per_connection,
-            header_list_told=settings.limits.header_list_bytes,
-        )
+        self._front = front_limits(settings.limits)
         self._runners: list[web.AppRunner] = []
         self._checks: dict[str, Callable[[], bool]] = {
             "database": lambda: self.database.intact,
@@ -181,22 +181,22 @@ class Central:
         )
         if self.settings.public_health == "on":
             self.chain.health = self._ready
+        if self.settings.anonymous_version == "on":
+            self.chain.anonymous = AnonymousVersion()
         limits = self.settings.limits
         shares = Shares(limits.streams_per_identity, limits.buffered_per_identity)
         self.chain.departures.shares = shares
         self.policies.on_change(lambda feed: shares.follow(feed.current))
         self._tunnel_services = self._serve_tunnels()
-        self._client_config = ClientConfig(
-            self.chain,
-            self.settings.limits,
-            head_bytes=self.settings.limits.header_list_bytes,
-            underscores=self.settings.header_underscores,
-            trusted_proxies=parse_networks(self.settings.trusted_proxies),
-        )
+        self._client_config = client_config(self.chain, self.settings)
 
     def _share_seal(self, now: float) -> None:
         """Page tokens of one replica are good on all others, and after a restart."""
         self.chain.seal.replace(self.keys.derive(_PAGE_TOKENS, now))
+
+    def _note_retired(self, kid: str) -> None:
+        self.journal.outcome(key_retired(kid))
+        self.chain.commit()
 
     async def _start_management(self) -> None:
         context = ApiContext(

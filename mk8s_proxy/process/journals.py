@@ -1,5 +1,11 @@
-"""The two audit journals as the settings say: of everybody, and of strangers. Called by `app`."""
+"""The two audit journals as the settings say, of everybody and of strangers, and what central
+itself has done. Called by `app`.
+"""
 
+import time
+
+from mk8s_proxy.audit.event import AuditEntry, AuditFacts
+from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.audit.redaction import COMMANDS
 from mk8s_proxy.audit.strangers import Strangers
@@ -27,3 +33,17 @@ def open_journals(settings: Settings) -> tuple[Journal, Strangers]:
         strangers.close()
         raise
     return journal, strangers
+
+
+def key_retired(kid: str) -> AuditEntry:
+    """The entry of a signing key that has reached its end: nobody asked for that, time did."""
+    facts = AuditFacts(
+        user="mk8s-central",
+        verb="retire",
+        api_group="mk8s.io",
+        resource="signingkeys",
+        name=kid,
+        decision="allow",
+        reason="no token of it can be good any more",
+    )
+    return AuditEntry(new_audit_id(), time.time(), facts=facts, code=200)

@@ -22,6 +22,7 @@ class KeyFeed:
 
     Args:
         changed: called after each time that the keys were taken, with the time (epoch seconds).
+        retired: called with the id of a key that was retired here, and not by another replica.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class KeyFeed:
         rotation: Rotation,
         changed: Callable[[float], None],
         *,
+        retired: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._keys = keys
         self._rotation = rotation
         self._changed = changed
+        self._retired = retired
         self._clock = clock
         self._records: tuple[KeyRecord, ...] = ()
 
@@ -62,5 +65,8 @@ class KeyFeed:
         moment = datetime.fromtimestamp(self._clock(), UTC)
         for status in key_statuses(self._records, now=moment, rotation=self._rotation):
             if status.phase == "ended":
-                await retire_key(self._database, status.record.kid, now=moment)
-                logger.info("signing_key.retired", extra={"kid": status.record.kid})
+                kid = status.record.kid
+                record = await retire_key(self._database, kid, now=moment)
+                if record.retired_at == moment:  # else it had been already
+                    logger.info("signing_key.retired", extra={"kid": kid})
+                    self._retired(kid)

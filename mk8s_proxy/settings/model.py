@@ -18,7 +18,8 @@ from mk8s_proxy.settings.networks import parse_networks
 
 MIB = 1 << 20
 MOST_HEAD_BYTES = 128 << 10
-"""A tunnel carries heads of 192 KiB, with what central adds to a client's."""
+MOST_TARGET_BYTES = 256 << 10
+"""A tunnel carries heads of 448 KiB, with what central adds to a client's."""
 INHERITED = "fd://"
 """How an address begins that is a bound socket of our parent's, as from systemd's sockets."""
 TUNNEL_SERVER_NAME = "tunnel.mk8s.internal"
@@ -98,7 +99,11 @@ class LimitSettings:
     streams_per_connection: int = setting(100, least=1, most=1000)
     """Concurrent HTTP/2 streams; 100 is what kube-apiserver's clients are used to."""
     header_list_bytes: int = setting(65536, least=8192, most=MOST_HEAD_BYTES)
-    """Size of a request's head, both HTTP versions."""
+    """Size of a request's head without its path and query, both HTTP versions."""
+    target_bytes: int = setting(MOST_TARGET_BYTES, least=8192, most=MOST_TARGET_BYTES)
+    """Size of path and query: commands of kubectl exec are there, and selectors. What is longer
+    than 16 KiB counts as buffered by who asks, and is not read before its token is known to be
+    good."""
     handshake_seconds: float = setting(10.0, least=1)
     """For the TLS handshake."""
     header_seconds: float = setting(15.0, least=1)
@@ -160,6 +165,10 @@ class Settings:
     public_health: str = "on"
     """"on" answers /livez and /readyz on ``listen``, too, without a token and without a row in the
     audit, for balancers; "off" does not."""
+    anonymous_version: str = "off"
+    """"on" relays GET /version of a cluster without a credential, as system:anonymous, so that the
+    cluster decides; one a second for all strangers together, and at most 30 at once. It tells
+    strangers which clusters are there."""
     workers: int = setting(1, least=1, most=64)
     """Processes that share the port; more than one for more than one processor."""
     tls: TlsSettings = field(default_factory=TlsSettings)
@@ -270,8 +279,12 @@ def _problems(settings: Settings) -> list[str]:
     ]
     if settings.domain and not _DNS_NAME.fullmatch(settings.domain):
         problems.append(f'domain: "{settings.domain}" is not a DNS name in lower case')
-    if settings.public_health not in ("on", "off"):
-        problems.append(f'public_health: "{settings.public_health}" is neither on nor off')
+    switches = {name: getattr(settings, name) for name in ("public_health", "anonymous_version")}
+    problems += [
+        f'{name}: "{text}" is neither on nor off'
+        for name, text in switches.items()
+        if text not in ("on", "off")
+    ]
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         problems.append("tls: set both certificate and key, or neither")
     if settings.policy.poll_seconds * 2 > settings.policy.lease_seconds:

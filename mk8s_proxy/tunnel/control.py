@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -23,6 +23,7 @@ from mk8s_agent.wire.control import (
     Registered,
     Renew,
     Renewed,
+    Resources,
 )
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_proxy.db import agents
@@ -43,6 +44,8 @@ _REFUSED_SKEW: Final = 300.0
 _NOTED_SKEW: Final = 60.0
 _TOUCH_SECONDS: Final = 30.0
 """Heartbeats reach the database this often; it is for people to look at."""
+_LEARN_SECONDS: Final = 5.0
+"""What changes about a cluster is taken this often at most; agents tell it with a heartbeat."""
 _REVOKED: Final = "the agent's certificate was revoked: join again"
 _FAILED: Final = "central failed, its log says why: try again"
 _UNKNOWN: Final = "the cluster of this certificate is not known"
@@ -91,6 +94,7 @@ class TunnelControl:
         self._serial = session.serial = serial
         self._register: Register | None = None
         self._touched = 0.0
+        self._learns_again = 0.0
         self._renewing = False
         self._tasks = OwnedTasks(services.background)
         self._not_after = not_after.timestamp()
@@ -105,6 +109,8 @@ class TunnelControl:
             self._session.control.send(HeartbeatAck(clock=time.time()))
             if not self._refuse_skew(message.clock):
                 self._touch()
+        elif isinstance(message, Resources) and self._session.registered:
+            self._learn(message)
         elif isinstance(message, Renew) and self._session.registered and not self._renewing:
             self._renewing = True  # one at a time: each costs a signature and a row
             self._start("tunnel.renew", self._renew(message))
@@ -156,9 +162,24 @@ class TunnelControl:
         )
         session.control.send(accepted)
         services.registry.add(session, register.agent_version, register.kubernetes_version)
-        if register.cluster_scoped:
-            services.learn_scopes(cluster, register.cluster_scoped, register.namespaced)
+        self._learn_scopes(register)
         self._touch()
+
+    def _learn(self, told: Resources) -> None:
+        """The cluster was upgraded, or has a new CRD; more often than it may be, it is no news."""
+        now = time.monotonic()
+        if now < self._learns_again or self._register is None:
+            return
+        self._learns_again = now + _LEARN_SECONDS
+        session, version = self._session, told.kubernetes_version
+        self._register = replace(self._register, kubernetes_version=version)
+        self._services.registry.status(session.cluster_id).kubernetes_version = version
+        self._learn_scopes(told)
+
+    def _learn_scopes(self, told: Register | Resources) -> None:
+        if told.cluster_scoped:  # else nobody could ask, which is no news
+            cluster = self._session.cluster
+            self._services.learn_scopes(cluster, told.cluster_scoped, told.namespaced)
 
     def _refuse(self, reason: str) -> None:
         extra = {"cluster_id": self._session.cluster_id, "reason": reason}

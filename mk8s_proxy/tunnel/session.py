@@ -32,6 +32,8 @@ from mk8s_proxy.tunnel.response_head import (
 
 log = logging.getLogger(__name__)
 
+_PROTOCOL_FIELDS: Final = (b"sec-websocket-protocol", b"x-stream-protocol-version")
+"""Of a WebSocket, and of SPDY, where Kubernetes says in its own field what it speaks."""
 _RESERVE: Final = 8
 """One of so many streams of a tunnel is not for requests that stay open."""
 
@@ -224,7 +226,7 @@ class TunnelSession(Http2Client):
 def _note_form(exchange: Any, fields: Fields) -> None:
     """What is needed to say something in a stream that stays open."""
     exchange.answer_form = answer_form(fields)
-    chosen = [value for name, value in fields if name == b"sec-websocket-protocol"]
+    chosen = [value for name, value in fields if name in _PROTOCOL_FIELDS]
     exchange.subprotocol = chosen[0] if len(chosen) == 1 else b""
 
 

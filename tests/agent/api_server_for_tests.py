@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -27,6 +28,9 @@ class ApiServerForTests:
         self.version: object = {"gitVersion": "v1.31.2"}
         self.discovery: dict[str, object] = {}
         """Aggregated discovery by path; without it the paths are not there."""
+        self.unchanged: list[str] = []
+        """Paths of it that were answered with 304."""
+        self.always_unchanged = False
         self.secret: dict[str, str] | None = {}
         self.refuse_patch = False
         self.patches: list[str] = []
@@ -63,6 +67,14 @@ class ApiServerForTests:
         }
         return ApiServerCredentials(**(values | changes))
 
+    def _discover(self, path: str, known: str) -> web.Response:
+        text = json.dumps(self.discovery[path])
+        etag = f'"{hashlib.sha256(text.encode()).hexdigest()}"'
+        if known == etag or self.always_unchanged:
+            self.unchanged.append(path)
+            return web.Response(status=304, headers={"ETag": etag})
+        return web.Response(text=text, content_type="application/json", headers={"ETag": etag})
+
     async def _answer(self, request: web.Request) -> web.Response:
         path = request.path.removeprefix("/prefix")
         if request.method == "GET" and "Content-Type" in request.headers:
@@ -75,7 +87,7 @@ class ApiServerForTests:
             return web.Response(status=401)
         if path in self.discovery:
             assert "as=APIGroupDiscoveryList" in request.headers["Accept"]
-            return web.json_response(self.discovery[path])
+            return self._discover(path, request.headers.get("If-None-Match", ""))
         if path != "/api/v1/namespaces/mk8s/secrets/identity" or self.secret is None:
             return web.json_response({"kind": "Status"}, status=404)
         if request.method == "PATCH":

@@ -22,6 +22,7 @@ class Tunnel:
         self.events: list[str] = []
         self.requests = 3
         self.clock = clock
+        self.facts = Facts("1.0", "a1", "v1.31.0")
         self.session = ControlSession(
             self.sent.append,
             ControlEvents(
@@ -29,7 +30,7 @@ class Tunnel:
                 draining=lambda: self.events.append("draining"),
                 failed=lambda reason: self.events.append(f"failed: {reason}"),
             ),
-            Facts("1.0", "a1", "v1.31.0"),
+            self.facts,
             keeper,
             lambda: self.requests,
             clock=clock,
@@ -87,6 +88,22 @@ def test_heartbeats_when_they_are_due(tunnel: Tunnel, clock: Clock) -> None:
     assert tunnel.sent == [control.Heartbeat(START + 10, 3)]
 
 
+def test_what_changes_about_the_cluster_is_told_again(tunnel: Tunnel, clock: Clock) -> None:
+    """An upgrade, or a new CRD: with the next heartbeat, and once."""
+    tunnel.facts.cluster_scoped = ("nodes",)
+    tunnel.registered()
+    tunnel.facts.kubernetes_version = "v1.32.0"
+    tunnel.facts.cluster_scoped = ("gatewayclasses.gateway.networking.k8s.io", "nodes")
+    tunnel.session.tick()
+    assert tunnel.sent == []
+    for _ in range(2):
+        clock.now += 10
+        tunnel.session.tick()
+    told = control.Resources("v1.32.0", tunnel.facts.cluster_scoped, ())
+    assert [it for it in tunnel.sent if not isinstance(it, control.Heartbeat)] == [told]
+    assert tunnel.sent.index(told) == 1
+
+
 def test_central_that_answers_heartbeats_is_kept(tunnel: Tunnel, clock: Clock) -> None:
     tunnel.registered()
     for _ in range(20):
@@ -133,6 +150,7 @@ def test_drain(tunnel: Tunnel) -> None:
         control.Register("1", "a", "", (), 0.0),
         control.Heartbeat(0.0, 0),
         control.Renew("-----BEGIN "),
+        control.Resources("", (), ()),
     ],
 )
 def test_messages_of_the_wrong_direction(tunnel: Tunnel, message: control.Message) -> None:

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_agent.apiserver import request_block as module
-from mk8s_agent.apiserver.request import Request, RequestRefused, read_request
+from mk8s_agent.apiserver.request import Request, RequestRefused, read_request, request_line
 from mk8s_agent.apiserver.request_block import RequestReader
-from mk8s_agent.wire import hpack_codec
+from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.hpack_codec import Decoder, HpackError, literal
-from mk8s_agent.wire.limits import TUNNEL
+from mk8s_agent.wire.limits import AGENT
 from tests.support.relay import Relay
 
 WHO = json.dumps({"user": "dev@example.com", "uid": "u1", "groups": ["mk8s:users"]}).encode()
@@ -43,14 +43,14 @@ def composed(
 def general(block: bytes, end: bool, prefix: bytes = b"") -> Request | str:
     """The request of a head, or why there is none."""
     try:
-        return read_request(Decoder(0, TUNNEL.header_list).decode(block), end, prefix)[0]
+        return read_request(Decoder(0, AGENT.header_list).decode(block), end, prefix)[0]
     except (HpackError, RequestRefused) as error:
         return type(error).__name__
 
 
 def learned(reader: RequestReader, block: bytes, end: bool) -> None:
     try:
-        reader.read(Decoder(0, TUNNEL.header_list).decode(block), end)
+        reader.read(Decoder(0, AGENT.header_list).decode(block), end)
     except (HpackError, RequestRefused):
         return
 
@@ -198,7 +198,7 @@ def test_the_widest_head_that_is_recognised_is_within_the_limit_of_a_tunnel() ->
     tail = IDENTITY + shortest * ((module._LONGEST_KEPT - len(IDENTITY)) // len(shortest))
     block = composed(path=b"/".ljust(2047, b"p"), length=b"9" * 18, tail=tail)
     for library in ("jh2", "hpack"):
-        assert len(Decoder(0, TUNNEL.header_list // 2, library).decode(block)) > 1000
+        assert len(Decoder(0, AGENT.header_list // 2, library).decode(block)) > 1000
     reader = knowing(block)
     assert reader.recognise(block, False) == general(block, False)
 
@@ -279,3 +279,44 @@ def test_any_bytes_are_read_as_the_general_way_reads_them(
         request = reader.recognise(block, end)
         if request is not None:
             assert request == general(block, end, prefix)
+
+
+NOBODY = literal(b"mk8s-identity", headers.ANONYMOUS)
+
+
+@pytest.mark.parametrize("path", [b"/version", b"/version/", b"/version?timeout=32s"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_nobody_asks_for_the_version(method: bytes, path: bytes) -> None:
+    block = composed(method=METHODS[method], path=path, tail=NOBODY + ACCEPT)
+    request = general(block, True)
+    assert isinstance(request, Request)
+    fields = request_line(request)[2]
+    assert [it for it in fields if it[0].startswith(b"impersonate-")] == [
+        (b"impersonate-user", b"system:anonymous")
+    ]
+
+
+BEYOND_VERSION = {
+    "another path": composed(path=b"/api", tail=NOBODY),
+    "a path that begins so": composed(path=b"/version/../api", tail=NOBODY),
+    "another method": composed(method=METHODS[b"DELETE"], path=b"/version", tail=NOBODY),
+    "an upgrade": composed(path=b"/version", tail=literal(b"mk8s-upgrade", b"websocket") + NOBODY),
+    "a group": composed(
+        path=b"/version", tail=NOBODY.replace(b'"groups":[]', b'"groups":["system:masters"]')
+    ),
+    "another spelling": composed(path=b"/version", tail=NOBODY.replace(b'":[', b'": [')),
+}
+
+
+@pytest.mark.parametrize("block", BEYOND_VERSION.values(), ids=list(BEYOND_VERSION))
+def test_attack_nobody_asks_for_nothing_else(block: bytes) -> None:
+    """Also not once the version was asked for: what is known is read anew each time."""
+    reader = RequestReader()
+    learned(reader, composed(path=b"/version", tail=NOBODY), True)
+    assert len(reader._carried) == 0
+    assert reader.recognise(block, True) is None
+    assert general(block, True) in ("RequestRefused", "HpackError")
+
+
+def test_attack_nobody_sends_a_body() -> None:
+    assert general(composed(path=b"/version", tail=NOBODY), False) == "RequestRefused"

@@ -7,8 +7,8 @@ import pytest
 
 from mk8s_agent.apiserver.own_requests import (
     ApiServerUnreachable,
+    OwnResources,
     kubernetes_version,
-    own_resources,
     request_as_agent,
 )
 from mk8s_agent.credentials.token_sources import (
@@ -99,7 +99,7 @@ async def test_scopes_of_resources(server: ApiServerForTests) -> None:
         },
     }
     async with server.serve() as credentials:
-        cluster_scoped, namespaced = await own_resources(credentials)
+        cluster_scoped, namespaced = await OwnResources().ask(credentials)
     assert cluster_scoped == ("nodes", "storageclasses.storage.k8s.io")
     assert namespaced == ("deployments.apps", "pods")
 
@@ -122,7 +122,33 @@ MANY = {f"r{number}": "Cluster" for number in range(MAX_KINDS + 1)}
 async def test_scopes_that_cannot_be_told(server: ApiServerForTests, answer: object) -> None:
     server.discovery = {"/api": answer, "/apis": answer} if answer is not None else {}
     async with server.serve() as credentials:
-        assert await own_resources(credentials) == ((), ())
+        assert await OwnResources().ask(credentials) == ((), ())
+
+
+async def test_what_has_not_changed_is_not_sent_again(server: ApiServerForTests) -> None:
+    core = {"items": [group("", pods="Namespaced")]}
+    server.discovery = {"/api": core, "/apis": {"items": [group("apps", deployments="Namespaced")]}}
+    resources = OwnResources()
+    async with server.serve() as credentials:
+        first = await resources.ask(credentials)
+        assert server.unchanged == []
+        assert await resources.ask(credentials) == first
+        assert server.unchanged == ["/api", "/apis"]
+        crd = group("gateway.networking.k8s.io", gatewayclasses="Cluster")
+        server.discovery["/apis"] = {"items": [crd]}
+        found = await resources.ask(credentials)
+        assert server.unchanged == ["/api", "/apis", "/api"]
+        server.discovery["/apis"] = {"kind": "APIGroupList"}
+        assert await resources.ask(credentials) == ((), ())
+        server.discovery["/apis"] = {"items": [crd]}
+        assert await resources.ask(credentials) == found
+    assert found == (("gatewayclasses.gateway.networking.k8s.io",), ("pods",))
+
+
+async def test_an_answer_of_304_to_no_question(server: ApiServerForTests) -> None:
+    server.discovery, server.always_unchanged = {"/api": {}, "/apis": {}}, True
+    async with server.serve() as credentials:
+        assert await OwnResources().ask(credentials) == ((), ())
 
 
 @pytest.mark.parametrize("version", [b"", [], {}, {"gitVersion": 1}, {"gitVersion": "v1\x1b[2J"}])

@@ -480,3 +480,114 @@ def test_a_token_of_a_cluster_that_was_added_again_is_dropped(
     central.clusters[1]["id"] = now
     assert run("kubeconfig", "sync").code == 0
     assert cached_file(home, central).exists() is kept
+
+
+# -- a process that asks again
+
+
+def grow_old(home: Path, central: FakeCentral, seconds: float = 31) -> None:
+    """The token came so long ago."""
+    path = cached_file(home, central)
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps(entry | {"obtained": entry["obtained"] - seconds}))
+
+
+def test_a_process_that_asks_again_gets_another_token(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    """kubectl does so after a 401, as when the key of its token was retired, and says no word."""
+    first = run(*words(central)).out
+    grow_old(home, central)
+    second = run(*words(central)).out
+    assert second != first
+    assert run(*words(central)).out == second, "it has just come: nobody doubts that one yet"
+    assert central.count(*REFRESH) == 2
+    grow_old(home, central)
+    assert run(*words(central)).out not in (first, second)
+    assert stat.S_IMODE(cached_file(home, central).with_suffix(".asked").stat().st_mode) == 0o600
+
+
+def test_another_process_gets_the_same_token(
+    run: Run, central: FakeCentral, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(*words(central)).out
+    grow_old(home, central)
+    for number in range(7000, 7010):
+        monkeypatch.setattr(os, "getppid", lambda number=number: number)
+        assert run(*words(central)).out == first
+    assert central.count(*REFRESH) == 1
+
+
+def test_the_token_alone_may_be_asked_for_again(run: Run, central: FakeCentral, home: Path) -> None:
+    """By one shell that asks for each of its calls."""
+    first = run(*words(central), "-o", "token").out
+    grow_old(home, central)
+    assert run(*words(central), "-o", "token").out == first
+
+
+def test_another_process_has_replaced_the_token_already(
+    run: Run, central: FakeCentral, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(*words(central))
+    grow_old(home, central)
+    found = token_cache.load(central.url, "prod")
+    assert found is not None
+    new = AccessToken("new", found.obtained + 31, found.expires)
+    answers = iter([found, new])
+    monkeypatch.setattr(token_cache, "load", lambda *_: next(answers))
+    monkeypatch.setattr(token_cache, "is_doubted", lambda *_: True)
+    assert json.loads(run(*words(central)).out)["status"]["token"] == "new"
+    assert central.count(*REFRESH) == 1
+
+
+def test_a_login_that_has_ended_is_said_to_who_asks_again(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    run(*words(central))
+    grow_old(home, central)
+    central.refresh_token = ""
+    result = run(*words(central))
+    assert (result.code, result.out) == (1, "")
+    assert "mk8s login" in result.line
+
+
+def test_a_doubted_token_is_given_where_central_cannot_be_asked(
+    run: Run, central: FakeCentral, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(*words(central)).out
+    grow_old(home, central)
+
+    def unreachable(*_: object) -> AccessToken:
+        raise CliError("central is out of reach")
+
+    monkeypatch.setattr(access_tokens, "_refresh", unreachable)
+    assert run(*words(central)).out == first
+
+
+def test_who_has_asked_is_neither_read_nor_written_through_a_link(
+    run: Run, central: FakeCentral, home: Path, tmp_path: Path
+) -> None:
+    first = run(*words(central)).out
+    asked = cached_file(home, central).with_suffix(".asked")
+    planted = tmp_path / "planted"
+    planted.write_text("")
+    asked.unlink()
+    asked.symlink_to(planted)
+    grow_old(home, central)
+    assert [run(*words(central)).out for _ in range(2)] == [first, first]
+    assert planted.read_text() == ""
+
+
+def test_who_has_asked_is_bounded_and_ends_with_the_token(
+    run: Run, central: FakeCentral, home: Path
+) -> None:
+    run(*words(central))
+    asked = cached_file(home, central).with_suffix(".asked")
+    asked.write_bytes(b"1\n" * 40_000)
+    run(*words(central))
+    assert asked.stat().st_size == 80_000
+    token_cache.save(central.url, "prod", AccessToken("t", time.time(), time.time() + 900))
+    assert not asked.exists()
+    run(*words(central))
+    token_cache.clear(central.url)
+    assert not asked.exists()

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mk8s_agent.apiserver.own_requests import own_resources
+from mk8s_agent.apiserver.own_requests import OwnResources
 from mk8s_agent.credentials.sources import load_credentials
 from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.attributes import Attributes
@@ -35,7 +35,7 @@ async def told_by_the_agent(world: World) -> tuple[tuple[str, ...], tuple[str, .
     credentials = await load_credentials(
         kubeconfig=str(world.clusters["prod"]), environment={}, home=world.folder
     )
-    return await own_resources(credentials)
+    return await OwnResources().ask(credentials)
 
 
 def test_every_resource_of_kubernetes_has_the_scope_that_discovery_says(world: World) -> None:

@@ -8,8 +8,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mk8s_agent.wire.limits import HIGH_WATER
+from mk8s_proxy.listener.head_limits import HEAD_BYTES
 from mk8s_proxy.listener.http2 import UNAUTHENTICATED_REQUESTS
-from mk8s_proxy.listener.request_head import HEAD_BYTES
 from tests.support.front_door import PODS, Agent, Central, Http1Person, refusal_of, request
 from tests.support.memory import (
     CANCEL,
@@ -331,7 +331,9 @@ def test_smuggling(central: Central, lines: tuple[bytes, ...]) -> None:
 @pytest.mark.parametrize(
     ("head", "code", "reason"),
     [
-        (b"GET / HTTP/1.0\r\n\r\n", 400, "HTTP_VERSION"),
+        (b"GET / HTTP/0.9\r\n\r\n", 400, "HTTP_VERSION"),
+        (b"GET / HTTP/1.0\r\nUpgrade: websocket\r\n\r\n", 400, "UPGRADE_TOKEN"),
+        (b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "TE"),
         (b"GET / HTTP/1.2\r\nHost: x\r\n\r\n", 400, "HTTP_VERSION"),
         (b"PRI * HTTP/2.0\r\n\r\n", 400, "HTTP_VERSION"),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", 405, "METHOD"),

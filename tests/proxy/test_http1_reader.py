@@ -9,6 +9,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mk8s_proxy.listener import http1_reader
+from mk8s_proxy.listener.head_limits import HeadLimits
 from mk8s_proxy.listener.http1_reader import BadChunk, ChunkedBody, read_anew, read_request
 from mk8s_proxy.listener.refusals import HeaderRefusal
 
@@ -209,7 +210,8 @@ def test_broken_chunks() -> None:
 @pytest.mark.parametrize("limit", [8192, 9000, 16_384, 65_536])
 def test_a_smaller_limit_holds_for_a_head_that_came_before(limit: int) -> None:
     read_request(FIRST)
-    for size in range(0, limit + 1024, 512):
-        raw = FIRST.replace(b"/pods", b"/" + b"a" * size)
-        seen = outcome(lambda head: read_request(head, limit), raw)
-        assert seen == outcome(lambda head: read_anew(head, limit), raw)
+    for limits in (HeadLimits(8192, limit), HeadLimits(200, limit)):
+        for size in range(0, limit + 1024, 512):
+            raw = FIRST.replace(b"/pods", b"/" + b"a" * size)
+            seen = outcome(lambda head, it=limits: read_request(head, it), raw)
+            assert seen == outcome(lambda head, it=limits: read_anew(head, it), raw)

@@ -100,6 +100,7 @@ def test_options(query: bytes, options: ListOptions) -> None:
         ("fieldSelector=metadata.name%3D%FF", "BAD_SELECTOR"),
         ("fieldSelector=metadata.name%3D%5C,%E2%82", "BAD_SELECTOR"),
         ("labelSelector=%C0%80", "BAD_SELECTOR"),
+        ("fieldSelector=" + ",".join(["a=b"] * 4097), "BAD_SELECTOR"),
     ],
 )
 def test_attack_an_option_that_kubernetes_reads_in_two_ways(query: str, reason: str) -> None:

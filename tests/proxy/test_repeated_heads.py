@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mk8s_proxy.listener import request_head
+from mk8s_proxy.listener.head_limits import TARGET_BYTES, HeadLimits, head_bytes
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import (
-    HEAD_BYTES,
     Field,
     RequestHead,
-    head_bytes,
     read_http2_head,
     read_repeated_head,
 )
@@ -85,22 +84,19 @@ def test_an_illegal_target_behind_a_known_head(target: bytes) -> None:
 
 def test_a_known_head_with_too_long_a_target() -> None:
     read_repeated_head(head(b"/api", TOKEN), True)
-    refused = head(b"/" + b"a" * HEAD_BYTES, TOKEN)
+    refused = head(b"/" + b"a" * TARGET_BYTES, TOKEN)
     with pytest.raises(HeaderRefusal) as caught:
         read_repeated_head(refused, True)
     assert caught.value.reason == "HEADER_TOO_LARGE"
 
 
 def test_the_longest_target_counts_the_same() -> None:
-    size = HEAD_BYTES
-    while True:
+    for size in (TARGET_BYTES, TARGET_BYTES - 1):
         fields = head(b"/" + b"a" * size, TOKEN)
         expected = outcome(read_http2_head, fields, True)
+        assert isinstance(expected, RequestHead) == (size < TARGET_BYTES)
         read_repeated_head(head(b"/", TOKEN), True)
         assert outcome(read_repeated_head, fields, True) == expected
-        if isinstance(expected, RequestHead):
-            return
-        size -= 1 if size < HEAD_BYTES - 300 else 50
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +120,10 @@ def test_heads_of_strangers_fill_no_more_than_their_share(monkeypatch: pytest.Mo
 def test_a_smaller_limit_holds_for_a_head_that_came_before() -> None:
     fields = head(b"/" + b"a" * 1000, TOKEN)
     read_repeated_head(fields, True)
-    counted = head_bytes(fields)
-    assert read_repeated_head(fields, True, counted) == read_http2_head(fields, True)
-    with pytest.raises(HeaderRefusal) as refused:
-        read_repeated_head(fields, True, counted - 1)
-    assert refused.value.reason == "HEADER_TOO_LARGE"
+    counted = head_bytes(fields) - 1001
+    fitting = HeadLimits(counted, 1001)
+    assert read_repeated_head(fields, True, fitting) == read_http2_head(fields, True)
+    for limits in (HeadLimits(counted - 1, 1001), HeadLimits(counted, 1000)):
+        with pytest.raises(HeaderRefusal) as refused:
+            read_repeated_head(fields, True, limits)
+        assert refused.value.reason == "HEADER_TOO_LARGE"

@@ -24,12 +24,14 @@ from mk8s_agent.wire.control import (
     Registered,
     Renew,
     Renewed,
+    Resources,
     encode_message,
 )
 from mk8s_proxy.db import agents, clusters
 from mk8s_proxy.db.agents import Issued, Standing
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
 from mk8s_proxy.identity.ca import CertificateAuthority
+from mk8s_proxy.tunnel import control as control_module
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices, unwanted
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
@@ -62,6 +64,7 @@ class Scene:
         self.decoder = ControlDecoder()
         self.peer = Peer(self.session, self.transport, self.central.ticks, server=True)
         self.frames: list[Frame] = []
+        self.learned: list[tuple[Any, ...]] = []
         self.peer.send(settings({1: 0, 3: 100}), headers(1, [(b":status", b"200")]))
         self.control = self.build()
 
@@ -74,6 +77,7 @@ class Scene:
             LIFE,
             self.central.registry,
             self.central.chain.tunnel_refused,
+            learn_scopes=lambda *told: self.learned.append(told),
             **({"refresh_policy": more["refresh"]} if more else {}),
         )
         end = datetime.now(UTC) + timedelta(seconds=lives)
@@ -135,6 +139,35 @@ async def test_an_agent_registers(scene: Scene) -> None:
     assert (record.agent_version, record.kubernetes_version) == ("1.0", "v1.31.0")
     assert record.last_seen is not None
     assert scene.central.registry.status(scene.cluster_id).last_seen is not None
+
+
+async def test_a_cluster_that_is_upgraded_or_has_a_new_crd(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.send(register(cluster_scoped=("nodes",), namespaced=("pods",)))
+    told = Resources("v1.32.0", ("gatewayclasses.gateway.networking.k8s.io", "nodes"), ("pods",))
+    assert await scene.send(told) == []
+    assert scene.learned == [
+        ("prod", ("nodes",), ("pods",)),
+        ("prod", told.cluster_scoped, told.namespaced),
+    ]
+    assert scene.central.registry.status(scene.cluster_id).kubernetes_version == "v1.32.0"
+    monkeypatch.setattr(control_module, "_LEARN_SECONDS", 0.0)
+    scene.control._learns_again = 0.0
+    await scene.send(Resources("v1.33.0", (), ()))  # nobody could ask
+    assert len(scene.learned) == 2
+    assert scene.central.registry.status(scene.cluster_id).kubernetes_version == "v1.33.0"
+
+
+async def test_attack_an_agent_whose_cluster_changes_all_the_time(scene: Scene) -> None:
+    await scene.send(register())
+    await scene.send(*[Resources("v1", (f"r{number}",), ()) for number in range(100)])
+    assert len(scene.learned) == 1
+
+
+async def test_attack_resources_of_an_agent_that_has_not_registered(scene: Scene) -> None:
+    assert await scene.send(Resources("v1", ("nodes",), ())) == []
+    assert scene.learned == []
 
 
 async def test_a_second_registration_is_ignored(scene: Scene) -> None:

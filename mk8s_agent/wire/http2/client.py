@@ -16,6 +16,7 @@ from mk8s_agent.wire.http2.frames import (
     MAX_FRAME_SIZE,
     MAX_HEADER_LIST_SIZE,
     MAX_STREAM_ID,
+    MAX_WINDOW,
     PREFACE,
     ErrorCode,
     settings,
@@ -45,12 +46,14 @@ _LOST_SECONDS = 25.0
 class Http2Client(Http2Connection):
     """Opens streams. Subclasses implement `on_response`."""
 
-    __slots__ = ()
+    __slots__ = ("longest_head",)
 
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:
         super().__init__(transport, ticks, limits, buffers, server=False)
+        self.longest_head = MAX_WINDOW
+        """Bytes of a request's head that the peer takes, counted as RFC 9113, 6.5.2 says."""
         self.outbound.put(
             PREFACE
             + settings(
@@ -64,6 +67,11 @@ class Http2Client(Http2Connection):
             )
             + window_update(0, limits.connection_window - DEFAULT_WINDOW)
         )
+
+    def _apply_setting(self, key: int, value: int) -> None:
+        if key == MAX_HEADER_LIST_SIZE:
+            self.longest_head = value
+        super()._apply_setting(key, value)
 
     @property
     def available(self) -> bool:

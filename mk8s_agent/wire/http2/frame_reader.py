@@ -75,6 +75,13 @@ class FrameSink:
         """
         raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too long")
 
+    def on_long_part(self, size: int) -> None:
+        """So many bytes of one header block have come in several frames, and there will be more.
+
+        Raises:
+            RemoteProtocolError: this costs more than its sender may.
+        """
+
     def on_frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
         """Any other frame of the right shape, or of an unknown kind."""
         raise AssertionError
@@ -278,20 +285,19 @@ class FrameReader:
             self._skip(flags, len(payload))
             return
         self._block.append(payload)
-        if (
-            len(self._block) > self._limits.continuations + 1
-            or sum(map(len, self._block)) > self._limits.header_block
-        ):
+        size = sum(map(len, self._block))
+        if len(self._block) > self._limits.continuations + 1 or size > self._limits.header_block:
             self._sink.on_long_block(stream_id)
             self._block = []
             self._skip_left = _SKIPPED_BYTES
             self._skip(flags, len(payload))
-            return
-        if flags & END_HEADERS:
+        elif flags & END_HEADERS:
             block = b"".join(self._block)
             self._block_stream = 0
             self._block = []
             self._sink.on_block(stream_id, block, self._block_end)
+        else:
+            self._sink.on_long_part(size)
 
     def _skip(self, flags: int, size: int) -> None:
         """Drops a frame of a block that is too long for its stream, but not for the connection."""
