@@ -36,7 +36,7 @@ TRIES = 2
 
 _TESTS = """## The same as tests
 
-Quick, on one part, without a clock: `pytest -k NAME`.
+Quick, on one part, without a clock.
 """
 
 
