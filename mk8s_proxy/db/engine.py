@@ -32,6 +32,7 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 5.0
 """For everything that is read in one session, the wait for a connection included."""
 WRITE_SECONDS = SQLITE_BUSY_SECONDS + 5.0
+_WRITE_MILLISECONDS = int(WRITE_SECONDS * 1000)
 """For a whole transaction; writers wait for each other."""
 
 _DRIVERS = {
@@ -157,7 +158,7 @@ class Database:
 
     def _make_engine(self) -> AsyncEngine:
         if not self.is_sqlite:
-            return create_async_engine(
+            engine = create_async_engine(
                 self._url,
                 pool_size=POOL_SIZE,
                 max_overflow=POOL_OVERFLOW,
@@ -168,11 +169,12 @@ class Database:
                     "keepalives_idle": 15,  # seconds; balancers forget a silent one after 60
                     "keepalives_interval": 10,
                     "keepalives_count": 3,
-                    # so that what we gave up does not go on there, and holds no lock
-                    "options": f"-c statement_timeout={int(WRITE_SECONDS * 1000)} "
-                    f"-c idle_in_transaction_session_timeout={int(WRITE_SECONDS * 1000)}",
+                    # PgBouncer before 1.21 gives a transaction any session, prepared or not
+                    "prepare_threshold": None,
                 },
             )
+            event.listen(engine.sync_engine, "begin", _begin_postgresql)
+            return engine
         private_file(self._path)
         engine = create_async_engine(self._url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
@@ -245,6 +247,18 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    """What we gave up does not go on there, and holds no lock.
+
+    Told in each transaction: PgBouncer takes no such options at a connection's start, and the next
+    transaction may have another session (https://www.pgbouncer.org/features.html).
+    """
+    connection.exec_driver_sql(
+        f"SELECT set_config('statement_timeout', '{_WRITE_MILLISECONDS}', true), "
+        f"set_config('idle_in_transaction_session_timeout', '{_WRITE_MILLISECONDS}', true)"
+    )
 
 
 def _begin_sqlite(connection: Connection) -> None:

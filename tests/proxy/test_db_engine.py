@@ -11,7 +11,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from mk8s_proxy.db import migrations, policy
-from mk8s_proxy.db.engine import Database, DatabaseUnavailable, parse_database_url, shown_url
+from mk8s_proxy.db.engine import (
+    WRITE_SECONDS,
+    Database,
+    DatabaseUnavailable,
+    parse_database_url,
+    shown_url,
+)
 from mk8s_proxy.db.models import metadata
 from tests.support.postgres import PostgresServer
 
@@ -191,3 +197,20 @@ def test_what_is_no_database_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(DatabaseUnavailable, match="not a database"):
         migrations.upgrade(f"sqlite:///{path}")
+
+
+async def test_postgresql_may_stand_behind_a_pool_of_sessions(database: Database) -> None:
+    """PgBouncer in transaction mode: no start-up options, and nothing that is left in a session."""
+    if database.is_sqlite:
+        return
+    async with database.transaction() as session:
+        shown = [
+            (await session.execute(text(f"SHOW {name}"))).scalar_one()
+            for name in ("statement_timeout", "idle_in_transaction_session_timeout")
+        ]
+        assert shown == [f"{WRITE_SECONDS:.0f}s"] * 2, "what was given up does not go on"
+    for _ in range(20):
+        async with database.session() as session:
+            await session.execute(text("SELECT count(*) FROM users WHERE email = :it"), {"it": "x"})
+            prepared = await session.execute(text("SELECT count(*) FROM pg_prepared_statements"))
+            assert prepared.scalar_one() == 0

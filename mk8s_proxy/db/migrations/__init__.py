@@ -147,7 +147,10 @@ def _engine(url: str) -> Engine:
             connect_args={"timeout": SQLITE_BUSY_SECONDS},
         )
     return create_engine(
-        parsed, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS}
+        parsed,
+        poolclass=NullPool,
+        # no prepared statements: PgBouncer before 1.21 gives a transaction any session
+        connect_args={"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None},
     )
 
 
