@@ -39,7 +39,9 @@ def machine_lock(session: str = "") -> Iterator[None]:
     """
     path = Path(tempfile.gettempdir()) / "mk8s-test.lock"
     with path.open("a+") as lock:
-        while not _took(lock, session):
+        if not session:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        while session and not _took(lock, session):
             time.sleep(0.5)
         yield
 
@@ -51,10 +53,9 @@ def _took(lock: TextIO, session: str) -> bool:
         lock.truncate(0)
         lock.write(session)
         lock.flush()
-        if session:
-            fcntl.flock(lock, fcntl.LOCK_SH)
+        fcntl.flock(lock, fcntl.LOCK_SH)
     except BlockingIOError:
-        return bool(session) and _joined(lock, session)
+        return _joined(lock, session)
     return True
 
 
