@@ -137,9 +137,10 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     # The group, since a child of the plugin may be what keeps the pipes open.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
-    # One that has left the group may hold the pipes for ever; nothing public closes our ends.
+    # First our ends: the wait is also for the pipes, and one whose reader has stopped shows no end.
+    # Nor does one that is held by somebody who has left the group. Nothing public closes them.
     process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+    await process.wait()
 
 
 def exec_info(plugin: ExecPlugin, cluster: Cluster) -> str:

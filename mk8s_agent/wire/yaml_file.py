@@ -51,8 +51,8 @@ def read_yaml(path: Path) -> YamlDocument:
     text = _read(path)
     try:
         return _parse(path, text)
-    except yaml.MarkedYAMLError as error:
-        raise YamlFileError(f"{path}{_mark(error.problem_mark)}: {error.problem}") from None
+    except yaml.MarkedYAMLError as marked:
+        raise YamlFileError(f"{path}{_mark(marked.problem_mark)}: {marked.problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise YamlFileError(f"{path}: not YAML: {reason}") from None

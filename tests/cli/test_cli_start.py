@@ -70,6 +70,7 @@ def test_cached_token_needs_nothing_but_the_standard_library() -> None:
     assert {name for name in modules if name.startswith("mk8s_cli.")} <= {
         "mk8s_cli.central",
         "mk8s_cli.central.access_token",
+        "mk8s_cli.login.asked",
         "mk8s_cli.login",
         "mk8s_cli.login.cached_token",
         "mk8s_cli.login.exec_credential",

@@ -75,8 +75,9 @@ class Terminal:
 
     def _read(self, seconds: float) -> bool:
         """Take what is there; False at the end of the program."""
-        ready, _, _ = select.select([self._main], [], [], seconds)
-        if not ready:
+        poll = select.poll()  # select() takes no file descriptors from 1024 on
+        poll.register(self._main, select.POLLIN)
+        if not poll.poll(seconds * 1000):
             return True
         with contextlib.suppress(OSError):
             if data := os.read(self._main, 1 << 16):
