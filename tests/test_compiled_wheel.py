@@ -20,7 +20,7 @@ def test_each_pattern_names_something(pattern: str) -> None:
 
 UNHURRIED = {
     "mk8s_agent/tunnel": ("control_session", "dialer"),
-    "mk8s_agent/wire": ("heap", "interpreter", "log", "proxy_handshake", "ticks"),
+    "mk8s_agent/wire": ("compiled", "heap", "interpreter", "log", "proxy_handshake", "ticks"),
     "mk8s_proxy/audit": ("follower", "record", "strangers", "unfinished"),
     "mk8s_proxy/identity": ("login_queue", "passwords"),
     "mk8s_proxy/kube": ("protobuf",),

@@ -21,7 +21,7 @@ WORDS: Final = {
 HTTP_METHODS: Final = frozenset({"get", "head", "post", "put", "patch", "delete"})
 """The verbs of non-resource requests."""
 
-_KNOWN_VERBS: Final = RESOURCE_VERBS | WORDS.keys() | HTTP_METHODS | {"impersonate", "*"}
+_KNOWN_VERBS: Final = frozenset((*RESOURCE_VERBS, *WORDS, *HTTP_METHODS, "impersonate", "*"))
 _LISTED_VERBS: Final = ", ".join([*sorted(RESOURCE_VERBS), *WORDS, "impersonate", "*"])
 _RESERVED_VERBS: Final = ("bind", "escalate", "approve", "sign", "use")
 _LONGEST_TEXT: Final = 512
