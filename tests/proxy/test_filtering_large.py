@@ -254,3 +254,11 @@ def test_attack_a_large_object_that_is_too_deep_is_not_shown() -> None:
     reader = ListFilter(ObjectJudge(visible), str)
     shown = b"".join(reader.feed(frame, False) for frame in in_frames(document))
     assert shown + reader.feed(b"", True) == b'{"items":[{"metadata":{"name":"seen"}}]}'
+
+
+def test_pairs_deeper_than_all_rounds_are_still_pairs() -> None:
+    deep = 70
+    assert large_objects._brackets_of(b"[" * deep + b"]" * deep) == (0, [])
+    assert large_objects._brackets_of(b"]" + b"[" * deep + b"]" * (deep - 1)) == (1, [ord("[")])
+    with pytest.raises(Unfilterable):
+        large_objects._brackets_of(b"[" * deep + b"}" + b"]" * deep)

@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mk8s_agent.wire.limits import HIGH_WATER
+from mk8s_agent.wire.stream import Stream
+from mk8s_proxy.answers.spdy_session import SpdySession
 from tests.support.front_door import PODS, Agent, Central, Http1Person, policy, request
 from tests.support.memory import CANCEL, data, headers, kinds, rst_stream
 
@@ -224,3 +227,35 @@ def test_every_byte_passes_as_it_came(
     assert seen == wire
     assert "mk8s ended" in told(session.forbid())
     central.journal.close()
+
+
+class Leg:
+    """The client's connection, which notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def send_data(self, *_: object) -> None:
+        self.calls.append("data")
+
+    def reset(self, *_: object) -> None:
+        self.calls.append("reset")
+
+
+def parted() -> tuple[SpdySession, Leg]:
+    """A session whose two sides know nothing of each other any more."""
+    leg = Leg()
+    front: Any = Stream(leg, 1, 0, 0)  # type: ignore[arg-type]
+    return SpdySession(SimpleNamespace(front=front)), leg  # type: ignore[arg-type]
+
+
+def test_words_are_sent_where_the_cluster_has_gone_already() -> None:
+    session, leg = parted()
+    session.end_with(b"words")
+    assert leg.calls == ["data"]
+
+
+def test_a_reset_behind_the_end_changes_nothing() -> None:
+    session, leg = parted()
+    session.reset(Stream(leg, 3, 0, 0), CANCEL)  # type: ignore[arg-type]
+    assert leg.calls == []
