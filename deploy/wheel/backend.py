@@ -18,56 +18,46 @@ from setuptools.command.sdist import sdist
 
 HOT = (
     "mk8s_agent/apiserver/*.py",
-    "mk8s_agent/tunnel/*.py",
-    "mk8s_agent/wire/*.py",
+    "mk8s_agent/tunnel/session.py",
+    "mk8s_agent/wire/chunk_lines.py",
+    "mk8s_agent/wire/headers.py",
+    "mk8s_agent/wire/hpack_codec.py",
+    "mk8s_agent/wire/http1_*.py",
     "mk8s_agent/wire/http2/*.py",
+    "mk8s_agent/wire/limits.py",
+    "mk8s_agent/wire/memory.py",
+    "mk8s_agent/wire/stream.py",
     "mk8s_proxy/audit/*.py",
-    "mk8s_proxy/authz/*.py",
+    "mk8s_proxy/authz/attributes.py",
     "mk8s_proxy/chain/*.py",
-    "mk8s_proxy/identity/*.py",
+    "mk8s_proxy/identity/access_token.py",
+    "mk8s_proxy/identity/identity.py",
+    "mk8s_proxy/identity/revocations.py",
+    "mk8s_proxy/identity/token_claims.py",
     "mk8s_proxy/kube/*.py",
     "mk8s_proxy/listener/*.py",
-    "mk8s_proxy/tunnel/*.py",
+    "mk8s_proxy/tunnel/re*.py",
+    "mk8s_proxy/tunnel/session.py",
 )
-"""The rooms that every request and every frame goes through, whole."""
+"""What runs for every request and every frame: whole rooms where all of a room does, else files."""
 
 INTERPRETED = (
     "*/__init__.py",
-    # doors to sockets, disks and threads, which wait more than they work
     "mk8s_agent/apiserver/dial.py",
     "mk8s_agent/apiserver/own_requests.py",
-    "mk8s_agent/tunnel/control_session.py",
-    "mk8s_agent/tunnel/dialer.py",
-    "mk8s_agent/wire/background.py",
-    "mk8s_agent/wire/dial.py",
-    "mk8s_agent/wire/https_call.py",
-    "mk8s_agent/wire/tcp.py",
-    "mk8s_agent/wire/tls.py",
-    "mk8s_agent/wire/transport.py",
-    "mk8s_proxy/audit/journal_file.py",
-    "mk8s_proxy/audit/writer.py",
-    "mk8s_proxy/chain/api_upstream.py",
-    "mk8s_proxy/listener/server.py",
-    # what no request waits for
-    "mk8s_agent/wire/heap.py",
-    "mk8s_agent/wire/interpreter.py",
-    "mk8s_agent/wire/log.py",
-    "mk8s_agent/wire/proxy_handshake.py",
     "mk8s_proxy/audit/follower.py",
+    "mk8s_proxy/audit/journal_file.py",
     "mk8s_proxy/audit/record.py",
     "mk8s_proxy/audit/strangers.py",
     "mk8s_proxy/audit/unfinished.py",
-    "mk8s_proxy/identity/login_queue.py",
-    "mk8s_proxy/identity/passwords.py",
-    "mk8s_proxy/tunnel/agent_records.py",
-    # words for the compiler itself
-    "mk8s_agent/wire/compiled.py",
-    # gains nothing, and doubles in tests derive from it
-    "mk8s_agent/wire/ticks.py",
-    # a type that names itself, of which mypyc makes another program
+    "mk8s_proxy/audit/writer.py",
+    "mk8s_proxy/chain/api_upstream.py",
     "mk8s_proxy/kube/protobuf.py",
+    "mk8s_proxy/listener/server.py",
 )
-"""What stays as it is in hot rooms; a file that is added to one is compiled without being named."""
+"""What stays as it is in rooms that are hot: doors to sockets, disks and threads, which wait more
+than they work; and what mypyc makes another program of: a type that names itself (`protobuf`) and
+what no request waits for (`follower`, `record`, `strangers`, `unfinished`)."""
 
 COMPILE = os.environ.get("MK8S_COMPILE", "") not in ("", "0")
 
