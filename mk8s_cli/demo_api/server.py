@@ -41,6 +41,8 @@ from mk8s_cli.demo_api.upgrades import BEARER, OFFERS, WEBSOCKET, is_bearer
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES = 3 << 20
 """kube-apiserver's own limit."""
+HEAD_BYTES = 1 << 20
+"""Go's own limit of a head (net/http DefaultMaxHeaderBytes): a command may be long."""
 HEALTH = {f"{name}{check}" for name in ("healthz", "livez", "readyz") for check in ("", "/ping")}
 REVIEWED = {"authentication.k8s.io", "authorization.k8s.io"}
 """Groups whose kinds are only questions."""
@@ -199,7 +201,12 @@ async def running_demo_api(*, port: int = 0, log_seconds: float = 1.0) -> AsyncI
     app[TOKEN] = api.token
     app.router.add_route("*", "/{path:.*}", api.serve)
     runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handler_cancellation=True
+        app,
+        access_log=None,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        handler_cancellation=True,
+        max_line_size=HEAD_BYTES,
+        max_field_size=HEAD_BYTES,
     )
     await runner.setup()
     try:

@@ -128,6 +128,14 @@ async def test_exec_over_the_older_channel_protocols(
     assert last in end[1].decode()
 
 
+async def test_a_command_may_be_long(demo: Client) -> None:
+    url = f"{demo.server.url}{POD}/exec?stdout=true&command=echo&command={'x' * 90_000}"
+    async with demo.session.ws_connect(url, protocols=[V4]) as socket:
+        said = [unpacked(message) async for message in socket]
+    told = b"".join(piece for channel, piece in said if channel == 1)
+    assert told == b"x" * 90_000 + b"\n"
+
+
 async def test_success_is_no_word_before_v4(demo: Client) -> None:
     url = f"{demo.server.url}{POD}/exec?command=true"
     async with demo.session.ws_connect(url, protocols=["channel.k8s.io"]) as socket:
