@@ -189,10 +189,10 @@ class LongRunning:
         front = exchange.front
         quiet = front.sent == seen and front.pending is None and session_of(exchange) is None
         limit = _QUIET_TRIES_UPGRADED if exchange.head.upgrade else _QUIET_TRIES
-        if not front.head_passed or tries >= limit:
-            self._end(exchange, clean=False)
-        elif quiet:
+        if quiet and front.head_passed:
             self._end(exchange, clean=True)
+        elif not front.head_passed or tries >= limit:
+            self._end(exchange, clean=False)
         else:
             self._ending[exchange] = (front.sent, tries + 1)
 

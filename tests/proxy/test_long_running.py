@@ -214,6 +214,20 @@ def test_a_shell_is_told_why_it_ends(scene: Scene) -> None:
     assert client_of(exchange).ended
 
 
+def test_a_shell_that_answered_a_ping_meanwhile_is_told_all_the_same(scene: Scene) -> None:
+    """kubectl pings every five seconds, and the pong is one more frame of the answer."""
+    exchange = scene.add(100.0, upgrade=b"websocket", target=EXEC)
+    exchange.subprotocol = b"v5.channel.k8s.io"
+    scene.reasons[exchange] = "logged out"
+    scene.open.recheck_all()
+    scene.second(1.0)
+    exchange.front.sent += 2
+    scene.second(2.0)
+    scene.second(3.0)
+    (_, told), _close = channel_frames(client_of(exchange).body)
+    assert b"logged out" in told
+
+
 def test_a_port_forward_is_closed_with_the_reason(scene: Scene) -> None:
     exchange = scene.add(100.0, upgrade=b"websocket", target=EXEC)
     exchange.subprotocol = b"SPDY/3.1+portforward.k8s.io"
