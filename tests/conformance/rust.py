@@ -15,9 +15,28 @@ def client() -> DriverClient | str:
     cargo = shutil.which("cargo") or shutil.which("cargo", path=str(Path.home() / ".cargo/bin"))
     if not cargo:
         return "cargo is not installed"
-    target = cache_folder() / "rust"
+    target, sources = cache_folder() / "rust", cache_folder() / "rust-sources"
     target.mkdir(parents=True, exist_ok=True)
+    if problem := _lay_out(sources, cargo):
+        return problem
     words = [cargo, "build", "--locked", "--quiet", "--target-dir", str(target)]
-    if problem := installing.run(words, SOURCES):
+    if problem := installing.run(words, sources):
         return problem
     return DriverClient([str(target / "debug" / "conformance")]).introduce()
+
+
+def _lay_out(folder: Path, cargo: str) -> str:
+    """Copy the sources, with a lock that names the registry as this cargo does; why it failed.
+
+    The lock that is kept names none: a machine may have a registry of its own.
+    """
+    shutil.copytree(SOURCES, folder, dirs_exist_ok=True)
+    lock = folder / "Cargo.lock"
+    kept = lock.read_text()
+    lock.unlink()
+    if problem := installing.run([cargo, "generate-lockfile", "--quiet"], folder):
+        return problem
+    made = lock.read_text().splitlines()
+    named = next(line for line in made if line.startswith("source = "))
+    lock.write_text(kept.replace('source = "registry"', named))
+    return ""
