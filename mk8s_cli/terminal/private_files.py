@@ -180,7 +180,7 @@ class locked:  # noqa: N801  used as a function: `with locked(path, seconds):`
             self._lock.acquire(poll_interval=POLL_SECONDS)
         except Timeout:
             raise CliError(f"another mk8s has held {path} for too long; try again") from None
-        except NotImplementedError:
+        except NotImplementedError:  # filelock's word for a file system that has no flock
             raise CliError(f"{path} is on a file system without locks; {_ELSEWHERE}") from None
         except OSError as error:
             raise unwritable(path, error) from error

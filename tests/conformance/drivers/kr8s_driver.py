@@ -13,7 +13,7 @@ import kr8s
 from kr8s.objects import ConfigMap, Deployment, Pod
 
 from tests.conformance import manifests
-from tests.conformance.drivers.protocol import Notes, serve
+from tests.conformance.drivers.protocol import Notes, registrar, serve
 
 KUBECONFIG, NAMESPACE = sys.argv[1:3]
 OPERATIONS: dict[str, Callable[[Any], None]] = {}
@@ -39,14 +39,7 @@ class Noted(Notes):
         return response.status_code, response.text
 
 
-def operation(key: str) -> Callable[[Callable[[Noted], None]], Callable[[Noted], None]]:
-    """Register the operation of a row."""
-
-    def register(function: Callable[[Noted], None]) -> Callable[[Noted], None]:
-        OPERATIONS[key] = function
-        return function
-
-    return register
+operation = registrar(OPERATIONS)
 
 
 def config_map(name: str, data: dict[str, str], **labels: str) -> Any:

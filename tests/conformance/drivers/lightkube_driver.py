@@ -18,7 +18,7 @@ from lightkube.resources import coordination_v1, core_v1
 from lightkube.types import OnErrorAction, OnErrorResult, PatchType
 
 from tests.conformance import manifests
-from tests.conformance.drivers.protocol import Notes, restarted, serve, until
+from tests.conformance.drivers.protocol import Notes, registrar, restarted, serve, until
 
 KUBECONFIG, NAMESPACE = sys.argv[1:3]
 OPERATIONS: dict[str, Callable[[Any], None]] = {}
@@ -58,14 +58,7 @@ def api() -> Any:
     return _made[0]
 
 
-def operation(key: str) -> Callable[[Callable[[Noted], None]], Callable[[Noted], None]]:
-    """Register the operation of a row."""
-
-    def register(function: Callable[[Noted], None]) -> Callable[[Noted], None]:
-        OPERATIONS[key] = function
-        return function
-
-    return register
+operation = registrar(OPERATIONS)
 
 
 def config_map(name: str, data: dict[str, str], **labels: str) -> Any:

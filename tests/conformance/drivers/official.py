@@ -19,7 +19,7 @@ from kubernetes.client.exceptions import ApiException
 
 from tests.conformance import manifests
 from tests.conformance.drivers import official_programs
-from tests.conformance.drivers.protocol import Notes, serve
+from tests.conformance.drivers.protocol import Notes, registrar, serve
 
 # Its types are stricter than its use: bodies are plain dictionaries here.
 client: Any = kubernetes.client
@@ -61,14 +61,7 @@ def core() -> Any:
     return client.CoreV1Api(api())
 
 
-def operation(key: str) -> Callable[[Callable[[Noted], None]], Callable[[Noted], None]]:
-    """Register the operation of a row."""
-
-    def register(function: Callable[[Noted], None]) -> Callable[[Noted], None]:
-        OPERATIONS[key] = function
-        return function
-
-    return register
+operation = registrar(OPERATIONS)
 
 
 @operation("get-json")

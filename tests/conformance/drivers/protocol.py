@@ -5,7 +5,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+Operation = TypeVar("Operation", bound=Callable[[Any], None])
 
 
 class Missing(Exception):
@@ -66,6 +68,21 @@ def until(condition: Callable[[], bool], what: str, *, seconds: float = 60) -> N
         if time.monotonic() > deadline:
             raise RuntimeError(f"waited {seconds:.0f} s for {what}")
         time.sleep(0.05)
+
+
+def registrar(
+    operations: dict[str, Callable[[Any], None]],
+) -> Callable[[str], Callable[[Operation], Operation]]:
+    """A decorator that puts the operation of a row into the table that `serve` gets."""
+
+    def operation(key: str) -> Callable[[Operation], Operation]:
+        def register(function: Operation) -> Operation:
+            operations[key] = function
+            return function
+
+        return register
+
+    return operation
 
 
 def serve(
