@@ -8,7 +8,6 @@ those tests run that reach compiled modules; they are left out where the file KE
 passed with the same compiled modules, tests and interpreter before.
 """
 
-import ast
 import hashlib
 import importlib.util
 import os
@@ -18,9 +17,10 @@ import sys
 from fnmatch import fnmatch
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-BACKEND = CHECKOUT / "deploy/wheel/backend.py"
+RULES = CHECKOUT / "deploy/wheel/compiled_modules.py"
 PACKAGES = ("mk8s_agent", "mk8s_proxy", "mk8s_cli")
 BUILT_FROM = (*PACKAGES, "deploy", "pyproject.toml", "README.md", "LICENSE")
 TESTED_WITH = ("tests", "certs", "deploy", "pyproject.toml", "README.md")
@@ -40,21 +40,19 @@ WITHOUT_HOT_MODULES = (
 """Tests of the management API, the database and the like, where nothing is compiled."""
 
 
+def rules() -> ModuleType:
+    """The build backend's rules; by their path, since their folder is no package."""
+    spec = importlib.util.spec_from_file_location("compiled_modules", RULES)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def hot_modules() -> tuple[str, ...]:
     """The files that the build backend compiles."""
-    found = {path.relative_to(CHECKOUT) for it in patterns("HOT") for path in CHECKOUT.glob(it)}
-    left_out = patterns("INTERPRETED")
-    paths = sorted(path.as_posix() for path in found)
-    return tuple(it for it in paths if not any(fnmatch(it, pattern) for pattern in left_out))
-
-
-def patterns(name: str) -> tuple[str, ...]:
-    """One of the backend's lists of files; read, since setuptools need not be installed here."""
-    for statement in ast.parse(BACKEND.read_text()).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
-            found: tuple[str, ...] = ast.literal_eval(statement.value)
-            return found
-    sys.exit(f"{BACKEND}: no {name}")
+    return tuple(rules().compiled_modules(CHECKOUT))
 
 
 def copy(names: tuple[str, ...], folder: Path) -> Path:

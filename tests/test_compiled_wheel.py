@@ -1,29 +1,61 @@
-"""What mypyc makes another program of, found without compiling (see deploy/wheel/backend.py)."""
+"""What mypyc makes another program of, found without compiling (see deploy/wheel)."""
 
 import ast
+import re
 import shutil
-import tomllib
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from tests import compiled_check
-from tests.compiled_check import CHECKOUT, hot_modules, patterns
-from tests.coverage_gate import doors
+from tests.compiled_check import CHECKOUT, hot_modules
+
+RULES = compiled_check.rules()
+MARKED = sorted(
+    (path.relative_to(CHECKOUT).as_posix(), RULES.mark(path))
+    for package in RULES.PACKAGES
+    for path in (CHECKOUT / package).rglob("*.py")
+    if RULES.mark(path)
+)
 
 
-@pytest.mark.parametrize("pattern", [*patterns("HOT"), *patterns("INTERPRETED")])
-def test_each_pattern_names_something(pattern: str) -> None:
-    assert list(CHECKOUT.glob(pattern)), "a renamed room must not slip out of the compiled wheel"
+@pytest.mark.parametrize("room", RULES.ROOMS)
+def test_each_compiled_room_is_there(room: str) -> None:
+    files = [path for path in hot_modules() if path.rpartition("/")[0] == room]
+    assert files, "a renamed room must not slip out of the compiled wheel"
 
 
-def test_only_doors_and_what_is_slow_anyway_stay_interpreted_in_hot_rooms() -> None:
-    """The doors are those of the import contract about I/O; a file beside them is compiled."""
-    left_out = set(patterns("INTERPRETED")) - {"*/__init__.py"}
-    unhurried = ("follower", "record", "strangers", "unfinished")
-    slow = {f"mk8s_proxy/audit/{name}.py" for name in unhurried} | {"mk8s_proxy/kube/protobuf.py"}
-    assert left_out - slow <= doors(tomllib.loads((CHECKOUT / "pyproject.toml").read_text()))
+@pytest.mark.parametrize(("path", "word"), MARKED)
+def test_a_file_says_only_what_is_unusual_in_its_room(path: str, word: str) -> None:
+    usual = "compiled" if path.rpartition("/")[0] in RULES.ROOMS else "interpreted"
+    assert word != usual
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('"""What it is."""\n\n# compiled: every request\nimport os\n', "compiled"),
+        ('"""What it is.\n\nMore: "so".\n"""\n\n# interpreted: waits\n', "interpreted"),
+        ('"""What it is."""\n\n# compiled:\n', ""),
+        ('"""What it is."""\n\n# compiled by hand\n', ""),
+        ('"""What it is."""\n\nimport os\n\n# compiled: too late\n', ""),
+        ('"""What it is.\n\n# compiled: in the docstring\n"""\n', ""),
+        ("", ""),
+    ],
+)
+def test_what_a_file_says_of_itself(text: str, word: str, tmp_path: Path) -> None:
+    (tmp_path / "it.py").write_text(text)
+    assert RULES.mark(tmp_path / "it.py") == word
+
+
+def test_a_mark_is_not_overlooked() -> None:
+    """One that stands elsewhere in a file would do nothing."""
+    meant = re.compile(r"^# (compiled|interpreted): ", re.MULTILINE)
+    for package in ("mk8s_agent", "mk8s_proxy", "mk8s_cli"):
+        for path in (CHECKOUT / package).rglob("*.py"):
+            words = meant.findall(path.read_text())
+            assert words == ([RULES.mark(path)] if words and RULES.mark(path) else []), path
 
 
 @pytest.mark.parametrize(

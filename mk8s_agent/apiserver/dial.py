@@ -1,5 +1,7 @@
 """Connects to the API server by TLS, as whom the credentials say. For `apiserver`."""
 
+# interpreted: a door to sockets, it waits more than it works
+
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol

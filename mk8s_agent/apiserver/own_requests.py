@@ -5,6 +5,8 @@ for the version and the resources that central is told. They are rare and small,
 connection of its own; the requests of users never come here (see ``mk8s_agent.apiserver.pool``).
 """
 
+# interpreted: a door to sockets, it waits more than it works
+
 import errno
 import os
 import ssl

@@ -5,6 +5,8 @@ Central opens the streams. Stream 1 is the control stream; every other one is a 
 agent itself travel as a bare head with an `mk8s-error` line, which central turns into a Status.
 """
 
+# compiled: every frame of a tunnel passes here
+
 import logging
 from collections.abc import Callable
 from typing import Any, Final

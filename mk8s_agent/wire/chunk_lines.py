@@ -4,6 +4,8 @@ Used by both ends of HTTP/1.1 beside llhttp, which takes the framing off: a line
 counted by no window, and what stands in it is read by nobody.
 """
 
+# compiled: every chunk of an answer
+
 from typing import Final
 
 LONGEST_EXTENSION: Final = 256

@@ -4,6 +4,8 @@ Central refuses or drops every one of them in a client's request and in a cluste
 an agent reads under these names was written by central.
 """
 
+# compiled: every field of every head
+
 from typing import Final
 
 IDENTITY: Final = b"mk8s-identity"

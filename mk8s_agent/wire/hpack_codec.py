@@ -7,6 +7,8 @@ The decoder is jh2's (Rust). Its module is private, so it is pinned exactly and
 imported here only; `hpack` (pure Python, ten times slower) takes over where it is missing.
 """
 
+# compiled: every head that comes or leaves over HTTP/2
+
 import importlib
 import os
 from collections.abc import Callable, Iterable

@@ -5,6 +5,8 @@ build on it. A body is framed by its length, by chunks, or, once a protocol was 
 all.
 """
 
+# compiled: every byte of an HTTP/1.1 answer
+
 from typing import Protocol
 
 from mk8s_agent.wire.eviction import make_room

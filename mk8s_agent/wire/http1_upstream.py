@@ -5,6 +5,8 @@ connection carries one request at a time; `on_idle` offers it back for the next 
 with the protocol that was asked for, the connection is two byte streams and nothing else.
 """
 
+# compiled: every byte of an HTTP/1.1 answer
+
 import logging
 from collections.abc import Callable
 from typing import Final

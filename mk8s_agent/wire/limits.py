@@ -4,6 +4,8 @@ Built by the composition roots (central's `app`, the agent's `main`), read by th
 `http2`.
 """
 
+# compiled: its numbers are read on the way of every frame
+
 from dataclasses import dataclass, replace
 from typing import Any, Final
 

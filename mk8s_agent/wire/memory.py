@@ -8,6 +8,8 @@ it what it buys, as `python -m tests.bench.bench_exchange --memories` measured i
 be forgotten (such as ended logins, `mk8s_proxy.identity.revocations`) does not belong here.
 """
 
+# compiled: asked several times for each request
+
 from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import Final, Generic, TypeVar

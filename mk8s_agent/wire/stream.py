@@ -1,5 +1,7 @@
 """One half of a relayed request: a stream on one connection, joined to its peer on another."""
 
+# compiled: one for each request, and each frame reads it
+
 from collections import deque
 from typing import Any, Final, Protocol
 

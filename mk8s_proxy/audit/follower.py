@@ -9,6 +9,8 @@ again, and what the machine forgets in a crash must not be in the database. A fi
 while it is read is read to its end, since it is open; but a backlog keeps only so many of them.
 """
 
+# interpreted: no request waits for it
+
 import logging
 import os
 import re

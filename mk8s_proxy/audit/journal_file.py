@@ -6,6 +6,8 @@ that says what happened. Only `mk8s_proxy.audit.journal` uses it; its methods ma
 two threads, of which one waits while the other works.
 """
 
+# interpreted: a door to the disk, it waits more than it works
+
 import fcntl
 import logging
 import os

@@ -4,6 +4,8 @@ Called by the shipper (`mk8s_proxy.process.shipping`). A request's two rows beco
 both are at hand, the first is not even decoded.
 """
 
+# interpreted: no request waits for it
+
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple

@@ -5,6 +5,8 @@ which cannot push out rows of identified users; short rows; and a quota for each
 beyond it a row tells the number.
 """
 
+# interpreted: no request waits for it
+
 import logging
 import time
 from collections import Counter

@@ -3,6 +3,8 @@
 Their intents say that they left for a cluster; what came of them died with the process.
 """
 
+# interpreted: no request waits for it
+
 import logging
 import re
 from collections.abc import Iterable

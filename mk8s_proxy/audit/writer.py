@@ -7,6 +7,8 @@ wake each other by pipes: whoever writes to one lets go of the interpreter meanw
 other, once awake, need not wait for that, too. With locks it is twice as much.
 """
 
+# interpreted: a door to a thread, it waits more than it works
+
 import os
 import select
 import threading

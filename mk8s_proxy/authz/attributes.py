@@ -4,6 +4,8 @@
 question, some two or three, and all must be allowed.
 """
 
+# compiled: one for each decision
+
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 

@@ -4,6 +4,8 @@ The API is an aiohttp application in this process. Going through a socket keeps 
 only place that speaks HTTP with clients, and the API an ordinary web application.
 """
 
+# interpreted: a door to sockets, it waits more than it works
+
 import asyncio
 import logging
 from collections.abc import Callable

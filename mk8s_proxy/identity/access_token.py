@@ -7,6 +7,8 @@ that would bring its own key or rules (jku, x5u, jwk, x5c, crit) is refused befo
 is looked at (RFC 8725 sections 3.1, 3.5 and 3.10).
 """
 
+# compiled: every request asks for the token's memory
+
 import secrets
 import time
 from collections.abc import Callable

@@ -3,6 +3,8 @@
 Built by `access_token.TokenAuthenticator`; read by the chain, the audit and the API.
 """
 
+# compiled: every request and every row reads it
+
 import dataclasses
 import re
 from typing import NamedTuple

@@ -5,6 +5,8 @@ until its time has come, however many follow. What bounds it is what they cost: 
 was a login once, throttled and with a password, and is kept no longer than an access token lives.
 """
 
+# compiled: every request asks it
+
 from collections.abc import Callable
 from typing import Final
 

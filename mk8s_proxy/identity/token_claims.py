@@ -5,6 +5,8 @@ have written is refused unread (RFC 8725 sections 3.1, 3.5 and 3.10), and claims
 be of any type although their signature is good.
 """
 
+# compiled: every token that is seen for the first time
+
 import binascii
 import json
 import re

@@ -9,6 +9,8 @@ Wire format: protobuf.dev/programming-guides/encoding. Called by `answers`, `sta
 by one.
 """
 
+# interpreted: a type that names itself is another one when compiled
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final

@@ -4,6 +4,8 @@
 neither HTTP nor tunnels.
 """
 
+# interpreted: a door to sockets, it waits more than it works
+
 import asyncio
 import errno
 import logging

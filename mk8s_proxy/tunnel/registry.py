@@ -1,5 +1,7 @@
 """All live tunnels by cluster. The handler chain picks one, the management API shows them."""
 
+# compiled: every request asks it for a tunnel
+
 import datetime
 import logging
 from collections.abc import Callable, Mapping

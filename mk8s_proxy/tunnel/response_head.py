@@ -5,6 +5,8 @@ was taken over, is not trusted with the client's connection. The head is decoded
 composed anew, so a block that one decoder takes and another does not never passes.
 """
 
+# compiled: every answer's head is checked here
+
 import logging
 import re
 from typing import Final, NamedTuple

@@ -5,6 +5,8 @@ The answer is checked and composed anew before it reaches the client's connectio
 other requests, perhaps of other clusters.
 """
 
+# compiled: every frame of a tunnel passes here
+
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
