@@ -136,13 +136,33 @@ class Central:
         return [rule for rule in rules[:MAX_ITEMS] if isinstance(rule, dict)]
 
     def items(self, path: str) -> list[Document]:
-        """Return the objects of a list endpoint."""
-        items = self.call("GET", path).get("items")
-        if not isinstance(items, list) or len(items) > MAX_ITEMS:
-            raise _strange(f"GET {path} holds no list of items")
-        if not all(isinstance(item, dict) for item in items):
-            raise _strange(f"GET {path} lists something that is no object")
-        return items
+        """Return the objects of a list endpoint, from all of its pages."""
+        from urllib.parse import urlencode
+
+        items: list[Document] = []
+        page = self.call("GET", path)
+        while True:
+            items += listed(page, path.strip("/"), f"GET {path}")
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return items
+            if not isinstance(cursor, str) or len(items) >= MAX_ITEMS:
+                raise _strange(f"GET {path} has too many pages")
+            page = self.call("GET", f"{path}?{urlencode({'cursor': cursor})}")
+
+
+def listed(page: Document, name: str, call: str) -> list[Document]:
+    """Return the objects that a page lists under `name`, or as older centrals called them.
+
+    Raises:
+        CliError: there are none, or what is there is something else.
+    """
+    items = page.get(name, page.get("items"))
+    if not isinstance(items, list) or len(items) > MAX_ITEMS:
+        raise _strange(f"{call} holds no list of {name}")
+    if not all(isinstance(item, dict) for item in items):
+        raise _strange(f"{call} lists something that is no object")
+    return items
 
 
 def segment(text: str) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from mk8s_cli.central.api import Central, Document, segment
+from mk8s_cli.central.api import Central, Document, listed, segment
 from mk8s_cli.terminal.errors import CliError
 
 PAGE_ROWS = 500
@@ -57,15 +57,9 @@ def _shown(when: datetime) -> str:
 def page(central: Central, filters: Mapping[str, str]) -> Page:
     """Return one page of what `filters` (parameters of GET /audit) ask for."""
     document = central.call("GET", f"/audit?{urlencode(filters)}")
-    items, newest = document.get("items"), document.get("newest")
+    items, newest = listed(document, "audit", "GET /audit"), document.get("newest")
     cursor = document.get("next_cursor") or ""
-    if (
-        not isinstance(items, list)
-        or len(items) > PAGE_ROWS
-        or not all(isinstance(item, dict) for item in items)
-        or not isinstance(newest, int)
-        or not isinstance(cursor, str)
-    ):
+    if len(items) > PAGE_ROWS or not isinstance(newest, int) or not isinstance(cursor, str):
         raise CliError("central's answer is refused: GET /audit is no page of the audit")
     return Page(items, cursor, newest)
 

@@ -29,6 +29,8 @@ from mk8s_cli.terminal.screen import one_line, warn
 if TYPE_CHECKING:
     from mk8s_cli.central.egress_proxy import Proxy
 
+AGENT = "mk8s-cli"
+"""What we call ourselves. CLIs that knew no pages of lists said "mk8s"."""
 TIMEOUT_SECONDS = 15.0
 """For a whole call, from the look-up of the name to the last byte of the last try."""
 TRIES = 3
@@ -112,7 +114,7 @@ class Transport:
             Unreachable: no connection, no answer in time, or a certificate that does not verify.
             Refused: central answered with an error; the message is central's, on one line.
         """
-        headers = {"Accept": "application/json", "User-Agent": "mk8s"}
+        headers = {"Accept": "application/json", "User-Agent": AGENT}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         body = None
@@ -234,14 +236,16 @@ def _retry_after(answer: Answer) -> float | None:
 
 
 def _message(answer: Answer) -> str:
-    """Return the sentence of central's error, or of a metav1.Status written by its listener."""
+    """Return the sentence of a problem (RFC 9457), of an older central's error, or of a Status."""
     try:
         document = json.loads(answer.body)
     except (ValueError, RecursionError):
         return ""
-    error = document.get("error") if isinstance(document, dict) else None
-    source = error if isinstance(error, dict) else document
-    message = source.get("message") if isinstance(source, dict) else None
+    if not isinstance(document, dict):
+        return ""
+    error = document.get("error")
+    older = error if isinstance(error, dict) else document
+    message = document.get("detail") or older.get("message")
     return one_line(message) if isinstance(message, str) else ""
 
 

@@ -32,7 +32,8 @@ def apply(path: Path, dry_run: bool) -> None:
     All of it or nothing. A dry run is tried by central and undone: it is refused if this would be.
     """
     asked = {**policy_file.load(path).document(), "dry_run": dry_run}
-    items = access_tokens.connect(profile()).call("POST", "/rbac", asked).get("items")
+    answer = access_tokens.connect(profile()).call("POST", "/rbac", asked)
+    items = answer.get("changes", answer.get("items"))  # so called by older centrals
     changes = [it for it in items if isinstance(it, dict)] if isinstance(items, list) else []
     shown = [it for it in changes if it.get("action") in SIGNS]
     if not shown:

@@ -7,16 +7,25 @@ token.
 
 from typing import Literal
 
-from mk8s_proxy.api import schemas
+from mk8s_proxy.api import pages, schemas
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
+from mk8s_proxy.api.list_schemas import AgentList, AgentQuery
 from mk8s_proxy.db import agents
 from mk8s_proxy.db.agents import AgentRecord
 
 
 async def list_agents(call: Call) -> schemas.Model:
-    """List all agents of all clusters."""
-    found = await agents.list_agents(call.context.database)
-    return schemas.AgentList(items=[_shown(call, agent) for agent in found])
+    """List the agents of all clusters."""
+    asked = call.read_query(AgentQuery)
+    is_named = pages.matcher(asked.cluster)
+    found = [
+        _shown(call, agent)
+        for agent in await agents.list_agents(call.context.database)
+        if is_named(agent.cluster_name)
+    ]
+    found = [agent for agent in found if asked.status in (None, agent.status)]
+    shown, cursor = pages.cut(call, found, _place)
+    return AgentList(agents=shown, next_cursor=cursor)
 
 
 async def revoke_agent(call: Call) -> schemas.Model:
@@ -28,6 +37,10 @@ async def revoke_agent(call: Call) -> schemas.Model:
     revoked = await agents.revoke(database, serial, f"revoked by {call.actor}")
     await call.context.policy_feed.refresh()
     return _shown(call, revoked)
+
+
+def _place(agent: schemas.Agent) -> pages.Place:
+    return agent.cluster, agent.joined_at.isoformat(), agent.id
 
 
 def _shown(call: Call, agent: AgentRecord) -> schemas.Agent:
@@ -65,7 +78,8 @@ ENDPOINTS = (
         list_agents,
         "List the agents of all clusters",
         Access.ADMIN,
-        response=schemas.AgentList,
+        query=AgentQuery,
+        response=AgentList,
     ),
     Endpoint(
         "POST",

@@ -4,15 +4,13 @@
 log in may claim any, and an address may have belonged to somebody else before.
 """
 
-import base64
-import binascii
 import datetime
-import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
 import orjson
 
+from mk8s_proxy.api import pages
 from mk8s_proxy.api.audit_schemas import AuditEntry, AuditPage, AuditQuery
 from mk8s_proxy.api.endpoint import Access, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
@@ -26,7 +24,6 @@ MOST_BYTES = 4 << 20
 """Of all events of a page: rows may be long, and clients have a limit."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_CURSOR = struct.Struct(">qq")
 
 
 async def list_audit(call: Call) -> Model:
@@ -41,12 +38,12 @@ async def list_audit(call: Call) -> Model:
         is_all = len(shown) == len(found.entries)
         return _page(shown, newest=found.newest if is_all else shown[-1].number)
     found = await audit_search.find(
-        database, search, before=_place(asked.cursor), limit=asked.limit, events=asked.events
+        database, search, before=_place(call), limit=asked.limit, events=asked.events
     )
     shown = _fitting(found.entries)
     if len(shown) < len(found.entries):
         found = replace(found, more=(shown[-1].created_at, shown[-1].id))
-    return _page(shown, newest=found.newest, cursor=_cursor(found.more))
+    return _page(shown, newest=found.newest, cursor=_cursor(call, found.more))
 
 
 async def get_audit(call: Call) -> Model:
@@ -99,8 +96,8 @@ def _size(entries: Sequence[StoredEntry]) -> int:
 
 
 def _page(entries: Sequence[StoredEntry], *, newest: int, cursor: str | None = None) -> AuditPage:
-    items = [_shown(entry) for entry in entries]
-    return AuditPage(items=items, next_cursor=cursor, newest=newest)
+    shown = [_shown(entry) for entry in entries]
+    return AuditPage(audit=shown, next_cursor=cursor, newest=newest)
 
 
 def _shown(entry: StoredEntry) -> AuditEntry:
@@ -117,23 +114,18 @@ def _shown(entry: StoredEntry) -> AuditEntry:
     )
 
 
-def _cursor(more: Place | None) -> str | None:
-    """Where a page ended. Nothing secret: whoever makes one up sees what they may see."""
+def _cursor(call: Call, more: Place | None) -> str | None:
     if more is None:
         return None
-    packed = _CURSOR.pack((more[0] - _EPOCH) // _MICROSECOND, more[1])
-    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+    return pages.cursor_after(call, ((more[0] - _EPOCH) // _MICROSECOND, more[1]))
 
 
-def _place(cursor: str | None) -> Place | None:
-    if cursor is None:
+def _place(call: Call) -> Place | None:
+    place = pages.place_of(call)
+    if place is None:
         return None
-    try:
-        packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
-        microseconds, number = _CURSOR.unpack(packed)
-        return _EPOCH + microseconds * _MICROSECOND, number
-    except (binascii.Error, struct.error, OverflowError, ValueError):
-        raise ApiError.invalid("cursor", "is none of ours: begin without one") from None
+    microseconds, number = map(int, place)
+    return _EPOCH + microseconds * _MICROSECOND, number
 
 
 ENDPOINTS = (

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
-from mk8s_proxy.api.schemas import Model
+from mk8s_proxy.api.list_schemas import Cursor, NextCursor
+from mk8s_proxy.api.schemas import Model, Page
 
 MOST_ROWS = 500
 """On one page."""
@@ -45,9 +46,7 @@ class AuditQuery(Model):
     namespace: Name | None = None
     code: Annotated[int | None, Field(ge=0, le=999, description="HTTP status")] = None
     denied: Annotated[bool | None, Field(description="refused by mk8s or by the cluster")] = None
-    cursor: Annotated[
-        str | None, Field(max_length=128, description="next_cursor of the page before")
-    ] = None
+    cursor: Cursor = None
     after: Annotated[
         int | None,
         Field(
@@ -87,12 +86,12 @@ class AuditEntry(Model):
     ] = None
 
 
-class AuditPage(Model):
+class AuditPage(Page):
     """Some requests: the newest first, or, after a number, in the order of their writing.
 
     A page may be short, or empty, and have a cursor: filters that hardly ever meet take several.
     """
 
-    items: list[AuditEntry]
-    next_cursor: Annotated[str | None, Field(description="for the next page, if there is more")]
+    audit: list[AuditEntry]
+    next_cursor: NextCursor = None
     newest: Annotated[int, Field(description="`after` for following from here on")]

@@ -1,15 +1,19 @@
 """Clusters: the list of those one may use, and their registration by admins.
 
-Registering prints a join token once; the agent shows it to `join`.
+`{id}` in a path is the name or the id. Registering prints a join token once; the agent shows it to
+`join`.
 """
 
 import datetime
 import re
+from collections.abc import Callable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from mk8s_proxy.api import schemas
+from mk8s_proxy.api import pages, schemas
+from mk8s_proxy.api.context import TunnelStatus
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
+from mk8s_proxy.api.list_schemas import ClusterList, ClusterQuery
 from mk8s_proxy.api.visibility import GROUPS, visible_cluster, visible_clusters
 from mk8s_proxy.db import clusters, tokens
 from mk8s_proxy.db.clusters import ClusterRecord
@@ -24,8 +28,12 @@ _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 async def list_clusters(call: Call) -> schemas.Model:
     """List the clusters that the caller may use; all of them for an admin."""
     _, user = call.caller()
-    visible = await visible_clusters(call.context, user)
-    return schemas.ClusterList(items=[_shown(call, cluster) for cluster in visible])
+    asked, is_meant = call.read_query(ClusterQuery), _filter(call)
+    visible = [it for it in await visible_clusters(call.context, user) if is_meant(it)]
+    if asked.status is not None:
+        visible = [it for it in visible if _status_of(call, it) == asked.status]
+    shown, cursor = pages.cut(call, visible, lambda cluster: (cluster.name,))
+    return ClusterList(clusters=[_shown(call, it) for it in shown], next_cursor=cursor)
 
 
 async def create_cluster(call: Call) -> schemas.Model:
@@ -62,10 +70,9 @@ async def set_labels(call: Call) -> schemas.Model:
 async def permissions(call: Call) -> schemas.Model:
     """List the rules of the caller's roles on a cluster."""
     _, user = call.caller()
-    name = call.path["name"]
-    await visible_cluster(call.context, user, name)
-    rules = call.context.policy_feed.current.permissions_of(user.email, GROUPS, name)
-    return schemas.Permissions(cluster=name, user=user.email, rules=rules)
+    cluster = await visible_cluster(call.context, user, call.path["id"])
+    rules = call.context.policy_feed.current.permissions_of(user.email, GROUPS, cluster.name)
+    return schemas.Permissions(cluster=cluster.name, user=user.email, rules=rules)
 
 
 def server_url(settings: Settings, cluster: str) -> str:
@@ -82,8 +89,10 @@ def server_url(settings: Settings, cluster: str) -> str:
 
 
 async def _named(call: Call) -> ClusterRecord:
-    call.cluster = call.subject = call.path["name"][:256]
-    return await clusters.get_by_name(call.context.database, call.path["name"])
+    call.cluster = call.subject = call.path["id"][:256]
+    cluster = await clusters.get_by_key(call.context.database, call.path["id"])
+    call.cluster = call.subject = cluster.name
+    return cluster
 
 
 async def _join_token(call: Call, cluster: ClusterRecord) -> schemas.JoinToken:
@@ -105,16 +114,29 @@ async def _join_token(call: Call, cluster: ClusterRecord) -> schemas.JoinToken:
     )
 
 
+def _filter(call: Call) -> Callable[[ClusterRecord], bool]:
+    asked = call.read_query(ClusterQuery)
+    is_named = pages.matcher(asked.name)
+    wanted = [part.partition("=") for part in asked.label.split(",")] if asked.label else []
+
+    def is_meant(cluster: ClusterRecord) -> bool:
+        labels = cluster.labels
+        return is_named(cluster.name) and all(
+            key in labels and (not equals or labels[key] == value) for key, equals, value in wanted
+        )
+
+    return is_meant
+
+
 def _shown(call: Call, cluster: ClusterRecord) -> schemas.Cluster:
     context = call.context
-    tunnel = context.tunnels.status(cluster.id)
-    last_seen = max(filter(None, (tunnel.last_seen, cluster.last_seen)), default=None)
+    tunnel, last_seen = _seen(call, cluster)
     rules = _granting_rules(call, cluster.name)
     return schemas.Cluster(
         id=cluster.id,
         name=cluster.name,
         labels=cluster.labels,
-        status=_status(tunnel.connected, last_seen),
+        status=_status_of(call, cluster),
         agents=tunnel.agents,
         agent_version=tunnel.agent_version or cluster.agent_version,
         kubernetes_version=tunnel.kubernetes_version or cluster.kubernetes_version,
@@ -128,10 +150,16 @@ def _shown(call: Call, cluster: ClusterRecord) -> schemas.Cluster:
     )
 
 
-def _status(
-    connected: bool, last_seen: datetime.datetime | None
+def _seen(call: Call, cluster: ClusterRecord) -> tuple[TunnelStatus, datetime.datetime | None]:
+    tunnel = call.context.tunnels.status(cluster.id)
+    return tunnel, max(filter(None, (tunnel.last_seen, cluster.last_seen)), default=None)
+
+
+def _status_of(
+    call: Call, cluster: ClusterRecord
 ) -> Literal["connected", "disconnected", "pending"]:
-    if connected:
+    tunnel, last_seen = _seen(call, cluster)
+    if tunnel.connected:
         return "connected"
     return "pending" if last_seen is None else "disconnected"
 
@@ -163,7 +191,8 @@ ENDPOINTS = (
         list_clusters,
         "List the clusters that the caller may use",
         Access.USER,
-        response=schemas.ClusterList,
+        query=ClusterQuery,
+        response=ClusterList,
     ),
     Endpoint(
         "POST",
@@ -181,7 +210,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "DELETE",
-        "/clusters/{name}",
+        "/clusters/{id}",
         delete_cluster,
         "Remove a cluster and refuse its agents",
         Access.ADMIN,
@@ -193,7 +222,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "PUT",
-        "/clusters/{name}/labels",
+        "/clusters/{id}/labels",
         set_labels,
         "Replace the labels of a cluster",
         Access.ADMIN,
@@ -206,7 +235,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST",
-        "/clusters/{name}/join-token",
+        "/clusters/{id}/join-token",
         create_join_token,
         "Make another join token",
         Access.ADMIN,
@@ -219,7 +248,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET",
-        "/clusters/{name}/permissions",
+        "/clusters/{id}/permissions",
         permissions,
         "List the caller's rules on a cluster",
         Access.USER,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mk8s_proxy.api.audit_rows import AuditRow
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
-from mk8s_proxy.api.schemas import Model
+from mk8s_proxy.api.schemas import Model, Page
 from mk8s_proxy.audit.identifier import AuditId
 from mk8s_proxy.db import users
 from mk8s_proxy.db.errors import NotFound
@@ -25,6 +25,11 @@ from mk8s_proxy.identity.identity import Identity, Unauthenticated
 
 SOURCE_HEADER = "x-mk8s-source-ip"
 """The client's address, written by the listener over whatever the client sent."""
+
+OLDER_CLI = "mk8s"
+"""The User-Agent of CLIs from before lists had pages and were named after their resource."""
+OLDER_CLI_ITEMS = 20_000
+"""So many such a CLI takes in one list."""
 
 _ModelType = TypeVar("_ModelType", bound=Model)
 
@@ -62,6 +67,8 @@ class Call:
     user_agent: str
     authorization: tuple[str, ...]
     """The Authorization headers; one is right."""
+    route: str = ""
+    """The endpoint's path as the table has it."""
     path: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The variable parts of the path, decoded."""
     body: Model | None = None
@@ -97,6 +104,11 @@ class Call:
         assert self.identity is not None
         assert self.user is not None
         return self.identity, self.user
+
+    @property
+    def older_cli_items(self) -> int:
+        """How many items a list has for a CLI that knows no pages; 0 for all other clients."""
+        return OLDER_CLI_ITEMS if self.user_agent == OLDER_CLI else 0
 
     @property
     def is_admin(self) -> bool:
@@ -145,6 +157,7 @@ class Door:
         """Admit, parse, audit, answer. Refusals are raised; the middleware writes them."""
         call = request[CALL]
         call.path = request.match_info
+        call.route = self.endpoint.path
         if self.endpoint.audit is Audit.NOTHING:
             return await self._answer(call, request, None)
         row = AuditRow(self.context.journal, self.endpoint.verb, self.endpoint.resource, call)
@@ -172,6 +185,8 @@ class Door:
         result = await self.endpoint.handler(call)
         if isinstance(result, web.Response):
             return result
+        if call.older_cli_items and isinstance(result, Page):
+            return _respond_older(result)
         return respond(result, self.endpoint.status)
 
     async def _admit(self, call: Call) -> None:
@@ -255,15 +270,25 @@ def parse_query(request: web.Request, kind: type[_ModelType]) -> _ModelType:
         raise ApiError.from_validation(shown) from None
 
 
-def respond(result: Model | None, status: int = 200) -> web.Response:
+def respond(
+    result: Model | None, status: int = 200, media_type: str = "application/json"
+) -> web.Response:
     """Write a model as JSON; None is an empty 204."""
     if result is None:
         return web.Response(status=204)
     return web.Response(
         status=status,
         body=result.model_dump_json().encode(),
-        headers={hdrs.CONTENT_TYPE: "application/json"},
+        headers={hdrs.CONTENT_TYPE: media_type},
     )
+
+
+def _respond_older(page: Page) -> web.Response:
+    """Write a list as it was before: its items are called so."""
+    document = page.model_dump(mode="json")
+    (name,) = (name for name, value in document.items() if isinstance(value, list))
+    document["items"] = document.pop(name)
+    return web.json_response(document)
 
 
 def journal_down() -> ApiError:

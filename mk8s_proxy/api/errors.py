@@ -1,12 +1,13 @@
 """Refusals of the management API: one class, one body, one table from failure to status.
 
-Raised by handlers, written by `middleware`.
+Raised by handlers, written by `middleware` as problem details (RFC 9457).
 """
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Self
 
-from mk8s_proxy.api.schemas import ErrorBody, ErrorDetail
+from mk8s_proxy.api.problem_schemas import FieldProblem, Problem
 from mk8s_proxy.db.errors import Conflict, NotFound, StoreError
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.passwords import TooManyChecks
@@ -19,15 +20,26 @@ REASONS = {
     403: "Forbidden",
     404: "NotFound",
     405: "MethodNotAllowed",
+    408: "Timeout",
     409: "Conflict",
+    412: "PreconditionFailed",
     413: "RequestEntityTooLarge",
     415: "UnsupportedMediaType",
     422: "Invalid",
     429: "TooManyRequests",
     500: "InternalError",
+    501: "NotImplemented",
+    502: "BadGateway",
     503: "ServiceUnavailable",
+    504: "Timeout",
 }
-"""Kubernetes's words (apimachinery metav1.StatusReason), so that clients know one vocabulary."""
+"""Kubernetes's words (apimachinery metav1.StatusReason) where it has one, so that clients know one
+vocabulary."""
+
+TYPE_PREFIX = "tag:mk8s.io,2026:problem:"
+"""Of a problem's type: a tag URI (RFC 4151), which names and leads nowhere."""
+MOST_FIELDS = 20
+"""Fields at fault that an answer names."""
 
 LONGEST_FIELD = 100
 """A field's name may be what the client invented: shown, but not at any length."""
@@ -39,7 +51,7 @@ class ApiError(Exception):
     Attributes:
         code: HTTP status.
         message: One line that says what to do, safe to show.
-        field: Path of the field at fault, "" when none is.
+        fields: The fields at fault, each with what is wrong with it.
         retry_after: Seconds for the Retry-After header.
         audit_reason: A word for log and audit that may say more than the client learns.
     """
@@ -49,41 +61,56 @@ class ApiError(Exception):
         code: int,
         message: str,
         *,
-        field: str = "",
+        fields: Sequence[FieldProblem] = (),
         retry_after: int | None = None,
         audit_reason: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.field = field
+        self.fields = tuple(fields)
         self.retry_after = retry_after
         self.audit_reason = audit_reason or REASONS.get(code, "Failure")
 
     @classmethod
-    def invalid(cls, field: str, problem: str) -> Self:
-        """Refuse a body because of one field."""
+    def invalid(cls, field: str, problem: str, *, code: int = 422) -> Self:
+        """Refuse a request because of one field."""
         field = field[:LONGEST_FIELD]
-        return cls(422, f"{field}: {problem}" if field else problem, field=field)
+        message = f"{field}: {problem}" if field else problem
+        fields = [FieldProblem(field=field, detail=problem)] if field else []
+        return cls(code, message, fields=fields)
 
     @classmethod
     def from_validation(cls, errors: Sequence[Any]) -> Self:
-        """Refuse a body by the first of pydantic's errors; the input's values are never shown."""
-        first = errors[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        if first["type"] == "json_invalid":
+        """Refuse a body by pydantic's errors; the input's values are never shown."""
+        if errors[0]["type"] == "json_invalid":
             return cls(400, "the body is not valid JSON")
-        problem = first["msg"].removeprefix("Value error, ")
-        return cls.invalid(field, problem[:1].lower() + problem[1:])
+        found = [_field_problem(error) for error in errors[:MOST_FIELDS]]
+        first = found[0]
+        message = f"{first.field}: {first.detail}" if first.field else first.detail
+        if len(errors) > 1:
+            message += f" (and {len(errors) - 1} more)"
+        return cls(422, message, fields=[it for it in found if it.field])
 
-    def body(self) -> ErrorBody:
-        """Return the refusal as JSON's model."""
+    def body(self, instance: str) -> Problem:
+        """Return the refusal as JSON's model; `instance` is the URI of this answer."""
         reason = REASONS.get(self.code, "Failure")
-        return ErrorBody(
-            error=ErrorDetail(
-                code=self.code, reason=reason, message=self.message, field=self.field or None
-            )
+        return Problem(
+            type=TYPE_PREFIX + reason,
+            title=HTTPStatus(self.code).phrase,
+            status=self.code,
+            detail=self.message,
+            instance=instance,
+            reason=reason,
+            errors=list(self.fields),
+            message=self.message,
         )
+
+
+def _field_problem(error: Any) -> FieldProblem:
+    field = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    problem = error["msg"].removeprefix("Value error, ")
+    return FieldProblem(field=field[:LONGEST_FIELD], detail=problem[:1].lower() + problem[1:])
 
 
 def translate(error: Exception) -> ApiError | None:

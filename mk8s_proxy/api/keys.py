@@ -6,8 +6,9 @@ the policy poll, every token that it signed is refused, and people's CLIs fetch 
 
 import asyncio
 
-from mk8s_proxy.api import schemas
+from mk8s_proxy.api import pages, schemas
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
+from mk8s_proxy.api.list_schemas import KeyQuery, SigningKeyList
 from mk8s_proxy.db import keys
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.identity.key_rotation import KeyStatus, key_statuses, rotation_of
@@ -15,8 +16,11 @@ from mk8s_proxy.identity.signing_keys import SigningKey
 
 
 async def list_keys(call: Call) -> schemas.Model:
-    """List all signing keys, retired ones too."""
-    return schemas.SigningKeyList(items=[_shown(status) for status in await _statuses(call)])
+    """List signing keys, retired ones too."""
+    wanted = call.read_query(KeyQuery).status
+    found = [_shown(it) for it in await _statuses(call) if wanted in (None, it.phase)]
+    shown, cursor = pages.cut(call, found, _place)
+    return SigningKeyList(keys=shown, next_cursor=cursor)
 
 
 async def rotate_keys(call: Call) -> schemas.Model:
@@ -42,6 +46,10 @@ async def retire_key(call: Call) -> schemas.Model:
     await keys.retire_key(call.context.database, kid, now=call.context.now())
     await call.context.policy_feed.refresh()
     return await _one(call, kid)
+
+
+def _place(key: schemas.SigningKey) -> pages.Place:
+    return key.created_at.isoformat(), key.id
 
 
 async def _statuses(call: Call) -> list[KeyStatus]:
@@ -77,7 +85,8 @@ ENDPOINTS = (
         list_keys,
         "List the signing keys",
         Access.ADMIN,
-        response=schemas.SigningKeyList,
+        query=KeyQuery,
+        response=SigningKeyList,
     ),
     Endpoint(
         "POST",

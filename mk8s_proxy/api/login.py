@@ -87,6 +87,7 @@ async def cluster_token(call: Call) -> schemas.Model:
     lifetime = min(context.settings.tokens.access_seconds, identity.expires - context.clock())
     token, expires = _mint(context, user, cluster, lifetime, identity.of_login)
     return schemas.ClusterTokenResponse(
+        token=token,
         access_token=token,
         expires_in=_seconds_until(context, expires),
         expires_at=_date(expires),
@@ -188,6 +189,7 @@ async def _tokens(
     access, expires = _mint(context, user, cluster, lifetime, login)
     await _announce(context, access)
     return schemas.TokenResponse(
+        token=access,
         access_token=access,
         expires_in=_seconds_until(context, expires),
         expires_at=_date(expires),

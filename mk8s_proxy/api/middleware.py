@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
+from mk8s_proxy.api import problem_schemas
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import CALL, SOURCE_HEADER, Call, respond, translate_failure
 from mk8s_proxy.api.errors import ApiError
@@ -62,7 +63,8 @@ def _refuse(request: web.Request, call: Call, error: Exception) -> web.Response:
         # The request id ties this traceback to the answer; the answer shows nothing of it.
         logger.error("api.failure", exc_info=error, extra={"request_id": call.request_id})
         refusal = ApiError(500, f"internal error: tell your admin the id {call.request_id}")
-    response = respond(refusal.body(), refusal.code)
+    problem = refusal.body(f"urn:uuid:{call.request_id}")
+    response = respond(problem, refusal.code, problem_schemas.MEDIA_TYPE)
     if refusal.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after)
     if refusal.code == 401:

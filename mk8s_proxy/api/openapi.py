@@ -12,7 +12,8 @@ from pydantic.json_schema import models_json_schema
 
 from mk8s_proxy.api.endpoint import Access, Audit, Endpoint
 from mk8s_proxy.api.errors import REASONS
-from mk8s_proxy.api.schemas import ErrorBody, Model
+from mk8s_proxy.api.problem_schemas import MEDIA_TYPE, Problem
+from mk8s_proxy.api.schemas import Model
 
 _VARIABLE = re.compile(r"\{(\w+)\}")
 _REFERENCE = "#/components/schemas/{model}"
@@ -49,7 +50,7 @@ def document(endpoints: Sequence[Endpoint], server: str, version: str) -> dict[s
 
 
 def _schemas(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    models: set[type[Model]] = {ErrorBody}
+    models: set[type[Model]] = {Problem}
     for endpoint in endpoints:
         models |= {model for model in (endpoint.request, endpoint.response) if model}
     ordered = sorted(models, key=lambda model: model.__name__)
@@ -115,7 +116,10 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         success["content"] = {endpoint.media_type: {}}
     responses = {str(endpoint.status): success}
     for code in sorted(_refusals(endpoint)):
-        responses[str(code)] = {"description": REASONS[code], "content": _content(ErrorBody)}
+        responses[str(code)] = {
+            "description": REASONS[code],
+            "content": _content(Problem, MEDIA_TYPE),
+        }
     return responses
 
 
@@ -134,6 +138,6 @@ def _refusals(endpoint: Endpoint) -> set[int]:
     return codes
 
 
-def _content(model: type[Model]) -> dict[str, Any]:
+def _content(model: type[Model], media_type: str = "application/json") -> dict[str, Any]:
     reference = _REFERENCE.format(model=model.__name__)
-    return {"application/json": {"schema": {"$ref": reference}}}
+    return {media_type: {"schema": {"$ref": reference}}}

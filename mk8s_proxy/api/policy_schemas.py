@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mk8s_proxy.api.schemas import Model
+from mk8s_proxy.api.schemas import Model, Page
 
 
 class RoleLimits(Model):
@@ -21,12 +21,6 @@ class Role(Model):
     clusters: list[dict[str, Any]]
     limits: RoleLimits
     built_in: bool
-
-
-class RoleList(Model):
-    """All roles."""
-
-    items: list[Role]
 
 
 class RoleRequest(Model):
@@ -54,8 +48,8 @@ class RbacChange(Model):
     detail: str
 
 
-class RbacChanges(Model):
+class RbacChanges(Page):
     """All entries, in their order."""
 
-    items: list[RbacChange]
+    changes: list[RbacChange]
     dry_run: bool

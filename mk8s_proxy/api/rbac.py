@@ -26,11 +26,11 @@ async def apply(call: Call) -> Model:
     except NotFound as error:  # a role that was removed a moment ago
         raise ApiError.invalid("users", str(error)) from None
     await context.policy_feed.refresh()
-    items = [
+    told = [
         policy_schemas.RbacChange(kind=it.kind, name=it.name, action=it.action, detail=it.detail)
         for it in changes
     ]
-    return policy_schemas.RbacChanges(items=items, dry_run=body.dry_run)
+    return policy_schemas.RbacChanges(changes=told, dry_run=body.dry_run)
 
 
 async def _parsed(call: Call, body: policy_schemas.RbacRequest) -> RbacDocument:

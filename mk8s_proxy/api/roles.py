@@ -1,17 +1,20 @@
 """Roles: what users may do on which clusters, in the words of the policy file. For admins."""
 
-from mk8s_proxy.api import policy_schemas, schemas
+from mk8s_proxy.api import pages, policy_schemas, schemas
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.list_schemas import RoleList, RoleQuery
 from mk8s_proxy.authz.policy import PolicyError, parse_role
 from mk8s_proxy.db import roles
 from mk8s_proxy.db.roles import RoleRecord
 
 
 async def list_roles(call: Call) -> schemas.Model:
-    """List all roles with their rules."""
-    found = await roles.list_roles(call.context.database)
-    return policy_schemas.RoleList(items=[_shown(role) for role in found])
+    """List roles with their rules."""
+    is_named = pages.matcher(call.read_query(RoleQuery).name)
+    found = [it for it in await roles.list_roles(call.context.database) if is_named(it.name)]
+    shown, cursor = pages.cut(call, found, lambda role: (role.name,))
+    return RoleList(roles=[_shown(role) for role in shown], next_cursor=cursor)
 
 
 async def put_role(call: Call) -> schemas.Model:
@@ -48,9 +51,10 @@ ENDPOINTS = (
         "GET",
         "/roles",
         list_roles,
-        "List all roles",
+        "List roles",
         Access.ADMIN,
-        response=policy_schemas.RoleList,
+        query=RoleQuery,
+        response=RoleList,
     ),
     Endpoint(
         "PUT",

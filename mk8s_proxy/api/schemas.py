@@ -82,19 +82,8 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class ErrorDetail(Model):
-    """What went wrong."""
-
-    code: int
-    reason: str
-    message: str
-    field: str | None = None
-
-
-class ErrorBody(Model):
-    """The body of every refusal."""
-
-    error: ErrorDetail
+class Page(Model):
+    """A list, or a part of one: exactly one field is a list, and is named after what is in it."""
 
 
 class LoginRequest(Model):
@@ -142,6 +131,7 @@ class UserSummary(Model):
 class TokenResponse(Model):
     """A login's tokens. Each refresh token is good for one use."""
 
+    token: Annotated[str, Field(repr=False, description="the same as access_token")]
     access_token: Annotated[str, Field(repr=False)]
     token_type: Literal["Bearer"] = "Bearer"
     expires_in: Annotated[int, Field(description="seconds")]
@@ -155,6 +145,7 @@ class TokenResponse(Model):
 class ClusterTokenResponse(Model):
     """An access token that is good for one cluster only."""
 
+    token: Annotated[str, Field(repr=False, description="the same as access_token")]
     access_token: Annotated[str, Field(repr=False)]
     token_type: Literal["Bearer"] = "Bearer"
     expires_in: Annotated[int, Field(description="seconds")]
@@ -214,12 +205,6 @@ class SigningKey(Model):
     retired_at: datetime | None
 
 
-class SigningKeyList(Model):
-    """All signing keys, oldest first."""
-
-    items: list[SigningKey]
-
-
 class Cluster(Model):
     """A cluster as its caller may see it."""
 
@@ -244,12 +229,6 @@ class Cluster(Model):
     ]
     server: Annotated[str, Field(description="for the kubeconfig")]
     context: Annotated[str, Field(description="suggested name of the kubeconfig context")]
-
-
-class ClusterList(Model):
-    """The clusters that the caller may use; all of them for an admin."""
-
-    items: list[Cluster]
 
 
 class CreateClusterRequest(Model):
@@ -279,12 +258,6 @@ class Agent(Model):
     renewed_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
-
-
-class AgentList(Model):
-    """The agents of all clusters."""
-
-    items: list[Agent]
 
 
 class JoinToken(Model):
@@ -319,12 +292,6 @@ class User(Model):
     disabled: bool
     has_password: bool
     created_at: datetime
-
-
-class UserList(Model):
-    """All users."""
-
-    items: list[User]
 
 
 class CreateUserRequest(Model):

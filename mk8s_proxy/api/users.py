@@ -1,21 +1,33 @@
 """Users: who may log in, with what roles. For admins.
 
-`{id}` in a path is the id or the email address. The last admin cannot be removed, locked out or
-deprived of the role; the store sees to that in the same transaction.
+`{id}` in a path is the id, the email address or the name. The last admin cannot be removed, locked
+out or deprived of the role; the store sees to that in the same transaction.
 """
 
-from mk8s_proxy.api import schemas
+from mk8s_proxy.api import pages, schemas
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.list_schemas import UserList, UserQuery
 from mk8s_proxy.db import users
 from mk8s_proxy.db.errors import NotFound
-from mk8s_proxy.db.users import UserRecord
+from mk8s_proxy.db.users import UserRecord, UserSearch
 
 
 async def list_users(call: Call) -> schemas.Model:
-    """List all users."""
-    found = await users.list_users(call.context.database)
-    return schemas.UserList(items=[_shown(user) for user in found])
+    """List users."""
+    asked, after = call.read_query(UserQuery), pages.place_of(call)
+    found = await users.find_users(
+        call.context.database,
+        UserSearch(
+            name=asked.name,
+            role=asked.role,
+            disabled=None if asked.status is None else asked.status == "disabled",
+            after=str(after[0]) if after else "",
+            limit=pages.page_size(call) + 1,
+        ),
+    )
+    shown, cursor = pages.page(call, found, lambda user: (user.email,))
+    return UserList(users=[_shown(user) for user in shown], next_cursor=cursor)
 
 
 async def create_user(call: Call) -> schemas.Model:
@@ -75,9 +87,8 @@ async def delete_user(call: Call) -> None:
 
 
 async def _named(call: Call) -> UserRecord:
-    key, database = call.path["id"], call.context.database
-    call.subject = key[:256]
-    user = await (users.get_by_email if "@" in key else users.get_by_id)(database, key)
+    call.subject = call.path["id"][:256]
+    user = await users.get_by_key(call.context.database, call.path["id"])
     call.subject = user.email
     return user
 
@@ -99,9 +110,10 @@ ENDPOINTS = (
         "GET",
         "/users",
         list_users,
-        "List all users",
+        "List users",
         Access.ADMIN,
-        response=schemas.UserList,
+        query=UserQuery,
+        response=UserList,
     ),
     Endpoint(
         "POST",

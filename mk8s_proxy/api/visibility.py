@@ -33,12 +33,13 @@ async def visible_names(context: ApiContext, user: UserRecord) -> list[str]:
     return [cluster.name for cluster in await visible_clusters(context, user)]
 
 
-async def visible_cluster(context: ApiContext, user: UserRecord, name: str) -> ClusterRecord:
-    """Return a cluster that the user may know of.
+async def visible_cluster(context: ApiContext, user: UserRecord, key: str) -> ClusterRecord:
+    """Return a cluster that the user may know of, by its name or id.
 
     Raises:
         NotFound: It does not exist, or not for this user.
     """
-    if not may_see(context, user, name):
-        raise NotFound("cluster", name)
-    return await clusters.get_by_name(context.database, name)
+    cluster = await clusters.get_by_key(context.database, key)
+    if not may_see(context, user, cluster.name):
+        raise NotFound("cluster", key)
+    return cluster

@@ -114,6 +114,10 @@ class Addresses:
         self._known: Memory[tuple[bytes, bytes, bytes], Address] = Memory(8192, 16 << 20)
         # Buys 25 % of a request with a new head for a known target (compiled 17 %).
 
+    def is_management(self, authority: bytes, target: bytes) -> bool:
+        """Whether a request, even a malformed one, is for central itself."""
+        return self._router.split(authority, target).management
+
     def find(self, authority: bytes, method: bytes, target: bytes) -> Address:
         """The address of a request.
 

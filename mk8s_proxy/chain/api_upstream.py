@@ -20,7 +20,8 @@ from mk8s_agent.wire.stream import Bytes, Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import Connection, SocketTransport
 from mk8s_agent.wire.waiting import WaitingRoom
-from mk8s_proxy.kube.status import bad_gateway
+from mk8s_proxy.chain.problem import answer_problem
+from mk8s_proxy.kube.status import bad_gateway, status_error
 from mk8s_proxy.listener.exchange import Exchange
 
 log = logging.getLogger(__name__)
@@ -55,12 +56,9 @@ class Uploads(WaitingRoom):
         """One more; where there are too many, the oldest makes room."""
         if len(self._incomplete) >= _UPLOADS:
             oldest = next(iter(self._incomplete))
-            del self._incomplete[oldest]
-            front = self.turn_away(oldest)
-            if front is not None:
-                fields = [(b"content-type", b"text/plain")]
-                message = b"the body of the request did not come"
-                front.connection.answer(front, 408, fields, message)
+            there = self._incomplete.pop(oldest)
+            if self.turn_away(oldest) is not None:
+                answer_problem(there, status_error(408, "the body of the request did not come"))
         self._incomplete[self.admit(exchange.front)] = exchange
 
     def send_data(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
@@ -160,11 +158,8 @@ class Management:
         self._room.leave(waiting, lambda _: self._send(made[0], exchange, bodiless=bodiless))
 
     def _turn_away(self, waiting: Stream, exchange: Exchange) -> None:
-        if self._room.turn_away(waiting) is None:
-            return
-        message = bad_gateway("the management API does not answer").message.encode()
-        fields = [(b"content-type", b"text/plain")]
-        exchange.front.connection.answer(exchange.front, 502, fields, message)
+        if self._room.turn_away(waiting) is not None:
+            answer_problem(exchange, bad_gateway("the management API does not answer"))
 
     def _keep(self, connection: Http1Upstream) -> None:
         if len(self._idle) < _IDLE:

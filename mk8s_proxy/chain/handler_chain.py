@@ -27,6 +27,7 @@ from mk8s_proxy.chain.impersonation import act, may_act
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.chain.own_health import LIVE, asks_health, tell_health
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
+from mk8s_proxy.chain.problem import answer_problem
 from mk8s_proxy.identity.access_token import LEEWAY
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -339,6 +340,9 @@ class HandlerChain:
 
     def _answer(self, exchange: Exchange, error: StatusError) -> None:
         exchange.entry.code = error.code
+        if self._addresses.is_management(exchange.head.authority, exchange.head.target):
+            answer_problem(exchange, error)
+            return
         fields, body = status_answer(error, exchange.head.accept)
         exchange.front.connection.answer(exchange.front, error.code, fields, body)
 

@@ -77,6 +77,13 @@ async def get_by_name(database: Database, name: str) -> ClusterRecord:
     return _record(cluster)
 
 
+async def get_by_key(database: Database, key: str) -> ClusterRecord:
+    """The cluster with this name, or else with this identifier. Raises :class:`NotFound`."""
+    async with database.session() as session:
+        named = await session.scalar(select(Cluster).where(col(Cluster.name) == key))
+        return _record(named or await _get(session, key))
+
+
 async def get_by_id(database: Database, cluster_id: str) -> ClusterRecord:
     """The cluster with this identifier. Raises :class:`NotFound`."""
     async with database.session() as session:

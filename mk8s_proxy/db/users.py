@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -36,6 +36,20 @@ class UserRecord:
     """Access tokens carry it; raising it ends all that were issued before."""
     roles: tuple[str, ...]
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserSearch:
+    """Which users are wanted. All conditions must hold."""
+
+    name: str | None = None
+    """Of the email or the name, in any case of letters; "*" stands for anything."""
+    role: str | None = None
+    """The name of a role that they have."""
+    disabled: bool | None = None
+    after: str = ""
+    """Only those whose email comes behind this one."""
+    limit: int | None = None
 
 
 def normal_email(email: str) -> str:
@@ -85,17 +99,62 @@ async def get_by_id(database: Database, user_id: str) -> UserRecord:
         return _record(user, await names_of_roles(session, user.id))
 
 
+async def get_by_key(database: Database, key: str) -> UserRecord:
+    """The user with this identifier, address or name, whichever is found first.
+
+    Raises:
+        NotFound: nobody has it.
+        Conflict: several have it as their name.
+    """
+    async with database.session() as session:
+        for column, value in (("id", key), ("email", normal_email(key)), ("name", key)):
+            rows = select(User).where(col(getattr(User, column)) == value).limit(2)
+            users = (await session.scalars(rows)).all() if value else ()
+            if len(users) > 1:
+                raise Conflict(f'several users are called "{key}": use the email or the id')
+            if users:
+                return _record(users[0], await names_of_roles(session, users[0].id))
+    raise NotFound("user", key)
+
+
 async def list_users(database: Database) -> list[UserRecord]:
     """All users, by email."""
+    return await find_users(database, UserSearch())
+
+
+async def find_users(database: Database, wanted: UserSearch) -> list[UserRecord]:
+    """Some users, by email."""
     async with database.session() as session:
-        users = (await session.scalars(select(User).order_by(col(User.email)))).all()
+        users = (await session.scalars(_search(wanted))).all()
         names: dict[str, list[str]] = {}
         pairs = select(col(UserRole.user_id), col(Role.name)).join_from(
             UserRole, Role, col(Role.id) == col(UserRole.role_id)
         )
+        if wanted.limit is not None:
+            pairs = pairs.where(col(UserRole.user_id).in_([user.id for user in users]))
         for user_id, role in await session.execute(pairs):
             names.setdefault(user_id, []).append(role)
     return [_record(user, names.get(user.id, ())) for user in users]
+
+
+def _search(wanted: UserSearch) -> "Select[User]":
+    found = select(User).where(col(User.email) > wanted.after).order_by(col(User.email))
+    if wanted.name is not None:
+        pattern = _like(wanted.name.lower())
+        email = func.lower(col(User.email)).like(pattern, escape="\\")
+        found = found.where(email | func.lower(col(User.name)).like(pattern, escape="\\"))
+    if wanted.role is not None:
+        held = select(col(UserRole.user_id)).join(Role, col(Role.id) == col(UserRole.role_id))
+        found = found.where(col(User.id).in_(held.where(col(Role.name) == wanted.role)))
+    if wanted.disabled is not None:
+        found = found.where(col(User.disabled).is_(wanted.disabled))
+    return found.limit(wanted.limit)
+
+
+def _like(glob: str) -> str:
+    """A glob, where only "*" means something, for SQL's LIKE."""
+    literal = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return literal.replace("*", "%")
 
 
 async def set_roles(database: Database, user_id: str, role_names: Iterable[str]) -> UserRecord:

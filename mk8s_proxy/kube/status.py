@@ -171,10 +171,14 @@ def status_document(error: StatusError) -> dict[str, Any]:
     return document
 
 
-def _valid(value: Any) -> Any:
+def valid_text(text: str) -> str:
     """Replace what UTF-8 cannot carry: the answer to a bad name must not fail over that name."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _valid(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return valid_text(value)
     if isinstance(value, dict):
         return {key: _valid(item) for key, item in value.items()}
     return [_valid(item) for item in value] if isinstance(value, list) else value

@@ -208,7 +208,7 @@ def revoked(stage: Stage) -> str:
 
     world = stage.world()
     listed = json.loads(ask(world, "admin", "GET", "/agents")[2])
-    plain = next(it for it in listed["items"] if it["cluster"] == HTTP1)
+    plain = next(it for it in listed["agents"] if it["cluster"] == HTTP1)
     start = time.monotonic()
     status, _, _ = ask(world, "admin", "POST", f"/agents/{plain['id']}/revoke")
     must(status == 200, f"revoke: {status}")

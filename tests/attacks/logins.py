@@ -95,6 +95,7 @@ def same_answers(stage: Stage) -> str:
         answer = ask(world, None, "POST", "/auth/login", body, source=f"127.0.79.{1 + number}")
         status, named, text = answer
         kept = {name: value for name, value in named.items() if name not in _OWN}
+        text = text.replace(named.get("x-request-id", "-").encode(), b"(id)")
         seen.append((status, kept, text))
     must(all(it == seen[0] for it in seen), f"they differ: {seen}")
     return f"three kinds of wrong login: {seen[0][0]}, the same bytes"
@@ -106,7 +107,7 @@ def last_admin(stage: Stage) -> str:
 
     world, told = stage.world(), []
     listed = json.loads(ask(world, "admin", "GET", "/users")[2])
-    me = next(it["id"] for it in listed["items"] if it["email"] == "admin@example.com")
+    me = next(it["id"] for it in listed["users"] if it["email"] == "admin@example.com")
     for method, path, body in (
         ("DELETE", f"/users/{me}", None),
         ("PUT", f"/users/{me}/roles", {"roles": []}),

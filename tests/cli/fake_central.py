@@ -148,11 +148,11 @@ class FakeCentral:
         if path.endswith("/permissions"):
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
         if method == "GET" and path in {"/clusters", "/users", "/roles"}:
-            return 200, {"items": getattr(self, path[1:])}
+            return 200, {path[1:]: getattr(self, path[1:]), "next_cursor": None}
         if not self.admin:
             return error(403, "only administrators may do this")
         if (method, path) == ("POST", "/rbac"):
-            return 200, {"items": self._rbac(body), "dry_run": body["dry_run"]}
+            return 200, {"changes": self._rbac(body), "dry_run": body["dry_run"]}
         if path.endswith("/join-token") or (method, path) == ("POST", "/clusters"):
             return 201, {
                 "join_token": "join-1",
@@ -213,4 +213,4 @@ class FakeCentral:
 
 
 def error(code: int, message: str) -> Answer:
-    return code, {"error": {"code": code, "reason": "Refused", "message": message}}
+    return code, {"status": code, "reason": "Refused", "detail": message}

@@ -91,6 +91,30 @@ def test_admin_lists_clusters(run: Run) -> None:
     assert run("admin", "clusters", "list", "-o", "name").out.split() == ["dev", "prod"]
 
 
+def test_a_list_of_several_pages_is_shown_whole(run: Run, central: FakeCentral) -> None:
+    pages = [
+        {"users": [{"email": "a@example.com"}], "next_cursor": "x+1"},
+        {"users": [{"email": "b@example.com"}], "next_cursor": None},
+    ]
+    central.overrides["GET /users"] = [(200, page) for page in pages]
+    shown = run("admin", "users", "list", "-o", "name").out.split()
+    assert shown == ["a@example.com", "b@example.com"]
+
+
+def test_attack_pages_without_end(
+    run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mk8s_cli.central.api.MAX_ITEMS", 2)
+    page = {"users": [{"email": "a@example.com"}], "next_cursor": "again"}
+    central.overrides["GET /users"] = [(200, page)] * 3
+    assert "too many pages" in run("admin", "users", "list").line
+
+
+def test_lists_of_an_older_central_are_read(run: Run, central: FakeCentral) -> None:
+    central.overrides["GET /users"] = [(200, {"items": [{"email": "a@example.com"}]})]
+    assert run("admin", "users", "list", "-o", "name").out == "a@example.com\n"
+
+
 def test_users_list(run: Run) -> None:
     rows = run("admin", "users", "list").out.splitlines()
     assert rows[1].split() == ["dev@example.com", "Dev", "viewer", "active,", "no", "password"]

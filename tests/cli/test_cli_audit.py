@@ -37,7 +37,7 @@ def item(**changes: Any) -> dict[str, Any]:
 
 
 def page(*items: dict[str, Any], cursor: str | None = None, newest: int = 7) -> dict[str, Any]:
-    return {"items": list(items), "next_cursor": cursor, "newest": newest}
+    return {"audit": list(items), "next_cursor": cursor, "newest": newest}
 
 
 Answers = Callable[..., list[str]]
@@ -212,12 +212,12 @@ def test_following_ends_when_it_is_refused(
 @pytest.mark.parametrize(
     "answer",
     [
-        {"items": 7, "newest": 1},
-        {"items": [7], "newest": 1},
-        {"items": [{}] * 501, "newest": 1},
-        {"items": []},
+        {"audit": 7, "newest": 1},
+        {"audit": [7], "newest": 1},
+        {"audit": [{}] * 501, "newest": 1},
+        {"audit": []},
         {"items": [], "newest": "1"},
-        {"items": [], "newest": 1, "next_cursor": 5},
+        {"audit": [], "newest": 1, "next_cursor": 5},
     ],
 )
 def test_attack_an_answer_that_is_no_page(run: Run, answers: Answers, answer: Any) -> None:

@@ -261,7 +261,13 @@ def test_answer_that_would_write_an_exec_entry_is_refused(
     assert (home / ".kube" / "config").read_bytes() == before
 
 
-@pytest.mark.parametrize("answer", ["<html>", {"items": 7}, {"items": [7]}, {}, 7])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<html>", {"clusters": 7}, {"clusters": [7]}, {"items": 7}, {}, 7,
+        {"clusters": [], "next_cursor": 7},
+    ],
+)  # fmt: skip
 def test_list_of_another_shape_is_refused(
     run: Run, logged_in: Result, central: FakeCentral, answer: object
 ) -> None:

@@ -31,14 +31,14 @@ async def joined(central: Central) -> str:
 async def test_agents_are_listed_with_their_tunnels(central: Central) -> None:
     agent = await joined(central)
     admin = await central.admin()
-    [shown] = (await central.call("GET", "/agents", token=admin)).json["items"]
+    [shown] = (await central.call("GET", "/agents", token=admin)).json["agents"]
     assert (shown["id"], shown["cluster"], shown["status"]) == (agent, "dev-1", "disconnected")
-    [cluster] = (await central.call("GET", "/clusters", token=admin)).json["items"]
+    [cluster] = (await central.call("GET", "/clusters", token=admin)).json["clusters"]
     central.tunnels.held[cluster["id"]] = [agent, agent, "another"]
-    [shown] = (await central.call("GET", "/agents", token=admin)).json["items"]
+    [shown] = (await central.call("GET", "/agents", token=admin)).json["agents"]
     assert (shown["status"], shown["tunnels"]) == ("connected", 2)
     central.now = NOW + 86401
-    [shown] = (await central.call("GET", "/agents", token=await central.admin())).json["items"]
+    [shown] = (await central.call("GET", "/agents", token=await central.admin())).json["agents"]
     assert (shown["status"], shown["revoked_at"]) == ("expired", None)
 
 
@@ -77,7 +77,7 @@ async def test_a_stolen_certificate_is_told_to_admins_only(central: Central) -> 
     await agents.renew(central.database, agent, record.cluster_id, lambda: issue("a"), "a")
     with pytest.raises(CertificateReused):
         await agents.renew(central.database, agent, record.cluster_id, lambda: issue("b"), "b")
-    [seen] = (await central.call("GET", "/clusters", token=await central.admin())).json["items"]
+    [seen] = (await central.call("GET", "/clusters", token=await central.admin())).json["clusters"]
     assert "mk8s admin clusters join-token dev-1" in seen["alert"]
-    [seen] = (await central.call("GET", "/clusters", token=await central.token())).json["items"]
+    [seen] = (await central.call("GET", "/clusters", token=await central.token())).json["clusters"]
     assert seen["alert"] == ""

@@ -2,7 +2,6 @@
 
 import base64
 import datetime
-import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ async def ask(central: Central, email: str, query: str = "") -> Answer:
 async def names(central: Central, email: str, query: str = "") -> list[str]:
     answer = await ask(central, email, query)
     assert answer.status == 200, answer.raw
-    return [item["id"] for item in answer.json["items"]]
+    return [item["id"] for item in answer.json["audit"]]
 
 
 async def test_people_see_their_own_and_administrators_all(central: Central) -> None:
@@ -72,9 +71,10 @@ async def test_attack_rows_of_another_user_by_id(central: Central) -> None:
 
 async def test_attack_rows_of_another_user_by_cursor(central: Central) -> None:
     page = (await ask(central, ADMIN, "?limit=1")).json
-    assert await names(central, DEV, f"?cursor={page['next_cursor']}") == ["dev-2", "dev-1"]
-    forged = base64.urlsafe_b64encode(struct.pack(">qq", (1 << 52), 1 << 62)).decode().rstrip("=")
-    assert await names(central, DEV, f"?cursor={forged}") == ["dev-3", "dev-2", "dev-1"]
+    forged = base64.urlsafe_b64encode(bytes(16) + b"[4503599627370496,7]").decode().rstrip("=")
+    for cursor in (page["next_cursor"], forged):
+        answer = await ask(central, DEV, f"?cursor={cursor}")
+        assert (answer.status, answer.field) == (400, "cursor")
     assert await names(central, DEV, "?after=0") == ["dev-1", "dev-2", "dev-3"]
 
 
@@ -102,7 +102,7 @@ async def test_attack_an_administrator_who_is_none_any_more(central: Central) ->
     admin = await users.get_by_email(central.database, ADMIN)
     await users.set_roles(central.database, admin.id, [])
     answer = await central.call("GET", "/audit", token=token)
-    assert [item["id"] for item in answer.json["items"]] == ["admin-2", "admin-1"]
+    assert [item["id"] for item in answer.json["audit"]] == ["admin-2", "admin-1"]
 
 
 async def test_attack_without_a_token_or_with_one_of_a_cluster(central: Central) -> None:
@@ -162,7 +162,8 @@ async def test_a_query_that_is_wrong_names_its_field(
     central: Central, query: str, field: str
 ) -> None:
     answer = await ask(central, ADMIN, f"?{query}")
-    assert (answer.status, answer.json["error"]["field"]) == (422, field), answer.raw
+    status = 400 if query.startswith("cursor=") else 422
+    assert (answer.status, answer.field) == (status, field), answer.raw
 
 
 async def test_bytes_that_are_no_text_are_a_refusal_or_nothing(central: Central) -> None:
@@ -175,7 +176,7 @@ async def test_pages_follow_each_other(central: Central) -> None:
     query = "?limit=2"
     while True:
         page = (await ask(central, ADMIN, query)).json
-        seen += [item["id"] for item in page["items"]]
+        seen += [item["id"] for item in page["audit"]]
         if page["next_cursor"] is None:
             break
         query = f"?limit=2&cursor={page['next_cursor']}"
@@ -193,7 +194,7 @@ async def test_following_gives_what_is_new_and_what_has_ended(central: Central) 
             central.database, file="g", start=place, end=place + 1, records=made, now=NOW
         )
         page = (await ask(central, ADMIN, f"?after={newest}")).json
-        assert [it["status"] for it in page["items"]] == ["success" if ended else "running"]
+        assert [it["status"] for it in page["audit"]] == ["success" if ended else "running"]
         newest = page["newest"]
 
 
@@ -202,16 +203,16 @@ async def test_long_events_make_short_pages(
 ) -> None:
     monkeypatch.setattr(audit_module, "MOST_BYTES", 1500)
     page = (await ask(central, ADMIN, "?events=true")).json
-    assert 1 <= len(page["items"]) < 7
-    assert page["items"][0]["event"]["kind"] == "Event"
+    assert 1 <= len(page["audit"]) < 7
+    assert page["audit"][0]["event"]["kind"] == "Event"
     rest = (await ask(central, ADMIN, f"?cursor={page['next_cursor']}")).json
-    assert len(page["items"]) + len(rest["items"]) == 7
+    assert len(page["audit"]) + len(rest["audit"]) == 7
     followed = (await ask(central, ADMIN, "?events=true&after=0")).json
-    assert followed["newest"] == followed["items"][-1]["number"] < page["newest"]
+    assert followed["newest"] == followed["audit"][-1]["number"] < page["newest"]
 
 
 async def test_an_item_has_the_described_fields(central: Central) -> None:
-    [item] = (await ask(central, ADMIN, "?cluster=secret")).json["items"]
+    [item] = (await ask(central, ADMIN, "?cluster=secret")).json["audit"]
     wanted: dict[str, Any] = {
         "user": ADMIN,
         "cluster": "secret",

@@ -150,8 +150,8 @@ async def test_bodies_that_cannot_be_read(
     headers = {"Content-Type": "application/json"}
     answer = await central.call("POST", "/auth/login", data=body, headers=headers)
     assert answer.status == status, answer.raw
-    assert answer.json["error"]["field"] == field
-    assert len(answer.raw) < 400
+    assert answer.field == field
+    assert len(answer.raw) < 1000
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ async def test_bodies_that_cannot_be_read(
 async def test_cross_site_form(central: Central, kind: str) -> None:
     headers = {"Content-Type": kind, "Origin": "https://evil.example.com"}
     answer = await central.call("POST", "/auth/login", data=b"{}", headers=headers)
-    assert (answer.status, answer.json["error"]["reason"]) == (415, "UnsupportedMediaType")
+    assert (answer.status, answer.json["reason"]) == (415, "UnsupportedMediaType")
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
@@ -168,14 +168,14 @@ async def test_body_too_large(central: Central) -> None:
     headers = {"Content-Type": "application/json"}
     body = io.BytesIO(b" " * (BODY_BYTES + 1))
     answer = await central.call("POST", "/auth/login", data=body, headers=headers)
-    assert (answer.status, answer.json["error"]["reason"]) == (413, "RequestEntityTooLarge")
+    assert (answer.status, answer.json["reason"]) == (413, "RequestEntityTooLarge")
     assert answer.message == "the body is too large: at most 1 MiB"
 
 
 @pytest.mark.parametrize("path", ["/", "/nope", "/users/a/b/c", "/auth", "/users/"])
 async def test_unknown_paths(central: Central, path: str) -> None:
     answer = await central.call("GET", path, token=await central.admin())
-    assert (answer.status, answer.json["error"]["reason"]) == (404, "NotFound")
+    assert (answer.status, answer.json["reason"]) == (404, "NotFound")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "OPTIONS", "PATCH", "TRACE"])
@@ -198,7 +198,7 @@ def break_store(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     async def broken(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(users_api.users, "list_users", broken)
+    monkeypatch.setattr(users_api.users, "find_users", broken)
 
 
 async def test_a_bug_is_a_500_with_an_id_and_a_traceback_in_the_log(
@@ -206,7 +206,7 @@ async def test_a_bug_is_a_500_with_an_id_and_a_traceback_in_the_log(
 ) -> None:
     break_store(monkeypatch, RuntimeError("inner detail of /srv/secret"))
     answer = await central.call("GET", "/users", token=await central.admin())
-    assert (answer.status, answer.json["error"]["reason"]) == (500, "InternalError")
+    assert (answer.status, answer.json["reason"]) == (500, "InternalError")
     assert b"inner detail" not in answer.raw
     request_id = answer.headers["X-Request-Id"]
     assert answer.message == f"internal error: tell your admin the id {request_id}"
@@ -254,7 +254,7 @@ async def test_without_the_journal_nothing_is_changed(central: Central) -> None:
         "central cannot write its audit log: try again",
     )
     answer = await central.call("GET", "/clusters", token=admin)
-    assert answer.json["items"] == []
+    assert answer.json["clusters"] == []
 
 
 async def test_a_change_whose_outcome_cannot_be_written_is_told_as_done(

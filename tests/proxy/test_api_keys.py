@@ -52,7 +52,7 @@ async def test_a_new_key_is_published_signs_and_the_old_one_ends(central: Centra
     shown = []
     for after in (0, rotation.settle, rotation.settle + rotation.verify):
         central.now = NOW + after
-        items = (await central.call("GET", "/keys", token=await central.admin())).json["items"]
+        items = (await central.call("GET", "/keys", token=await central.admin())).json["keys"]
         shown.append([item["status"] for item in items])
         assert "private" not in str(items)
     assert shown == [["signing", "pending"], ["verifying", "signing"], ["ended", "signing"]]
@@ -79,7 +79,7 @@ async def test_attack_a_stolen_key_is_of_no_use_once_it_is_retired(central: Cent
     with pytest.raises(Exception, match="unknown signing key"):
         central.authenticator.recheck(identity)  # streams that are open end, too
     fresh = await central.admin()
-    items = (await central.call("GET", "/keys", token=fresh)).json["items"]
+    items = (await central.call("GET", "/keys", token=fresh)).json["keys"]
     assert [(item["id"], item["status"]) for item in items] == [
         (KEY.kid, "retired"),
         (new["id"], "signing"),

@@ -69,7 +69,8 @@ async def test_user_enumeration_by_the_answer(central: Central) -> None:
         for name in ("dev@example.com", "nobody@example.com", "sso@example.com", "off@example.com")
     ]
     for answer in answers:
-        answer.headers.pop("x-request-id")
+        request_id = answer.headers.pop("x-request-id").encode()
+        answer.raw = answer.raw.replace(request_id, b"(id)")
         answer.headers.pop("Date")
     assert answers[0].status == 401
     assert answers[0].message == "wrong email or password"

@@ -29,15 +29,15 @@ async def post(central: Central, body: dict[str, Any]) -> Any:
 
 async def names(central: Central) -> tuple[list[str], list[str]]:
     token = await central.admin()
-    roles = (await central.call("GET", "/roles", token=token)).json["items"]
-    users = (await central.call("GET", "/users", token=token)).json["items"]
+    roles = (await central.call("GET", "/roles", token=token)).json["roles"]
+    users = (await central.call("GET", "/users", token=token)).json["users"]
     return [it["name"] for it in roles], [it["email"] for it in users]
 
 
 async def test_a_dry_run_says_what_apply_does(central: Central) -> None:
     before = await names(central)
     tried = (await post(central, {**FILE, "dry_run": True})).json
-    assert tried["items"] == [
+    assert tried["changes"] == [
         {"kind": "role", "name": "reader", "action": "created", "detail": ""},
         {
             "kind": "user",
@@ -50,7 +50,7 @@ async def test_a_dry_run_says_what_apply_does(central: Central) -> None:
     done = (await post(central, FILE)).json
     assert done == {**tried, "dry_run": False}
     assert "reader" in (await names(central))[0]
-    again = (await post(central, FILE)).json["items"]
+    again = (await post(central, FILE)).json["changes"]
     assert [it["action"] for it in again] == ["unchanged", "unchanged"]
 
 

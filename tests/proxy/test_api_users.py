@@ -28,12 +28,12 @@ async def as_admin(central: Central, method: str, path: str, body: Any = None) -
 
 async def test_users_are_listed_without_their_hashes(central: Central) -> None:
     answer = await as_admin(central, "GET", "/users")
-    assert [user["email"] for user in answer.json["items"]] == [
+    assert [user["email"] for user in answer.json["users"]] == [
         "admin@example.com",
         "dev@example.com",
     ]
-    assert answer.json["items"][1]["roles"] == ["developer"]
-    assert answer.json["items"][1]["has_password"] is True
+    assert answer.json["users"][1]["roles"] == ["developer"]
+    assert answer.json["users"][1]["has_password"] is True
     assert b"bcrypt" not in answer.raw
 
 
@@ -75,7 +75,7 @@ async def test_a_user_without_a_password_cannot_log_in_by_one(central: Central) 
 async def test_errors_name_the_field(central: Central, change: Any, field: str) -> None:
     body = {"email": "new@example.com", "password": NEW_PASSWORD} | change
     answer = await as_admin(central, "POST", "/users", body)
-    assert (answer.status, answer.json["error"]["field"]) == (422, field)
+    assert (answer.status, answer.field) == (422, field)
     assert answer.message.startswith(f"{field}: ")
 
 
@@ -193,7 +193,7 @@ async def test_a_removed_user_is_out_at_once(central: Central) -> None:
 )
 async def test_unknown_users(central: Central, method: str, path: str, body: Any) -> None:
     answer = await as_admin(central, method, path, body)
-    assert (answer.status, answer.json["error"]["reason"]) == (404, "NotFound")
+    assert (answer.status, answer.json["reason"]) == (404, "NotFound")
     assert central.last_row()["responseStatus"]["code"] == 404
 
 
@@ -212,7 +212,7 @@ async def test_a_user_removed_while_roles_are_given(
 
 
 async def test_roles_are_listed(central: Central) -> None:
-    items = (await as_admin(central, "GET", "/roles")).json["items"]
+    items = (await as_admin(central, "GET", "/roles")).json["roles"]
     assert [(role["name"], role["built_in"]) for role in items] == [
         ("admin", True),
         ("developer", False),
@@ -234,7 +234,7 @@ async def test_limits_of_a_role_are_set_shown_and_checked(central: Central) -> N
     body = {"clusters": rules, "limits": {"streams": 100, "buffered": "2048Ki"}}
     answer = await as_admin(central, "PUT", "/roles/viewer", body)
     assert (answer.status, answer.json["limits"]) == (200, {"streams": 100, "buffered": "2Mi"})
-    shown = (await as_admin(central, "GET", "/roles")).json["items"]
+    shown = (await as_admin(central, "GET", "/roles")).json["roles"]
     assert {role["name"]: role["limits"] for role in shown} == {
         "admin": {"streams": None, "buffered": None},
         "developer": {"streams": None, "buffered": None},
@@ -242,7 +242,7 @@ async def test_limits_of_a_role_are_set_shown_and_checked(central: Central) -> N
     }
     for limits, field in (({"streams": 1}, "limits.streams"), ({"other": 1}, "limits.other")):
         answer = await as_admin(central, "PUT", "/roles/viewer", body | {"limits": limits})
-        assert (answer.status, answer.json["error"]["field"]) == (422, field)
+        assert (answer.status, answer.field) == (422, field)
     answer = await as_admin(central, "PUT", "/roles/viewer", {"clusters": rules})
     assert answer.json["limits"] == {"streams": None, "buffered": None}
 
@@ -274,13 +274,13 @@ async def test_the_built_in_role_stays_as_it_is(central: Central, method: str) -
 async def test_mistakes_in_rules_name_their_place(central: Central, rules: Any, field: str) -> None:
     answer = await as_admin(central, "PUT", "/roles/viewer", {"clusters": rules})
     assert answer.status == 422
-    assert answer.json["error"]["field"].startswith(field)
+    assert answer.field.startswith(field)
 
 
 async def test_a_changed_role_counts_at_once(central: Central) -> None:
     await central.add_cluster("prod")
     token = await central.token()
-    assert (await central.call("GET", "/clusters", token=token)).json["items"] == []
+    assert (await central.call("GET", "/clusters", token=token)).json["clusters"] == []
     rules = [{"name": "prod", "namespaces": ["*"], "verbs": ["get"], "resources": ["pods"]}]
     await as_admin(central, "PUT", "/roles/developer", {"clusters": rules})
-    assert len((await central.call("GET", "/clusters", token=token)).json["items"]) == 1
+    assert len((await central.call("GET", "/clusters", token=token)).json["clusters"]) == 1

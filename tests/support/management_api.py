@@ -74,7 +74,12 @@ class Answer:
 
     @property
     def message(self) -> str:
-        return str(self.json["error"]["message"])
+        return str(self.json["detail"])
+
+    @property
+    def field(self) -> str | None:
+        """The first of the fields that a problem names."""
+        return next((str(error["field"]) for error in self.json["errors"]), None)
 
 
 class Central:
