@@ -217,6 +217,7 @@ class HandlerChain:
         if (
             decision is None
             or decision.visibility is not None
+            or exchange.head.upgrade
             or (address.info.verb in choose.VERBS_OF_REVIEWS)
         ):
             between = choose.make_interceptor(exchange, policy, self.refuse, self.seal)

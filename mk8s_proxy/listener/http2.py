@@ -149,8 +149,7 @@ class ClientHttp2(Http2Server):
     # -- requests
 
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
-        """A request head, or trailers. A block that came before means what it meant then, if the
-        table is what it was then or the block refers to none."""
+        """A request head, or trailers; one that came before, with the same table, is known."""
         find = self._recurring.find
         known = find((block, end, 0)) or find((block, end, self._table))
         if known is not None:
@@ -167,16 +166,14 @@ class ClientHttp2(Http2Server):
             head = read_repeated_head(fields, end, self._head_limits, underscores=self._underscores)
         except HeaderRefusal as found:
             refusal = found
-        use = CHANGES_TABLE
-        if len(block) <= _LARGE_BLOCK or self._is_worth_a_look(block, head):
-            use = check_block(block, fields)
+        is_looked_at = len(block) <= _LARGE_BLOCK or self._is_worth_a_look(block, head)
+        use = check_block(block, fields) if is_looked_at else CHANGES_TABLE
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
         stream = self.accept(stream_id, fields, end)
-        if stream is None:
-            return
-        if refusal is not None:
+        if refusal is not None and stream is not None:
             self._refuse_head(stream, fields, refusal)
+        if refusal is not None or stream is None:
             return
         recurring = None if use == CHANGES_TABLE else Recurring(head)
         self._admit(stream, head, recurring)
