@@ -145,7 +145,7 @@ _CODE_BITS: Final = bytes((
 """How many bits the Huffman code of each byte has (RFC 7541, appendix B)."""
 
 
-_PREFIXES: Final = bytes(
+PREFIXES: Final = bytes(
     0x7F if first & 0x80 else 0x3F if first & 0x40 else 0x1F if first & 0x20 else 0x0F
     for first in range(256)
 )
@@ -189,9 +189,9 @@ def check_block(encoded: bytes, fields: Fields) -> int:
         if 0x80 <= first < 0xFF:  # most fields: known as a whole (6.1), and named by one byte
             number += 1
             continue
-        index = first & _PREFIXES[first]
-        if index == _PREFIXES[first]:
-            index, position = _read_rest(encoded, position, index)
+        index = first & PREFIXES[first]
+        if index == PREFIXES[first]:
+            index, position = read_rest(encoded, position, index)
             if index > _LAST_STATIC:
                 use |= NEEDS_TABLE
         if 0x20 <= first < 0x40:  # the table's size (6.3)
@@ -204,7 +204,7 @@ def check_block(encoded: bytes, fields: Fields) -> int:
             mark = encoded[position]
             length, position = mark & 127, position + 1
             if length == 127:
-                length, position = _read_rest(encoded, position, 127)
+                length, position = read_rest(encoded, position, 127)
             position += length
             if mark & 0x80:
                 coded.append((text, length, encoded[position - 1]))
@@ -228,7 +228,7 @@ def _check_padding(coded: list[tuple[bytes, int, int]]) -> None:
             raise HpackError("Huffman padding that is not all ones")
 
 
-def _read_rest(encoded: bytes, position: int, value: int) -> tuple[int, int]:
+def read_rest(encoded: bytes, position: int, value: int) -> tuple[int, int]:
     """An HPACK integer whose prefix is full of ones (RFC 7541, 5.1), and where it ends.
 
     Args:
@@ -258,14 +258,14 @@ def has_more_fields(encoded: bytes, most: int) -> bool:
             return False
         first = encoded[position]
         position += 1
-        prefix = _PREFIXES[first]
+        prefix = PREFIXES[first]
         index = first & prefix
         if index == prefix:
-            index, position = _read_rest(encoded, position, prefix)
+            index, position = read_rest(encoded, position, prefix)
         if first < 0x80 and not 0x20 <= first < 0x40:
             if not index:
-                position = _behind_string(encoded, position)
-            position = _behind_string(encoded, position)
+                position = behind_string(encoded, position)
+            position = behind_string(encoded, position)
     return position < size
 
 
@@ -284,19 +284,19 @@ def _check_updates(encoded: bytes) -> None:
         value = encoded[position] & 0x1F
         position += 1
         if value == 0x1F:
-            value, position = _read_rest(encoded, position, value)
+            value, position = read_rest(encoded, position, value)
     if position < size and 0x20 <= encoded[position] < 0x40:
         raise HpackError("more than two size updates")
 
 
-def _behind_string(encoded: bytes, position: int) -> int:
+def behind_string(encoded: bytes, position: int) -> int:
     """Where a string ends that begins here; the end of the block where there is none."""
     if position >= len(encoded):
         return position
     length = encoded[position] & 127
     position += 1
     if length == 127:
-        length, position = _read_rest(encoded, position, 127)
+        length, position = read_rest(encoded, position, 127)
     return position + length
 
 

@@ -7,7 +7,7 @@ from mk8s_proxy.answers.filtering.continue_token import TokenSeal
 from mk8s_proxy.answers.filtering.interceptor import FilterInterceptor, closing_event
 from mk8s_proxy.answers.interceptor import Interceptor, Refuse
 from mk8s_proxy.answers.reviews.interceptor import make_review_interceptor
-from mk8s_proxy.answers.spdy_session import SpdySession, begins_session
+from mk8s_proxy.answers.upgraded_session import UpgradedSession, begins_session
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.listener.exchange import Exchange
 
@@ -21,7 +21,7 @@ __all__ = [
     "make_interceptor",
 ]
 
-Between = Interceptor | SpdySession
+Between = Interceptor | UpgradedSession
 """What may stand between a client's stream and a tunnel's."""
 
 VERBS_OF_REVIEWS: Final = frozenset({"create"})
@@ -43,11 +43,12 @@ def make_interceptor(
     Raises:
         StatusError: no interceptor can answer it.
     """
-    if begins_session(exchange):
-        return SpdySession(exchange)
+    decision = exchange.decision
+    visibility = decision.visibility if decision is not None else None
+    if visibility is None and begins_session(exchange):
+        return UpgradedSession(exchange)
     if (review := make_review_interceptor(exchange, policy, refuse)) is not None:
         return review
-    decision = exchange.decision
-    if decision is not None and decision.visibility is not None:
-        return FilterInterceptor(exchange, refuse, visibility=decision.visibility, seal=seal)
+    if visibility is not None:
+        return FilterInterceptor(exchange, refuse, visibility=visibility, seal=seal)
     return None

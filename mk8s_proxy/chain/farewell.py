@@ -3,10 +3,13 @@
 Called by `long_running`. A watch ends cleanly: its client lists and watches again. Whatever else is
 cut must not look complete: a WebSocket gets the reason, on the error channel where its protocol has
 one, exec and attach over SPDY get it on their error stream, and everything else (`logs -f`,
-port-forward over SPDY, downloads through a proxy) is broken off.
+port-forward over SPDY, downloads through a proxy) is broken off. Some time before, exec and attach
+are told on the terminal, or beside the output of the command.
 """
 
-from mk8s_proxy.answers.spdy_session import session_of
+from typing import NamedTuple
+
+from mk8s_proxy.answers.upgraded_session import session_of
 from mk8s_proxy.kube import spdy, websocket
 from mk8s_proxy.kube.status import StatusError
 from mk8s_proxy.listener.exchange import Exchange
@@ -31,8 +34,40 @@ def last_words(exchange: Exchange, reason: str) -> bytes | None:
     return exchange.closing_event if is_resumed(exchange) else None
 
 
-def warning(exchange: Exchange, seconds: int) -> bytes:
-    """What somebody at a terminal is told some time before; empty where it would not be shown."""
-    if exchange.head.upgrade != b"websocket" or exchange.subprotocol not in websocket.CHANNELS:
+_NO = (b"false", b"0")
+"""What apimachinery takes for a no in a parameter that is there; everything else is a yes."""
+
+
+class Output(NamedTuple):
+    """Where a person sees what mk8s says beside a command."""
+
+    terminal: bool
+    """Whether that is a terminal, or standard error."""
+    place: int
+    """Which of the streams that the client opens for it."""
+
+
+def output_of(exchange: Exchange) -> Output | None:
+    """Where an exchange would show a warning; None for nowhere."""
+    if exchange.info is None or exchange.info.subresource not in ("exec", "attach"):
+        return None
+    query = exchange.head.target.partition(b"?")[2]
+    parameters = dict(part.partition(b"=")[::2] for part in query.split(b"&"))
+    asked = [
+        name for name in (b"stdin", b"stdout", b"stderr", b"tty")
+        if parameters.get(name, b"0").lower() not in _NO
+    ]  # fmt: skip
+    terminal = b"tty" in asked
+    seen = b"stdout" if terminal else b"stderr"
+    return Output(terminal, asked.index(seen)) if seen in asked else None
+
+
+def warning(exchange: Exchange, output: Output, seconds: int) -> bytes:
+    """What somebody is told some time before; empty where it would not be shown."""
+    line = _SOON.format(seconds=seconds)
+    if exchange.head.upgrade == b"SPDY/3.1":
+        text = f"\r\n{line}\r\n" if output.terminal else f"{line}\n"
+        return spdy.output(spdy.stream_of(output.place), text)
+    if exchange.subprotocol not in websocket.CHANNELS:
         return b""
-    return websocket.on_terminal(_SOON.format(seconds=seconds))
+    return websocket.on_terminal(line) if output.terminal else websocket.on_stderr(line)

@@ -114,7 +114,7 @@ class HandlerChain:
             recurring.admission = None
         head = exchange.head
         if len(head.target) > LONG_TARGET and exchange.whole is None:
-            self._expect_known(head.authorization)
+            self.expect_known(head.authorization)
         address = self._addresses.find(head.authority, head.method, head.target)
         route, info = address.route, address.info
         if route.management:
@@ -144,7 +144,7 @@ class HandlerChain:
             return True
         return False
 
-    def _expect_known(self, authorization: bytes) -> Identity:
+    def expect_known(self, authorization: bytes) -> Identity:
         """Who asks. Of strangers a long target is not even read: it costs more than a refusal."""
         if not authorization:
             raise no_credential()
@@ -165,7 +165,7 @@ class HandlerChain:
         if exchange.whole is not None:
             return self._authenticate_part(exchange, exchange.whole)
         exchange.cluster = route.cluster
-        identity = self._expect_known(exchange.head.authorization)
+        identity = self.expect_known(exchange.head.authorization)
         exchange.identity = identity
         cluster = route.cluster or identity.cluster
         if not cluster:
@@ -218,6 +218,7 @@ class HandlerChain:
         if (
             decision is None
             or decision.visibility is not None
+            or exchange.head.upgrade
             or (address.info.verb in choose.VERBS_OF_REVIEWS)
         ):
             between = choose.make_interceptor(exchange, policy, self.refuse, self.seal)

@@ -15,15 +15,14 @@ from typing import Final
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import abort_connection, part
-from mk8s_proxy.answers.spdy_session import session_of
-from mk8s_proxy.chain.farewell import is_resumed, last_words, warning
+from mk8s_proxy.answers.upgraded_session import session_of
+from mk8s_proxy.chain.farewell import Output, is_resumed, last_words, output_of, warning
 from mk8s_proxy.listener.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
 _CHECKED: Final = Bulkhead("long_running.checked")
 _ENDING: Final = Bulkhead("long_running.ending")
-_WARNED: Final = Bulkhead("long_running.warned")
 _DRAINED: Final = Bulkhead("long_running.drained")
 _QUIET_TRIES: Final = 10
 """Seconds to wait for a moment between two events before a watch is broken off."""
@@ -33,7 +32,7 @@ _QUIET_TRIES_UPGRADED: Final = 2
 LOOK_SECONDS: Final = 300.0
 """Between two looks at a stream that has outlived its token."""
 WARNING_SECONDS: Final = 60
-"""Before a login ends, its terminals are told."""
+"""Before a login ends, who sees the output of its commands is told."""
 
 Recheck = Callable[[Exchange], str]
 """Why an exchange may not go on, "" when it may."""
@@ -57,9 +56,8 @@ class LongRunning:
         self._open: dict[Exchange, tuple[str, ...]] = {}
         self._by_credential: dict[str, set[Exchange]] = {}
         self._expiries: list[tuple[float, int, Exchange]] = []
-        self._terminals: set[Exchange] = set()
-        """Those whose output somebody sees."""
-        self._warnings: dict[Exchange, tuple[int, int]] = {}
+        self._outputs: dict[Exchange, Output] = {}
+        """Where somebody would see a warning."""
         self._order = itertools.count()
         self._ending: dict[Exchange, tuple[int, int]] = {}
         self._begun: set[Exchange] = set()
@@ -77,8 +75,8 @@ class LongRunning:
             expires: when its token ends: epoch seconds, leeway included.
             credentials: ids of its token and its login, for `recheck`.
         """
-        if b"tty=true" in exchange.head.target.partition(b"?")[2].split(b"&"):
-            self._terminals.add(exchange)
+        if exchange.head.upgrade and (output := output_of(exchange)) is not None:
+            self._outputs[exchange] = output
         exchange.head = exchange.head._replace(authorization=b"", forwarded=(), target=b"")
         self._open[exchange] = credentials
         for credential in credentials:
@@ -96,8 +94,7 @@ class LongRunning:
                 del self._by_credential[credential]
         self._ending.pop(exchange, None)
         self._begun.discard(exchange)
-        self._warnings.pop(exchange, None)
-        self._terminals.discard(exchange)
+        self._outputs.pop(exchange, None)
         if len(self._expiries) > 64 and len(self._expiries) > 4 * len(self._open):
             self._expiries = [item for item in self._expiries if item[2] in self._open]
             heapq.heapify(self._expiries)
@@ -106,7 +103,6 @@ class LongRunning:
         """Once a second: ends what has expired. `now` is epoch seconds."""
         waited = [it for it in self._ending if it not in self._begun]
         _ENDING.each(waited, self._go_on_ending, self.break_off)
-        _WARNED.each(list(self._warnings), self._warn, self.break_off)
         due: list[Exchange] = []
         while self._expiries and self._expiries[0][0] <= now:
             exchange = heapq.heappop(self._expiries)[2]
@@ -120,21 +116,18 @@ class LongRunning:
         if self._check(exchange, self._look):
             return
         ends = self._ends(exchange)
-        if exchange in self._terminals and ends - WARNING_SECONDS <= now < ends:
-            self._warnings[exchange] = (-1, 0)
+        if ends - WARNING_SECONDS <= now < ends:
+            self._warn(exchange, round(ends - now))
         soon = now < ends - WARNING_SECONDS
         self._look_at(exchange, min(now + LOOK_SECONDS, ends - WARNING_SECONDS if soon else ends))
 
-    def _warn(self, exchange: Exchange) -> None:
-        """Tells a terminal between two messages; if it is never quiet, it gets no warning."""
-        seen, tries = self._warnings.pop(exchange)
-        front = exchange.front
-        if exchange in self._ending or tries >= _QUIET_TRIES:
+    def _warn(self, exchange: Exchange, seconds: int) -> None:
+        """Tells somebody who sees the output of a command, between two messages."""
+        output, session = self._outputs.get(exchange), session_of(exchange)
+        if output is None or session is None or exchange in self._ending:
             return
-        if front.sent != seen or front.pending is not None:
-            self._warnings[exchange] = (front.sent, tries + 1)
-        elif told := warning(exchange, WARNING_SECONDS - tries):
-            front.connection.send_data(front, told, len(told), False)
+        if told := warning(exchange, output, seconds):
+            session.say(told)
 
     def recheck(self, credential: str) -> None:
         """A token or a login was ended: asks again of its own exchanges, and nobody else's."""

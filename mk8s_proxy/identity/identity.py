@@ -28,7 +28,10 @@ class Unauthenticated(Exception):
     Attributes:
         reason: A stable word for logs, metrics and the audit row, e.g. "TOKEN_EXPIRED".
         message: One line for the person, never containing any part of the credential.
+        code: The HTTP status.
     """
+
+    code = 401
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

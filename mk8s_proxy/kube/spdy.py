@@ -37,6 +37,18 @@ def ending(error: StatusError, protocol: bytes) -> bytes:
     return b"".join([_last(_ERROR_STREAM, told), *ends, _GOAWAY])
 
 
+def output(number: int, text: str) -> bytes:
+    """A piece of output on one of the streams of the client."""
+    payload = text.encode()
+    return struct.pack(">II", number, len(payload)) + payload
+
+
+def stream_of(place: int) -> int:
+    """The id of a stream of exec or attach: client-go opens stdin, stdout and stderr in this order,
+    those that it needs. `place` counts them."""
+    return _OTHER_STREAMS[place]
+
+
 def _last(number: int, payload: bytes) -> bytes:
     """A DATA frame that ends its stream."""
     return struct.pack(">II", number, _FIN << 24 | len(payload)) + payload

@@ -13,7 +13,7 @@ from mk8s_proxy.kube.status import StatusError, status_document
 
 CHANNELS: Final = frozenset((b"v4.channel.k8s.io", b"v5.channel.k8s.io"))
 
-_STDOUT, _ERROR = b"\x01", b"\x03"
+_STDOUT, _STDERR, _ERROR = b"\x01", b"\x02", b"\x03"
 _FINAL: Final = 0x80
 _TEXT, _BINARY, _CLOSE = 0x1, 0x2, 0x8
 _LENGTH_16: Final = 126
@@ -39,6 +39,11 @@ def last_event(event: bytes, error: StatusError) -> bytes:
 def on_terminal(line: str) -> bytes:
     """A line on a terminal, which is in raw mode."""
     return _frame(_BINARY, _STDOUT + f"\r\n{line}\r\n".encode())
+
+
+def on_stderr(line: str) -> bytes:
+    """A line beside the output of a command."""
+    return _frame(_BINARY, _STDERR + f"{line}\n".encode())
 
 
 def _close(code: int, reason: str) -> bytes:

@@ -34,11 +34,6 @@ HEAD_LIMITS: Final = HeadLimits()
 """The limits of a head unless the settings say otherwise."""
 
 
-def is_too_large(fields: list[tuple[bytes, bytes]], limits: HeadLimits) -> bool:
-    """Whether a head of HTTP/2, of one field at least, is refused for its size alone."""
-    return exceeds(len(fields), head_bytes(fields), len(target_of(fields)), limits)
-
-
 def exceeds(fields: int, size: int, target: int, limits: HeadLimits) -> bool:
     """Whether a head of so many fields and bytes is over the limits, so many of its target."""
     return fields > MAX_FIELDS or target > limits.target or size - target > limits.fields

@@ -8,7 +8,6 @@ from mk8s_agent.wire.hpack_codec import (
     CHANGES_TABLE,
     NEEDS_TABLE,
     check_block,
-    has_more_fields,
 )
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
@@ -16,11 +15,12 @@ from mk8s_agent.wire.http2.server import Http2Server
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.throttle import source_key
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
 from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
-from mk8s_proxy.listener.head_limits import HEAD_LIMITS, MAX_FIELDS, HeadLimits, is_too_large
+from mk8s_proxy.listener.head_limits import HEAD_LIMITS, MAX_FIELDS, HeadLimits
 from mk8s_proxy.listener.long_heads import LongHeads
 from mk8s_proxy.listener.recurring import Recurring, RecurringRequests
 from mk8s_proxy.listener.refusals import HeaderRefusal
@@ -28,6 +28,7 @@ from mk8s_proxy.listener.request_head import (
     RequestHead,
     read_repeated_head,
 )
+from mk8s_proxy.listener.unread_heads import LARGE_HEAD, bearer_of, survey
 from mk8s_proxy.settings.networks import Networks, contains, parse_ip
 
 UNAUTHENTICATED_REQUESTS: Final = 100
@@ -42,6 +43,9 @@ class HandlerChain(Protocol):
 
     def refuse(self, exchange: Exchange, error: StatusError) -> None:
         """Answers with a Status."""
+
+    def expect_known(self, authorization: bytes) -> object:
+        """Raises `HeaderRefusal` or `Unauthenticated` where a credential is nobody's."""
 
     def finish(self, exchange: Exchange) -> None:
         """The exchange is over."""
@@ -83,6 +87,9 @@ class ClientConfig:
         """Whether a peer is one of them."""
         return bool(self.trusted_proxies) and contains(self.trusted_proxies, parse_ip(peer))
 
+
+Refusal = HeaderRefusal | Unauthenticated
+_NO_REFUSAL: Final[Refusal | None] = None
 
 UNREADABLE = RequestHead(b"", b"", b"", b"", b"", -1, b"", b"", b"", b"", (), ())
 """Stands for a head that was refused before it could be read."""
@@ -142,8 +149,7 @@ class ClientHttp2(Http2Server):
     # -- requests
 
     def on_block(self, stream_id: int, block: bytes, end: bool) -> None:
-        """A request head, or trailers. A block that came before means what it meant then, if the
-        table is what it was then or the block refers to none."""
+        """A request head, or trailers; one that came before, with the same table, is known."""
         find = self._recurring.find
         known = find((block, end, 0)) or find((block, end, self._table))
         if known is not None:
@@ -151,29 +157,29 @@ class ClientHttp2(Http2Server):
             if stream is not None:
                 self._admit(stream, known.head, known)
             return
-        if not self.authenticated and self._is_too_much(block):
-            self._refuse_unread(stream_id, end)
+        if not self.authenticated and (refusal := self._refused_unread(block)):
+            self._refuse_unread(stream_id, end, refusal)
             return
         fields = self.decode(block)  # even a refused block: the decoder's table must follow
-        refused = len(block) > _LARGE_BLOCK and self._is_refused(block, fields)
-        use = CHANGES_TABLE if refused else check_block(block, fields)
+        head, refusal = UNREADABLE, _NO_REFUSAL
+        try:
+            head = read_repeated_head(fields, end, self._head_limits, underscores=self._underscores)
+        except HeaderRefusal as found:
+            refusal = found
+        is_looked_at = len(block) <= _LARGE_BLOCK or self._is_worth_a_look(block, head)
+        use = check_block(block, fields) if is_looked_at else CHANGES_TABLE
         if use == CHANGES_TABLE:
             self._table = self._recurring.new_table()
         stream = self.accept(stream_id, fields, end)
-        if stream is None:
-            return
-        try:
-            head = read_repeated_head(fields, end, self._head_limits, underscores=self._underscores)
-        except HeaderRefusal as refusal:
+        if refusal is not None and stream is not None:
             self._refuse_head(stream, fields, refusal)
+        if refusal is not None or stream is None:
             return
-        if use == CHANGES_TABLE:
-            self._admit(stream, head, None)
-            return
-        recurring = Recurring(head)
+        recurring = None if use == CHANGES_TABLE else Recurring(head)
         self._admit(stream, head, recurring)
-        table = self._table if use == NEEDS_TABLE else 0
-        self._recurring.keep((block, end, table), len(block), recurring)
+        if recurring is not None:
+            key = (block, end, self._table if use == NEEDS_TABLE else 0)
+            self._recurring.keep(key, len(block), recurring)
 
     def on_long_part(self, size: int) -> None:
         """A piece of a long head came: what all of them hold has a bound."""
@@ -188,29 +194,39 @@ class ClientHttp2(Http2Server):
         """The connection is gone, and the head that was arriving."""
         self._long_heads.leave(self)
 
-    def _is_refused(self, block: bytes, fields: Fields) -> bool:
-        """Whether a large head is refused anyway, for its size or as nobody's: then it is not worth
-        a look at each field."""
+    def _is_worth_a_look(self, block: bytes, head: RequestHead) -> bool:
+        """Whether a large head is worth one at each field: not if it is refused anyway, or nobody's
+        (nor is that of trailers, which have no credential)."""
         if len(block) > self._head_limits.fields:  # it has come, whole
             self._long_heads.leave(self)
-        return is_too_large(fields, self._head_limits) or b"authorization" not in dict(fields)
+        return bool(head.authorization)
 
-    def _is_too_much(self, block: bytes) -> bool:
-        """Whether a stranger's head is over the limits, as far as its encoding shows: in good faith
-        none is longer encoded than decoded. A large one counts as several requests."""
+    def _refused_unread(self, block: bytes) -> Refusal | None:
+        """Why a stranger's head is not even decoded: it is over the limits, as far as its encoding
+        shows, or large and nobody's. A large one counts as several requests."""
         size = len(block)
         if self._unread or size <= _LARGE_BLOCK:
-            return self._unread
+            return HeaderRefusal("HEADER_TOO_LARGE") if self._unread else None
         self._strangers_left -= size // _LARGE_BLOCK
-        return size > self._head_limits.both or has_more_fields(block, MAX_FIELDS)
+        seen = survey(block, MAX_FIELDS)
+        limits = self._head_limits
+        if size > limits.both or seen.fields > MAX_FIELDS or seen.longest > limits.fields:
+            return HeaderRefusal("HEADER_TOO_LARGE")
+        if size <= LARGE_HEAD:
+            return None
+        try:
+            self._chain.expect_known(bearer_of(seen))
+        except (HeaderRefusal, Unauthenticated) as refusal:
+            return refusal
+        return None
 
-    def _refuse_unread(self, stream_id: int, end: bool) -> None:
+    def _refuse_unread(self, stream_id: int, end: bool, refusal: Refusal) -> None:
         """A refusal that costs no decoding, and the connection: its table does not follow."""
         self._unread = True
         self._long_heads.leave(self)
         stream = self.accept(stream_id, None, end)
         if stream is not None:
-            self._refuse_head(stream, [], HeaderRefusal("HEADER_TOO_LARGE"))
+            self._refuse_head(stream, [], refusal)
         self.drain()
 
     def _admit(self, stream: Stream, head: RequestHead, recurring: Recurring | None) -> None:
@@ -234,7 +250,7 @@ class ClientHttp2(Http2Server):
         if self._strangers_left <= 0:
             self.drain()
 
-    def _refuse_head(self, stream: Stream, fields: Fields, refusal: HeaderRefusal) -> None:
+    def _refuse_head(self, stream: Stream, fields: Fields, refusal: Refusal) -> None:
         """A head that cannot be read is answered and audited like any other refusal."""
         seen = dict(fields)
         head = UNREADABLE._replace(

@@ -201,12 +201,13 @@ def main() -> None:
     """Prints the table; the exit code is 1 if something is over the budget."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="refusals with this in their name")
     options = parser.parse_args()
     worst = 0.0
     print(f"{'refusal':34} {'h2':>8} {'h1':>8}  us, budget {BUDGET:.0f}")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        for case in cases():
+        for case in (case for case in cases() if options.only in case.name):
             figures = {}
             for protocol, walk in (("h2", bench.http2), ("h1", bench.http1)):
                 if case.only in ("", protocol):

@@ -192,12 +192,59 @@ def test_attack_a_strangers_head_over_the_limit_ends_the_connection(
 
 def test_attack_large_heads_use_up_a_strangers_connection_sooner(central: Central) -> None:
     person = central.http2()
-    fields = [*without(HEAD, b"authorization"), (b"x", b"y" * 40_000)]
+    fields = [*without(HEAD, b"authorization"), (b"x", b"y" * 4000)]
     for number in range(1, 201, 2):
-        person.send(headers(number, fields, end=True, pieces=4))
+        person.send(headers(number, fields, end=True))
         if person.transport.gone:
             break
-    assert number == 5
+    assert number == 49
+
+
+LARGE: dict[str, tuple[Fields, bool, str]] = {
+    "no credential": (without(HEAD, b"authorization"), True, "NO_CREDENTIAL"),
+    "a bad one": (having(authorization=b"Bearer bad"), True, "TOKEN_SIGNATURE"),
+    "a bad one, not coded": (having(authorization=b"Bearer bad"), False, "TOKEN_SIGNATURE"),
+    "another scheme": (
+        [*without(HEAD, b"authorization"), (b"authorization", b"Basic x")], True,
+        "BAD_AUTHORIZATION",
+    ),
+    "one that is too long": (
+        having(authorization=b"Bearer " + b"X" * 9000), True, "BAD_AUTHORIZATION",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "coded", "reason"), LARGE.values(), ids=list(LARGE))
+def test_attack_a_large_head_of_nobody_is_not_even_decoded(
+    central: Central, fields: Fields, coded: bool, reason: str
+) -> None:
+    person = central.http2()
+    many = [*fields, *[(b"x-%d" % number, b"a" * 200) for number in range(90)]]
+    block = bytes(hpack.Encoder().encode(many, huffman=coded))
+    wire = head(1, block, end=True, pieces=2)
+    assert lines_run(lambda: person.connection.receive(wire)) < 9000
+    seen = person.read()
+    assert person.answers[1].code == 401
+    assert goaway_code(seen) == NO_ERROR
+    [row] = central.rows()
+    assert (refusal_of(row), row["requestURI"]) == (reason, "")  # nothing of it was read
+
+
+@pytest.mark.parametrize("coded", [True, False])
+@pytest.mark.parametrize("listed", [True, False], ids=["by number", "spelled out"])
+def test_a_large_first_head_of_somebody_gets_through(
+    central: Central, *, coded: bool, listed: bool
+) -> None:
+    """Whatever way its credential is encoded."""
+    agent, person = central.agent(), central.http2()
+    long = having((b"x", b"v" * 9000), path=b"/k8s/prod" + PODS)
+    block = bytes(hpack.Encoder().encode(long, huffman=coded))
+    if not listed:
+        name = b"\x89\x1d\xa9\x9c\xf6\x1b\xd8\xd2c\xd5" if coded else b"\x0dauthorization"
+        block = bytes(hpack.Encoder().encode(without(long, b"authorization"), huffman=coded))
+        block += b"\x00" + name + b"\x0aBearer dev"
+    person.send(head(1, block, end=True))
+    assert agent.request()[1][b":path"] == PODS
 
 
 REFUSALS: dict[str, Fields] = {

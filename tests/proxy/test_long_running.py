@@ -7,6 +7,7 @@ from chain_for_tests import UNREAD
 
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import Stream
+from mk8s_proxy.answers.upgraded_session import UpgradedSession
 from mk8s_proxy.chain.long_running import LOOK_SECONDS, LongRunning
 from mk8s_proxy.kube.request_info import parse_request_info
 from mk8s_proxy.kube.request_target import parse_target
@@ -57,6 +58,9 @@ class Scene:
         self.ends[exchange] = ends
         exchange.back = tunnel.beside(front)
         front.head_passed = passed
+        if upgrade == b"websocket" or target.startswith(EXEC + b"&"):
+            UpgradedSession(exchange).insert(exchange.back)
+            exchange.entry.code = 101
         self.open.add(exchange, expires)
         return exchange
 
@@ -255,61 +259,97 @@ def test_a_watch_over_a_websocket_ends_with_its_event_and_a_close_frame(
     assert (opcode, closing[:2]) == (8, (1000).to_bytes(2, "big"))
 
 
-def test_a_shell_that_never_rests_is_cut(scene: Scene) -> None:
+def say(exchange: Exchange, piece: bytes) -> None:
+    """The cluster answers something."""
+    back = exchange.back
+    assert back is not None
+    assert back.peer is not None
+    back.peer.connection.send_data(back.peer, piece, len(piece), False)
+
+
+def test_a_shell_whose_message_never_ends_is_cut(scene: Scene) -> None:
     exchange = scene.add(100.0, upgrade=b"websocket", target=EXEC)
     scene.reasons[exchange] = "logged out"
+    say(exchange, b"\x82\x7e\xff\xff")
     scene.open.recheck_all()
     for second in range(1, 5):
-        exchange.front.sent += 1
+        say(exchange, b"more")
         scene.second(float(second))
     assert client_of(exchange).resets == [ErrorCode.INTERNAL_ERROR]
-    assert client_of(exchange).body == b""
+    assert b"logged out" not in client_of(exchange).body
+
+
+OUTPUT = b"&stdout=true"
 
 
 @pytest.mark.parametrize(
-    ("target", "protocol", "warned"),
+    ("asked", "protocol", "beginning"),
     [
-        (EXEC + b"&tty=true", b"v5.channel.k8s.io", True),
-        (EXEC + b"&tty=true", b"v4.channel.k8s.io", True),
-        (EXEC + b"&tty=true", b"channel.k8s.io", False),
-        (EXEC, b"v5.channel.k8s.io", False),
+        (OUTPUT + b"&tty=true", b"v5.channel.k8s.io", b"\x01\r\n"),
+        (OUTPUT + b"&tty=1", b"v4.channel.k8s.io", b"\x01\r\n"),
+        (OUTPUT + b"&stderr=true", b"v5.channel.k8s.io", b"\x02"),
+        (OUTPUT + b"&stderr=true&tty=False", b"v5.channel.k8s.io", b"\x02"),
+        (OUTPUT + b"&tty=true", b"channel.k8s.io", b""),
+        (OUTPUT, b"v5.channel.k8s.io", b""),
+        (b"&stderr=false&tty=true", b"v5.channel.k8s.io", b""),
     ],
 )
-def test_a_terminal_is_warned_a_minute_before_its_login_ends(
-    scene: Scene, target: bytes, protocol: bytes, warned: bool
+def test_who_sees_a_command_is_warned_a_minute_before_the_login_ends(
+    scene: Scene, asked: bytes, protocol: bytes, beginning: bytes
 ) -> None:
-    exchange = scene.add(100.0, upgrade=b"websocket", target=target, ends=500.0)
+    exchange = scene.add(100.0, upgrade=b"websocket", target=EXEC + asked, ends=500.0)
     exchange.subprotocol = protocol
     for second in range(100, 500):
         scene.second(float(second))
-        assert second > 440 or not client_of(exchange).body
-    frames = channel_frames(client_of(exchange).body)
-    assert len(frames) == warned
-    if warned:
-        assert frames[0][1].startswith(b"\x01\r\nmk8s: your login ends in ")
+        assert second >= 440 or not client_of(exchange).body
+    told = [payload for _, payload in channel_frames(client_of(exchange).body)]
+    assert len(told) == bool(beginning)
+    assert all(it.startswith(beginning + b"mk8s: your login ends in 60 seconds") for it in told)
     assert not client_of(exchange).ended
 
 
-def test_a_terminal_that_never_rests_is_not_warned_in_the_middle_of_a_message(
-    scene: Scene,
-) -> None:
-    exchange = scene.add(100.0, upgrade=b"websocket", target=EXEC + b"&tty=true", ends=500.0)
-    exchange.subprotocol = b"v5.channel.k8s.io"
-    for second in range(100, 499):
-        exchange.front.sent += 1
+@pytest.mark.parametrize(
+    ("asked", "stream", "end"),
+    [
+        (b"&stdin=true&stdout=true&tty=true", 5, b"\r\n"),
+        (b"&stdout=true&stderr=true", 5, b"login\n"),
+        (b"&stdin=true&stdout=true&stderr=true", 7, b"login\n"),
+    ],
+)
+def test_so_it_is_over_spdy(scene: Scene, asked: bytes, stream: int, end: bytes) -> None:
+    exchange = scene.add(100.0, upgrade=b"SPDY/3.1", target=EXEC + asked, ends=500.0)
+    for second in range(100, 500):
         scene.second(float(second))
-    assert client_of(exchange).body == b""
+    told = client_of(exchange).body
+    assert told[:5] == stream.to_bytes(4, "big") + b"\0"
+    assert int.from_bytes(told[5:8], "big") == len(told) - 8
+    assert b"mk8s: your login ends in 60 seconds" in told
+    assert told.endswith(end)
 
 
-def test_a_terminal_that_is_ending_is_not_warned(scene: Scene) -> None:
-    exchange = scene.add(100.0, upgrade=b"websocket", target=EXEC + b"&tty=true", ends=500.0)
+def test_a_warning_stands_between_two_messages(scene: Scene) -> None:
+    target = EXEC + OUTPUT + b"&tty=true"
+    exchange = scene.add(100.0, upgrade=b"websocket", target=target, ends=500.0)
     exchange.subprotocol = b"v5.channel.k8s.io"
+    for second in range(100, 450):
+        say(exchange, b"st\x82\x06\x01fir" if second > 100 else b"\x82\x06\x01fir")
+        scene.second(float(second))
+    told = [payload for _, payload in channel_frames(client_of(exchange).body + b"st")]
+    [warned] = [it for it in told if it != b"\x01first"]
+    assert b"your login ends" in warned
+
+
+def test_a_command_that_is_ending_is_not_warned(scene: Scene) -> None:
+    target = EXEC + OUTPUT + b"&tty=true"
+    exchange = scene.add(100.0, upgrade=b"websocket", target=target, ends=500.0)
+    exchange.subprotocol = b"v5.channel.k8s.io"
+    say(exchange, b"\x82\x06\x01fir")
     scene.second(100.0)
-    scene.second(440.0)
     scene.reasons[exchange] = "disabled"
     scene.open.recheck_all()
-    scene.second(441.0)
-    scene.second(442.0)
+    scene.unread.add(exchange)
+    scene.second(440.0)
+    say(exchange, b"st")
     assert b"your login ends" not in client_of(exchange).body
     assert client_of(exchange).ended
 

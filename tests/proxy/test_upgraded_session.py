@@ -1,4 +1,4 @@
-"""exec and attach over SPDY end in words, between two frames, however busy they are."""
+"""Upgraded sessions end in words, between two messages, however busy they are."""
 
 import json
 import struct
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mk8s_agent.wire.limits import HIGH_WATER
 from mk8s_agent.wire.stream import Stream
-from mk8s_proxy.answers.spdy_session import SpdySession
+from mk8s_proxy.answers.upgraded_session import UpgradedSession
 from tests.support.front_door import PODS, Agent, Central, Http1Person, policy, request
 from tests.support.memory import CANCEL, data, headers, kinds, rst_stream
 
@@ -211,6 +211,64 @@ def test_attack_a_client_that_sends_much_is_slowed_as_ever(central: Central) -> 
     assert not session.person.transport.reading
 
 
+def message(payload: bytes, opcode: int = 0x82) -> bytes:
+    """A frame of a server."""
+    if len(payload) < 126:
+        return bytes((opcode, len(payload))) + payload
+    return bytes((opcode, 126)) + len(payload).to_bytes(2, "big") + payload
+
+
+class WebSocket(Session):
+    """The same, as newer kubectls speak it."""
+
+    def __init__(self, central: Central) -> None:
+        self.central = central
+        self.agent = central.agent()
+        self.person = central.http1()
+        lines = (
+            b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13",
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            b"Sec-WebSocket-Protocol: v5.channel.k8s.io",
+        )  # fmt: skip
+        self.person.send(request(PATH + b"exec?command=yes&stdout=true&stderr=true", *lines))
+        self.stream, _ = self.agent.request()
+
+    def switch(self) -> "WebSocket":
+        head = [(b":status", b"200"), (b"mk8s-upgrade", b"websocket")]
+        more = [(b"sec-websocket-protocol", b"v5.channel.k8s.io"),
+                (b"sec-websocket-accept", b"ICX+Yqv66kxgM0FcWaLWlFLwTAI=")]  # fmt: skip
+        self.agent.send(headers(self.stream, [*head, *more]))
+        assert self.person.read().startswith(b"HTTP/1.1 101 ")
+        return self
+
+
+YES = message(b"\x01" + b"y\n" * 4000)
+
+
+@pytest.mark.parametrize(
+    ("before", "rest"),
+    [(YES[:1], YES[1:]), (YES[:3], YES[3:]), (YES[:-1], YES[-1:]), (YES, b""),
+     (message(b"\x01be", 0x02) + message(b"", 0x89), message(b"gun", 0x80))],
+    ids=["in an opcode", "in a length", "in a payload", "between", "in a fragmented message"],
+)  # fmt: skip
+def test_a_websocket_that_talks_without_pause_is_told_between_two_messages(
+    central: Central, before: bytes, rest: bytes
+) -> None:
+    """`kubectl exec -- yes`, when its user logs out."""
+    session = WebSocket(central).switch()
+    session.say(YES * 3 + before)
+    said = session.forbid()
+    if rest:
+        assert said == b""
+        said = session.say(rest + YES * 3)
+        assert said.startswith(rest)
+    told, closed = said[len(rest) :].split(b"\x88")
+    assert told[4:5] == b"\x03"
+    assert "mk8s ended this session" in json.loads(told[5:])["message"]
+    assert b"mk8s ended" in closed
+    assert session.person.transport.closed
+
+
 @given(st.lists(st.binary(max_size=20), max_size=8), st.lists(st.integers(1, 30), min_size=1))
 @examples(max_examples=60, deadline=None)
 def test_every_byte_passes_as_it_came(
@@ -242,11 +300,12 @@ class Leg:
         self.calls.append("reset")
 
 
-def parted() -> tuple[SpdySession, Leg]:
+def parted() -> tuple[UpgradedSession, Leg]:
     """A session whose two sides know nothing of each other any more."""
     leg = Leg()
     front: Any = Stream(leg, 1, 0, 0)  # type: ignore[arg-type]
-    return SpdySession(SimpleNamespace(front=front)), leg  # type: ignore[arg-type]
+    head = SimpleNamespace(upgrade=b"SPDY/3.1")
+    return UpgradedSession(SimpleNamespace(front=front, head=head)), leg  # type: ignore[arg-type]
 
 
 def test_words_are_sent_where_the_cluster_has_gone_already() -> None:

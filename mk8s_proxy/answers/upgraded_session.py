@@ -1,35 +1,42 @@
-"""exec and attach over SPDY: where the frames of the answer end, so that a session ends in words.
+"""Sessions of exec, attach and the like: where the messages of the answer end, so that mk8s can say
+something between two of them: a warning, and why it ends the session.
 
 Put between a tunnel's stream and the client's for the way back only; what the client sends goes
 straight to the tunnel. Every byte passes as it came. kubectl takes a SPDY session that just ends
-for a success, exit code 0; so that it does not, the reason goes between two frames
-(`mk8s_proxy.kube.spdy`), also where the session never rests.
+for a success, exit code 0, and a WebSocket for a lost connection; so that it does not, the reason
+goes between two messages (`mk8s_proxy.kube.spdy`, `.websocket`), also where the session never
+rests.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import Bytes, Fields, Stream, join, part
+from mk8s_proxy.kube.frame_tracker import FrameTracker, SpdyTracker, WebSocketTracker
 from mk8s_proxy.listener.exchange import Exchange
 
-_HEADER_BYTES: Final = 8
-"""Of a frame (SPDY Protocol Draft 3.1, 2.2); the length is in the last three."""
-_SUBRESOURCES: Final = ("exec", "attach")
+_TRACKERS: Final[dict[bytes, Callable[[], FrameTracker]]] = {
+    b"SPDY/3.1": SpdyTracker,
+    b"websocket": WebSocketTracker,
+}
+_SPDY_SUBRESOURCES: Final = ("exec", "attach")
+"""Port-forward over SPDY has no stream on which its client would expect words."""
 _SWITCHED: Final = 101
 
 
-class SpdySession:
+class UpgradedSession:
     """The leg that a tunnel's stream has as its peer."""
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self._up = Stream(self, 1, 0, 0)  # peer of the tunnel's stream
         self._up.exchange = exchange
-        self._left = 0
-        """Bytes of the frame under way that are still to come."""
-        self._header = b""
-        """The beginning of the next one, as far as it has come."""
+        self._tracker = _TRACKERS[exchange.head.upgrade]()
+        self._aside = b""
+        """Said between two messages."""
         self._words = b""
+        """Said last."""
 
     def insert(self, back: Stream) -> None:
         """Joins the tunnel's staged stream to this leg, and the client's stream to that."""
@@ -41,11 +48,25 @@ class SpdySession:
         """Whether both sides have left HTTP, and something can be said."""
         return self.exchange.front.head_passed and self.exchange.entry.code == _SWITCHED
 
+    def say(self, words: bytes) -> None:
+        """Says something at once, or behind the message that is under way."""
+        self._aside += words
+        self._speak()
+
     def end_with(self, words: bytes) -> None:
-        """Ends the session by these frames, at once or behind the frame that is under way."""
+        """Ends the session by these bytes, at once or behind the message that is under way."""
         self._words = words
-        if not self._left and not self._header:
+        self._speak()
+
+    def _speak(self) -> None:
+        if not self._tracker.between:
+            return
+        front = self.exchange.front
+        aside, self._aside = self._aside, b""
+        if self._words:
             self._finish()
+        elif aside:
+            front.connection.send_data(front, aside, len(aside), False)
 
     def _finish(self) -> None:
         front = self.exchange.front
@@ -66,32 +87,19 @@ class SpdySession:
     def send_data(self, stream: Stream, data: Bytes, size: int, end: bool) -> None:
         """A piece of the answer came from the cluster."""
         front = self.exchange.front
+        boundary = -1
         if self.exchange.entry.code == _SWITCHED:
-            boundary = self._walk(data, size)
-            if self._words and boundary >= 0:
-                front.connection.send_data(front, data[:boundary], boundary, False)
-                self._finish()
-                return
-        front.connection.send_data(front, data, size, end)
-
-    def _walk(self, data: Bytes, size: int) -> int:
-        """Counts a piece; where in it the frame ends that was under way, -1 if it does not."""
-        first, place = -1, 0
-        while place < size:
-            if not self._left:
-                missing = _HEADER_BYTES - len(self._header)
-                self._header += bytes(data[place : place + missing])
-                place += missing
-                if len(self._header) < _HEADER_BYTES:
-                    break
-                self._left = int.from_bytes(self._header[5:], "big")
-                self._header = b""
-            taken = min(self._left, size - place)
-            self._left -= taken
-            place += taken
-            if not self._left and first < 0:
-                first = place
-        return first
+            boundary = self._tracker.walk(data, size)
+        if boundary < 0 or not (self._words or self._aside):
+            front.connection.send_data(front, data, size, end)
+            return
+        front.connection.send_data(front, data[:boundary], boundary, False)
+        if self._words:
+            self._finish()
+            return
+        aside, self._aside = self._aside, b""
+        front.connection.send_data(front, aside, len(aside), False)
+        front.connection.send_data(front, data[boundary:], size - boundary, end)
 
     def grant(self, stream: Stream, size: int) -> None:
         """The tunnel took bytes of the client's."""
@@ -108,13 +116,14 @@ class SpdySession:
 
 def begins_session(exchange: Exchange) -> bool:
     """Whether an exchange needs one."""
-    info = exchange.info
-    is_spdy = exchange.head.upgrade == b"SPDY/3.1"
-    return is_spdy and info is not None and info.subresource in _SUBRESOURCES
+    info, upgrade = exchange.info, exchange.head.upgrade
+    if upgrade == b"SPDY/3.1":
+        return info is not None and info.subresource in _SPDY_SUBRESOURCES
+    return upgrade == b"websocket"
 
 
-def session_of(exchange: Exchange) -> SpdySession | None:
+def session_of(exchange: Exchange) -> UpgradedSession | None:
     """The session of an exchange in which something can be said."""
     back = exchange.back
     leg = back.peer.connection if back is not None and back.peer is not None else None
-    return leg if isinstance(leg, SpdySession) and leg.speaks else None
+    return leg if isinstance(leg, UpgradedSession) and leg.speaks else None
