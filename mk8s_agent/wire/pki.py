@@ -7,6 +7,7 @@ peer). Signing code is not here: the agent's image contains none. Everything is 
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from mk8s_agent.wire.volume_modes import group_is_ours
 
 PIN_PREFIX = "sha256:"
 CLUSTER_URI_SCHEME = "mk8s"
@@ -162,7 +165,8 @@ def write_private(path: Path, content: bytes) -> None:
 def read_private(path: Path) -> bytes:
     """Read a secret, refusing one that any user of this machine could read too.
 
-    A group may read it, since Kubernetes mounts Secrets so for a process that is not root.
+    A group may read it, since Kubernetes mounts Secrets so for a process that is not root, and
+    write it where it is that of the volume and ours alone (``mk8s_agent.wire.volume_modes``).
 
     Raises:
         PkiError: unreadable, or its mode lets others in or the group write.
@@ -170,8 +174,9 @@ def read_private(path: Path) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if mode & FORBIDDEN_MODE:
+            facts = os.fstat(file.fileno())
+            mode = facts.st_mode
+            if mode & FORBIDDEN_MODE and not _is_a_volumes(path, facts):
                 raise PkiError(
                     f"{path} can be read by other users (mode {mode & 0o777:o}); "
                     f"run: chmod 600 {path}"
@@ -179,6 +184,11 @@ def read_private(path: Path) -> bytes:
             return file.read()
     except OSError as error:
         raise PkiError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _is_a_volumes(path: Path, facts: os.stat_result) -> bool:
+    """Whether all that the mode allows too much is group write, and the group is ourselves."""
+    return facts.st_mode & FORBIDDEN_MODE == stat.S_IWGRP and group_is_ours(path, facts)
 
 
 def _uris(certificate: bytes | Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from mk8s_agent.wire.volume_modes import others_write
+
 log = logging.getLogger(__name__)
 
 # O_NONBLOCK means nothing to a file; without it the start would hang on a named pipe.
@@ -309,7 +311,7 @@ def _make_folder(folder: Path) -> None:
     """The folder, private if it is made here; whoever can write to it could replace the journal."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     facts = folder.stat()
-    if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if others_write(facts):
         raise JournalUnsafeError(
             f"{folder}: others may write to the journal's folder: run 'chmod go-w {folder}'"
         )

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from mk8s_agent.wire.log import redact
+from mk8s_agent.wire.volume_modes import others_write
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import DatabaseUnavailable, parse_database_url, shown_url
 from mk8s_proxy.identity.ca import CaError
@@ -64,7 +65,7 @@ def _plain(value: Any) -> Any:
 
 def _check_folder(path: Path, name: str, findings: Findings) -> None:
     try:
-        mode = path.stat().st_mode
+        facts = path.stat()
     except FileNotFoundError:
         findings.notes.append(f"{name}: {path} does not exist yet; mk8s-central init makes it")
         return
@@ -73,7 +74,7 @@ def _check_folder(path: Path, name: str, findings: Findings) -> None:
         return
     if not path.is_dir():
         findings.problems.append(f"{name}: {path} is not a folder")
-    elif mode & 0o022:
+    elif others_write(facts):
         findings.problems.append(f"{name}: others can write in {path}; run: chmod go-w {path}")
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from mk8s_agent.wire.volume_modes import others_write
 from mk8s_proxy.db import keys, migrations, roles, users
 from mk8s_proxy.db.engine import Database, shown_url
 from mk8s_proxy.db.errors import NotFound
@@ -101,10 +102,10 @@ def private_folder(path: Path) -> None:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = path.stat().st_mode
+        facts = path.stat()
     except OSError as error:
         raise InstallationError(f"cannot make the folder {path}: {error.strerror}") from error
-    if mode & 0o022:
+    if others_write(facts):
         raise InstallationError(f"others can write in {path}; run: chmod go-w {path}")
 
 
