@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
+COBRA = SOURCES / "cobra"
+"""The sources of another program: how kubectl's libraries read a command line."""
 BUILT_FROM = ("main.go", "go.mod", "go.sum")
 
 
@@ -27,13 +29,13 @@ def go_command() -> str:
     return found
 
 
-def build() -> Path:
+def build(sources: Path = SOURCES) -> Path:
     """The program, built if these sources were not built before."""
     environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
     version = subprocess.run(
         [go_command(), "version"], env=environment, check=True, capture_output=True
     )
-    content = version.stdout + b"".join((SOURCES / name).read_bytes() for name in BUILT_FROM)
+    content = version.stdout + b"".join((sources / name).read_bytes() for name in BUILT_FROM)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mk8s-oracle"
     cache.mkdir(parents=True, exist_ok=True)
     program = cache / hashlib.sha256(content).hexdigest()[:16]
@@ -42,7 +44,7 @@ def build() -> Path:
         if not program.exists():
             fresh = program.with_suffix(".new")
             command = [go_command(), "build", "-o", str(fresh), "."]
-            subprocess.run(command, cwd=SOURCES, env=environment, check=True, stdout=sys.stderr)
+            subprocess.run(command, cwd=sources, env=environment, check=True, stdout=sys.stderr)
             fresh.rename(program)
     return program
 
