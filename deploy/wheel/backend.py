@@ -33,6 +33,7 @@ HOT = (
     "mk8s_proxy/identity/access_token.py",
     "mk8s_proxy/identity/identity.py",
     "mk8s_proxy/identity/revocations.py",
+    "mk8s_proxy/identity/service_token.py",
     "mk8s_proxy/identity/token_claims.py",
     "mk8s_proxy/kube/*.py",
     "mk8s_proxy/listener/*.py",
