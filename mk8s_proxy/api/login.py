@@ -49,6 +49,7 @@ async def login(call: Call) -> schemas.Model:
         user.id,
         lifetime=context.settings.tokens.refresh_seconds,
         now=context.now(),
+        client=call.user_agent,
     )
     return await _tokens(call, user, token, None)
 
@@ -185,7 +186,7 @@ async def _tokens(
 ) -> schemas.Model:
     context = call.context
     lifetime = context.settings.tokens.access_seconds
-    login = Login(token.family_id, token.expires_at.timestamp())
+    login = Login(token.login_id, token.expires_at.timestamp())
     access, expires = _mint(context, user, cluster, lifetime, login)
     await _announce(context, access)
     return schemas.TokenResponse(

@@ -115,6 +115,8 @@ class PolicySource:
     """Role names of each user, by email in lower case."""
     clusters: dict[str, dict[str, str]] = field(default_factory=dict)
     """Labels of each cluster, by name."""
+    user_clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Globs of the only clusters where the roles of a user count; of all for those not in here."""
 
 
 def parse_rbac(document: object, *, known_roles: Iterable[str] = BUILT_IN_ROLES) -> RbacDocument:

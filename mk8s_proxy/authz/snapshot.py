@@ -13,7 +13,7 @@ from typing import Any, Final
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.authz.access import Access, RuleSet
 from mk8s_proxy.authz.attributes import Attributes, Decision, is_apply, required_attributes
-from mk8s_proxy.authz.compile import ClusterSelector, CompiledRule
+from mk8s_proxy.authz.compile import ClusterSelector, CompiledRule, Globs, compile_globs
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec
 from mk8s_proxy.authz.role_limits import RoleLimits
 from mk8s_proxy.authz.scopes import ClusterScopes
@@ -53,6 +53,10 @@ class PolicySnapshot:
         self._cluster_ids = dict(cluster_ids)
         self._clusters = {name: dict(labels) for name, labels in source.clusters.items()}
         self._user_roles = {user.lower(): tuple(roles) for user, roles in source.user_roles.items()}
+        self._only: dict[str, Globs] = {
+            user.lower(): compile_globs(globs) for user, globs in source.user_clusters.items()
+        }
+        """Of those whose roles count on some clusters only."""
         self._selectors: dict[tuple[Any, ...], int] = {}
         self._selector_rules: list[ClusterSelector] = []
         self._roles = {role.name: self._compile(role) for role in source.roles}
@@ -116,7 +120,7 @@ class PolicySnapshot:
         try:
             if self._scopes_stamp != self._scopes.stamp:
                 self._follow_scopes()
-            roles = self._user_roles.get(user.lower(), ())
+            roles = self._roles_on(user, cluster)
             access = self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
             asked = decision_key(access.number, info, upgrade, content_type)
             return self._answers.find(asked) or self._answer(
@@ -162,7 +166,7 @@ class PolicySnapshot:
         default = RoleLimits(streams, buffered)
         found = [
             self._limits.get(role, default)
-            for role in self.roles_of(user)
+            for role in self._roles_on(user, cluster)
             if not selected.isdisjoint(self._roles.get(role, ()))
         ] or [default]
         return (
@@ -201,8 +205,16 @@ class PolicySnapshot:
         self._answers.keep(asked, answer, _DECISION_BYTES + 4 * texts)
         return answer
 
+    def _roles_on(self, user: str, cluster: str) -> tuple[str, ...]:
+        """The roles of a user that count on a cluster."""
+        name = user.lower()
+        roles = self._user_roles.get(name, ())
+        if roles and self._only and name in self._only and not self._only[name].matches(cluster):
+            return ()
+        return roles
+
     def _access(self, user: str, cluster: str) -> Access:
-        roles = self._user_roles.get(user.lower(), ())
+        roles = self._roles_on(user, cluster)
         return self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
 
     def _make_access(self, roles: tuple[str, ...], cluster: str) -> Access:

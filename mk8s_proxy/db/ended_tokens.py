@@ -1,10 +1,11 @@
 """Tokens and logins that were ended before their time, for as long as their tokens would live.
 
-Written by logouts (``db.tokens`` for whole logins), read at the start of each process and with
+Written by logouts (``db.logins`` for whole logins), read at the start of each process and with
 every look of the policy feed. Each row has the next number of one counter, and whoever takes a
 number holds the counter's row until its commit: a reader that has seen a number has seen all below.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -37,22 +38,26 @@ class Ended:
 async def end_token(database: Database, token_id: str, expires_at: datetime, now: datetime) -> None:
     """Note that a token is refused until it would have expired. Again is fine."""
     async with database.transaction() as session:
-        await note_ended(session, token_id, expires_at, now)
+        await note_ended(session, [token_id], expires_at, now)
 
 
 async def note_ended(
-    session: AsyncSession, ended: str, expires_at: datetime, now: datetime
+    session: AsyncSession, ended: Sequence[str], expires_at: datetime, now: datetime
 ) -> None:
-    """The same within a transaction of this package's; forgets those whose time is over."""
+    """The same for several, in a transaction of this package's; forgets those whose time is
+    over."""
     counter = update(Meta).where(col(Meta.key) == _COUNTER)
-    raised = counter.values(counter=col(Meta.counter) + 1).returning(col(Meta.counter))
-    number = (await session.execute(raised)).scalar_one()
+    raised = counter.values(counter=col(Meta.counter) + len(ended)).returning(col(Meta.counter))
+    last = (await session.execute(raised)).scalar_one()
     await session.execute(delete(EndedToken).where(col(EndedToken.expires_at) < now - _KEPT_ON))
-    known = await session.get(EndedToken, ended)
-    if known is None:
-        session.add(EndedToken(id=ended, number=number, expires_at=expires_at))
-    elif known.expires_at < expires_at:
-        known.number, known.expires_at = number, expires_at
+    rows = await session.scalars(select(EndedToken).where(col(EndedToken.id).in_(ended)))
+    known = {row.id: row for row in rows}
+    for number, one in enumerate(ended, start=last - len(ended) + 1):
+        row = known.get(one)
+        if row is None:
+            session.add(EndedToken(id=one, number=number, expires_at=expires_at))
+        elif row.expires_at < expires_at:
+            row.number, row.expires_at = number, expires_at
 
 
 async def ended_since(database: Database, number: int) -> list[Ended]:

@@ -33,14 +33,14 @@ class Expired(StoreError):
 
 
 class RefreshReused(StoreError):
-    """A refresh token came a second time, or its family is revoked.
+    """A refresh token came a second time, or its login was ended before.
 
-    Either its owner or a thief holds an old copy, so the whole family is revoked before this is
-    raised (RFC 9700 section 4.14.2). ``ended_before``: it was revoked already when the token came.
+    In the first case its owner or a thief holds an old copy, so the login is ended before this is
+    raised (RFC 9700 section 4.14.2). ``ended_before`` says why it had ended when the token came.
     """
 
-    def __init__(self, family_id: str, user_id: str, *, ended_before: bool = False) -> None:
-        self.family_id = family_id
+    def __init__(self, login_id: str, user_id: str, *, ended_before: str = "") -> None:
+        self.login_id = login_id
         self.user_id = user_id
         self.ended_before = ended_before
         super().__init__("the refresh token was used before; log in again")

@@ -68,6 +68,8 @@ class User(SQLModel, table=True):
     email: str = Field(unique=True, max_length=254)
     name: str = Field(default="", max_length=256)
     password_hash: str | None = Field(default=None, max_length=256)
+    must_change_password: bool = False
+    """Somebody else knows the password: it is good for its own change and nothing else."""
     disabled: bool = False
     token_epoch: int = 0
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
@@ -115,19 +117,76 @@ class UserRole(SQLModel, table=True):
     )
 
 
+class Login(SQLModel, table=True):
+    """A login, which access tokens are minted from: its id is their claim ``sid``.
+
+    ``subject`` is the id of the user or of the service token that it speaks for, ``source`` what
+    proved that. It stays for some days after its end, so that a late comer is told why.
+    """
+
+    __tablename__: ClassVar[str] = "logins"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    subject: str = Field(max_length=36, index=True)
+    source: str = Field(max_length=32)
+    client: str = Field(default="", max_length=256)
+    opened_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    last_seen: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    ends_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    ended_why: str = Field(default="", max_length=64)
+
+
 class RefreshToken(SQLModel, table=True):
-    """One refresh token, by its hash; a family is all that descend from one login."""
+    """One refresh token of a login, by its hash; it lives as long as the login."""
 
     __tablename__: ClassVar[str] = "refresh_tokens"
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
-    family_id: str = Field(index=True, max_length=36)
-    user_id: str = Field(max_length=36, foreign_key="users.id", ondelete="CASCADE", index=True)
+    login_id: str = Field(max_length=36, foreign_key="logins.id", ondelete="CASCADE", index=True)
     token_hash: str = Field(unique=True, max_length=128)
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
-    expires_at: datetime = Field(sa_type=UtcDateTime)
     used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class ServiceToken(SQLModel, table=True):
+    """What a job is known by: its roles, and the globs of the only clusters that they count on."""
+
+    __tablename__: ClassVar[str] = "service_tokens"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    name: str = Field(unique=True, max_length=63)
+    clusters: list[str] = Field(default_factory=list, sa_type=JSON)
+    created_by: str = Field(default="", max_length=254)
+    creator_id: str = Field(default="", max_length=36)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+
+
+class ServiceTokenRole(SQLModel, table=True):
+    """That a service token has a role."""
+
+    __tablename__: ClassVar[str] = "service_token_roles"
+
+    token_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="service_tokens.id", ondelete="CASCADE"
+    )
+    role_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="roles.id", ondelete="RESTRICT", index=True
+    )
+
+
+class ServiceSecret(SQLModel, table=True):
+    """A secret of a service token, by its hash. Each is a login; a rotation overlaps two."""
+
+    __tablename__: ClassVar[str] = "service_secrets"
+
+    login_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="logins.id", ondelete="CASCADE"
+    )
+    token_id: str = Field(
+        max_length=36, foreign_key="service_tokens.id", ondelete="CASCADE", index=True
+    )
+    secret_hash: str = Field(unique=True, max_length=64)
 
 
 class EndedToken(SQLModel, table=True):

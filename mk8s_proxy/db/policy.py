@@ -11,6 +11,7 @@ from mk8s_proxy.db.keys import KeyRecord, read_keys
 from mk8s_proxy.db.meta import POLICY_VERSION
 from mk8s_proxy.db.models import AgentCertificate, Cluster, Meta, Role, User, UserRole, utc_now
 from mk8s_proxy.db.roles import RoleRecord, role_record
+from mk8s_proxy.db.service_tokens import LiveSecret, grants, live_secrets, service_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,11 @@ class PolicyRows:
     version: int
     roles: tuple[RoleRecord, ...]
     user_roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Role names by the user's email, which is the name that policy knows users by."""
+    """Role names by the user's email, which is the name that policy knows users by, and by what
+    service tokens are called there."""
+    user_clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Globs of the only clusters where roles count, by the same names, of those who have any."""
+    service_secrets: tuple[LiveSecret, ...] = ()
     clusters: dict[str, dict[str, str]] = field(default_factory=dict)
     """Labels by cluster name."""
     cluster_names: dict[str, str] = field(default_factory=dict)
@@ -42,16 +47,21 @@ async def load_policy(database: Database) -> PolicyRows:
         pairs = (await session.execute(_PAIRS)).all()
         clusters = (await session.execute(_CLUSTERS)).all()
         revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
+        tokens = await grants(session)
+        secrets = await live_secrets(session)
         keys = await read_keys(session)
     if version is None:
         raise NotFound("the policy version")
     names: dict[str, list[str]] = {email: [] for _, email, _ in users}
     for email, role in pairs:
         names[email].append(role)
+    names |= {service_user(name): roles_of for name, roles_of, _ in tokens}
     return PolicyRows(
         version=version,
         roles=tuple(map(role_record, roles)),
         user_roles={email: tuple(roles_of) for email, roles_of in names.items()},
+        user_clusters={service_user(name): tuple(only) for name, _, only in tokens if only},
+        service_secrets=tuple(secrets),
         clusters={name: labels for _, name, labels in clusters},
         cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
         epochs={user_id: epoch for user_id, _, epoch in users},

@@ -16,6 +16,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Role, UserRole
+from mk8s_proxy.db.service_tokens import holders_of
 
 ADMIN_ROLE = "admin"
 """The built-in role that may do everything on every cluster, and administer central.
@@ -94,7 +95,7 @@ async def delete_role(database: Database, name: str) -> None:
 
     Raises:
         NotFound: no such role.
-        Conflict: it is built in, or a user has it.
+        Conflict: it is built in, or a user or a service token has it.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
@@ -106,6 +107,11 @@ async def delete_role(database: Database, name: str) -> None:
         if count:
             raise Conflict(
                 f'the role "{name}" is in use by {count} user(s); take it from them first'
+            )
+        if tokens := await holders_of(session, role.id):
+            raise Conflict(
+                f'the role "{name}" is in use by service token(s) {", ".join(tokens[:5])}; '
+                "revoke them first"
             )
         await session.delete(role)
 

@@ -2,7 +2,7 @@
 
 Called by the login and join endpoints. Only hashes are stored. A join token is used by one UPDATE
 that a second transaction cannot also win; what lost is looked at afterwards, only to name the
-reason. A refresh token is looked at, and used, under the lock of its family.
+reason. A refresh token is looked at, and used, under the lock of its login.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from mk8s_proxy.db.ended_tokens import LONGEST_ACCESS, note_ended
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Expired, JoinTokenExpired, JoinTokenUsed, NotFound, RefreshReused
-from mk8s_proxy.db.models import Cluster, JoinToken, RefreshToken, utc_now
+from mk8s_proxy.db.logins import REUSED, NewLogin, end_login, lock_login, open_within
+from mk8s_proxy.db.models import Cluster, JoinToken, Login, RefreshToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,10 @@ class RefreshRecord:
     """A refresh token that was just used up."""
 
     id: str
-    family_id: str
+    login_id: str
     user_id: str
     expires_at: datetime
+    """When its login ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +40,11 @@ class JoinRecord:
     created_by: str
 
 
-async def store_refresh(
-    database: Database, *, family_id: str, user_id: str, token_hash: str, expires_at: datetime
-) -> None:
-    """Keep a new refresh token of a family (a new family at login).
-
-    Raises:
-        RefreshReused: the family was revoked since its last token was used, so that the winner
-            of a race with a thief gets nothing either.
-    """
+async def open_login(database: Database, new: NewLogin, token_hash: str, now: datetime) -> None:
+    """Open a login with its first refresh token."""
     async with database.transaction() as session:
-        family = await _lock_family(session, family_id)
-        if any(token.revoked_at is not None for token in family):
-            raise RefreshReused(family_id, user_id)
-        session.add(
-            RefreshToken(
-                family_id=family_id, user_id=user_id, token_hash=token_hash, expires_at=expires_at
-            )
-        )
+        login = await open_within(session, new, now)
+        session.add(RefreshToken(login_id=login.id, token_hash=token_hash, created_at=now))
 
 
 async def use_refresh(
@@ -76,30 +64,24 @@ async def use_refresh(
 
     Raises:
         NotFound: never issued.
-        Expired: unused, but too old.
-        RefreshReused: used before or revoked; its whole family is revoked now.
+        Expired: its login is over.
+        RefreshReused: used before, or its login has been ended; now it has.
     """
     try:
         async with database.transaction() as session:
             return await _use(session, token_hash, now, name_successor)
     except RefreshReused as reused:
         # Out here, since the error undoes what its transaction did.
-        await revoke_family(database, reused.family_id, now=now)
+        await end_login(database, reused.login_id, REUSED, now)
         raise
 
 
-async def family_of(database: Database, token_hash: str) -> tuple[str, str]:
-    """The family and the user of a refresh token, for logout. Raises :class:`NotFound`."""
+async def login_of(database: Database, token_hash: str) -> tuple[str, str]:
+    """The login and the user of a refresh token, for logout. Raises :class:`NotFound`."""
     async with database.session() as session:
         token = await _by_hash(session, token_hash)
-    return token.family_id, token.user_id
-
-
-async def revoke_family(database: Database, family_id: str, *, now: datetime | None = None) -> None:
-    """End a login: no token of the family works any more, nor do its access tokens, which all
-    replicas learn. Unknown families are fine."""
-    async with database.transaction() as session:
-        await _revoke_family(session, family_id, now or utc_now())
+        login = await session.get_one(Login, token.login_id)
+    return login.id, login.subject
 
 
 async def store_join_token(
@@ -155,20 +137,23 @@ async def _use(
     name_successor: Callable[[str], str] | None,
 ) -> RefreshRecord:
     token = await _by_hash(session, token_hash)
-    family = await _lock_family(session, token.family_id)
-    if any(member.revoked_at is not None for member in family):
-        raise RefreshReused(token.family_id, token.user_id, ended_before=True)
+    login = await lock_login(session, token.login_id)
+    if login is None:
+        raise NotFound("refresh token")  # forgotten just now
+    await session.refresh(token)
+    if login.ended_at is not None:
+        raise RefreshReused(login.id, login.subject, ended_before=login.ended_why)
     following = name_successor(token.id) if name_successor is not None else ""
-    if token.used_at is not None:
-        if not following or not await _is_unused(session, following, now):
-            raise RefreshReused(token.family_id, token.user_id)
-    elif token.expires_at <= now:
+    if login.ends_at <= now:
         raise Expired("the login has expired; log in again")
+    if token.used_at is not None:
+        if not following or not await _is_unused(session, following):
+            raise RefreshReused(login.id, login.subject)
     else:
-        token.used_at = now
+        token.used_at = login.last_seen = now
         if following:
-            session.add(_successor(token, following))
-    return RefreshRecord(token.id, token.family_id, token.user_id, token.expires_at)
+            session.add(RefreshToken(login_id=login.id, token_hash=following, created_at=now))
+    return RefreshRecord(token.id, login.id, login.subject, login.ends_at)
 
 
 async def _by_hash(session: AsyncSession, token_hash: str) -> RefreshToken:
@@ -179,39 +164,8 @@ async def _by_hash(session: AsyncSession, token_hash: str) -> RefreshToken:
     return token
 
 
-async def _is_unused(session: AsyncSession, token_hash: str, now: datetime) -> bool:
+async def _is_unused(session: AsyncSession, token_hash: str) -> bool:
     unused = select(col(RefreshToken.id)).where(
-        col(RefreshToken.token_hash) == token_hash,
-        col(RefreshToken.used_at).is_(None),
-        col(RefreshToken.expires_at) > now,
+        col(RefreshToken.token_hash) == token_hash, col(RefreshToken.used_at).is_(None)
     )
     return await session.scalar(unused) is not None
-
-
-def _successor(token: RefreshToken, token_hash: str) -> RefreshToken:
-    return RefreshToken(
-        family_id=token.family_id,
-        user_id=token.user_id,
-        token_hash=token_hash,
-        expires_at=token.expires_at,
-    )
-
-
-async def _lock_family(session: AsyncSession, family_id: str) -> list[RefreshToken]:
-    # PostgreSQL would let a revocation and an insert pass each other without seeing the other's
-    # rows; both lock the rows that exist first. SQLite has one writer and ignores FOR UPDATE.
-    # What was read before the wait is read again.
-    family = select(RefreshToken).where(col(RefreshToken.family_id) == family_id)
-    in_order = family.order_by(col(RefreshToken.created_at), col(RefreshToken.id))
-    locked = in_order.with_for_update().execution_options(populate_existing=True)
-    return list((await session.scalars(locked)).all())
-
-
-async def _revoke_family(session: AsyncSession, family_id: str, now: datetime) -> None:
-    # The counter's row first, then the family's: everybody who takes both takes them so.
-    await note_ended(session, family_id, now + LONGEST_ACCESS, now)
-    await _lock_family(session, family_id)
-    live = update(RefreshToken).where(
-        col(RefreshToken.family_id) == family_id, col(RefreshToken.revoked_at).is_(None)
-    )
-    await session.execute(live.values(revoked_at=now))

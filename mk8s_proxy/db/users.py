@@ -10,15 +10,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound
+from mk8s_proxy.db.logins import DISABLED, PASSWORD_CHANGED, end_all_within, say_why_within
 from mk8s_proxy.db.meta import raise_policy_version
-from mk8s_proxy.db.models import RefreshToken, Role, User, UserRole, utc_now
+from mk8s_proxy.db.models import Login, Role, User, UserRole, utc_now
 from mk8s_proxy.db.roles import ADMIN_ROLE
 
 
@@ -36,6 +37,8 @@ class UserRecord:
     """Access tokens carry it; raising it ends all that were issued before."""
     roles: tuple[str, ...]
     created_at: datetime
+    must_change_password: bool = False
+    """Somebody else knows the password: it is good for its own change only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +66,21 @@ async def create_user(
     name: str,
     password_hash: str | None,
     roles: Iterable[str] = (),
+    *,
+    must_change: bool = False,
 ) -> UserRecord:
-    """Add a user.
+    """Add a user, who must change the password first if `must_change`.
 
     Raises:
         Conflict: the email is taken.
         NotFound: a role does not exist.
     """
-    user = User(email=normal_email(email), name=name, password_hash=password_hash)
+    user = User(
+        email=normal_email(email),
+        name=name,
+        password_hash=password_hash,
+        must_change_password=must_change,
+    )
     try:
         async with database.transaction() as session:
             await raise_policy_version(session)
@@ -176,7 +186,9 @@ async def set_roles(database: Database, user_id: str, role_names: Iterable[str])
         return _record(user, given)
 
 
-async def set_password(database: Database, user_id: str, password_hash: str | None) -> None:
+async def set_password(
+    database: Database, user_id: str, password_hash: str | None, *, must_change: bool = False
+) -> None:
     """Replace the password's hash and end every login made with the old one.
 
     Raises:
@@ -188,7 +200,38 @@ async def set_password(database: Database, user_id: str, password_hash: str | No
         user = await _get(session, user_id)
         async with keeping_an_admin(session):
             user.password_hash = password_hash
-            await _end_logins(session, user)
+            user.must_change_password = must_change
+            await _end_logins(session, user, PASSWORD_CHANGED)
+
+
+async def change_password(
+    database: Database, user_id: str, old_hash: str, new_hash: str, now: datetime, *, keep: str = ""
+) -> list[str]:
+    """Replace a password by its owner's wish, and end the owner's other logins.
+
+    Args:
+        database: where they are.
+        user_id: whose it is.
+        old_hash: that of the password which was shown for it.
+        new_hash: that of the next one.
+        now: aware time.
+        keep: the login that goes on, "" for none.
+
+    Returns:
+        The logins that have ended.
+
+    Raises:
+        NotFound: no such user.
+        Conflict: the password was changed by somebody else just now.
+    """
+    async with database.transaction() as session:
+        await raise_policy_version(session)
+        user = await _get(session, user_id)
+        if user.password_hash != old_hash:
+            raise Conflict("the password was changed by somebody else just now")
+        user.password_hash = new_hash
+        user.must_change_password = False
+        return await end_all_within(session, user_id, PASSWORD_CHANGED, now, but=keep)
 
 
 async def set_disabled(database: Database, user_id: str, disabled: bool) -> None:
@@ -204,11 +247,11 @@ async def set_disabled(database: Database, user_id: str, disabled: bool) -> None
         async with keeping_an_admin(session):
             user.disabled = disabled
             if disabled:
-                await _end_logins(session, user)
+                await _end_logins(session, user, DISABLED)
 
 
 async def delete_user(database: Database, user_id: str) -> None:
-    """Remove a user with roles and refresh tokens; the user's audit rows stay.
+    """Remove a user with roles and logins; the user's audit rows stay.
 
     Raises:
         NotFound: no such user.
@@ -218,6 +261,7 @@ async def delete_user(database: Database, user_id: str) -> None:
         await raise_policy_version(session)
         user = await _get(session, user_id)
         async with keeping_an_admin(session):
+            await session.execute(delete(Login).where(col(Login.subject) == user_id))
             await session.delete(user)
 
 
@@ -248,12 +292,10 @@ async def give_roles(session: AsyncSession, user_id: str, names: Iterable[str]) 
     return wanted
 
 
-async def _end_logins(session: AsyncSession, user: User) -> None:
+async def _end_logins(session: AsyncSession, user: User, why: str) -> None:
+    """The epoch is what replicas learn, for tokens of no login, too."""
     user.token_epoch += 1
-    live = update(RefreshToken).where(
-        col(RefreshToken.user_id) == user.id, col(RefreshToken.revoked_at).is_(None)
-    )
-    await session.execute(live.values(revoked_at=utc_now()))
+    await say_why_within(session, user.id, why, utc_now())
 
 
 @asynccontextmanager
@@ -298,4 +340,5 @@ def _record(user: User, roles: Sequence[str]) -> UserRecord:
         token_epoch=user.token_epoch,
         roles=tuple(sorted(roles)),
         created_at=user.created_at,
+        must_change_password=user.must_change_password,
     )

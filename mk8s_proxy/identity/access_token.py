@@ -19,6 +19,7 @@ import jwt
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.identity.identity import BoundCluster, Identity, Login, Unauthenticated
 from mk8s_proxy.identity.revocations import Revocations
+from mk8s_proxy.identity.service_token import BEARER, ServiceTokens, is_service_user
 from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys
 from mk8s_proxy.identity.token_claims import (
     EXPIRED,
@@ -128,7 +129,8 @@ def mint(
 
 
 class TokenAuthenticator:
-    """Verifies `Authorization` values, remembering those already verified.
+    """Verifies `Authorization` values, remembering those already verified: access tokens, and
+    service tokens as they are.
 
     Not thread-safe: it belongs to one event loop. A hit costs one lookup and a few
     comparisons; expiry, revocation, retired keys and changed users are looked at on each hit.
@@ -142,7 +144,10 @@ class TokenAuthenticator:
         valid_epochs: TokenUsers,
         clock: Callable[[], float] = time.time,
         cache_size: int = CACHE_SIZE,
+        service_tokens: ServiceTokens | None = None,
     ) -> None:
+        self.service_tokens = service_tokens or ServiceTokens(clock)
+        """Those that are good, and what comes of them."""
         self._keys = keys
         self._issuer = issuer
         self._valid_epochs = valid_epochs
@@ -191,6 +196,7 @@ class TokenAuthenticator:
     def second(self) -> None:
         """Once a second: give up a bounded number of what has expired."""
         self.verified.sweep(self._is_over)
+        self.service_tokens.second()
         self._revocations.forget(self._clock() - LEEWAY)
 
     def __len__(self) -> int:
@@ -207,7 +213,8 @@ class TokenAuthenticator:
     @property
     def stamp(self) -> int:
         """A number that grows when many verified tokens may have become bad, not just one's."""
-        return self._keys.generation + self._valid_epochs.generation
+        tokens = self.service_tokens.generation
+        return self._keys.generation + self._valid_epochs.generation + tokens
 
     def vouches(self, identity: Identity, stamp: int) -> bool:
         """Say whether an identity that was good at `stamp` is good now, without a doubt.
@@ -216,7 +223,10 @@ class TokenAuthenticator:
         """
         end_of = self._revocations.end_of
         return (
-            stamp == self._keys.generation + self._valid_epochs.generation
+            stamp
+            == self._keys.generation
+            + self._valid_epochs.generation
+            + self.service_tokens.generation
             and self._clock() < identity.expires + LEEWAY
             and end_of(identity.token_id) is None
             and end_of(identity.login) is None
@@ -224,6 +234,8 @@ class TokenAuthenticator:
 
     def _verify_again(self, known: "_Verified", authorization: bytes) -> Identity:
         """The signature is as good as it was, unless the keys have changed."""
+        if not known[0].key_id:  # a service token has none
+            return self._verify(bearer_token(authorization))
         if known[2] != self._keys.generation:
             return self._verify(bearer_token(authorization))
         if self._clock() >= known[0].expires + LEEWAY:
@@ -232,6 +244,10 @@ class TokenAuthenticator:
         return known[0]
 
     def _verify(self, token: bytes) -> Identity:
+        if token.startswith(BEARER):
+            identity = self.service_tokens.identify(token)
+            self._check_user(identity)
+            return identity
         kid = key_id(token)
         key = self._keys.public(kid)
         if key is None:
@@ -268,7 +284,7 @@ class TokenAuthenticator:
             Unauthenticated: The login has ended, the token's key is retired, which takes along what
                 was opened with it, or its user changed.
         """
-        if self._keys.public(identity.key_id) is None:
+        if identity.key_id and self._keys.public(identity.key_id) is None:
             raise Unauthenticated("TOKEN_KEY", f"{INVALID} (unknown signing key)")
         if self._clock() >= identity.ends + LEEWAY:
             raise Unauthenticated("LOGIN_EXPIRED", "the login has expired: run mk8s login")
@@ -277,6 +293,9 @@ class TokenAuthenticator:
     def _check_user(self, identity: Identity) -> None:
         if self._is_revoked(identity):
             raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
+        if is_service_user(identity.user):
+            self.service_tokens.require_live(identity.login)
+            return
         epoch = self._valid_epochs(identity.uid)
         if epoch is None:
             raise Unauthenticated("USER_DISABLED", "this account is disabled: ask your admin")

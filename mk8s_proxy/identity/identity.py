@@ -73,7 +73,7 @@ class Identity:
     cluster: str
     """The only cluster that the token is good for; "" for any."""
     token_id: str
-    """Claim jti, unique for each token."""
+    """Claim jti, unique for each access token; "" for a service token."""
     epoch: int
     """The user's token epoch at minting; a password change or a lock increases it."""
     login: str = ""
@@ -95,6 +95,12 @@ class Identity:
     def of_login(self) -> Login | None:
         """The login that the token comes of, None for none."""
         return Login(self.login, self.login_ends) if self.login else None
+
+    @property
+    def credential_ends(self) -> float:
+        """When the credential itself ends, epoch seconds: a service token, which has no id, is only
+        looked up again when the identity expires."""
+        return self.expires if self.token_id else self.login_ends
 
     @property
     def ends(self) -> float:

@@ -1,8 +1,8 @@
 """Refresh tokens: opaque, stored as hashes, good for one use.
 
-Used by the management API. Every use gives a new token of the same family (one family is one
-login). A token that comes a second time has two owners, one of them a thief, so the family ends,
-RFC 9700 section 4.14.2. A login lasts as long as its first token: rotation does not prolong it.
+Used by the management API. Every use gives a new token of the same login. A token that comes a
+second time has two owners, one of them a thief, so the login ends, RFC 9700 section 4.14.2. Its end
+was fixed when it was opened: use does not prolong it.
 
 An answer can be lost on its way, and then the right owner comes a second time. A client may say so
 in advance: it keeps a random *attempt* beside each token and shows it with each use of that token.
@@ -21,7 +21,7 @@ import re
 import secrets
 import uuid
 
-from mk8s_proxy.db import tokens
+from mk8s_proxy.db import logins, tokens
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Expired, NotFound, RefreshReused
 
@@ -32,14 +32,14 @@ _TOKEN = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")
 
 
 _ENDED = "the login has ended: run mk8s login"
-_USED_TWICE = (
-    "the login has ended, since it was used from two places: log in on each machine instead of "
-    "copying a login: run mk8s login"
-)
-_ENDED_BEFORE = (
-    "the login has been ended: by a logout, a new password, or because a copy of it was used on "
-    "another machine (log in on each machine instead of copying a login): run mk8s login"
-)
+_WHY_ENDED = {
+    logins.LOGOUT: "the login was ended by a logout",
+    logins.REUSED: "the login has ended, since it was used from two places: log in on each "
+    "machine instead of copying a login",
+    logins.PASSWORD_CHANGED: "the login was ended by a change of the password",
+    logins.DISABLED: "the login was ended when the account was disabled",
+}
+"""By what the login's row says; no word for what earlier versions did not note."""
 
 
 class RefreshRefused(Exception):
@@ -49,7 +49,7 @@ class RefreshRefused(Exception):
         reason: "REFRESH_UNKNOWN", "REFRESH_EXPIRED" or "REFRESH_REUSED", for log and audit. Only
             who showed a token that was good once is told more than that the login has ended.
         user_id: Whose login it was, "" when unknown.
-        login: The family that ended because of this, "" when none did.
+        login: The one that ended because of this, "" when none did.
     """
 
     def __init__(
@@ -67,30 +67,26 @@ class RefreshToken:
 
     token: str = dataclasses.field(repr=False)
     user_id: str
-    family_id: str
+    login_id: str
     expires_at: datetime.datetime
+    """When the login ends, however often it is used."""
 
 
 async def issue(
-    database: Database, user_id: str, *, lifetime: float, now: datetime.datetime
+    database: Database, user_id: str, *, lifetime: float, now: datetime.datetime, client: str = ""
 ) -> RefreshToken:
-    """Start a login that lasts `lifetime` seconds."""
+    """Start a login that lasts `lifetime` seconds, for the user agent `client`."""
     expires_at = now + datetime.timedelta(seconds=lifetime)
-    family_id, token = str(uuid.uuid4()), _random_token()
-    await tokens.store_refresh(
-        database,
-        family_id=family_id,
-        user_id=user_id,
-        token_hash=hash_token(token),
-        expires_at=expires_at,
-    )
-    return RefreshToken(token, user_id, family_id, expires_at)
+    token = _random_token()
+    new = logins.NewLogin(str(uuid.uuid4()), user_id, expires_at, client=client)
+    await tokens.open_login(database, new, hash_token(token), now)
+    return RefreshToken(token, user_id, new.id, expires_at)
 
 
 async def rotate(
     database: Database, token: str, *, now: datetime.datetime, attempt: str = ""
 ) -> RefreshToken:
-    """Use a token up and return the next one of its family.
+    """Use a token up and return the next one of its login.
 
     Args:
         database: Where tokens are kept.
@@ -99,15 +95,16 @@ async def rotate(
         attempt: What this use is known by if it has to be repeated; "" for one that never is.
 
     Raises:
-        RefreshRefused: Unknown, expired, or used before; then its family was revoked.
+        RefreshRefused: Unknown, expired, or used before; then its login was ended.
     """
     successor = _Successor(token, attempt)
     try:
         used = await tokens.use_refresh(database, hash_token(token), now, successor.name)
-        return RefreshToken(successor.token, used.user_id, used.family_id, used.expires_at)
+        return RefreshToken(successor.token, used.user_id, used.login_id, used.expires_at)
     except RefreshReused as error:
-        message = _ENDED_BEFORE if error.ended_before else _USED_TWICE
-        raise RefreshRefused("REFRESH_REUSED", error.user_id, error.family_id, message) from None
+        why = _WHY_ENDED.get(error.ended_before or logins.REUSED, "the login has been ended")
+        message = f"{why}: run mk8s login"
+        raise RefreshRefused("REFRESH_REUSED", error.user_id, error.login_id, message) from None
     except Expired:
         raise RefreshRefused("REFRESH_EXPIRED") from None
     except NotFound:
@@ -118,14 +115,14 @@ async def end(database: Database, token: str, *, now: datetime.datetime) -> tupl
     """End the login that the token belongs to, used up or not.
 
     Returns:
-        The login's family, and its user's id.
+        The login's id, and its user's.
 
     Raises:
         RefreshRefused: There is no such token.
     """
-    family_id, user_id = await _family(database, token)
-    await tokens.revoke_family(database, family_id, now=now)
-    return family_id, user_id
+    login_id, user_id = await _login(database, token)
+    await logins.end_login(database, login_id, logins.LOGOUT, now)
+    return login_id, user_id
 
 
 async def owner(database: Database, token: str) -> str:
@@ -136,7 +133,7 @@ async def owner(database: Database, token: str) -> str:
     Raises:
         RefreshRefused: There is no such token.
     """
-    return (await _family(database, token))[1]
+    return (await _login(database, token))[1]
 
 
 def hash_token(token: str) -> str:
@@ -150,9 +147,9 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-async def _family(database: Database, token: str) -> tuple[str, str]:
+async def _login(database: Database, token: str) -> tuple[str, str]:
     try:
-        return await tokens.family_of(database, hash_token(token))
+        return await tokens.login_of(database, hash_token(token))
     except NotFound:
         raise RefreshRefused("REFRESH_UNKNOWN") from None
 

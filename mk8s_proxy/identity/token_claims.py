@@ -21,6 +21,7 @@ from mk8s_proxy.identity.identity import (
     Unauthenticated,
     is_safe_user_name,
 )
+from mk8s_proxy.identity.service_token import BEARER
 from mk8s_proxy.identity.signing_keys import KEY_ID
 
 LEEWAY = 30.0
@@ -56,13 +57,16 @@ def bearer_token(authorization: bytes) -> bytes:
     """Return the token of a `Bearer` value, RFC 6750 section 2.1.
 
     Raises:
-        Unauthenticated: Nothing there, another scheme, or not three base64url segments.
+        Unauthenticated: Nothing there, another scheme, or neither three base64url segments nor what
+            begins as a service token.
     """
     if not authorization:
         raise Unauthenticated("NO_TOKEN", "no credentials: run mk8s login")
     scheme, _, token = authorization.partition(b" ")
     if scheme.lower() != b"bearer":
         raise Unauthenticated("TOKEN_SCHEME", "only Bearer access tokens are accepted")
+    if token.startswith(BEARER):
+        return token
     if len(token) > LONGEST_TOKEN_BYTES or not _COMPACT.fullmatch(token):
         raise Unauthenticated("TOKEN_MALFORMED", INVALID)
     return token

@@ -45,9 +45,9 @@ from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.audit_shipping import audit_shipping
 from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch
 from mk8s_proxy.process.clients import client_config, front_limits
-from mk8s_proxy.process.ended_tokens import EndedTokens
 from mk8s_proxy.process.journals import key_retired, open_journals
 from mk8s_proxy.process.key_feed import KeyFeed
+from mk8s_proxy.process.login_feed import LoginFeed
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
 from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
@@ -120,8 +120,8 @@ class Central:
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
-        ended = EndedTokens(self.database, self.authenticator.revoke)
-        self.policies.look_too(ended.look)
+        self._logins = LoginFeed(self.database, self.authenticator, self._users)
+        self._logins.follow(self.policies)
         await self.policies.start()
         self._open_journals()
         self._build_chain()
@@ -139,6 +139,7 @@ class Central:
         self.background.every("signing keys", _KEY_SECONDS, self._key_feed.turn)
         self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
         self.shipping.start(self.background)
+        self._logins.start(self.background)
         self.background.every("renewals", _REFRESH_SECONDS, self._renew)
         self.background.every("certificate files", LOOK_SECONDS, self._certificate.look)
 
@@ -150,7 +151,6 @@ class Central:
         self.journal.when_late(lambda: loop.call_soon_threadsafe(self.ticks.schedule))
 
     def _policy_changed(self, feed: PolicyFeed) -> None:
-        self._users.replace(feed.rows.epochs)
         self._key_feed.take(feed.rows.keys)
         self.tunnels.follow(feed.rows.cluster_names, feed.rows.revoked)
         self._recheck()

@@ -208,6 +208,6 @@ def compile_rows(rows: PolicyRows, scopes: ClusterScopes | None = None) -> Polic
             roles.append(parse_role(role.name, role.rules, role.limits))
         except PolicyError as error:
             raise PolicyError(f'role "{role.name}".{error.place}', error.problem) from error
-    source = PolicySource(roles=roles, user_roles=rows.user_roles, clusters=rows.clusters)
+    source = PolicySource(roles, rows.user_roles, rows.clusters, rows.user_clusters)
     ids = {name: cluster_id for cluster_id, name in rows.cluster_names.items()}
     return PolicySnapshot(source, rows.version, ids, scopes)

@@ -121,10 +121,8 @@ def _end_every_login(world: World, person: Person) -> None:
     for cached in (person.home / ".mk8s").rglob("*.json"):
         cached.unlink()
     with sqlite3.connect(world.data / "central.db") as database:
-        newest = "(SELECT family_id FROM refresh_tokens ORDER BY created_at DESC LIMIT 1)"
-        database.execute(
-            "UPDATE refresh_tokens SET expires_at = created_at WHERE family_id IN " + newest
-        )
+        newest = "(SELECT id FROM logins ORDER BY opened_at DESC LIMIT 1)"
+        database.execute("UPDATE logins SET ends_at = opened_at WHERE id IN " + newest)
     database.close()
 
 

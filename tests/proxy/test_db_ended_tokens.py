@@ -3,9 +3,10 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from mk8s_proxy.db import ended_tokens, tokens, users
+from mk8s_proxy.db import ended_tokens, logins, tokens, users
 from mk8s_proxy.db.ended_tokens import LONGEST_ACCESS, end_token, ended_since
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.logins import NewLogin
 from mk8s_proxy.settings.model import TokenSettings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,12 +60,26 @@ async def test_an_ended_login_is_noted_for_as_long_as_any_token_could_live(
     database: Database,
 ) -> None:
     user = await users.create_user(database, "dev@example.com", "", None)
-    await tokens.store_refresh(
-        database, family_id="login-1", user_id=user.id, token_hash="r1", expires_at=LATER
-    )
-    await tokens.revoke_family(database, "login-1", now=NOW)
+    await tokens.open_login(database, NewLogin("login-1", user.id, LATER), "r1", NOW)
+    await logins.end_login(database, "login-1", "logout", NOW)
     [ended] = await ended_since(database, 0)
     assert (ended.id, ended.expires_at) == ("login-1", NOW + LONGEST_ACCESS)
+
+
+async def test_several_logins_that_end_at_once_have_numbers_of_their_own(
+    database: Database,
+) -> None:
+    for name in ("a", "b", "c", "d"):
+        await tokens.open_login(database, NewLogin(name, "somebody", LATER), name, NOW)
+    assert sorted(await logins.end_logins_of(database, "somebody", "x", NOW, but="c")) == [
+        "a", "b", "d",
+    ]  # fmt: skip
+    ended = await ended_since(database, 0)
+    assert sorted(it.id for it in ended) == ["a", "b", "d"]
+    assert [it.number for it in ended] == [1, 2, 3]
+    await end_token(database, "t1", LATER, NOW)
+    assert [it.id for it in await ended_since(database, 3)] == ["t1"]
+    assert await logins.end_logins_of(database, "nobody", "x", NOW) == []
 
 
 def test_no_setting_lets_a_token_live_longer_than_its_end_is_remembered() -> None:

@@ -11,6 +11,7 @@ from mk8s_proxy.db import clusters, keys, policy, roles, tokens, users
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound, RefreshReused
+from mk8s_proxy.db.logins import NewLogin
 from mk8s_proxy.db.policy import load_policy, policy_version
 from mk8s_proxy.db.rbac import WantedRole, WantedUser, apply_rbac
 
@@ -60,13 +61,8 @@ async def test_roles_of_a_user_are_replaced(database: Database) -> None:
 
 
 async def logged_in(database: Database, user_id: str) -> None:
-    await tokens.store_refresh(
-        database,
-        family_id="f",
-        user_id=user_id,
-        token_hash="r",
-        expires_at=NOW + timedelta(hours=1),
-    )
+    new = NewLogin("f", user_id, NOW + timedelta(hours=1))
+    await tokens.open_login(database, new, "r", NOW)
 
 
 @pytest.mark.parametrize("act", ["password", "disable"])

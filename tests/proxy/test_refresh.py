@@ -1,4 +1,4 @@
-"""Refresh tokens on both databases: one use each, one family each, no winner of a race."""
+"""Refresh tokens on both databases: one use each, one login each, no winner of a race."""
 
 import asyncio
 import datetime
@@ -6,8 +6,9 @@ import datetime
 import pytest
 from sqlalchemy import text
 
-from mk8s_proxy.db import users
+from mk8s_proxy.db import logins, users
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.identity import refresh
 from mk8s_proxy.identity.refresh import RefreshRefused
 
@@ -30,11 +31,11 @@ async def test_a_token_becomes_the_next_one(database: Database) -> None:
     first = await issued(database)
     second = await refresh.rotate(database, first.token, now=NOW)
     assert second.token != first.token
-    assert (second.family_id, second.user_id) == (first.family_id, first.user_id)
+    assert (second.login_id, second.user_id) == (first.login_id, first.user_id)
     assert second.expires_at == first.expires_at, "a login is not prolonged by using it"
 
 
-async def test_reuse_of_a_token_ends_its_family(database: Database) -> None:
+async def test_reuse_of_a_token_ends_its_login(database: Database) -> None:
     first = await issued(database)
     second = await refresh.rotate(database, first.token, now=NOW)
     assert await reason(database, first.token) == "REFRESH_REUSED"
@@ -69,8 +70,8 @@ async def test_attack_a_stolen_token_without_its_attempt_ends_the_login(
     second = await refresh.rotate(database, first.token, now=NOW, attempt=ATTEMPT)
     with pytest.raises(RefreshRefused, match="used from two places") as caught:
         await refresh.rotate(database, first.token, now=NOW, attempt=attempt)
-    assert (caught.value.reason, caught.value.login) == ("REFRESH_REUSED", first.family_id)
-    with pytest.raises(RefreshRefused, match="a copy of it was used on another machine"):
+    assert (caught.value.reason, caught.value.login) == ("REFRESH_REUSED", first.login_id)
+    with pytest.raises(RefreshRefused, match="used from two places"):
         await refresh.rotate(database, second.token, now=NOW, attempt=OTHER_ATTEMPT)
 
 
@@ -139,11 +140,39 @@ async def test_a_token_expires(database: Database) -> None:
     assert await reason(database, first.token, late) == "REFRESH_EXPIRED"
 
 
-async def test_logout_ends_the_family(database: Database) -> None:
+async def test_logout_ends_the_login(database: Database) -> None:
     first = await issued(database)
     second = await refresh.rotate(database, first.token, now=NOW)
-    assert await refresh.end(database, first.token, now=NOW) == (first.family_id, first.user_id)
-    assert await reason(database, second.token) == "REFRESH_REUSED"
+    assert await refresh.end(database, first.token, now=NOW) == (first.login_id, first.user_id)
+    with pytest.raises(RefreshRefused, match="ended by a logout") as caught:
+        await refresh.rotate(database, second.token, now=NOW)
+    assert caught.value.reason == "REFRESH_REUSED"
+
+
+async def test_the_login_says_where_it_stands(database: Database) -> None:
+    user = await users.create_user(database, "dev@example.com", "Dev", None)
+    first = await refresh.issue(database, user.id, lifetime=3600, now=NOW, client="mk8s/1.0")
+    later = NOW + datetime.timedelta(seconds=60)
+    await refresh.rotate(database, first.token, now=later)
+    login = await logins.get_login(database, first.login_id)
+    assert (login.subject, login.source, login.client) == (user.id, "password", "mk8s/1.0")
+    assert (login.opened_at, login.last_seen) == (NOW, later)
+    assert (login.ends_at, login.ended_at, login.ended_why) == (first.expires_at, None, "")
+    await refresh.end(database, first.token, now=later)
+    login = await logins.get_login(database, first.login_id)
+    assert (login.ended_at, login.ended_why) == (later, "logout")
+    with pytest.raises(NotFound):
+        await logins.get_login(database, "unknown")
+
+
+async def test_logins_are_forgotten_some_days_after_their_end(sqlite_database: Database) -> None:
+    first = await issued(sqlite_database)
+    for days, kept in ((6, True), (8, False)):
+        late = NOW + datetime.timedelta(days=days)
+        await refresh.issue(sqlite_database, first.user_id, lifetime=60, now=late)
+        assert await reason(sqlite_database, first.token, late) == (
+            "REFRESH_EXPIRED" if kept else "REFRESH_UNKNOWN"
+        )
 
 
 @pytest.mark.parametrize("token", ["", "x", "mk8s_rt_" + "A" * 43, "mk8s_rt_" + "A" * 42 + "\n"])

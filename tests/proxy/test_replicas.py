@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mk8s_proxy.answers.filtering.continue_token import TokenExpired
-from mk8s_proxy.db import agents, clusters, keys, tokens, users
+from mk8s_proxy.db import agents, clusters, keys, logins, users
 from mk8s_proxy.db.agents import Issued
 from mk8s_proxy.identity.access_token import mint
 from mk8s_proxy.identity.identity import BoundCluster, Login, Unauthenticated
@@ -84,7 +84,7 @@ async def test_attack_a_copied_token_goes_on_at_another_replica_after_the_logout
     assert accepts(second, token)
     looked_at: list[str] = []
     second.chain.long_running.recheck = looked_at.append  # type: ignore[method-assign]
-    await tokens.revoke_family(first.database, "login-1")
+    await logins.end_login(first.database, "login-1", logins.LOGOUT, datetime.now(UTC))
     await until(lambda: not accepts(second, token) and looked_at == ["login-1"])
     assert accepts(second, other)
     restarted = replica(tmp_path, "third")

@@ -37,7 +37,7 @@ def jwt(issuer: Any, **claims: Any) -> str:
 MINE = jwt(ISSUER, sub="me")
 THEIRS = jwt(ISSUER, sub="somebody else")
 FOREIGN = jwt("https://kubernetes.default.svc", aud=[ISSUER])
-OURS = OwnTokens(b"Bearer " + MINE.encode())
+OURS = OwnTokens(b"Bearer " + MINE.encode(), "mk8s")
 ME = Identity("me@example.com", "id-me", ("mk8s:users",), 1e12, "", "t", 1)
 
 

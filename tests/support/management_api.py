@@ -23,6 +23,7 @@ from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthe
 from mk8s_proxy.identity.ca import Authorities, CertificateAuthority
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.passwords import PasswordHasher, hash_password
+from mk8s_proxy.process.login_feed import LoginFeed
 from mk8s_proxy.process.policy_feed import PolicyFeed
 from mk8s_proxy.settings.model import Settings
 
@@ -95,13 +96,14 @@ class Central:
         self.directory = UserDirectory()
         self.tunnels = FakeTunnels()
         self.feed = PolicyFeed(database, settings.policy)
-        self.feed.on_change(lambda feed: self.directory.replace(feed.rows.epochs))
         self.authenticator = TokenAuthenticator(
             self.keys,
             issuer=settings.public_url,
             valid_epochs=self.directory,
             clock=lambda: self.now,
         )
+        self.logins = LoginFeed(database, self.authenticator, self.directory)
+        self.logins.follow(self.feed)
         self.context = ApiContext(
             settings=settings,
             database=database,

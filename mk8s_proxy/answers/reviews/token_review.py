@@ -30,7 +30,7 @@ class TokenReviewInterceptor(HeldAnswer):
 
     def __init__(self, exchange: Exchange, refuse: Refuse) -> None:
         super().__init__(exchange, refuse)
-        self._ours = OwnTokens(exchange.head.authorization)
+        self._ours = OwnTokens(exchange.head.authorization, AUDIENCE)
         self._whole = exchange.front.remote_closed
         self._token = ""
         self._status: Message | None = None

@@ -2,7 +2,7 @@
 
 A token is recognised by the issuer it names, signed well or not, expired or not: what was a key to
 this central is none of a cluster's business. The issuer is read from the caller's own token, which
-has just been verified.
+has just been verified; a service token names none, so that whatever was made for mk8s is ours then.
 
 This guards against tools that mean well. Somebody who wants to hand their own token to a cluster
 can write it into any object.
@@ -32,7 +32,7 @@ _SEGMENT: Final = re.compile(rb"eyJ[A-Za-z0-9_-]+")
 """A part of a JWT: base64url of what begins as a JSON object."""
 
 _OPAQUE: Final = re.compile(rb"mk8s_[a-z]{2}_")
-"""How refresh tokens and join tokens begin."""
+"""How refresh tokens, join tokens and service tokens begin."""
 
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
@@ -42,11 +42,13 @@ class OwnTokens:
 
     Args:
         authorization: the caller's, `Bearer <token>`, verified.
+        audience: for whom access tokens are made.
     """
 
-    def __init__(self, authorization: bytes) -> None:
+    def __init__(self, authorization: bytes, audience: str) -> None:
         self._callers = authorization.partition(b" ")[2]
-        self._issuers = frozenset(_issuers(self._callers))
+        self._audience = audience
+        self._issuers = frozenset(_texts("iss", self._callers))
 
     def is_callers(self, token: str) -> bool:
         """Whether it is the very token of this request."""
@@ -56,13 +58,15 @@ class OwnTokens:
         """Whether a token of this central is in there, in whatever surroundings."""
         if self._callers in text or _OPAQUE.search(text):
             return True
-        return not self._issuers.isdisjoint(_issuers(text))
+        if not self._issuers:
+            return self._audience in _texts("aud", text)
+        return not self._issuers.isdisjoint(_texts("iss", text))
 
 
-def _issuers(text: bytes) -> list[str]:
-    """The claim `iss` of everything that looks like the claims of a token."""
-    found = [_claims(segment).get("iss") for segment in _SEGMENT.findall(text)]
-    return [issuer for issuer in found if isinstance(issuer, str)]
+def _texts(claim: str, text: bytes) -> list[str]:
+    """What the claim says in everything that looks like the claims of a token."""
+    found = [_claims(segment).get(claim) for segment in _SEGMENT.findall(text)]
+    return [value for value in found if isinstance(value, str)]
 
 
 def _claims(segment: bytes) -> dict[str, Any]:
