@@ -5,7 +5,7 @@ import functools
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -83,6 +83,17 @@ def test_what_tests_do_is_not_counted(watch: LoopWatch) -> None:
     in_loop(lambda: burn(LONG))
     asyncio.run(own())
     assert watch.take() == []
+
+
+@pytest.fixture
+async def slow_to_set_up() -> AsyncIterator[None]:
+    burn(LONG)
+    yield
+    burn(LONG)
+
+
+def test_what_fixtures_do_is_not_counted(slow_to_set_up: None) -> None:
+    """The watch over all tests would say so."""
 
 
 def test_time_that_others_take_is_not_counted(watch: LoopWatch) -> None:

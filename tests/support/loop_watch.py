@@ -17,6 +17,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final
 
+import pytest_asyncio
+
 from mk8s_agent.wire import hpack_codec
 
 LONGEST: Final = 0.020
@@ -26,7 +28,8 @@ REFERENCE: Final = 0.0008
 _BLOCK: Final = hpack_codec.block([(b"x-%d" % number, b"value") for number in range(3000)])
 _FIELDS: Final = hpack_codec.Decoder(0, 1 << 20).decode(_BLOCK)
 _CHECKOUT: Final = Path(__file__).parent.parent.parent
-_TESTS: Final = str(_CHECKOUT / "tests")
+_TESTS: Final = (str(_CHECKOUT / "tests"), str(Path(pytest_asyncio.__file__).parent))
+"""Where the tests' own coroutines come from; fixtures are wrapped by the plugin."""
 MARK: Final = "holds_loop"
 """Of a test where something of ours may hold the loop; its argument says why."""
 
