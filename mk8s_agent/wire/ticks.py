@@ -30,11 +30,17 @@ class Ticks:
 
     Args:
         call_soon: the loop's `call_soon`; tests pass a list's `append`.
+        call_later: the loop's `call_later`; without it nothing is put off.
     """
 
-    __slots__ = ("_call_soon", "_dirty", "before_flush", "scheduled")
+    __slots__ = ("_call_soon", "_dirty", "before_flush", "call_later", "scheduled")
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
+    ) -> None:
+        self.call_later = call_later
         self._call_soon = call_soon
         self._dirty: list[Flushable] = []
         self.scheduled = False

@@ -86,7 +86,7 @@ class HandlerChain:
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
         self.anonymous: AnonymousVersion | None = None  # the same
         self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
-        ticks.before_flush.append(self.departures.commit)
+        ticks.before_flush.append(self.departures.end_tick)
 
     # -- the walk
 
