@@ -30,8 +30,7 @@ class Owners:
         """
         share = self._taken.get(identity)
         if share is None:
-            key = (identity.decode("latin-1"), "")
-            share = self._taken[identity] = Share(key, self._buffers.limit)
+            share = self._taken[identity] = Share(identity, self._buffers.limit)
         share.streams += 1
         return share
 
@@ -39,4 +38,4 @@ class Owners:
         """A request is over; called once for each `take`. Its bytes may still be counted."""
         share.streams -= 1
         if not share.streams:
-            del self._taken[share.key[0].encode("latin-1")]
+            del self._taken[share.key]

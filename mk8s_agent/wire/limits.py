@@ -96,8 +96,8 @@ Heads are no longer than central takes."""
 class Share:
     """What one owner has taken of something that many share."""
 
-    key: tuple[str, str]
-    """Whose, and of what."""
+    key: Any
+    """Whose, and of what: under which its owner's others are found."""
     limit: int
     """Bytes that may wait for it."""
     most: int = 0

@@ -30,27 +30,34 @@ class Ticks:
 
     Args:
         call_soon: the loop's `call_soon`; tests pass a list's `append`.
+        call_later: the loop's `call_later`; without it nothing is put off.
     """
 
-    __slots__ = ("_call_soon", "_dirty", "_scheduled", "before_flush")
+    __slots__ = ("_call_soon", "_dirty", "before_flush", "call_later", "scheduled")
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
+    ) -> None:
+        self.call_later = call_later
         self._call_soon = call_soon
         self._dirty: list[Flushable] = []
-        self._scheduled = False
+        self.scheduled = False
+        """The end of this tick will happen."""
         self.before_flush: list[Callable[[], object]] = []
 
     def mark(self, connection: Flushable) -> None:
         """`connection` has output: flush it at the end of this tick."""
         self._dirty.append(connection)
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self._call_soon(self.run)
 
     def schedule(self) -> None:
         """Makes the end of this tick happen although nothing is marked yet."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self._call_soon(self.run)
 
     def run(self) -> None:
@@ -63,7 +70,7 @@ class Ticks:
                 hook()
             except Exception:  # noqa: BLE001  logged by `failed`
                 _HOOKS.failed(hook)
-        self._scheduled = False
+        self.scheduled = False
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
             try:

@@ -9,8 +9,9 @@ What it promises, and how:
   commit says False, and the requests of those intents are answered 503 (Retry-After is right here:
   nothing was sent).
 - **Outcome after.** At the end of a request an *outcome* row (stage ResponseComplete) with the
-  status, bytes and duration. A failed append keeps outcomes for the next commit, up to a bound:
-  an intent without an outcome means "outcome unknown", never "did not happen".
+  status, bytes and duration, written with the rows of the next requests, 5 ms later at most. A
+  failed append keeps outcomes for the next commit, up to a bound: an intent without an outcome
+  means "outcome unknown", never "did not happen"; so does a process killed within these 5 ms.
 - **A refusal is one row**, stage ResponseComplete with decision "forbid" and the reason code.
 - **One row is one line of ASCII.** Rows are `audit.k8s.io/v1` Events of level Metadata, so tools
   that read the API server's audit log read this one; what is ours stands in annotations

@@ -94,6 +94,11 @@ class Journal:
         return not (failed or self._file.trouble or self._stalled() or self._sync_stalls())
 
     @property
+    def has_noted(self) -> bool:
+        """Whether a commit would write something."""
+        return bool(self._intents or self._outcomes)
+
+    @property
     def waiting(self) -> bool:
         """Whether the last commit could not be waited for: `finish` says what became of it."""
         return self._writer.busy and not self._stalled()

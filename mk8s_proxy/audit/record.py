@@ -34,6 +34,8 @@ _LENGTHS: Final = {
     "source_ip": 64,
 }  # fmt: skip
 """Characters of the database's columns; the whole text is in the row."""
+_NUL: Final = rb"\u0000"
+"""As JSON has it; where it is not in a row, no text of it has one."""
 
 
 class AuditRecord(NamedTuple):
@@ -102,6 +104,8 @@ def _record(row: bytes, event: dict[str, Any], is_namespaced: IsNamespaced) -> A
     code = min(max(int((event.get("responseStatus") or {}).get("code", 0)), 0), _MOST_CODE)
     denied = notes.get("authorization.k8s.io/decision") != "allow" or code in _DENIED_CODES
     texts = _texts(event, notes)
+    if _NUL in row:
+        texts = {key: _storable(text)[: _LENGTHS[key]] for key, text in texts.items()}
     stage = COMPLETE if event["stage"] == COMPLETE else RECEIVED
     unknown = notes.get("mk8s.io/outcome") == "unknown"
     failed = code >= _FAILURE or (code == 0 and texts["api_group"] != API_GROUP)
@@ -119,7 +123,7 @@ def _record(row: bytes, event: dict[str, Any], is_namespaced: IsNamespaced) -> A
 
 
 def _texts(event: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, str]:
-    """The columns that are a text of the row, as the database takes them."""
+    """The columns that are a text of the row, as long as the database takes them."""
     reference, user = event.get("objectRef") or {}, event["user"]
     texts = {
         "audit_id": event["auditID"],
@@ -135,7 +139,7 @@ def _texts(event: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, str]
         "name": reference.get("name", ""),
         "source_ip": event["sourceIPs"][0],
     }
-    return {key: _storable(text)[: _LENGTHS[key]] for key, text in texts.items()}
+    return {key: text[: _LENGTHS[key]] for key, text in texts.items()}
 
 
 def _status(stage: str, *, denied: bool, unknown: bool, failed: bool) -> str:

@@ -67,16 +67,6 @@ _verdicts: Final[Memory[_Verdict, tuple[str, str]]] = Memory(_REMEMBERED, 8 << 2
 """Buys 5 % of a request with a new target."""
 
 
-def encode_intent(entry: AuditEntry, now: float) -> bytes:
-    """The RequestReceived row: one line of ASCII with its line feed.
-
-    Args:
-        entry: of a request that is about to be sent to a cluster.
-        now: seconds since the epoch.
-    """
-    return _compose(entry, "RequestReceived", now, "}}\n")
-
-
 def encode_outcome(entry: AuditEntry, now: float) -> bytes:
     """The ResponseComplete row: one line of ASCII with its line feed.
 
@@ -98,26 +88,29 @@ def encode_outcome(entry: AuditEntry, now: float) -> bytes:
         f'"mk8s.io/duration-ms":"{milliseconds}"{refusal}}},'
         f'"responseStatus":{{"metadata":{{}},"code":{entry.code}{failure}}}}}\n'
     )
-    return _compose(entry, "ResponseComplete", now, ending, cut)
+    return encode_intent(entry, now, "ResponseComplete", ending, cut)
 
 
-def texts_of(facts: AuditFacts) -> RowTexts | None:
-    """What the rows of requests with these facts share, to be kept in their entries.
+def encode_intent(
+    entry: AuditEntry,
+    now: float,
+    stage: str = "RequestReceived",
+    ending: str = "}}\n",
+    cut: str = "",
+) -> bytes:
+    """The RequestReceived row of a request that is about to be sent: what all rows have.
+
+    Args:
+        entry: of the request.
+        now: seconds since the epoch.
+        stage, ending, cut: of another row: what comes behind that, and what was cut in it.
 
     Returns:
-        None where that would take more memory than time.
+        One line of ASCII with its line feed.
     """
-    if facts.impersonated is not None:
-        return None
-    texts = _texts(facts)
-    return texts if len(texts.before) + len(texts.after) <= _SHARED_CHARACTERS else None
-
-
-def _compose(entry: AuditEntry, stage: str, now: float, ending: str, cut: str = "") -> bytes:
-    """A row up to the annotations that both stages have, and its ending."""
     texts = entry.texts
     if texts is None or texts.facts is not entry.facts:
-        texts = _texts(entry.facts)
+        texts = texts_of(entry.facts)
     received, reached = timestamps(entry.received, now)
     cut = texts.cut + cut
     address = entry.source_ip
@@ -141,8 +134,8 @@ def _compose(entry: AuditEntry, stage: str, now: float, ending: str, cut: str = 
 # -- what equal requests share
 
 
-def _texts(facts: AuditFacts) -> RowTexts:
-    """The pieces in the order of a row: what was cut of them comes last."""
+def texts_of(facts: AuditFacts) -> RowTexts:
+    """What the rows of requests with these facts share, in their order: what was cut comes last."""
     asked = (
         facts.request_uri, facts.decision, facts.verb, facts.resource, facts.namespace,
         facts.name, facts.api_group, facts.api_version, facts.subresource,
@@ -160,7 +153,8 @@ def _texts(facts: AuditFacts) -> RowTexts:
     if facts.impersonated is not None:
         text, names = _impersonated(facts.impersonated)
         before, cut = before + text, cut + names
-    return RowTexts(facts, before, after, cut)
+    short = facts.impersonated is None and len(before) + len(after) <= _SHARED_CHARACTERS
+    return RowTexts(facts, before, after, cut, short)
 
 
 # -- pieces: each a pure function of its strings

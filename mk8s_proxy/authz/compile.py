@@ -192,8 +192,8 @@ class CompiledRule:
         """Whether this rule allows the request for a resource."""
         return (
             self.permits(wanted)
-            and self._grants_namespace(wanted)
-            and self._names.matches(wanted.name)
+            and (self._namespaces.everything or self._grants_namespace(wanted))
+            and (self._names.everything or self._names.matches(wanted.name))
         )
 
     def grants_some(self, wanted: Attributes) -> bool:
@@ -245,7 +245,7 @@ class CompiledRule:
         return word is not None and word in self._words and wanted.verb in WORDS[word]
 
     def _grants_namespace(self, wanted: Attributes) -> bool:
-        if wanted.namespace or self._namespaces.everything:
+        if wanted.namespace:
             return self._namespaces.matches(wanted.namespace)
         if "" not in self._namespaces.exact:
             return False

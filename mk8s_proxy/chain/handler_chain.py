@@ -86,7 +86,7 @@ class HandlerChain:
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
         self.anonymous: AnonymousVersion | None = None  # the same
         self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
-        ticks.before_flush.append(self.departures.commit)
+        ticks.before_flush.append(self.departures.end_tick)
 
     # -- the walk
 
@@ -165,7 +165,9 @@ class HandlerChain:
         if exchange.whole is not None:
             return self._authenticate_part(exchange, exchange.whole)
         exchange.cluster = route.cluster
-        identity = self.expect_known(exchange.head.authorization)
+        if not exchange.head.authorization:
+            raise no_credential()
+        identity = self._authenticator.authenticate(exchange.head.authorization)
         exchange.identity = identity
         cluster = route.cluster or identity.cluster
         if not cluster:
@@ -225,7 +227,8 @@ class HandlerChain:
         parts = request_parts(exchange, identity, address.path_block)
         exchange.stays_open = bool(exchange.head.upgrade) or address.long_running
         if not exchange.stays_open:  # an open watch holds no row
-            exchange.entry.texts = texts_of(exchange.entry.facts)
+            texts = texts_of(exchange.entry.facts)
+            exchange.entry.texts = texts if texts.short else None
             if between is None and exchange.recurring is not None:
                 self._remember(exchange, exchange.recurring, parts)
         self.departures.send(exchange, between, parts)
@@ -360,7 +363,8 @@ class HandlerChain:
         entry.bytes_out = exchange.front.sent
         entry.duration = time.monotonic() - entry.began
         self._journal.outcome(entry)
-        self._ticks.schedule()
+        if not self._ticks.scheduled:
+            self._ticks.schedule()
 
     def tunnel_refused(self, session: TunnelSession, reason: str) -> None:
         """An agent was turned away: that is a row, too."""

@@ -38,6 +38,10 @@ class AuditLog(Protocol):
         """Writes what was noted; whether all of it is written."""
 
     @property
+    def has_noted(self) -> bool:
+        """Whether something is noted and not written."""
+
+    @property
     def waiting(self) -> bool:
         """Whether a slow disk has still to say what became of the last commit."""
 

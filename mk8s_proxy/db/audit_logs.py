@@ -5,21 +5,16 @@ writers come one after the other; a reader that has seen a number has seen all b
 place reached in a journal, which is kept in the same transaction, is always that of the rows.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from operator import attrgetter
+from typing import Any, Final, Protocol
 
-from sqlalchemy import (
-    bindparam,
-    delete,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Dialect, Table, bindparam, delete, select, update
 from sqlalchemy.exc import DataError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database, first_line
@@ -27,13 +22,23 @@ from mk8s_proxy.db.errors import StoreError
 from mk8s_proxy.db.models import AuditEvent, AuditLog, AuditPosition, Meta
 
 COUNTER = "audit_logs"
-_AT_ONCE = 50
-"""Rows of one statement: the event loop serves requests between two of them."""
+_AT_ONCE = 200
+"""Rows of one statement: the event loop, which is held up for less than a millisecond by one,
+serves requests between two of them."""
 COLUMNS = (
     "audit_id", "stage", "created_at", "user", "user_id", "cluster", "command", "status", "code",
     "duration_ms", "verb", "action", "api_group", "resource", "subresource", "namespace", "name",
     "denied", "source_ip",
 )  # fmt: skip
+_TEXTS_AND_NUMBERS: Final[Callable[["Record"], tuple[Any, ...]]] = attrgetter(
+    *[name for name in COLUMNS if name != "created_at"]
+)
+"""What drivers take as it is."""
+_ADDED: Final = ("id", "number", *[it for it in COLUMNS if it != "created_at"], "created_at")
+_FIND_IN_LIST: Final = "SELECT audit_id, id, stage FROM audit_logs WHERE audit_id = ANY(%s)"
+_FIND_IN_JSON: Final = (
+    "SELECT audit_id, id, stage FROM audit_logs WHERE audit_id IN (SELECT value FROM json_each(?))"
+)
 _COMPLETE = "ResponseComplete"
 _LOGS = AuditLog.metadata.tables["audit_logs"]
 _EVENTS = AuditEvent.metadata.tables["audit_events"]
@@ -53,6 +58,10 @@ class Record(Protocol):
     @property
     def stage(self) -> str:
         """RequestReceived, later ResponseComplete."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it came."""
 
     @property
     def event(self) -> str:
@@ -129,39 +138,65 @@ async def _take_numbers(session: AsyncSession, count: int) -> int:
 
 
 async def _write(session: AsyncSession, first: int, records: Sequence[Record]) -> int:
-    known = await _known(session, [record.audit_id for record in records])
-    fresh: list[dict[str, Any]] = []
+    connection = await session.connection()
+    known = await _known(connection, [record.audit_id for record in records])
+    fresh: list[tuple[int, Record]] = []
     ended: list[dict[str, Any]] = []
     for number, record in enumerate(records, first):
-        row = {name: getattr(record, name) for name in COLUMNS}
-        row |= {"number": number, "event": record.event}
         standing = known.get(record.audit_id)
         if standing is None:
-            fresh.append(row | {"id": number, "log_id": number})
+            fresh.append((number, record))
         elif standing[1] != _COMPLETE and record.stage == _COMPLETE:
-            ended.append(row | {"log_id": standing[0]})
-    connection = await session.connection()  # by tables: half of the time of the mapped classes
-    for some in _parts(fresh):
-        await connection.execute(insert(_LOGS), _without(some, "event", "log_id"))
-        await asyncio.sleep(0)
-        await connection.execute(insert(_EVENTS), _only(some, "event", "log_id"))
-        await asyncio.sleep(0)
-    for some in _parts(ended):
-        await _end(session, some)
-        await asyncio.sleep(0)
+            row = {name: getattr(record, name) for name in COLUMNS}
+            ended.append(row | {"number": number, "event": record.event, "log_id": standing[0]})
+    for start in range(0, len(fresh), _AT_ONCE):
+        await _add(connection, fresh[start : start + _AT_ONCE])
+    for start in range(0, len(ended), _AT_ONCE):
+        await _end(connection, ended[start : start + _AT_ONCE])
     return len(fresh) + len(ended)
 
 
-async def _known(session: AsyncSession, audit_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Id and stage of the requests that are there."""
-    row = select(col(AuditLog.audit_id), col(AuditLog.id), col(AuditLog.stage))
-    found = await session.execute(row.where(col(AuditLog.audit_id).in_(audit_ids)))
-    return {row.audit_id: (row.id, row.stage) for row in found.all()}
+async def _add(connection: AsyncConnection, rows: Sequence[tuple[int, Record]]) -> None:
+    """Add requests, each with its number, by the driver's own words: a third of the time."""
+    dialect = connection.dialect
+    moment = _LOGS.c.created_at.type.dialect_impl(dialect).bind_processor(dialect) or _as_it_is
+    logs = [
+        (number, number, *_TEXTS_AND_NUMBERS(record), moment(record.created_at))
+        for number, record in rows
+    ]
+    await connection.exec_driver_sql(_insertion(dialect, _LOGS, _ADDED), logs)
+    events = [(number, record.event) for number, record in rows]
+    await connection.exec_driver_sql(_insertion(dialect, _EVENTS, ("log_id", "event")), events)
 
 
-async def _end(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
+def _insertion(dialect: Dialect, table: Table, columns: Sequence[str]) -> str:
+    names = ", ".join([dialect.identifier_preparer.quote(name) for name in columns])
+    marks = ", ".join([_mark(dialect)] * len(columns))
+    return f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608  names of ours
+
+
+def _mark(dialect: Dialect) -> str:
+    return "?" if dialect.paramstyle == "qmark" else "%s"
+
+
+def _as_it_is(moment: datetime) -> datetime:
+    return moment
+
+
+async def _known(
+    connection: AsyncConnection, audit_ids: Sequence[str]
+) -> dict[str, tuple[int, str]]:
+    """Id and stage of the requests that are there; one parameter holds all that is asked for."""
+    found: str = _FIND_IN_LIST
+    asked: tuple[Any, ...] = (list(audit_ids),)
+    if connection.dialect.name == "sqlite":
+        found, asked = _FIND_IN_JSON, (json.dumps(audit_ids),)
+    rows = await connection.exec_driver_sql(found, asked)
+    return {row.audit_id: (row.id, row.stage) for row in rows.all()}
+
+
+async def _end(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Bring requests to their end."""
-    connection = await session.connection()
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*COLUMNS, "number")}
     given = [{f"new_{key}": value for key, value in row.items()} for row in rows]
     await connection.execute(
@@ -173,18 +208,6 @@ async def _end(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None
         .values(event=bindparam("new_event")),
         given,
     )
-
-
-def _parts(rows: Sequence[dict[str, Any]]) -> list[Sequence[dict[str, Any]]]:
-    return [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
-
-
-def _only(rows: Sequence[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
-    return [{name: row[name] for name in names} for row in rows]
-
-
-def _without(rows: Sequence[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name not in names} for row in rows]
 
 
 async def delete_older(database: Database, before: datetime, most: int) -> int:

@@ -113,7 +113,7 @@ class Central:
         """
         settings = self.settings
         loop = asyncio.get_running_loop()
-        self.ticks = Ticks(loop.call_soon)
+        self.ticks = Ticks(loop.call_soon, loop.call_later)
         await self.background.open()
         await self.database.start()
         self.authorities = await load_authorities(self.database)

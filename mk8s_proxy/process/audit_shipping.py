@@ -1,8 +1,9 @@
 """Brings the journals' rows into the database, and takes old ones out of it. Composed by `app`.
 
 The journal is the audit; the database is where people search it. So nothing here may hold up a
-request: files are read and rows decoded in a thread that gives way every millisecond, the database
-gets some rows at a time, and after each piece of a journal there is a pause as long as it took.
+request: while the event loop has much to do, rows wait for up to half a minute; files are read and
+rows decoded in a thread that gives way every millisecond, the database gets some rows at a time,
+and after each piece of a journal there is a pause as long as it took.
 
 Every process ships what it wrote itself. Where it got to is written together with the rows, so a
 kill at any moment, or a commit whose end is unknown, makes no row appear twice or not at all.
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 TURN_SECONDS: Final = 1.0
 LONGEST_TURN: Final = 30.0
 """A backlog is shipped in several turns: each one that ends is a success."""
+LONGEST_WAIT: Final = 30.0
+"""Rows wait no longer for an idle moment."""
+BUSY: Final = 0.2
+"""The share of its time from which on the event loop has much to do."""
 OVERDUE_SECONDS: Final = 900.0
 """Without a turn that succeeded for so long, readiness names the shipping."""
 FLUSH_SECONDS: Final = 5.0
@@ -66,6 +71,24 @@ class ShippingCounters:
     """Since when there has been something waiting, 0 when nothing is."""
 
 
+class LoopLoad:
+    """How much of its time the event loop's thread works; made and asked in that thread."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._clock = clock
+        self._processor = processor
+        self._asked = clock(), processor()
+
+    def is_high(self) -> bool:
+        """Whether it was above `BUSY` since this was asked last."""
+        before, self._asked = self._asked, (self._clock(), self._processor())
+        return self._asked[1] - before[1] > BUSY * (self._asked[0] - before[0])
+
+
 class AuditShipping:
     """The shipping of one process.
 
@@ -75,6 +98,7 @@ class AuditShipping:
         retention_days: rows that are older are deleted, and not shipped; 0 keeps them for ever.
         cleans: whether this process deletes old rows: one of those on a machine is enough.
         clock: seconds since the epoch.
+        busy: whether requests need the processor, so that rows had better wait.
     """
 
     def __init__(
@@ -85,8 +109,10 @@ class AuditShipping:
         retention_days: int,
         cleans: bool = True,
         clock: Callable[[], float] = time.time,
+        busy: Callable[[], bool] = bool,
     ) -> None:
         self._database = database
+        self._busy = busy
         self._follower = follower
         self._days = retention_days
         self._cleans = cleans
@@ -96,18 +122,20 @@ class AuditShipping:
         self._reading = threading.Lock()  # a cancelled turn leaves its thread behind
         self._working = asyncio.Lock()
         self._held = False
+        self._ending = False
 
     @property
     def counters(self) -> ShippingCounters:
         """How the shipping stands at this moment."""
-        waiting = self._follower.waiting
-        lag = time.monotonic() - self._caught_up if waiting else 0.0
         return replace(
             self._counted,
             lost_bytes=self._follower.lost,
-            waiting_bytes=waiting,
-            lag_seconds=lag,
+            waiting_bytes=self._follower.waiting,
+            lag_seconds=self._lag(),
         )
+
+    def _lag(self) -> float:
+        return time.monotonic() - self._caught_up if self._follower.waiting else 0.0
 
     def told(self) -> str:
         """The same in a line, for whoever looks at readiness."""
@@ -141,17 +169,25 @@ class AuditShipping:
         unknown = await self._in_thread(self._follower.look)
         if unknown:
             self._follower.place(await audit_logs.positions(self._database, unknown))
-        while (piece := await self._in_thread(self._follower.read)) is not None:
+        if not self._follower.waiting:
+            self._caught_up = time.monotonic()
+        while not self._had_better_wait():
+            piece = await self._in_thread(self._follower.read)
+            if piece is None:
+                self._caught_up = time.monotonic()
+                return
             began = time.monotonic()
             await self._ship(piece)
             if began > deadline or self._held:
                 return
             await asyncio.sleep(max(time.monotonic() - began, _SHORTEST_PAUSE))
-        self._caught_up = time.monotonic()
+
+    def _had_better_wait(self) -> bool:
+        return self._busy() and not self._ending and self._lag() < LONGEST_WAIT
 
     async def flush(self) -> None:
         """Ship the rest: the journals are closed, and nobody else ships any more."""
-        self._held = False
+        self._held, self._ending = False, True
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._in_thread(self._follower.settle)
@@ -246,6 +282,7 @@ def audit_shipping(
         follower,
         retention_days=settings.audit.retention_days,
         cleans=worker.number == 1,
+        busy=LoopLoad().is_high,
     )
 
 

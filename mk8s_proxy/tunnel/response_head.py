@@ -9,6 +9,7 @@ composed anew, so a block that one decoder takes and another does not never pass
 
 import logging
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mk8s_agent.wire.headers import HOP_BY_HOP, INTERNAL_PREFIX
@@ -51,8 +52,11 @@ _THREE: Final = ord("3")
 _FINAL: Final = 200
 """Lower statuses announce another head."""
 
-_actions: Final[Memory[bytes, int]] = Memory(4096, 2 << 20)
-"""What is done with fields of a name. Buys 8 to 16 % of a request (compiled 3 to 11 %)."""
+_NAME_BYTES: Final = 64
+"""What a name holds in memory, beside its bytes."""
+_places: Final[Memory[tuple[bytes, ...], tuple[int, int]]] = Memory(1024, 2 << 20)
+"""Where content-length and audit-id stand, 0 for nowhere, by the names of an answer of which all
+is relayed."""
 _noted: set[bytes] = set()
 
 
@@ -94,11 +98,23 @@ def read_response(fields: Fields) -> ResponseHead:
     status = int(digits)
     if status < _FINAL:
         return ResponseHead(status, [], None, b"", {})
+    names, values = zip(*fields, strict=True)
+    places = _places.find(names)
+    if places is None:
+        return _sort(status, fields, names)
+    _check_values(values)
+    at_length, at_id = places
+    length = values[at_length] if at_length else None
+    return ResponseHead(status, fields, length, values[at_id] if at_id else b"", {})
+
+
+def _sort(status: int, fields: Fields, names: tuple[bytes, ...]) -> ResponseHead:
+    """As `read_response`, field by field."""
     kept = fields[:1]
     noted: dict[bytes, bytes] = {}
     internal: dict[bytes, bytes] = {}
     for field in fields[1:]:
-        action = _actions.find(field[0]) or _judge(field[0])
+        action = _judge(field[0])
         if action == _RELAY:
             kept.append(field)
         elif action == _NOTE:
@@ -108,10 +124,18 @@ def read_response(fields: Fields) -> ResponseHead:
             kept.append(field)
         elif action == _INTERNAL:
             internal[field[0]] = field[1]
-    if b"".join([value for _, value in kept]).translate(None, _LEGAL_IN_VALUES):
-        raise ResponseRefused("a header value with control characters")
+    _check_values([value for _, value in kept])
+    if len(kept) == len(fields):
+        last = {name: place for place, name in enumerate(names)}
+        places = last.get(b"content-length", 0), last.get(b"audit-id", 0)
+        _places.keep(names, places, sum(map(len, names)) + _NAME_BYTES * len(names))
     length, audit_id = noted.get(b"content-length"), noted.get(b"audit-id", b"")
     return ResponseHead(status, kept, length, audit_id, internal)
+
+
+def _check_values(values: Sequence[bytes]) -> None:
+    if b"".join(values).translate(None, _LEGAL_IN_VALUES):
+        raise ResponseRefused("a header value with control characters")
 
 
 def body_length(head: ResponseHead, method: bytes, *, end: bool) -> int:
@@ -164,20 +188,17 @@ def relayed_fields(
 
 
 def _judge(name: bytes) -> int:
-    """What to do with fields of this name, remembered for the next answer."""
+    """What to do with fields of this name."""
     if not _NAME.fullmatch(name):
         if not _UNDERSCORED.fullmatch(name):
             raise ResponseRefused("an invalid header name")
-        action = _DROP
         _note(name)
-    elif name.startswith(INTERNAL_PREFIX):
-        action = _INTERNAL
-    elif name in _DROPPED:
-        action = _DROP
-    else:
-        action = _NOTE if name in _NOTED else _RELAY
-    _actions.keep(name, action, len(name))
-    return action
+        return _DROP
+    if name.startswith(INTERNAL_PREFIX):
+        return _INTERNAL
+    if name in _DROPPED:
+        return _DROP
+    return _NOTE if name in _NOTED else _RELAY
 
 
 def _note(name: bytes) -> None:

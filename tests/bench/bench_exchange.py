@@ -13,6 +13,7 @@ import cProfile
 import pstats
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,9 @@ class Bench:
     def __init__(self, folder: Path, profiled: str = "", load: Load = NEW_HEADS) -> None:
         self.sides = Sides(profiled)
         self.central = Central(folder, rbac=rbac())
+        self.put_off: list[Callable[[], None]] = []
+        """What the loop would call a little later."""
+        self.central.ticks.call_later = lambda _seconds, call: self.put_off.append(call)
         self.agent_ticks = HandTicks()
         self.answers = hpack.Encoder()
         self.answers.header_table_size = 0
@@ -320,6 +324,9 @@ class Bench:
             assert written.count(BODY) == each, "an answer is missing"
             if grant := client.granted(len(written)):
                 self.sides.run("central", client.connection.receive, grant)
+        calls, self.put_off[:] = list(self.put_off), []
+        for call in calls:
+            self.sides.run("central", call)
 
     def count_calls(self, number: int, agent: bytes, limit: int, user: int = 0) -> Calls:
         """Central's calls for one `kubectl get pods` with a known token on a connection that is

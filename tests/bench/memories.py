@@ -44,7 +44,7 @@ def memories_of(bench: Any) -> dict[str, tuple[str, Kept]]:
         "audit: verdicts": ("central", rows._verdicts),
         "identities for the agent": ("central", request_block._identities),
         "forwarded headers": ("central", request_block._forwarded),
-        "names in answers": ("central", response_head._actions),
+        "names in answers": ("central", response_head._places),
         "encoded names": ("central", hpack_codec._names),
         "carried parts": ("agent", bench.apiserver.reader._carried),
     }

@@ -124,6 +124,7 @@ class Notes:
     """The journal."""
 
     waiting = False
+    has_noted = True
 
     def __init__(self) -> None:
         self.intents: list[AuditEntry] = []

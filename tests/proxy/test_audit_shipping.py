@@ -21,7 +21,7 @@ from mk8s_proxy.db.audit_logs import Shipped
 from mk8s_proxy.db.audit_search import Search
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
 from mk8s_proxy.process import audit_shipping as shipping_module
-from mk8s_proxy.process.audit_shipping import AuditShipping
+from mk8s_proxy.process.audit_shipping import AuditShipping, LoopLoad
 from tests.support.audit_rows import NOON, entry
 
 
@@ -286,6 +286,31 @@ async def test_a_long_backlog_is_several_turns(
     while ships.counters.waiting_bytes:
         await ships.turn()
     assert await stored(sqlite_database) == ["a", "b", "c", "d"]
+
+
+async def test_rows_wait_while_requests_need_the_processor_but_not_for_long(
+    sqlite_database: Database, journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ships = shipping(sqlite_database, journal, path, busy=lambda: True)
+    write(journal, "a")
+    await ships.turn()
+    assert await stored(sqlite_database) == []
+    assert ships.counters.lag_seconds > 0
+    with monkeypatch.context() as patched:
+        patched.setattr(shipping_module, "LONGEST_WAIT", 0.0)
+        await ships.turn()
+    assert await stored(sqlite_database) == ["a"]
+    write(journal, "b")
+    journal.close()
+    await ships.flush()
+    assert await stored(sqlite_database) == ["a", "b"], "at the end nothing waits"
+
+
+def test_the_load_is_that_since_the_last_look() -> None:
+    clock, processor = iter([0.0, 1.0, 2.0]), iter([5.0, 5.1, 5.9])
+    load = LoopLoad(clock.__next__, processor.__next__)
+    assert not load.is_high()
+    assert load.is_high()
 
 
 async def test_it_runs_in_the_background_and_readiness_knows_its_name(

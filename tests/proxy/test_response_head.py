@@ -110,7 +110,6 @@ def test_a_dropped_name_is_in_the_log_once(
 ) -> None:
     monkeypatch.setattr(response_headers, "_noted", set())
     for _ in range(3):
-        response_headers._actions.clear()
         sanitize([OK, (b"x_y", b"secret"), (b"x-z", b"")], proxied=False)
     assert [record.__dict__["header"] for record in caplog.records] == ["x_y"]
     assert "secret" not in caplog.text
@@ -294,10 +293,34 @@ def test_an_end_before_the_body_is_refused(status: int) -> None:
         body_length(head(status, (b"content-length", b"5")), b"GET", end=True)
 
 
-def test_judgements_are_remembered_within_bounds() -> None:
+def test_names_are_remembered_within_bounds() -> None:
     for number in range(5000):
         sanitize([OK, (b"x-%d" % number, b"y")], proxied=False)
-    assert len(response_headers._actions) <= 4096
+    assert len(response_headers._places) <= 1024
+
+
+def test_an_answer_with_the_names_of_one_before_is_read_alike() -> None:
+    names = b"audit-id", b"content-length", b"audit-id", b"x-other"
+    heads = [
+        head(200, *zip(names, values, strict=True))
+        for values in ((b"a", b"1", b"b", b"c"), (b"d", b"2", b"e", b"f"))
+    ]
+    response_headers._places.clear()
+    for fields, length, audit_id in zip(heads, (b"1", b"2"), (b"b", b"e"), strict=True):
+        read = read_response(fields)
+        assert (read.fields, read.length, read.audit_id) == (fields, length, audit_id)
+    assert len(response_headers._places) == 1
+    with pytest.raises(ResponseRefused, match="control"):
+        read_response([*heads[0][:-1], (b"x-other", b"a\nb")])
+
+
+def test_names_of_which_one_is_dropped_are_looked_at_each_time() -> None:
+    response_headers._places.clear()
+    for value in (b"1", b"2"):
+        read = read_response(head(200, (b"set-cookie", value), (b"content-length", value)))
+        assert read.fields == head(200, (b"content-length", value))
+        assert read.length == value
+    assert len(response_headers._places) == 0
 
 
 @given(st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=12)), max_size=6))

@@ -150,7 +150,8 @@ def test_two_workers_are_one_central(services: Services, database: dict[str, str
     eventually(lambda: answers_of(product, 10) == {"200"}, "a worker does not know the cluster")
     before = lists_of(product, 1) + lists_of(product, 2)
     assert answers_of(product, 40) == {"200"}
-    assert lists_of(product, 1) + lists_of(product, 2) == before + 40
+    written = f"not all of {before + 40} rows are written"
+    eventually(lambda: lists_of(product, 1) + lists_of(product, 2) == before + 40, written)
     assert lists_of(product, 1)
     assert lists_of(product, 2)
 

@@ -25,7 +25,7 @@ from mk8s_agent.wire.http2.frames import (
 from mk8s_agent.wire.http2.losses import lose
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.limits import BufferBudget, Limits
-from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Fields, Stream, forget_pending, join, part
+from mk8s_agent.wire.stream import AWAITING_HEAD, STAGED, Fields, Stream, forget_pending, part
 from mk8s_agent.wire.ticks import Ticks
 
 _LAST_STREAM = MAX_STREAM_ID - 2_000
@@ -117,7 +117,7 @@ class Http2Client(Http2Connection):
         stream.length_left = AWAITING_HEAD
         stream.share = front.share
         self.streams[stream_id] = stream
-        join(front, stream)
+        front.peer, stream.peer = stream, front
         outbound.send_headers(stream, block, end)
 
     def discard_prepared(self, stream: Stream) -> None:

@@ -38,6 +38,9 @@ While it comes, nothing else does."""
 _LEAST_SKIPPED: Final = 1024
 """What a frame of it counts at least: empty ones cost work, too."""
 
+_HEAD: Final = END_HEADERS | PADDED | WITH_PRIORITY
+"""The flags by which a plain whole block differs from others."""
+
 _COPY_BELOW: Final = 4096
 """A copy of so few bytes costs less than a view, which would keep the whole read alive, too."""
 
@@ -169,8 +172,8 @@ class FrameReader:
                     end = self._deliver_run(stream, data, start, end, flags)
             elif end > size:
                 break
-            elif kind == HEADERS:
-                self._on_headers(stream_id, flags, data[start:end])
+            elif kind == HEADERS and flags & _HEAD == END_HEADERS and stream_id:
+                sink.on_block(stream_id, data[start:end], flags & END_STREAM != 0)
             else:
                 self._take_frame(kind, stream_id, flags, data[start:end])
             position = end
@@ -190,8 +193,10 @@ class FrameReader:
         return tail + data, 0
 
     def _take_frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
-        """Takes a frame that is neither HEADERS nor unpadded DATA."""
-        if kind == CONTINUATION:
+        """Takes a frame that is neither a plain head nor unpadded DATA."""
+        if kind == HEADERS:
+            self._on_headers(stream_id, flags, payload)
+        elif kind == CONTINUATION:
             self._on_continuation(stream_id, flags, payload)
         elif kind == DATA:
             self._on_padded_data(stream_id, flags, payload)

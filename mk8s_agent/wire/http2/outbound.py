@@ -212,7 +212,13 @@ class Outbound:
         size = len(block)
         if size <= self._peer_max_frame:
             flags = END_HEADERS | END_STREAM if end else END_HEADERS
-            self.put(pack_header(size >> 8, size & 255, HEADERS, flags, stream.stream_id) + block)
+            header = pack_header(size >> 8, size & 255, HEADERS, flags, stream.stream_id)
+            self._out += (header, block)  # as `put` does, without a copy
+            self._out_bytes += FRAME_HEADER_BYTES + size
+            self._open_stream = 0
+            if not self._marked:
+                self._marked = True
+                self._ticks.mark(self)
         else:
             self._put_in_frames(stream.stream_id, block, END_STREAM if end else 0)
         if end:
