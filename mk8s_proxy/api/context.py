@@ -16,7 +16,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.ca import Authorities
 from mk8s_proxy.identity.login_queue import LoginQueue
-from mk8s_proxy.identity.passwords import PasswordHasher
+from mk8s_proxy.identity.passwords import ROUNDS, PasswordHasher, at_once
 from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
 from mk8s_proxy.settings.model import Settings
 
@@ -84,11 +84,15 @@ class ApiContext:
     """Seconds that never jump: delays and durations."""
     announcements: Announcements = dataclasses.field(default_factory=Announcements)
     """The other workers of this machine."""
-    passwords: PasswordHasher = dataclasses.field(default_factory=PasswordHasher)
+    rounds: int = ROUNDS
+    """What a password costs."""
+    passwords: PasswordHasher = dataclasses.field(init=False)
     logins: LoginQueue = dataclasses.field(init=False)
     joins: Throttle = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
+        workers = at_once(self.settings.workers)
+        self.passwords = PasswordHasher(rounds=self.rounds, workers=workers)
         throttle = LoginThrottle(self.monotonic, self._tell_attempt)
         self.logins = LoginQueue(throttle, self._tell_login)
         self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic, self._tell_attempt)

@@ -14,6 +14,7 @@ from mk8s_agent.wire.stream import Fields, Stream, part
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.identity.throttle import source_key
 from mk8s_proxy.kube.status import status_error
+from mk8s_proxy.listener.body_pace import BodyPace, end_slow
 from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.http1_answer import answer_head, head_lines
@@ -51,6 +52,7 @@ class ClientHttp1(Http1Leg):
         self._chain = config.chain
         self._recurring = config.recurring
         self._deadlines = config.deadlines
+        self._bodies = BodyPace(config.deadlines)
         self._head_limits = config.head_limits
         self._long_heads = config.long_heads
         self._search = HeadSearch(config.head_limits)
@@ -188,6 +190,8 @@ class ClientHttp1(Http1Leg):
         exchange = Exchange(stream, recurring.head, new_entry(source_ip), recurring)
         stream.exchange = exchange
         self._asked = True
+        if not whole and not recurring.head.upgrade:
+            self._bodies.begin(stream)
         self._chain.admit(exchange)
         if exchange.identity is not None:
             self.authenticated = True
@@ -329,6 +333,7 @@ class ClientHttp1(Http1Leg):
 
     def _end(self, stream: Stream) -> None:
         self.stream = None
+        self._bodies.end(stream)
         if stream.pending is not None:
             self._drop_pending(stream)
         exchange: Exchange = stream.exchange
@@ -382,7 +387,9 @@ class ClientHttp1(Http1Leg):
         stream = self.stream
         if stream is not None:
             self._quiet_seconds = 0.0
-            if self._stalls(stream, elapsed):
+            drips = self._bodies.second(elapsed, lambda _: self._reading_paused)
+            untold = drips and not end_slow(stream, self._chain, self._deadlines)
+            if untold or self._stalls(stream, elapsed):
                 self._break_off()
             return
         self._quiet_seconds += elapsed

@@ -12,12 +12,13 @@ from mk8s_agent.wire.hpack_codec import (
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.http2.outbound import Transport
 from mk8s_agent.wire.http2.server import Http2Server
-from mk8s_agent.wire.limits import BufferBudget, Limits
+from mk8s_agent.wire.limits import FRONT, BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.throttle import source_key
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
+from mk8s_proxy.listener.body_pace import BodyPace, PaceLimits, end_slow
 from mk8s_proxy.listener.client_address import client_address
 from mk8s_proxy.listener.exchange import Exchange, new_entry
 from mk8s_proxy.listener.head_limits import HEAD_LIMITS, MAX_FIELDS, HeadLimits
@@ -51,7 +52,7 @@ class HandlerChain(Protocol):
         """The exchange is over."""
 
 
-class Deadlines(Protocol):
+class Deadlines(PaceLimits, Protocol):
     """The parts of the settings that a client connection watches over."""
 
     @property
@@ -108,9 +109,9 @@ class ClientHttp2(Http2Server):
     """
 
     __slots__ = (
-        "_asked", "_chain", "_deadlines", "_head_limits", "_incomplete_seconds", "_long_heads",
-        "_recurring", "_source", "_source_ip", "_stranger_seconds", "_strangers_left", "_table",
-        "_trusted", "_underscores", "_unread", "authenticated",
+        "_asked", "_bodies", "_chain", "_deadlines", "_head_limits", "_incomplete_seconds",
+        "_long_heads", "_recurring", "_source", "_source_ip", "_stranger_seconds",
+        "_strangers_left", "_table", "_trusted", "_underscores", "_unread", "authenticated",
     )  # fmt: skip
 
     def __init__(
@@ -130,6 +131,7 @@ class ClientHttp2(Http2Server):
         self._unread = False
         """A block was not decoded, so that none behind it can be."""
         self._deadlines = config.deadlines
+        self._bodies = BodyPace(config.deadlines)
         self._head_limits = config.head_limits
         self._long_heads = config.long_heads
         self._underscores = config.underscores
@@ -237,6 +239,8 @@ class ClientHttp2(Http2Server):
             source_ip = client_address(self._trusted, source_ip, head.forwarded_for)
         exchange = Exchange(stream, head, new_entry(source_ip), recurring)
         stream.exchange = exchange
+        if not stream.remote_closed:
+            self._bodies.begin(stream)
         self._chain.admit(exchange)
         if exchange.identity is not None:
             self.authenticated = True
@@ -305,16 +309,24 @@ class ClientHttp2(Http2Server):
     def on_stream_closed(self, stream: Stream) -> None:
         """An exchange is over."""
         exchange, stream.exchange = stream.exchange, None
+        self._bodies.end(stream)
         if exchange is not None:
             self._chain.finish(exchange)
 
     # -- deadlines
+
+    def _end_slow(self, stream: Stream) -> None:
+        end_slow(stream, self._chain, self._deadlines)
+        super().reset(stream, ErrorCode.NO_ERROR if stream.local_closed else ErrorCode.CANCEL)
 
     def second(self, elapsed: float) -> None:
         """Once a second: a head that drips, a connection that nobody uses."""
         super().second(elapsed)
         if self.closed:
             return
+        if self._bodies:
+            for stream in self._bodies.second(elapsed, _waits):
+                self._end_slow(stream)
         incomplete = self.reader.incomplete
         self._incomplete_seconds = self._incomplete_seconds + elapsed if incomplete else 0.0
         if self._incomplete_seconds > self._deadlines.header_seconds:
@@ -334,6 +346,11 @@ class ClientHttp2(Http2Server):
             return self.health.silent_seconds > limit
         self._stranger_seconds += elapsed
         return self._stranger_seconds > (limit if self._asked else self._deadlines.header_seconds)
+
+
+def _waits(stream: Stream) -> bool:
+    """Whether a client may send no whole frame before more of its body was taken."""
+    return stream.receive_window < FRONT.max_frame
 
 
 def interrupted(code: int) -> StatusError:

@@ -108,6 +108,11 @@ class LimitSettings:
     """For the TLS handshake."""
     header_seconds: float = setting(15.0, least=1)
     """For a whole request head to arrive, and for the first one on a new connection."""
+    body_seconds: float = setting(30.0, least=5, most=3600)
+    """For so many bytes of a request's body to come, again and again until it is whole..."""
+    body_bytes: int = setting(8192, least=0, most=MIB)
+    """... or the request ends with 408; a thirtieth of this a second is still fast enough. 0 lets
+    bodies drip. Not asked of exec, port-forward and what goes through a proxy to a pod."""
     idle_seconds: float = setting(300.0, least=60)
     """For a connection without a request; Go's clients PING after 30 s of silence."""
     connections: int = setting(10000, least=10)

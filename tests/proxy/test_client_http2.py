@@ -446,6 +446,7 @@ def test_a_client_that_vanishes_with_a_stream_open_is_asked_and_then_given_up(
 
 
 def test_a_slow_body_is_not_a_slow_head(central: Central) -> None:
+    central.deadlines.body_bytes = 0
     central.agent()
     person = central.http2()
     number = person.ask(method=b"POST", end=False)

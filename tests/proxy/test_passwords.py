@@ -1,6 +1,8 @@
 """Passwords: whole pass phrases count, strangers cost as much as users, floods are turned away."""
 
 import asyncio
+import os
+import sys
 import threading
 from typing import Any
 
@@ -103,6 +105,39 @@ async def test_the_coroutines_work_off_the_loop(monkeypatch: pytest.MonkeyPatch)
     assert await hasher.check("a password", stored)
     assert not await hasher.check("a password", None)
     assert threading.get_ident() not in threads
+
+
+async def test_who_hashes_steps_back_for_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the cores at most, at a lower priority than the loop has."""
+    seen: list[int] = []
+
+    def noted(*_: Any, **__: Any) -> bool:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return True
+
+    monkeypatch.setattr(passwords, "check_password", noted)
+    assert await PasswordHasher(rounds=FAST).check("a", None)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert seen == [passwords.NICENESS]
+    assert own < passwords.NICENESS
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "most"), [(1, 1, 1), (8, 1, 4), (8, 2, 2), (8, 9, 1)]
+)
+def test_half_of_the_cores_are_left(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int, most: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert passwords.at_once(processes) == most
+
+
+def test_elsewhere_threads_have_no_priority_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "setpriority", None)
+    passwords.step_back()
+    assert passwords.at_once() == 3
 
 
 async def test_a_flood_of_logins_is_turned_away_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,8 @@ class Policies:
 @dataclass
 class Deadlines:
     header_seconds: float = 15.0
+    body_seconds: float = 30.0
+    body_bytes: int = 8192
     idle_seconds: float = 300.0
 
 

@@ -22,7 +22,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.ca import Authorities, CertificateAuthority
 from mk8s_proxy.identity.directory import UserDirectory
-from mk8s_proxy.identity.passwords import PasswordHasher, hash_password
+from mk8s_proxy.identity.passwords import hash_password
 from mk8s_proxy.process.login_feed import LoginFeed
 from mk8s_proxy.process.policy_feed import PolicyFeed
 from mk8s_proxy.settings.model import Settings
@@ -115,7 +115,7 @@ class Central:
             tunnels=self.tunnels,
             clock=lambda: self.now,
             monotonic=lambda: self.ticks,
-            passwords=PasswordHasher(rounds=FAST),
+            rounds=FAST,
         )
         self.client: TestClient[Any, Any] = TestClient(TestServer(create_application(self.context)))
 

@@ -5,10 +5,14 @@ segments between two commas. Each is put into the brackets that are open around 
 small object, which proves all of it to be JSON; of what is read only the outline is kept, with the
 members that say what the object is about. Two members with one key are found where they could
 name it differently: in the outline. What is deeper is the object's own content.
+
+Of the event of a watch that is a table the outline has what its rows are about, too.
 """
 
 import secrets
 from typing import Any, Final
+
+import orjson
 
 from mk8s_proxy.answers.filtering.json_values import (
     TooDeep,
@@ -23,6 +27,12 @@ SEGMENT: Final = 64 * 1024
 _OUTLINE_LEVELS: Final = 3
 """The deepest that matters is the metadata of the object of an event, or of a row."""
 _OUTLINE_MEMBERS: Final = 10_000
+_ROWS: Final = "rows"
+_COLUMNS: Final = "columnDefinitions"
+_MOST_ROWS: Final = 1000
+"""Of a table that is one event of a watch; API servers send one row in each."""
+_REWRITTEN: Final = 1024 * 1024
+"""Bytes of a large object up to which it can be changed: parsing them takes 15 ms at worst."""
 _MOST_LEVELS: Final = 512
 _PAIRED_LEVELS: Final = 64
 _MOST_LEFT: Final = 4096
@@ -41,22 +51,33 @@ class _Open:
 
     Args:
         bracket: with which it began.
-        outline: what is kept of its members; None if nothing is.
+        outline: what is kept of its members, or of the rows that it is; None if nothing is.
+        levels: how much deeper that goes.
+        rows: whether it may have rows that are outlined.
     """
 
-    __slots__ = ("bracket", "outline")
+    __slots__ = ("bracket", "levels", "outline", "rows")
 
-    def __init__(self, bracket: int, outline: dict[str, Any] | None) -> None:
+    def __init__(
+        self, bracket: int, outline: dict[str, Any] | list[Any] | None, levels: int, *, rows: bool
+    ) -> None:
         self.bracket = bracket
         self.outline = outline
+        self.levels = levels
+        self.rows = rows
 
 
 class LargeObject:
-    """Reads one object in pieces of any size."""
+    """Reads one object in pieces of any size.
 
-    __slots__ = ("_open", "_outline", "_parts", "_size", "_too_deep", "_wanted")
+    Args:
+        rows: it may be an event about a table.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_open", "_outline", "_parts", "_rows", "_size", "_too_deep", "_wanted")
+
+    def __init__(self, *, rows: bool = False) -> None:
+        self._rows = rows
         self._open: list[_Open] = []
         self._outline: dict[str, Any] | None = None
         self._parts: list[bytes] = []
@@ -130,38 +151,65 @@ class LargeObject:
         if self._outline is None:
             if not isinstance(value, dict):
                 raise Unfilterable("an item that is no object")
-            self._outline = _outlined(value, _OUTLINE_LEVELS)
+            self._outline = _outlined(value, _OUTLINE_LEVELS, rows=self._rows)
             return
-        for depth, container in enumerate(around, len(self._open) - len(around)):
-            if container.outline is not None:
-                _merge(container.outline, value, _OUTLINE_LEVELS - depth - 1)
+        innermost = len(around) - 1
+        for place, container in enumerate(around):
+            outline = container.outline
+            if isinstance(outline, dict):
+                _merge(outline, value, container.levels, rows=container.rows)
+            elif outline is not None:
+                outline += _outlined_rows(value if place == innermost else value[1:])
+                _check_rows(outline)
             value = value.get(_KEY) if isinstance(value, dict) else value[0]
 
     def _open_more(self, value: Any, opened: list[int]) -> None:
         """Remembers the containers that a segment leaves open: each the last in the one before."""
         if not self._open and opened:
-            self._open.append(_Open(opened[0], self._outline))
+            self._open.append(_Open(opened[0], self._outline, _OUTLINE_LEVELS - 1, rows=self._rows))
             opened = opened[1:]
-        outline = self._open[-1].outline if self._open else None
         for bracket in opened:
             if isinstance(value, dict):
                 key, value = next(reversed(value.items()))
-                kept = outline.get(key) if outline is not None else None
-                outline = kept if isinstance(kept, dict) else None
+                self._open.append(_member_of(self._open[-1], key, bracket))
             else:
-                value, outline = value[-1], None
-            if len(self._open) >= _OUTLINE_LEVELS:
-                outline = None
-            self._open.append(_Open(bracket, outline))
+                value = value[-1]
+                self._open.append(_row_of(self._open[-1], bracket))
+
+
+def _member_of(container: _Open, key: str, bracket: int) -> _Open:
+    """What is left open under a key of an object."""
+    outline, levels = container.outline, container.levels - 1
+    kept = outline.get(key) if isinstance(outline, dict) else None
+    if isinstance(kept, dict) and levels >= 0:
+        return _Open(bracket, kept, levels, rows=container.rows)
+    if isinstance(kept, list) and isinstance(outline, dict):
+        if _has_rows(container.levels, container.rows, key):
+            return _Open(bracket, kept, _OUTLINE_LEVELS - 1, rows=False)
+        outline[key] = []  # not all of it is here
+    return _Open(bracket, None, 0, rows=False)
+
+
+def _row_of(container: _Open, bracket: int) -> _Open:
+    """What is left open as the last element of a list."""
+    outline = container.outline
+    last = outline[-1] if isinstance(outline, list) and outline else None
+    return _Open(bracket, last if isinstance(last, dict) else None, container.levels, rows=False)
 
 
 class ObjectScanner(ValueScanner):
-    """Collects one object after another, and reads the large ones while they arrive."""
+    """Collects one object after another, and reads the large ones while they arrive.
 
-    __slots__ = ("_large",)
+    Args:
+        limit: bytes of one.
+        rows: they may be events about tables.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_large", "_rows")
+
+    def __init__(self, limit: int, *, rows: bool = False) -> None:
         super().__init__(limit)
+        self._rows = rows
         self._large: LargeObject | None = None
 
     def feed(self, data: bytes, position: int) -> int:
@@ -171,7 +219,7 @@ class ObjectScanner(ValueScanner):
         if large is not None:
             large.feed(self._parts[-1])
         elif self._size > LARGE:
-            large = self._large = LargeObject()
+            large = self._large = LargeObject(rows=self._rows)
             for part in self._parts:
                 large.feed(part)
         return end
@@ -215,6 +263,18 @@ class Document:
             TooDeep, Unfilterable: it cannot be judged.
         """
         return unambiguous(self.raw)
+
+    def changeable(self) -> Any:
+        """All of one whose outline is known, to be written anew; nothing is twice in that.
+
+        Raises:
+            TooDeep: it is so large that it would hold up others.
+        """
+        if self._large is None:
+            return self.outline()
+        if len(self.raw) > _REWRITTEN:
+            raise TooDeep("an object that is too large to be changed")
+        return orjson.loads(self.raw)
 
 
 def _last_comma(text: bytes) -> int:
@@ -274,13 +334,31 @@ def _document(around: list[_Open], segment: bytes, closed: int, opened: list[int
     return b"".join((*before, segment, bytes(_CLOSING[one] for one in reversed(left))))
 
 
-def _outlined(value: dict[str, Any], levels: int) -> dict[str, Any]:
+def _outlined(value: dict[str, Any], levels: int, *, rows: bool) -> dict[str, Any]:
     outline: dict[str, Any] = {}
-    _merge(outline, value, levels - 1)
+    _merge(outline, value, levels - 1, rows=rows)
     return outline
 
 
-def _merge(outline: dict[str, Any], value: dict[str, Any], levels: int) -> None:
+def _outlined_rows(rows: list[Any]) -> list[Any]:
+    """What rows are about; what is no object is none."""
+    return [
+        _outlined(row, _OUTLINE_LEVELS, rows=False) if isinstance(row, dict) else None
+        for row in rows
+    ]
+
+
+def _has_rows(levels: int, rows: bool, key: str) -> bool:
+    """Whether a list is the rows of an event's table: what is in the event's object."""
+    return rows and levels == _OUTLINE_LEVELS - 2 and key == _ROWS
+
+
+def _check_rows(outline: list[Any]) -> None:
+    if len(outline) > _MOST_ROWS:
+        raise TooDeep("an event with too many rows")
+
+
+def _merge(outline: dict[str, Any], value: dict[str, Any], levels: int, *, rows: bool) -> None:
     """Adds members to what is kept of an object, and what is `levels` deeper."""
     for key, member in value.items():
         if key == _KEY:
@@ -288,8 +366,13 @@ def _merge(outline: dict[str, Any], value: dict[str, Any], levels: int) -> None:
         if key in outline:
             raise Unfilterable("an object with the same key twice")
         if isinstance(member, dict):
-            outline[key] = _outlined(member, levels) if levels > 0 else {}
+            outline[key] = _outlined(member, levels, rows=rows) if levels > 0 else {}
+        elif not isinstance(member, list):
+            outline[key] = member
+        elif _has_rows(levels, rows, key):
+            _check_rows(member)
+            outline[key] = _outlined_rows(member)
         else:
-            outline[key] = [] if isinstance(member, list) else member
+            outline[key] = member if rows and key == _COLUMNS else []
     if len(outline) > _OUTLINE_MEMBERS:
         raise TooDeep("an object with too many members")

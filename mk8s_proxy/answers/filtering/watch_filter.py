@@ -28,7 +28,7 @@ class WatchFilter:
 
     def __init__(self, judge: ObjectJudge) -> None:
         self._judge = judge
-        self._scanner = ObjectScanner(MAXIMUM_OBJECT)
+        self._scanner = ObjectScanner(MAXIMUM_OBJECT, rows=True)
         self._columns: Any = None
         """Column definitions come with the first event of a table only: they wait here while no
         event was let through."""
@@ -72,8 +72,7 @@ class WatchFilter:
         if kind != "BOOKMARK" and kind not in _CHANGES:
             raise Unfilterable("an event of an unknown type")
         if _is_table(shown):
-            event = document.whole()  # of its rows, too
-            return self._table(raw, event, event["object"])
+            return self._table(document, shown, kind)
         return raw if self._passes(shown, kind) else b""
 
     def _passes(self, document: dict[str, Any], kind: str) -> bool:
@@ -82,22 +81,23 @@ class WatchFilter:
             return True
         return self._judge.sees(document)
 
-    def _table(self, raw: bytes, event: dict[str, Any], table: dict[str, Any]) -> bytes:
+    def _table(self, document: Document, table: dict[str, Any], kind: str) -> bytes:
         if not table.keys() <= _TABLE:
             raise Unfilterable("a table that is none")
-        rows = _objects(table.get("rows"))
-        kept = [row for row in rows if self._passes(member(row, "object"), event["type"])]
+        seen = [self._passes(member(row, "object"), kind) for row in _objects(table.get("rows"))]
         columns = table.get("columnDefinitions") or self._columns
-        if not kept:
+        if not any(seen):
             self._columns = columns
             return b""
         added = bool(self._columns) and not table.get("columnDefinitions")
+        if all(seen) and not added and not self._judge.strips_rows:
+            self._columns = None
+            return document.raw
+        event = document.changeable()
         self._columns = None
-        if len(kept) == len(rows) and not added and not self._judge.strips_rows:
-            return raw
-        shown = [self._judge.shown_row(row) for row in kept]
-        changed = table | {"columnDefinitions": columns, "rows": shown}
-        return orjson.dumps(event | {"object": changed})
+        rows = [row for row, shown in zip(event["object"]["rows"], seen, strict=True) if shown]
+        changed = {"columnDefinitions": columns, "rows": [*map(self._judge.shown_row, rows)]}
+        return orjson.dumps(event | {"object": event["object"] | changed})
 
 
 def _is_table(document: dict[str, Any]) -> bool:
