@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from mk8s_proxy.api import pages, schemas
+from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import TunnelStatus
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.list_schemas import ClusterList, ClusterQuery
@@ -36,6 +37,12 @@ async def list_clusters(call: Call) -> schemas.Model:
     return ClusterList(clusters=[_shown(call, it) for it in shown], next_cursor=cursor)
 
 
+async def get_cluster(call: Call) -> Versioned:
+    """Show one cluster that the caller may use."""
+    _, user = call.caller()
+    return _versioned(call, await visible_cluster(call.context, user, call.path["id"]))
+
+
 async def create_cluster(call: Call) -> schemas.Model:
     """Register a cluster and make the token for its first agent."""
     body = call.read(schemas.CreateClusterRequest)
@@ -54,17 +61,19 @@ async def create_join_token(call: Call) -> schemas.Model:
 async def delete_cluster(call: Call) -> None:
     """Remove a cluster; certificates of its agents are refused from now on."""
     cluster = await _named(call)
-    await clusters.delete_cluster(call.context.database, cluster.id)
+    await clusters.delete_cluster(call.context.database, cluster.id, call.condition)
     await call.context.policy_feed.refresh()
 
 
-async def set_labels(call: Call) -> schemas.Model:
+async def set_labels(call: Call) -> Versioned:
     """Replace the labels of a cluster, and with them the roles that apply to it."""
     body = call.read(schemas.LabelsRequest)
     found = await _named(call)
-    cluster = await clusters.set_labels(call.context.database, found.id, dict(body.labels))
+    cluster = await clusters.set_labels(
+        call.context.database, found.id, dict(body.labels), call.condition
+    )
     await call.context.policy_feed.refresh()
-    return _shown(call, cluster)
+    return _versioned(call, cluster)
 
 
 async def permissions(call: Call) -> schemas.Model:
@@ -126,6 +135,10 @@ def _filter(call: Call) -> Callable[[ClusterRecord], bool]:
         )
 
     return is_meant
+
+
+def _versioned(call: Call, cluster: ClusterRecord) -> Versioned:
+    return Versioned(_shown(call, cluster), cluster.revision)
 
 
 def _shown(call: Call, cluster: ClusterRecord) -> schemas.Cluster:
@@ -209,6 +222,15 @@ ENDPOINTS = (
         resource="clusters",
     ),
     Endpoint(
+        "GET",
+        "/clusters/{id}",
+        get_cluster,
+        "Show one cluster that the caller may use",
+        Access.USER,
+        response=schemas.Cluster,
+        refusals=(404,),
+    ),
+    Endpoint(
         "DELETE",
         "/clusters/{id}",
         delete_cluster,
@@ -216,6 +238,7 @@ ENDPOINTS = (
         Access.ADMIN,
         Audit.CHANGE,
         status=204,
+        conditional=True,
         refusals=(404,),
         verb="delete",
         resource="clusters",
@@ -229,6 +252,7 @@ ENDPOINTS = (
         Audit.CHANGE,
         request=schemas.LabelsRequest,
         response=schemas.Cluster,
+        conditional=True,
         refusals=(404,),
         verb="update",
         resource="clusters",

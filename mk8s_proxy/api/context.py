@@ -17,6 +17,7 @@ from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.ca import Authorities
 from mk8s_proxy.identity.login_queue import LoginQueue
 from mk8s_proxy.identity.passwords import ROUNDS, PasswordHasher, at_once
+from mk8s_proxy.identity.request_rate import RequestRate
 from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
 from mk8s_proxy.settings.model import Settings
 
@@ -89,6 +90,10 @@ class ApiContext:
     passwords: PasswordHasher = dataclasses.field(init=False)
     logins: LoginQueue = dataclasses.field(init=False)
     joins: Throttle = dataclasses.field(init=False)
+    per_identity: RequestRate = dataclasses.field(init=False)
+    """Of all requests with a valid access token."""
+    per_address: RequestRate = dataclasses.field(init=False)
+    """Of all requests."""
 
     def __post_init__(self) -> None:
         workers = at_once(self.settings.workers)
@@ -96,6 +101,9 @@ class ApiContext:
         throttle = LoginThrottle(self.monotonic, self._tell_attempt)
         self.logins = LoginQueue(throttle, self._tell_login)
         self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic, self._tell_attempt)
+        limits = self.settings.limits
+        self.per_identity = RequestRate(limits.api_per_identity, self.monotonic)
+        self.per_address = RequestRate(limits.api_per_address, self.monotonic)
         self.announcements.on("attempt", self._note_attempt)
         self.announcements.on("login", self.logins.note)
 

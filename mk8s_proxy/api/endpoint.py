@@ -12,13 +12,16 @@ from typing import TypeVar
 from aiohttp import hdrs, web
 from pydantic import ValidationError
 
+from mk8s_proxy.api import conditions
 from mk8s_proxy.api.audit_rows import AuditRow
+from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
 from mk8s_proxy.api.schemas import Model, Page
 from mk8s_proxy.audit.identifier import AuditId
 from mk8s_proxy.db import users
 from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.revisions import Condition
 from mk8s_proxy.db.roles import ADMIN_ROLE
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
@@ -71,6 +74,8 @@ class Call:
     """The endpoint's path as the table has it."""
     path: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The variable parts of the path, decoded."""
+    condition: Condition | None = None
+    """What must be there for a change to be made."""
     body: Model | None = None
     query: Model | None = None
     identity: Identity | None = None
@@ -116,7 +121,7 @@ class Call:
         return self.user is not None and ADMIN_ROLE in self.user.roles
 
 
-Handler = Callable[[Call], Awaitable[Model | web.Response | None]]
+Handler = Callable[[Call], Awaitable[Model | Versioned | web.Response | None]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,6 +139,8 @@ class Endpoint:
     """Its parameters behind the "?"; where there is no model, they are ignored."""
     response: type[Model] | None = None
     status: int = 200
+    conditional: bool = False
+    """Whether a change takes If-Match and If-None-Match; every GET takes the latter."""
     refusals: tuple[int, ...] = ()
     """Statuses beyond those that access and body imply, for the OpenAPI document."""
     verb: str = "get"
@@ -180,6 +187,8 @@ class Door:
             call.query = parse_query(request, self.endpoint.query)
         if self.endpoint.request is not None:
             call.body = await read_body(request, self.endpoint.request)
+        if self.endpoint.conditional:
+            call.condition = conditions.condition_of(request)
         if row is not None and self.endpoint.audit is Audit.CHANGE and not await row.open(request):
             raise journal_down()
         result = await self.endpoint.handler(call)
@@ -187,7 +196,10 @@ class Door:
             return result
         if call.older_cli_items and isinstance(result, Page):
             return _respond_older(result)
-        return respond(result, self.endpoint.status)
+        if isinstance(result, Versioned):
+            return _tagged(request, respond(result.model, self.endpoint.status), result.revision)
+        response = respond(result, self.endpoint.status)
+        return _tagged(request, response) if request.method == hdrs.METH_GET else response
 
     async def _admit(self, call: Call) -> None:
         if self.endpoint.access is Access.PUBLIC:
@@ -195,6 +207,8 @@ class Door:
         call.identity = authenticate(call)
         call.actor, call.token_id = call.identity.user, call.identity.token_id
         call.actor_id = call.identity.uid
+        if seconds := self.context.per_identity.take(call.actor_id):
+            raise too_many("you", seconds)
         call.user = await current_user(call)
         if self.endpoint.access is Access.ADMIN and not call.is_admin:
             raise ApiError(403, f'this needs the role "{ADMIN_ROLE}": ask one of your admins')
@@ -283,12 +297,28 @@ def respond(
     )
 
 
+def _tagged(request: web.Request, response: web.Response, revision: str = "") -> web.Response:
+    """Give an answer its ETag; leave its body out where the client has it."""
+    assert isinstance(response.body, bytes)
+    etag = conditions.tag(response.body, revision)
+    if request.method == hdrs.METH_GET and conditions.is_known(request, etag):
+        response = web.Response(status=304)
+    response.headers[hdrs.ETAG] = etag
+    return response
+
+
 def _respond_older(page: Page) -> web.Response:
     """Write a list as it was before: its items are called so."""
     document = page.model_dump(mode="json")
     (name,) = (name for name, value in document.items() if isinstance(value, list))
     document["items"] = document.pop(name)
     return web.json_response(document)
+
+
+def too_many(sender: str, seconds: int) -> ApiError:
+    """Refuse a request that is one too many."""
+    message = f"too many requests from {sender}: try again in {seconds} s"
+    return ApiError(429, message, audit_reason="TOO_MANY_REQUESTS", retry_after=seconds)
 
 
 def journal_down() -> ApiError:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Self
 
 from mk8s_proxy.api.problem_schemas import FieldProblem, Problem
-from mk8s_proxy.db.errors import Conflict, NotFound, StoreError
+from mk8s_proxy.db.errors import Conflict, NotFound, Stale, StoreError
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.passwords import TooManyChecks
 from mk8s_proxy.identity.refresh import RefreshRefused
@@ -130,6 +130,8 @@ def translate(error: Exception) -> ApiError | None:
             return ApiError(404, str(error))
         case Conflict():
             return ApiError(409, str(error))
+        case Stale():
+            return ApiError(412, str(error))
         case StoreError():
             return _outage()
         case _:

@@ -12,9 +12,17 @@ from aiohttp import hdrs, web
 
 from mk8s_proxy.api import problem_schemas
 from mk8s_proxy.api.context import ApiContext
-from mk8s_proxy.api.endpoint import CALL, SOURCE_HEADER, Call, respond, translate_failure
+from mk8s_proxy.api.endpoint import (
+    CALL,
+    SOURCE_HEADER,
+    Call,
+    respond,
+    too_many,
+    translate_failure,
+)
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.audit.identifier import AuditId
+from mk8s_proxy.identity.throttle import source_key
 
 logger = logging.getLogger("mk8s_proxy.api")
 
@@ -39,12 +47,17 @@ class Guard:
         began = time.monotonic()
         response: web.StreamResponse
         try:
+            self._admit(call)
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - the edge: each failure becomes an answer
             response = _refuse(request, call, error)
         _harden(response, call)
         _log(request, call, response.status, time.monotonic() - began)
         return response
+
+    def _admit(self, call: Call) -> None:
+        if seconds := self._context.per_address.take(source_key(call.source)):
+            raise too_many("this address", seconds)
 
     def _begin(self, request: web.Request) -> Call:
         return Call(

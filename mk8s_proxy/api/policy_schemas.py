@@ -30,6 +30,13 @@ class RoleRequest(Model):
     limits: RoleLimits = RoleLimits()
 
 
+class RbacDocument(Model):
+    """Roles and users in the words of the policy file."""
+
+    roles: list[dict[str, Any]]
+    users: list[dict[str, Any]]
+
+
 class RbacRequest(Model):
     """Roles and users in the words of the policy file; what it does not name stays as it is."""
 

@@ -1,13 +1,30 @@
 """Roles and users of a whole policy file: changed together or not at all. For admins."""
 
 from mk8s_proxy.api import policy_schemas
+from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.authz.policy import BUILT_IN_ROLES, PolicyError, RbacDocument, parse_rbac
 from mk8s_proxy.db import roles
 from mk8s_proxy.db.errors import NotFound
-from mk8s_proxy.db.rbac import WantedRole, WantedUser, apply_rbac
+from mk8s_proxy.db.rbac import WantedRole, WantedUser, apply_rbac, read_rbac
+
+
+async def get_rbac(call: Call) -> Versioned:
+    """Show all roles and users as a policy file says them; built-in roles are left out."""
+    stored = await read_rbac(call.context.database)
+    document = policy_schemas.RbacDocument(
+        roles=[
+            {"name": it.name, "clusters": it.rules} | ({"limits": it.limits} if it.limits else {})
+            for it in stored.roles
+        ],
+        users=[
+            {"email": it.email, "roles": list(it.roles)} | ({"name": it.name} if it.name else {})
+            for it in stored.users
+        ],
+    )
+    return Versioned(document, stored.revision)
 
 
 async def apply(call: Call) -> Model:
@@ -22,6 +39,7 @@ async def apply(call: Call) -> Model:
             [WantedRole(it.name, it.document(), it.limits.document()) for it in document.roles],
             [WantedUser(user.email, user.roles, user.name) for user in document.users],
             dry_run=body.dry_run,
+            condition=call.condition,
         )
     except NotFound as error:  # a role that was removed a moment ago
         raise ApiError.invalid("users", str(error)) from None
@@ -46,6 +64,14 @@ async def _parsed(call: Call, body: policy_schemas.RbacRequest) -> RbacDocument:
 
 ENDPOINTS = (
     Endpoint(
+        "GET",
+        "/rbac",
+        get_rbac,
+        "Show all roles and users as a policy file",
+        Access.ADMIN,
+        response=policy_schemas.RbacDocument,
+    ),
+    Endpoint(
         "POST",
         "/rbac",
         apply,
@@ -54,6 +80,7 @@ ENDPOINTS = (
         Audit.CHANGE,
         request=policy_schemas.RbacRequest,
         response=policy_schemas.RbacChanges,
+        conditional=True,
         refusals=(409,),
         verb="update",
         resource="roles",

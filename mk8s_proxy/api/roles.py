@@ -1,6 +1,7 @@
 """Roles: what users may do on which clusters, in the words of the policy file. For admins."""
 
 from mk8s_proxy.api import pages, policy_schemas, schemas
+from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.list_schemas import RoleList, RoleQuery
@@ -17,7 +18,12 @@ async def list_roles(call: Call) -> schemas.Model:
     return RoleList(roles=[_shown(role) for role in shown], next_cursor=cursor)
 
 
-async def put_role(call: Call) -> schemas.Model:
+async def get_role(call: Call) -> Versioned:
+    """Show one role."""
+    return _versioned(await roles.get_role(call.context.database, call.path["name"]))
+
+
+async def put_role(call: Call) -> Versioned:
     """Make a role or replace its rules and limits, after the same checks as of the policy file."""
     call.subject = call.path["name"][:256]
     wanted = call.read(policy_schemas.RoleRequest)
@@ -27,16 +33,22 @@ async def put_role(call: Call) -> schemas.Model:
         limits = parse_role(call.path["name"], rules, limits).limits.document()
     except PolicyError as error:
         raise ApiError.invalid(error.place, error.problem) from None
-    role = await roles.put_role(call.context.database, call.path["name"], rules, limits)
+    role = await roles.put_role(
+        call.context.database, call.path["name"], rules, limits, condition=call.condition
+    )
     await call.context.policy_feed.refresh()
-    return _shown(role)
+    return _versioned(role)
 
 
 async def delete_role(call: Call) -> None:
     """Remove a role that nobody has."""
     call.subject = call.path["name"][:256]
-    await roles.delete_role(call.context.database, call.path["name"])
+    await roles.delete_role(call.context.database, call.path["name"], call.condition)
     await call.context.policy_feed.refresh()
+
+
+def _versioned(role: RoleRecord) -> Versioned:
+    return Versioned(_shown(role), role.revision)
 
 
 def _shown(role: RoleRecord) -> policy_schemas.Role:
@@ -57,6 +69,15 @@ ENDPOINTS = (
         response=RoleList,
     ),
     Endpoint(
+        "GET",
+        "/roles/{name}",
+        get_role,
+        "Show one role",
+        Access.ADMIN,
+        response=policy_schemas.Role,
+        refusals=(404,),
+    ),
+    Endpoint(
         "PUT",
         "/roles/{name}",
         put_role,
@@ -65,6 +86,7 @@ ENDPOINTS = (
         Audit.CHANGE,
         request=policy_schemas.RoleRequest,
         response=policy_schemas.Role,
+        conditional=True,
         refusals=(409,),
         verb="update",
         resource="roles",
@@ -77,6 +99,7 @@ ENDPOINTS = (
         Access.ADMIN,
         Audit.CHANGE,
         status=204,
+        conditional=True,
         refusals=(404, 409),
         verb="delete",
         resource="roles",

@@ -5,6 +5,7 @@ out or deprived of the role; the store sees to that in the same transaction.
 """
 
 from mk8s_proxy.api import pages, schemas
+from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.list_schemas import UserList, UserQuery
@@ -30,7 +31,12 @@ async def list_users(call: Call) -> schemas.Model:
     return UserList(users=[_shown(user) for user in shown], next_cursor=cursor)
 
 
-async def create_user(call: Call) -> schemas.Model:
+async def get_user(call: Call) -> Versioned:
+    """Show one user."""
+    return _versioned(await _named(call))
+
+
+async def create_user(call: Call) -> Versioned:
     """Make a user."""
     body, context = call.read(schemas.CreateUserRequest), call.context
     call.subject = body.email
@@ -44,21 +50,21 @@ async def create_user(call: Call) -> schemas.Model:
     except NotFound as error:
         raise ApiError.invalid("roles", str(error)) from None
     await context.policy_feed.refresh()
-    return _shown(user)
+    return _versioned(user)
 
 
-async def set_roles(call: Call) -> schemas.Model:
+async def set_roles(call: Call) -> Versioned:
     """Replace the roles of a user."""
     body, context = call.read(schemas.UserRolesRequest), call.context
     found = await _named(call)
     try:
-        user = await users.set_roles(context.database, found.id, body.roles)
+        user = await users.set_roles(context.database, found.id, body.roles, call.condition)
     except NotFound as error:
         if error.kind != "role":
             raise
         raise ApiError.invalid("roles", str(error)) from None
     await context.policy_feed.refresh()
-    return _shown(user)
+    return _versioned(user)
 
 
 async def set_password(call: Call) -> None:
@@ -66,23 +72,23 @@ async def set_password(call: Call) -> None:
     body, context = call.read(schemas.PasswordRequest), call.context
     found = await _named(call)
     password_hash = await context.passwords.hash(body.password)
-    await users.set_password(context.database, found.id, password_hash)
+    await users.set_password(context.database, found.id, password_hash, call.condition)
     await context.policy_feed.refresh()
 
 
-async def set_disabled(call: Call) -> schemas.Model:
+async def set_disabled(call: Call) -> Versioned:
     """Lock a user out at once, or let the user in again."""
     body, context = call.read(schemas.DisabledRequest), call.context
     found = await _named(call)
-    await users.set_disabled(context.database, found.id, body.disabled)
+    await users.set_disabled(context.database, found.id, body.disabled, call.condition)
     await context.policy_feed.refresh()
-    return _shown(await users.get_by_id(context.database, found.id))
+    return _versioned(await users.get_by_id(context.database, found.id))
 
 
 async def delete_user(call: Call) -> None:
     """Remove a user and end all logins."""
     found = await _named(call)
-    await users.delete_user(call.context.database, found.id)
+    await users.delete_user(call.context.database, found.id, call.condition)
     await call.context.policy_feed.refresh()
 
 
@@ -91,6 +97,10 @@ async def _named(call: Call) -> UserRecord:
     user = await users.get_by_key(call.context.database, call.path["id"])
     call.subject = user.email
     return user
+
+
+def _versioned(user: UserRecord) -> Versioned:
+    return Versioned(_shown(user), user.revision)
 
 
 def _shown(user: UserRecord) -> schemas.User:
@@ -130,6 +140,15 @@ ENDPOINTS = (
         resource="users",
     ),
     Endpoint(
+        "GET",
+        "/users/{id}",
+        get_user,
+        "Show one user",
+        Access.ADMIN,
+        response=schemas.User,
+        refusals=(404, 409),
+    ),
+    Endpoint(
         "DELETE",
         "/users/{id}",
         delete_user,
@@ -137,6 +156,7 @@ ENDPOINTS = (
         Access.ADMIN,
         Audit.CHANGE,
         status=204,
+        conditional=True,
         refusals=(404, 409),
         verb="delete",
         resource="users",
@@ -150,6 +170,7 @@ ENDPOINTS = (
         Audit.CHANGE,
         request=schemas.UserRolesRequest,
         response=schemas.User,
+        conditional=True,
         refusals=(404, 409),
         verb="update",
         resource="users",
@@ -163,7 +184,8 @@ ENDPOINTS = (
         Audit.CHANGE,
         request=schemas.PasswordRequest,
         status=204,
-        refusals=(404,),
+        conditional=True,
+        refusals=(404, 409),
         verb="update",
         resource="users",
     ),
@@ -176,6 +198,7 @@ ENDPOINTS = (
         Audit.CHANGE,
         request=schemas.DisabledRequest,
         response=schemas.User,
+        conditional=True,
         refusals=(404, 409),
         verb="update",
         resource="users",

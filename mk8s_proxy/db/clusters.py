@@ -14,6 +14,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import AgentCertificate, Cluster, JoinToken, utc_now
+from mk8s_proxy.db.revisions import Condition, revision_of
 
 CLUSTER_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """A DNS-1123 label, since the name becomes a host name and a path segment."""
@@ -33,6 +34,11 @@ class ClusterRecord:
     created_at: datetime
     alert: str = ""
     """What an admin must know and do about its agents; empty when all is well."""
+
+    @property
+    def revision(self) -> str:
+        """Changes with what admins can change, not with what agents say."""
+        return revision_of(self.id, self.name, self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +103,37 @@ async def list_clusters(database: Database) -> list[ClusterRecord]:
         return [_record(cluster) for cluster in clusters]
 
 
-async def set_labels(database: Database, cluster_id: str, labels: dict[str, str]) -> ClusterRecord:
-    """Replace the labels of a cluster. Raises :class:`NotFound`."""
+async def set_labels(
+    database: Database,
+    cluster_id: str,
+    labels: dict[str, str],
+    condition: Condition | None = None,
+) -> ClusterRecord:
+    """Replace the labels of a cluster.
+
+    Raises:
+        NotFound: no such cluster.
+        Stale: the condition does not hold.
+    """
     async with database.transaction() as session:
         await raise_policy_version(session)
-        cluster = await _get(session, cluster_id)
+        cluster = await _get(session, cluster_id, condition)
         cluster.labels = dict(labels)
     return _record(cluster)
 
 
-async def delete_cluster(database: Database, cluster_id: str) -> None:
+async def delete_cluster(
+    database: Database, cluster_id: str, condition: Condition | None = None
+) -> None:
     """Remove a cluster: its join tokens go, its agents' certificates are revoked and stay listed.
 
-    Raises :class:`NotFound`.
+    Raises:
+        NotFound: no such cluster.
+        Stale: the condition does not hold.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
-        cluster = await _get(session, cluster_id)
+        cluster = await _get(session, cluster_id, condition)
         live = update(AgentCertificate).where(
             col(AgentCertificate.cluster_id) == cluster_id,
             col(AgentCertificate.revoked_at).is_(None),
@@ -145,10 +165,14 @@ async def note_sightings(database: Database, sightings: Iterable[Sighting]) -> N
         await connection.execute(noted, rows)
 
 
-async def _get(session: AsyncSession, cluster_id: str) -> Cluster:
+async def _get(
+    session: AsyncSession, cluster_id: str, condition: Condition | None = None
+) -> Cluster:
     cluster = await session.get(Cluster, cluster_id)
     if cluster is None:
         raise NotFound("cluster", cluster_id)
+    if condition is not None:
+        condition.check(_record(cluster).revision)
     return cluster
 
 

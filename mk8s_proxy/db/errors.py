@@ -18,6 +18,10 @@ class Conflict(StoreError):
     """The change contradicts what is stored (name taken, role in use, ...)."""
 
 
+class Stale(StoreError):
+    """What is there is not what the change was meant for."""
+
+
 class LastAdmin(Conflict):
     """The change would leave nobody who can log in and administer central."""
 

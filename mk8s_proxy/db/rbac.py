@@ -17,6 +17,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Role, User, UserRole
+from mk8s_proxy.db.revisions import Condition, hold, revision_of
 from mk8s_proxy.db.users import keeping_an_admin, normal_email
 
 
@@ -53,6 +54,26 @@ class Change:
         return f"{self.kind} {self.name}: {self.action}{tail}"
 
 
+@dataclass(frozen=True, slots=True)
+class RbacRows:
+    """What is stored, as a file says it; built-in roles are left out."""
+
+    roles: tuple[WantedRole, ...]
+    users: tuple[WantedUser, ...]
+
+    @property
+    def revision(self) -> str:
+        """Changes with each role and user."""
+        roles = [(role.name, role.rules, role.limits) for role in self.roles]
+        return revision_of(roles, [(user.email, user.name, user.roles) for user in self.users])
+
+
+async def read_rbac(database: Database) -> RbacRows:
+    """All roles and users, by name and email."""
+    async with database.session() as session:
+        return _as_file(await _read(session))
+
+
 class _Tried(Exception):
     """Ends a dry run's transaction, so that all of it is undone."""
 
@@ -63,6 +84,7 @@ async def apply_rbac(
     users: Sequence[WantedUser],
     *,
     dry_run: bool = False,
+    condition: Condition | None = None,
 ) -> list[Change]:
     """Create and change roles and users so that they are as wanted, and tell what changed.
 
@@ -71,10 +93,14 @@ async def apply_rbac(
     Raises:
         Conflict: a built-in role would change, or nobody could log in as administrator any more.
         NotFound: a user is to have a role that neither the file nor the database has.
+        Stale: the condition does not hold.
     """
     changes: list[Change] = []
     with suppress(_Tried):
         async with database.transaction() as session:
+            await hold(session, condition)
+            if condition is not None:
+                condition.check(_as_file(await _read(session)).revision)
             changes = _compare(await _read(session), roles, users)
             if all(change.action == "unchanged" for change in changes):
                 return changes
@@ -112,6 +138,15 @@ async def _read(session: AsyncSession) -> _Stored:
     ):
         roles_of[user_id].add(names[role_id])
     return _Stored(roles, users, roles_of)
+
+
+def _as_file(stored: _Stored) -> RbacRows:
+    roles = sorted(stored.roles.values(), key=lambda role: role.name)
+    users = sorted(stored.users.values(), key=lambda user: user.email)
+    return RbacRows(
+        tuple(WantedRole(it.name, it.rules, it.limits) for it in roles if not it.built_in),
+        tuple(WantedUser(it.email, tuple(sorted(stored.roles_of[it.id])), it.name) for it in users),
+    )
 
 
 def _compare(

@@ -16,6 +16,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Role, UserRole
+from mk8s_proxy.db.revisions import Condition, hold, revision_of
 from mk8s_proxy.db.service_tokens import holders_of
 
 ADMIN_ROLE = "admin"
@@ -46,6 +47,11 @@ class RoleRecord:
     built_in: bool
     limits: dict[str, Any]
 
+    @property
+    def revision(self) -> str:
+        """Changes with everything that can be changed."""
+        return revision_of(self.id, self.rules, self.limits)
+
 
 async def put_role(
     database: Database,
@@ -54,16 +60,21 @@ async def put_role(
     limits: dict[str, Any] | None = None,
     *,
     built_in: bool = False,
+    condition: Condition | None = None,
 ) -> RoleRecord:
     """Create a role or replace its rules and limits. Putting what is there already changes nothing.
 
     Raises:
+        Stale: the condition does not hold.
         Conflict: the role is built in and the caller is not the program itself.
     """
     limits = limits or {}
     try:
         async with database.transaction() as session:
+            await hold(session, condition)
             role = await session.scalar(select(Role).where(col(Role.name) == name))
+            if condition is not None:
+                condition.check(role_record(role).revision if role else None)
             if role is None:
                 role = Role(name=name, rules=rules, limits=limits, built_in=built_in)
             elif role.built_in and not built_in:
@@ -90,16 +101,25 @@ async def list_roles(database: Database) -> list[RoleRecord]:
         return [role_record(role) for role in roles]
 
 
-async def delete_role(database: Database, name: str) -> None:
+async def get_role(database: Database, name: str) -> RoleRecord:
+    """The role with this name. Raises :class:`NotFound`."""
+    async with database.session() as session:
+        return role_record(await _get(session, name))
+
+
+async def delete_role(database: Database, name: str, condition: Condition | None = None) -> None:
     """Remove a role that nobody has.
 
     Raises:
         NotFound: no such role.
+        Stale: the condition does not hold.
         Conflict: it is built in, or a user or a service token has it.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
         role = await _get(session, name)
+        if condition is not None:
+            condition.check(role_record(role).revision)
         if role.built_in:
             raise Conflict(f'the role "{name}" is built in and cannot be removed')
         holders = select(func.count()).where(col(UserRole.role_id) == role.id)

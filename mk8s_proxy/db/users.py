@@ -20,6 +20,7 @@ from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound
 from mk8s_proxy.db.logins import DISABLED, PASSWORD_CHANGED, end_all_within, say_why_within
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Login, Role, User, UserRole, utc_now
+from mk8s_proxy.db.revisions import Condition, hold, revision_of
 from mk8s_proxy.db.roles import ADMIN_ROLE
 
 
@@ -39,6 +40,12 @@ class UserRecord:
     created_at: datetime
     must_change_password: bool = False
     """Somebody else knows the password: it is good for its own change only."""
+
+    @property
+    def revision(self) -> str:
+        """Changes with everything that admins can change; a new password raises the epoch."""
+        state = (self.disabled, self.token_epoch, self.must_change_password)
+        return revision_of(self.id, self.name, *state, self.roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +174,23 @@ def _like(glob: str) -> str:
     return literal.replace("*", "%")
 
 
-async def set_roles(database: Database, user_id: str, role_names: Iterable[str]) -> UserRecord:
+async def set_roles(
+    database: Database,
+    user_id: str,
+    role_names: Iterable[str],
+    condition: Condition | None = None,
+) -> UserRecord:
     """Replace the roles of a user. Setting what is there already changes nothing.
 
     Raises:
         NotFound: the user or a role does not exist.
+        Stale: the condition does not hold.
         LastAdmin: it would take the role admin from the last one who can log in.
     """
     wanted = sorted(set(role_names))
     async with database.transaction() as session:
-        user = await _get(session, user_id)
+        await hold(session, condition)
+        user = await _get(session, user_id, condition)
         if await names_of_roles(session, user_id) == wanted:
             return _record(user, wanted)
         await raise_policy_version(session)
@@ -187,17 +201,23 @@ async def set_roles(database: Database, user_id: str, role_names: Iterable[str])
 
 
 async def set_password(
-    database: Database, user_id: str, password_hash: str | None, *, must_change: bool = False
+    database: Database,
+    user_id: str,
+    password_hash: str | None,
+    condition: Condition | None = None,
+    *,
+    must_change: bool = False,
 ) -> None:
     """Replace the password's hash and end every login made with the old one.
 
     Raises:
         NotFound: no such user.
+        Stale: the condition does not hold.
         LastAdmin: it would take the password from the last admin who has one.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
-        user = await _get(session, user_id)
+        user = await _get(session, user_id, condition)
         async with keeping_an_admin(session):
             user.password_hash = password_hash
             user.must_change_password = must_change
@@ -234,41 +254,47 @@ async def change_password(
         return await end_all_within(session, user_id, PASSWORD_CHANGED, now, but=keep)
 
 
-async def set_disabled(database: Database, user_id: str, disabled: bool) -> None:
+async def set_disabled(
+    database: Database, user_id: str, disabled: bool, condition: Condition | None = None
+) -> None:
     """Shut a user out, or let the user in again. Shutting out ends every login.
 
     Raises:
         NotFound: no such user.
+        Stale: the condition does not hold.
         LastAdmin: it would shut out the last admin.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
-        user = await _get(session, user_id)
+        user = await _get(session, user_id, condition)
         async with keeping_an_admin(session):
             user.disabled = disabled
             if disabled:
                 await _end_logins(session, user, DISABLED)
 
 
-async def delete_user(database: Database, user_id: str) -> None:
+async def delete_user(database: Database, user_id: str, condition: Condition | None = None) -> None:
     """Remove a user with roles and logins; the user's audit rows stay.
 
     Raises:
         NotFound: no such user.
+        Stale: the condition does not hold.
         LastAdmin: it is the last admin.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
-        user = await _get(session, user_id)
+        user = await _get(session, user_id, condition)
         async with keeping_an_admin(session):
             await session.execute(delete(Login).where(col(Login.subject) == user_id))
             await session.delete(user)
 
 
-async def _get(session: AsyncSession, user_id: str) -> User:
+async def _get(session: AsyncSession, user_id: str, condition: Condition | None = None) -> User:
     user = await session.get(User, user_id)
     if user is None:
         raise NotFound("user", user_id)
+    if condition is not None:
+        condition.check(_record(user, await names_of_roles(session, user_id)).revision)
     return user
 
 

@@ -125,6 +125,11 @@ class LimitSettings:
     buffered_per_identity: int = setting(64 * MIB, least=MIB)
     """Bytes waiting in memory for one person's slow readers on one cluster; behind that the
     slowest of their own streams end."""
+    api_per_identity: int = setting(3000, least=60, most=1_000_000)
+    """Requests to the REST API in a minute, of one person, in each worker; all at once, too. More
+    get 429."""
+    api_per_address: int = setting(12_000, least=60, most=1_000_000)
+    """The same from one address (IPv6: /64), with or without a login."""
     buffered_bytes: int = setting(512 * MIB, least=16 * MIB)
     """Bytes waiting in memory, all streams together."""
 

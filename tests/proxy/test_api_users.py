@@ -202,9 +202,9 @@ async def test_a_user_removed_while_roles_are_given(
 ) -> None:
     original = users.set_roles
 
-    async def late(database: Database, user_id: str, names: list[str]) -> Any:
+    async def late(database: Database, user_id: str, *more: Any) -> Any:
         await users.delete_user(database, user_id)
-        return await original(database, user_id, names)
+        return await original(database, user_id, *more)
 
     monkeypatch.setattr(users, "set_roles", late)
     answer = await as_admin(central, "PUT", "/users/dev@example.com/roles", {"roles": []})
