@@ -134,7 +134,16 @@ ADMIN_USERS = {
     "add": Entry("commands.admin_users", "add", "Create a user."),
     "set-roles": Entry("commands.admin_users", "set_roles", "Replace a user's roles."),
     "set-password": Entry("commands.admin_users", "set_password", "Set a user's password."),
+    "disable": Entry("commands.admin_users", "disable", "Lock a user out at once."),
+    "enable": Entry("commands.admin_users", "enable", "Let a disabled user in again."),
     "remove": Entry("commands.admin_users", "remove", "Delete a user; ends what they have open."),
+}
+
+ADMIN_TOKENS = {
+    "list": Entry("commands.admin_tokens", "list_tokens", "List service tokens."),
+    "create": Entry("commands.admin_tokens", "create", "Make a service token; prints it once."),
+    "rotate": Entry("commands.admin_tokens", "rotate", "Make its next secret; prints it once."),
+    "revoke": Entry("commands.admin_tokens", "revoke", "Revoke one; ends what it has open."),
 }
 
 ADMIN_ROLES = {
@@ -155,6 +164,7 @@ ADMIN = {
     "agents": Entry("command_table", "admin_agents", "List agents, revoke their certificates."),
     "users": Entry("command_table", "admin_users", "Create users, set roles and passwords."),
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
+    "tokens": Entry("command_table", "admin_tokens", "Service tokens for jobs."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
     "apply": Entry("commands.admin_apply", "apply", "Apply a file of roles and users (--dry-run)."),
 }
@@ -164,6 +174,7 @@ COMMANDS = {
         "commands.login", "login", "Log in to central and write the kubeconfig contexts."
     ),
     "logout": Entry("commands.login", "logout", "Revoke the login and remove our contexts."),
+    "passwd": Entry("commands.passwd", "passwd", "Change your password."),
     "status": Entry("commands.status", "status", "Who you are, what you may do, agent health."),
     "clusters": Entry("command_table", "clusters", "List and choose clusters."),
     "use": Entry("commands.use", "use", "Make a cluster the current one ('use -' goes back)."),
@@ -249,6 +260,15 @@ def admin_agents() -> None:
 )
 def admin_users() -> None:
     """Create users and set their roles and passwords."""
+
+
+@click.group(
+    cls=LazyGroup,
+    table=ADMIN_TOKENS,
+    epilog="Example: mk8s admin tokens create ci --role developer --for 90d",
+)
+def admin_tokens() -> None:
+    """Service tokens: what CI jobs and programs show instead of a login."""
 
 
 @click.group(cls=LazyGroup, table=ADMIN_ROLES, epilog="Example: mk8s admin roles get developer")

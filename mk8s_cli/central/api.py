@@ -111,6 +111,16 @@ class Central:
             body["cluster"] = cluster
         return _grant(self.call("POST", "/auth/refresh", body, repeatable=bool(attempt)), "")
 
+    def cluster_token(self, cluster: str) -> AccessToken:
+        """Exchange the bearer token for an access token of one cluster."""
+        answer = self.call("POST", "/auth/token", {"cluster": cluster}, repeatable=True)
+        return _access_token(answer)
+
+    def change_password(self, email: str, password: str, new: str) -> None:
+        """Change a password, which is proven anew; the login of the bearer token goes on."""
+        body = {"email": email, "password": password, "new_password": new}
+        self.call("POST", "/auth/password", body)
+
     def logout(self, refresh_token: str) -> None:
         """Revoke the refresh token."""
         self.call("POST", "/auth/logout", {"refresh_token": refresh_token})
@@ -187,6 +197,15 @@ def texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def _grant(document: Document, email: str) -> Grant:
     user = document.get("user")
     about = user if isinstance(user, dict) else {}
+    return Grant(
+        access_token=_access_token(document),
+        refresh_token=_token(document, "refresh_token"),
+        email=text(about, "email") or email,
+        roles=texts(about, "roles"),
+    )
+
+
+def _access_token(document: Document) -> AccessToken:
     now = time.time()
     life = document.get("expires_in")
     if (
@@ -196,13 +215,7 @@ def _grant(document: Document, email: str) -> Grant:
     ):
         raise _strange("expires_in is not a number of seconds")
     # The end is counted on this machine's clock: a clock that is off then does no harm here.
-    access_token = AccessToken(_token(document, "access_token"), now, now + float(life))
-    return Grant(
-        access_token=access_token,
-        refresh_token=_token(document, "refresh_token"),
-        email=text(about, "email") or email,
-        roles=texts(about, "roles"),
-    )
+    return AccessToken(_token(document, "access_token"), now, now + float(life))
 
 
 def _token(document: Document, key: str) -> str:

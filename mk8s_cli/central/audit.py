@@ -4,7 +4,6 @@ Called by the audit commands. What central answers is checked for its shape, not
 those are for the terminal to escape.
 """
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from urllib.parse import urlencode
 
 from mk8s_cli.central.api import Central, Document, listed, segment
 from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.validation import span
 
 PAGE_ROWS = 500
 """What central gives at once, at most."""
-_AGO = re.compile(r"([0-9]{1,6})([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +36,9 @@ def moment(text: str) -> str:
     Raises:
         CliError: it is none of these.
     """
-    if ago := _AGO.fullmatch(text):
-        seconds = int(ago[1]) * _SECONDS[ago[2]]
-        if seconds <= time.time():
-            return _shown(datetime.now(UTC) - timedelta(seconds=seconds))
+    ago = span(text)
+    if ago is not None and ago <= time.time():
+        return _shown(datetime.now(UTC) - timedelta(seconds=ago))
     try:
         return _shown(datetime.fromisoformat(text).astimezone(UTC))
     except (ValueError, OverflowError):

@@ -37,6 +37,15 @@ def establish(central: str, known: str, authority_file: Path | None, pin: str) -
     return _proven(central, _confirmed(central))
 
 
+def vouched_for(central: str, authority_file: Path | None, pin: str) -> str:
+    """Return the PEM of the authority that a file or a pin names, without a login.
+
+    Raises:
+        CliError: the file cannot be read, or central has no authority of that pin.
+    """
+    return _read(authority_file) if authority_file is not None else _pinned(central, pin)
+
+
 def _proven(central: str, authority: str) -> str:
     Central(Transport(central, trusting(authority))).ca_pem()
     return authority

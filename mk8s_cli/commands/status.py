@@ -13,9 +13,10 @@ from mk8s_cli.commands.clusters import labels_of
 from mk8s_cli.commands.options import chosen_central
 from mk8s_cli.kubeconfig import contexts
 from mk8s_cli.kubeconfig import files as kubeconfig_files
-from mk8s_cli.login import access_tokens, config
+from mk8s_cli.login import access_tokens, config, service_token
 from mk8s_cli.login.config import Profile
-from mk8s_cli.terminal.output import age, document, format_option
+from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.output import age, document, format_option, left, moment
 from mk8s_cli.terminal.progress import waiting
 from mk8s_cli.terminal.screen import escape
 from mk8s_cli.terminal.table import table
@@ -47,6 +48,7 @@ def gather(known: Profile) -> Document:
         "user": text(user, "email") if isinstance(user, dict) else known.email,
         "roles": list(texts(about, "roles")),
         "admin": about.get("admin") is True,
+        "login": _login_facts(about.get("login")),
         "token_seconds": access_tokens.seconds_left(token),
         "clock_skew_seconds": round(central.transport.clock_skew),
         "cluster": None,
@@ -59,9 +61,22 @@ def gather(known: Profile) -> Document:
     return facts
 
 
+def _login_facts(login: object) -> Document | None:
+    """Return what central says of the login; None if it is older and says nothing."""
+    if not isinstance(login, dict):
+        return None
+    return {name: text(login, name) for name in ("source", "client", "opened_at", "ends_at")}
+
+
 def _current(known: Profile) -> tuple[str, str]:
     """Return context and cluster in use: kubectl's current one if ours, else that of `mk8s use`."""
-    place = contexts.current(kubeconfig_files.read(), config.load(), known.central)
+    try:
+        kubeconfig = kubeconfig_files.read()
+    except (CliError, OSError):
+        if not service_token.in_use():
+            raise
+        return "", ""  # a job that has no home has no kubeconfig either
+    place = contexts.current(kubeconfig, config.load(), known.central)
     return (place.context, place.cluster) if place is not None else ("", known.cluster)
 
 
@@ -94,10 +109,10 @@ def _print(facts: Document) -> None:
         ("central", facts["central"]),
         ("user", facts["user"] + (" (administrator)" if facts["admin"] else "")),
         ("roles", ", ".join(facts["roles"]) or "none"),
-        ("token", f"{facts['token_seconds']} s left, renewed by itself"),
-        ("clusters", ", ".join(facts["clusters"]) or "none"),
     ]
     skew = facts["clock_skew_seconds"]
+    lines += _login_lines(facts, time.time() - skew)
+    lines.append(("clusters", ", ".join(facts["clusters"]) or "none"))
     if abs(skew) > CLOCK_SECONDS:
         lines.append(("clock", f"{skew:+d} s from central's: set the clock right"))
     cluster = facts["cluster"]
@@ -111,6 +126,17 @@ def _print(facts: Document) -> None:
     if cluster and cluster["permissions"]:
         click.echo("\nyou may:")
         table(RULE_COLUMNS, [_rule(rule) for rule in cluster["permissions"]])
+
+
+def _login_lines(facts: Document, now: float) -> list[tuple[str, str]]:
+    """Until when one is logged in; what is renewed by itself comes after it."""
+    token = ("token", f"{facts['token_seconds']} s left, renewed by itself")
+    login = facts["login"]
+    if login is None:
+        return [token]
+    by, ends = login["source"].replace("_", " "), login["ends_at"]
+    line = ("login", f"by {by}, valid until {moment(ends)} ({left(ends, now)} left)")
+    return [line] if login["source"] == "service_token" else [line, token]
 
 
 def _cluster_lines(cluster: Document, now: float) -> list[tuple[str, str]]:

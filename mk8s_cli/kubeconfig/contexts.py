@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mk8s_cli.central.api import Cluster, text
 from mk8s_cli.kubeconfig import files as kubeconfig_files
-from mk8s_cli.login import config, exec_versions, token_cache
+from mk8s_cli.login import config, exec_versions, service_token, token_cache
 from mk8s_cli.login.config import Config, Profile
 from mk8s_cli.terminal.screen import escape
 
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
 
 def sync(
-    profile: Profile, clusters: Iterable[Cluster], paths: Sequence[Path] | None = None
+    profile: Profile,
+    clusters: Iterable[Cluster],
+    paths: Sequence[Path] | None = None,
+    static: Mapping[str, str] | None = None,
 ) -> "Outcome":
     """Write one context per cluster into the kubeconfig and remove ours for clusters that are lost.
 
     The current context stays; where the file has none and there is one cluster only, it is chosen.
-    A new context starts in the namespace that central names, if it names one.
+    A new context starts in the namespace that central names, if it names one. `static` holds the
+    fields of a credential to be written instead of the plugin.
     """
     clusters = tuple(clusters)
     versions = exec_versions_for(profile, clusters)
     with kubeconfig_files.editing(paths) as kubeconfig:
-        return sync_into(kubeconfig, profile, clusters, versions)
+        return sync_into(kubeconfig, profile, clusters, versions, static)
 
 
 def sync_into(
@@ -37,20 +41,31 @@ def sync_into(
     profile: Profile,
     clusters: Sequence[Cluster],
     versions: Mapping[str, str],
+    static: Mapping[str, str] | None = None,
 ) -> "Outcome":
     """Do the work of `sync` on an open kubeconfig, and drop tokens of what is no more."""
     from mk8s_cli.kubeconfig.entries import Login
 
-    ids = {cluster.name: text(cluster.document, "id") for cluster in clusters}
-    token_cache.forget_former(profile.central, ids)
+    is_job = profile.secrets == service_token.ENVIRONMENT
+    if not is_job:
+        ids = {cluster.name: text(cluster.document, "id") for cluster in clusters}
+        token_cache.forget_former(profile.central, ids)
     plugin = kubeconfig_files.plugin()
-    login = Login(profile.central, profile.certificate_authority, plugin, profile.suffix, versions)
+    login = Login(
+        profile.central,
+        profile.certificate_authority,
+        plugin,
+        profile.suffix,
+        versions,
+        static or {},
+    )
     outcome = kubeconfig.sync(
         login,
         {cluster.name: cluster.server for cluster in clusters},
         {cluster.name: cluster.namespace for cluster in clusters},
     )
-    exec_versions.note(profile.central, versions)
+    if not is_job:
+        exec_versions.note(profile.central, versions)
     if not kubeconfig.current_context and len(outcome.contexts) == 1:
         kubeconfig.use_context(next(iter(outcome.contexts.values())))
     return outcome
@@ -60,7 +75,9 @@ def exec_versions_for(profile: Profile, clusters: Iterable[Cluster]) -> dict[str
     """Return the apiVersion for each cluster's entry. It asks kubectl, so take no lock before."""
     from mk8s_cli.kubeconfig import exec_version
 
-    kubectl = "" if profile.exec_version else exec_version.kubectl_version()
+    is_job = profile.secrets == service_token.ENVIRONMENT
+    # A job keeps nothing by which to know later what was written: the version that all understand.
+    kubectl = "" if profile.exec_version or is_job else exec_version.kubectl_version()
     return {
         cluster.name: exec_version.choose(
             profile.exec_version, text(cluster.document, "kubernetes_version"), kubectl
@@ -110,7 +127,7 @@ def profile_in_use(central: str = "") -> Profile:
     Raises:
         NotLoggedIn: nobody is logged in there, nor at the current central.
     """
-    if central:
+    if central or service_token.in_use():
         return config.profile_for(central)
     stored = config.load()
     place = current(kubeconfig_files.read(), stored) if stored.profiles else None
@@ -142,7 +159,8 @@ def remember(central: str, cluster: str, left: str) -> None:
             return changed
         return replace(changed.with_profile(replace(known, cluster=cluster)), current=central)
 
-    config.update(change)
+    if not service_token.in_use():  # a job keeps nothing but its kubeconfig
+        config.update(change)
 
 
 def names(clusters: Iterable[Cluster]) -> str:

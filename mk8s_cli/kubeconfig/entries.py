@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from yaml.nodes import MappingNode
+from yaml.nodes import MappingNode, SequenceNode
 
 from mk8s_cli.kubeconfig.document import Document, Value, child, scalar, scalars
 from mk8s_cli.login.exec_credential import KUBECONFIG_VERSION
 
 PREFIX = "mk8s-"
 INSTALL_HINT = "mk8s is not installed where this kubeconfig expects it; run: mk8s kubeconfig sync"
+MARK = "mk8s"
+"""The extension of user entries without a plugin, by which they are known as ours."""
 STATIC_CREDENTIALS = (
     "token",
     "tokenFile",
@@ -52,6 +54,8 @@ class Login:
     """What the names of its contexts end with, "" for nothing."""
     exec_versions: Mapping[str, str] = field(default_factory=dict)
     """Cluster name to the apiVersion that its entry names; `KUBECONFIG_VERSION` for others."""
+    static: Mapping[str, str] = field(default_factory=dict)
+    """Fields of a credential (`tokenFile` or `token`) instead of the plugin; {} for the plugin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,8 @@ class Kubeconfig:
         else:
             drop.append("certificate-authority-data")
         self._put("clusters", entry, endpoint, drop)
-        self._put("users", entry, {"exec": _exec(login, cluster)}, STATIC_CREDENTIALS)
+        credential, others = _credential(login, cluster)
+        self._put("users", entry, credential, others)
         context = next(self._contexts_on(entry), "")
         if not context:
             context = self._free_context(login.central, cluster, login.suffix)
@@ -227,13 +232,13 @@ class Kubeconfig:
         return {entry: cluster for entry, of, cluster in self._plugin_users() if of == central}
 
     def _plugin_users(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (entry name, central, cluster) for each user entry that runs our plugin."""
+        """Yield (entry name, central, cluster) for each user entry that runs our plugin, or that
+        our mark is on."""
         for document in self.documents:
             for name, value in document.entries("users"):
-                plugin = child(value, "exec")
-                arguments = scalars(plugin, "args")[-5:] if plugin is not None else ()
-                if name.startswith(PREFIX) and arguments[:2] == ("get-token", "--cluster"):
-                    yield name, arguments[-1], arguments[2]
+                central, cluster = _of_plugin(value) or _of_mark(value) or ("", "")
+                if name.startswith(PREFIX) and central:
+                    yield name, central, cluster
 
     def _find(self, kind: str, name: str) -> tuple[Document, MappingNode] | None:
         for document in self.documents:
@@ -255,6 +260,32 @@ class Kubeconfig:
             value = document.add(kind, name)
         document.drop_fields(value, drop)
         document.set_fields(value, fields)
+
+
+def _of_plugin(user: MappingNode) -> tuple[str, str] | None:
+    plugin = child(user, "exec")
+    arguments = scalars(plugin, "args")[-5:] if plugin is not None else ()
+    if arguments[:2] != ("get-token", "--cluster"):
+        return None
+    return arguments[-1], arguments[2]
+
+
+def _of_mark(user: MappingNode) -> tuple[str, str] | None:
+    listed = child(user, "extensions")
+    for entry in listed.value if isinstance(listed, SequenceNode) else ():
+        mark = child(entry, "extension")
+        if scalar(entry, "name") == MARK and isinstance(mark, MappingNode):
+            return scalar(mark, "central"), scalar(mark, "cluster")
+    return None
+
+
+def _credential(login: Login, cluster: str) -> tuple[dict[str, Value], Sequence[str]]:
+    """Return the fields of a user entry, and those that must not stand beside them."""
+    if not login.static:
+        return {"exec": _exec(login, cluster)}, (*STATIC_CREDENTIALS, "extensions")
+    mark: Value = {"name": MARK, "extension": {"central": login.central, "cluster": cluster}}
+    others = [name for name in STATIC_CREDENTIALS if name not in login.static]
+    return {**login.static, "extensions": [mark]}, (*others, "exec")
 
 
 def _exec(login: Login, cluster: str) -> dict[str, Value]:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mk8s_cli.login import service_token
 from mk8s_cli.login.token_cache import home_directory
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.interpreter import ALONE, WINDOWS, lives_in_python_path
@@ -128,12 +129,26 @@ def plugin() -> "Plugin":
     environment: tuple[tuple[str, str], ...] = ()
     if home:
         environment = (("MK8S_HOME", str(Path(home).absolute())),)
+    if service_token.in_use():
+        environment += _of_job()
     # Not resolved: the link in a virtual environment is what makes it one.
     program = str(Path(sys.executable).absolute())
     if lives_in_python_path():
         environment += (("PYTHONPATH", os.environ["PYTHONPATH"]),)
         return Plugin(program, ("-P", "-m", "mk8s_cli"), environment)
     return Plugin(program, (*ALONE, "-m", "mk8s_cli"), environment)
+
+
+def _of_job() -> tuple[tuple[str, str], ...]:
+    """Return what the plugin needs to know of a service token: where it is, never what it is."""
+    files = (service_token.FILE_VARIABLE, service_token.AUTHORITY_FILE)
+    found = [
+        (name, str(Path(os.environ[name]).absolute())) for name in files if os.environ.get(name)
+    ]
+    pin = os.environ.get(service_token.AUTHORITY_PIN, "")
+    if pin and not os.environ.get(service_token.AUTHORITY_FILE):
+        found.append((service_token.AUTHORITY_PIN, pin))
+    return tuple(found)
 
 
 def _documents(paths: Sequence[Path]) -> "list[tuple[Path, Document]]":

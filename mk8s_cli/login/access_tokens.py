@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.central.api import Central, Grant
-from mk8s_cli.login import config, token_cache
+from mk8s_cli.login import config, service_token, token_cache
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn, Refused, Unwritable
 from mk8s_cli.terminal.private_files import ensure_directory, locked
 from mk8s_cli.terminal.screen import warn
@@ -23,6 +23,8 @@ from mk8s_cli.terminal.screen import warn
 if TYPE_CHECKING:
     from mk8s_cli.central.transport import Transport
 
+AS_IT_IS_SECONDS = 3600.0
+"""How long a service token is taken to be good within one command."""
 LOCK_SECONDS = 40.0
 """Long enough for one refresh with all its retries in the process that holds the lock."""
 
@@ -32,6 +34,9 @@ def connect(profile: config.Profile) -> Central:
 
     When central refuses that, all that are cached are forgotten, those for kubectl too.
     """
+
+    if profile.secrets == service_token.ENVIRONMENT:
+        return Central(transport(profile), service_token.of_environment().token)
 
     def renew() -> str:
         token_cache.clear(profile.central)
@@ -55,6 +60,8 @@ def access_token(profile: config.Profile, cluster: str) -> AccessToken:
         NotLoggedIn: there is no refresh token, or central does not take it any more.
         CliError: central is out of reach or refuses the cluster.
     """
+    if profile.secrets == service_token.ENVIRONMENT:
+        return _of_service_token(profile, service_token.of_environment().token, cluster)
     cached = token_cache.load(profile.central, cluster)
     if cached is not None:
         return cached
@@ -74,6 +81,8 @@ def credential(profile: config.Profile, cluster: str, asking: int) -> AccessToke
     Raises:
         NotLoggedIn, CliError: as `access_token`.
     """
+    if profile.secrets == service_token.ENVIRONMENT:
+        return access_token(profile, cluster)
     cached = token_cache.load(profile.central, cluster)
     if cached is None or not token_cache.is_doubted(profile.central, cluster, cached, asking):
         token = access_token(profile, cluster)
@@ -113,15 +122,14 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
     stored = credentials.load(profile.central, profile.email, profile.secrets)
     if not stored.refresh_token:
         raise NotLoggedIn(profile.central)
+    if service_token.is_one(stored.refresh_token):
+        return _refresh_by_service_token(profile, stored.refresh_token, cluster)
     try:
         # A token for no cluster is for a call of our own, which then warns of the clock itself.
         central = Central(transport(profile, quiet=not cluster))
         grant = central.refresh(stored.refresh_token, stored.attempt, cluster)
     except Refused as refusal:
-        if refusal.code == 404 and cluster:
-            # In the words of `mk8s use`: central does not tell one from the other.
-            line = f"cluster {cluster} is unknown or not yours; run: mk8s clusters list"
-            raise CliError(line) from refusal
+        _refuse_cluster(refusal, cluster)
         if refusal.code != 401:
             raise
         _forget(profile)
@@ -136,6 +144,39 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
         if error.is_full:
             warn(f"{error}; until then each command asks central for a token")
     return grant.access_token
+
+
+def _of_service_token(profile: config.Profile, token: str, cluster: str) -> AccessToken:
+    """Return an access token for one cluster; central itself takes the service token as it is."""
+    if not cluster:
+        now = time.time()
+        return AccessToken(token, now, now + AS_IT_IS_SECONDS)
+    try:
+        return Central(transport(profile, quiet=True), token).cluster_token(cluster)
+    except Refused as refusal:
+        _refuse_cluster(refusal, cluster)
+        raise
+
+
+def _refresh_by_service_token(profile: config.Profile, token: str, cluster: str) -> AccessToken:
+    """The same for a service token that was stored by a login, which stays as it is."""
+    try:
+        exchanged = _of_service_token(profile, token, cluster)
+    except Refused as refusal:
+        if refusal.code != 401:
+            raise
+        raise NotLoggedIn(profile.central, str(refusal).partition(":")[0]) from refusal
+    if cluster:
+        with suppress(Unwritable):
+            token_cache.save(profile.central, cluster, exchanged)
+    return exchanged
+
+
+def _refuse_cluster(refusal: Refused, cluster: str) -> None:
+    """Say it in the words of `mk8s use`: central does not tell one from the other."""
+    if refusal.code == 404 and cluster:
+        line = f"cluster {cluster} is unknown or not yours; run: mk8s clusters list"
+        raise CliError(line) from refusal
 
 
 def _forget(profile: config.Profile) -> None:

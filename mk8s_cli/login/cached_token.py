@@ -34,6 +34,8 @@ def answer(words: list[str]) -> str:
     The cluster must be named: "" would be the token that is bound to none, which kubectl must never
     get. Without a central the current one is meant.
     """
+    if os.environ.get("MK8S_TOKEN") or os.environ.get("MK8S_TOKEN_FILE"):
+        return ""  # whose token that is, nobody has cached
     options, home = _options(words), home_path()
     form = options.get("-o", "credential")
     cluster = options.get("--cluster", "")

@@ -4,11 +4,14 @@ Called by every command but the cached path of `mk8s get-token`.
 """
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from mk8s_cli.login import service_token
 from mk8s_cli.login.token_cache import home_directory
 from mk8s_cli.terminal import derived
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn
@@ -71,6 +74,8 @@ class Config:
 
 def load() -> Config:
     """Return the configuration; no file is an empty one. Raises `CliError` if it is damaged."""
+    if service_token.in_use() and not _has_file():
+        return Config()
     path = home_directory() / FILE_NAME
     # The document itself is kept as JSON: YAML takes longer than all that a list does with it.
     kept, stamped = str(home_directory() / "derived" / "config.json"), derived.stamp([str(path)])
@@ -92,6 +97,14 @@ def load() -> Config:
     return parsed
 
 
+def _has_file() -> bool:
+    """Whether there is a configuration. A job may have no home, or one that leads nowhere."""
+    try:
+        return os.path.exists(home_directory() / FILE_NAME)  # noqa: PTH110  Path's raises
+    except CliError:
+        return False
+
+
 def update(change: Callable[[Config], Config]) -> Config:
     """Apply `change` to the stored configuration under a lock, store the result and return it."""
     import yaml
@@ -108,15 +121,50 @@ def update(change: Callable[[Config], Config]) -> Config:
 def profile_for(central: str = "", *, logged_in: bool = True) -> Profile:
     """Return the profile of `central` ("" means the current one).
 
+    A service token in the environment goes before all logins.
+
     Raises:
         NotLoggedIn: there is none, or nobody is logged in there while `logged_in` asks for it.
+        CliError: there is a service token, and nothing says at which central.
     """
+    if service_token.in_use():
+        return _profile_of_job(central)
     config = load()
     wanted = central_url(central) if central else config.current
     profile = config.profile(wanted) if wanted else None
     if profile is None or (logged_in and not profile.email):
         raise NotLoggedIn(wanted or "URL")
     return profile
+
+
+def _profile_of_job(central: str) -> Profile:
+    """Return the profile of the service token in the environment."""
+    stored = load()
+    if not central and not stored.current:
+        raise CliError(
+            "there is a service token, and no central: set MK8S_CENTRAL=https://mk8s.example.com"
+        )
+    central = central_url(central or stored.current)
+    known = stored.profile(central) or Profile(central)
+    authority = _authority_of_job(central) or known.certificate_authority
+    return replace(
+        known,
+        email="(service token)",
+        secrets=service_token.ENVIRONMENT,
+        certificate_authority=authority,
+    )
+
+
+def _authority_of_job(central: str) -> str:
+    file, pin = (
+        os.environ.get(name, "")
+        for name in (service_token.AUTHORITY_FILE, service_token.AUTHORITY_PIN)
+    )
+    if not file and not pin:
+        return ""
+    from mk8s_cli.central import trust
+
+    return trust.vouched_for(central, Path(file) if file else None, pin)
 
 
 def _parse(document: Any) -> Config:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mk8s_cli.login.exec_credential import KUBECONFIG_VERSION, VERSIONS
 from mk8s_cli.login.token_cache import central_directory, home_directory
-from mk8s_cli.terminal.errors import UnsafeFile, Unwritable
+from mk8s_cli.terminal.errors import CliError, Unwritable
 from mk8s_cli.terminal.private_files import ensure_directory, read_private, write_private
 
 
@@ -26,7 +26,7 @@ def named_for(central: str, cluster: str) -> str:
     try:
         content = read_private(_file(central))
         version = json.loads(content).get(cluster) if content else None
-    except (UnsafeFile, ValueError, AttributeError):
+    except (CliError, ValueError, AttributeError):  # CliError: there is no home
         version = None
     return version if version in VERSIONS else KUBECONFIG_VERSION
 

@@ -44,9 +44,22 @@ def age(when: str, now: float) -> str:
     from datetime import datetime
 
     try:
-        seconds = max(0, int(now - datetime.fromisoformat(when).timestamp()))
+        return _rough(max(0, int(now - datetime.fromisoformat(when).timestamp())))
     except (ValueError, OverflowError):
         return when
+
+
+def left(when: str, now: float) -> str:
+    """Return how long it is until `when`, told as an age is; "" for what is no time."""
+    from datetime import datetime
+
+    try:
+        return _rough(max(0, int(datetime.fromisoformat(when).timestamp() - now)))
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _rough(seconds: int) -> str:
     for below, unit, rest in _AGE_STEPS:
         if seconds < below:
             big, small = divmod(seconds, _UNITS[unit])

@@ -17,6 +17,10 @@ ROLE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?")
 EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f-\x9f]{1,64}@[^\s@\x00-\x1f\x7f-\x9f]{1,189}")
 """The shape of an address; central decides whether it is somebody."""
 
+SERVICE_TOKEN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+SERVICE_USER = re.compile(rf"token:{SERVICE_TOKEN_NAME.pattern}")
+"""What central calls a service token where users have their address."""
+
 SERIAL = re.compile(r"[0-9a-f]{1,40}")
 """Of an agent's certificate, by which agents are known."""
 
@@ -31,6 +35,16 @@ PIN = re.compile(r"sha256:[0-9a-f]{64}")
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
 CENTRAL_URL = re.compile(rf"https://{_HOST}(?::[0-9]{{1,5}})?")
 SERVER_URL = re.compile(rf"https://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9._~-]{{1,253}}){{0,8}}/?")
+
+
+_SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def span(text: str) -> int | None:
+    """Return the seconds of 45s, 90m, 12h, 30d or 2w; None for anything else."""
+    found = _SPAN.fullmatch(text)
+    return int(found[1]) * _UNITS[found[2]] if found else None
 
 
 def cluster_name(value: object, source: str = "cluster name") -> str:

@@ -8,7 +8,20 @@ import json
 
 from aiohttp import hdrs, web
 
-from mk8s_proxy.api import agents, audit, clusters, join, keys, login, openapi, rbac, roles, users
+from mk8s_proxy.api import (
+    agents,
+    audit,
+    clusters,
+    join,
+    keys,
+    login,
+    openapi,
+    passwords,
+    rbac,
+    roles,
+    tokens,
+    users,
+)
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Call, Door, Endpoint
 from mk8s_proxy.api.middleware import Guard
@@ -19,9 +32,11 @@ BODY_BYTES = 1 << 20
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *login.ENDPOINTS,
+    *passwords.ENDPOINTS,
     *clusters.ENDPOINTS,
     *agents.ENDPOINTS,
     *users.ENDPOINTS,
+    *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *rbac.ENDPOINTS,
     *keys.ENDPOINTS,

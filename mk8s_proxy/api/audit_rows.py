@@ -96,10 +96,11 @@ class AuditRow:
         self.opened = False
         """Whether the intent stands in the journal."""
 
-    async def open(self, request: web.Request) -> bool:
-        """Write that the change is about to happen; False when it must not."""
+    async def open(self, request: web.Request, reason: str) -> bool:
+        """Write that the change is about to happen, allowed for `reason`; False when it must
+        not."""
         self._fill(request)
-        self._decided("allow", "role admin")
+        self._decided("allow", reason)
         self._journal.intent(self._entry)
         self.opened = await self._journal.commit()
         return self.opened

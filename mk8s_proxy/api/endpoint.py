@@ -19,12 +19,13 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
 from mk8s_proxy.api.schemas import Model, Page
 from mk8s_proxy.audit.identifier import AuditId
-from mk8s_proxy.db import users
+from mk8s_proxy.db import service_tokens, users
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.revisions import Condition
 from mk8s_proxy.db.roles import ADMIN_ROLE
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
+from mk8s_proxy.identity.service_token import is_service_user
 
 SOURCE_HEADER = "x-mk8s-source-ip"
 """The client's address, written by the listener over whatever the client sent."""
@@ -57,6 +58,13 @@ class Audit(enum.Enum):
     """One row, before the answer leaves: without it no credential is handed out."""
     CHANGE = "change"
     """A row before the change and one after it: without the first nothing is changed."""
+    OWN_CHANGE = "own change"
+    """The same for a public endpoint, whose handler has first to find out who asks: it awaits
+    `Call.begin_change`."""
+
+
+async def _no_row() -> None:
+    raise AssertionError("an endpoint without Audit.OWN_CHANGE has no change of its own to begin")
 
 
 @dataclasses.dataclass(slots=True)
@@ -93,6 +101,8 @@ class Call:
     """The cluster that it is about."""
     reason: str = ""
     """Why it was refused, for log and audit; the client may be told less."""
+    begin_change: Callable[[], Awaitable[None]] = _no_row
+    """Writes the row of a change that is about to happen; raises if it must not."""
 
     def read(self, kind: type[_ModelType]) -> _ModelType:
         """Return the body, which the door has parsed as the endpoint's model."""
@@ -118,7 +128,7 @@ class Call:
     @property
     def is_admin(self) -> bool:
         """Whether the caller has the role admin at this moment."""
-        return self.user is not None and ADMIN_ROLE in self.user.roles
+        return self.user is not None and self.user.administers
 
 
 Handler = Callable[[Call], Awaitable[Model | Versioned | web.Response | None]]
@@ -168,6 +178,7 @@ class Door:
         if self.endpoint.audit is Audit.NOTHING:
             return await self._answer(call, request, None)
         row = AuditRow(self.context.journal, self.endpoint.verb, self.endpoint.resource, call)
+        call.begin_change = lambda: _open(row, request, "their own password")
         try:
             response = await self._answer(call, request, row)
         except Exception as error:
@@ -189,8 +200,8 @@ class Door:
             call.body = await read_body(request, self.endpoint.request)
         if self.endpoint.conditional:
             call.condition = conditions.condition_of(request)
-        if row is not None and self.endpoint.audit is Audit.CHANGE and not await row.open(request):
-            raise journal_down()
+        if row is not None and self.endpoint.audit is Audit.CHANGE:
+            await _open(row, request, f"role {ADMIN_ROLE}")
         result = await self.endpoint.handler(call)
         if isinstance(result, web.Response):
             return result
@@ -212,6 +223,11 @@ class Door:
         call.user = await current_user(call)
         if self.endpoint.access is Access.ADMIN and not call.is_admin:
             raise ApiError(403, f'this needs the role "{ADMIN_ROLE}": ask one of your admins')
+
+
+async def _open(row: AuditRow, request: web.Request, reason: str) -> None:
+    if not await row.open(request, reason):
+        raise journal_down()
 
 
 def authenticate(call: Call) -> Identity:
@@ -238,6 +254,8 @@ async def current_user(call: Call) -> UserRecord:
         Unauthenticated: Deleted, disabled, or all logins were ended.
     """
     assert call.identity is not None
+    if is_service_user(call.identity.user):
+        return await _service_token(call.context, call.identity)
     try:
         user = await users.get_by_id(call.context.database, call.identity.uid)
     except NotFound:
@@ -247,6 +265,25 @@ async def current_user(call: Call) -> UserRecord:
     if user.token_epoch != call.identity.epoch:
         raise Unauthenticated("TOKEN_EPOCH", "the login was ended: run mk8s login")
     return user
+
+
+async def _service_token(context: ApiContext, identity: Identity) -> UserRecord:
+    """A service token as a user: it has roles, and neither a password nor an epoch."""
+    try:
+        token = await service_tokens.get_by_id(context.database, identity.uid)
+    except NotFound:
+        raise Unauthenticated("SERVICE_TOKEN_ENDED", "the service token was revoked") from None
+    return UserRecord(
+        id=token.id,
+        email=identity.user,
+        name="",
+        password_hash=None,
+        disabled=False,
+        token_epoch=identity.epoch,
+        roles=token.roles,
+        created_at=token.created_at,
+        clusters=token.clusters,
+    )
 
 
 async def read_body(request: web.Request, kind: type[_ModelType]) -> _ModelType:

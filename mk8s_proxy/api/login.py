@@ -11,12 +11,14 @@ from aiohttp import web
 
 from mk8s_proxy.api import schemas
 from mk8s_proxy.api.context import ApiContext
+from mk8s_proxy.api.endings import end_access, end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate, respond
 from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.passwords import check_password, is_known
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
-from mk8s_proxy.db import ended_tokens, login_sources, users
+from mk8s_proxy.db import ended_tokens, login_sources, logins, users
 from mk8s_proxy.db.clusters import ClusterRecord
-from mk8s_proxy.db.errors import NotFound, StoreError
+from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity import access_token, refresh
 from mk8s_proxy.identity.identity import (
@@ -24,11 +26,11 @@ from mk8s_proxy.identity.identity import (
     Identity,
     Login,
     Unauthenticated,
-    is_safe_user_name,
 )
-from mk8s_proxy.identity.passwords import TooManyChecks
 from mk8s_proxy.identity.refresh import RefreshRefused, RefreshToken
 from mk8s_proxy.identity.throttle import source_key
+
+_MUST_CHANGE = "the password must be changed before you can log in: run mk8s login at a terminal"
 
 JWKS_SECONDS = 300
 """How long others may cache the public keys."""
@@ -40,9 +42,11 @@ async def login(call: Call) -> schemas.Model:
     email = users.normal_email(body.email)
     # A password typed into the wrong field must not reach the log.
     call.actor = email if "@" in email else "(not an email address)"
-    async with context.logins.attempt(email, call.source, lambda: _is_known(call, email)):
-        user = await _check_password(call, email, body.password)
+    async with context.logins.attempt(email, call.source, lambda: is_known(call, email)):
+        user = await check_password(call, email, body.password)
     call.actor_id = user.id
+    if user.must_change_password:
+        raise ApiError(403, _MUST_CHANGE, audit_reason="PASSWORD_MUST_CHANGE")
     await login_sources.note(context.database, user.id, source_key(call.source), context.now())
     token = await refresh.issue(
         context.database,
@@ -69,10 +73,10 @@ async def refresh_login(call: Call) -> schemas.Model:
     except RefreshRefused as refused:
         call.actor_id = refused.user_id
         if refused.login:  # whoever has a copy of the refresh token may have access tokens, too
-            _end_login(context, refused.login)
+            end_login(context, refused.login)
         raise
     user = await _find_by_id(call, token.user_id)
-    if user is None or user.disabled:
+    if user is None or user.disabled or user.must_change_password:
         await refresh.end(context.database, token.token, now=context.now())
         raise RefreshRefused("USER_DISABLED", token.user_id)
     call.actor, call.actor_id = user.email, user.id
@@ -85,7 +89,8 @@ async def cluster_token(call: Call) -> schemas.Model:
     identity, user = call.caller()
     call.cluster = call.subject = call.read(schemas.ClusterTokenRequest).cluster
     cluster = await visible_cluster(context, user, call.cluster)
-    lifetime = min(context.settings.tokens.access_seconds, identity.expires - context.clock())
+    left = identity.credential_ends - context.clock()
+    lifetime = min(context.settings.tokens.access_seconds, left)
     token, expires = _mint(context, user, cluster, lifetime, identity.of_login)
     return schemas.ClusterTokenResponse(
         token=token,
@@ -110,7 +115,7 @@ async def logout(call: Call) -> None:
         login, call.actor_id = await refresh.end(
             call.context.database, body.refresh_token, now=call.context.now()
         )
-        _end_login(call.context, login)
+        end_login(call.context, login)
     except RefreshRefused as refused:
         call.reason = refused.reason
         return
@@ -119,14 +124,15 @@ async def logout(call: Call) -> None:
 
 
 async def whoami(call: Call) -> schemas.Model:
-    """Say who the caller is and what clusters are open to the caller."""
+    """Say who the caller is, by which login, and what clusters are open to the caller."""
     identity, user = call.caller()
     return schemas.WhoamiResponse(
         user=schemas.Person(id=user.id, email=user.email, name=user.name),
         roles=list(user.roles),
         clusters=sorted(await visible_names(call.context, user)),
-        expires_at=_date(identity.expires),
+        expires_at=_date(identity.credential_ends),
         admin=call.is_admin,
+        login=await _login_of(call, identity),
     )
 
 
@@ -137,37 +143,6 @@ async def jwks(call: Call) -> web.Response:
     return response
 
 
-async def _check_password(call: Call, email: str, password: str) -> UserRecord:
-    context, throttle = call.context, call.context.logins.throttle
-    try:
-        user = await _find(call, email)
-        right = await context.passwords.check(password, user.password_hash if user else None)
-    except (TooManyChecks, StoreError):  # it was not looked at
-        throttle.withdrawn(email, call.source)
-        raise
-    if user is None or user.disabled or not right:
-        raise ApiError(401, "wrong email or password", audit_reason=_why(user))
-    throttle.succeeded(email, call.source)
-    return user
-
-
-async def _is_known(call: Call, email: str) -> bool:
-    if not is_safe_user_name(email):
-        return False
-    context = call.context
-    source = source_key(call.source)
-    return await login_sources.is_known(context.database, email, source, context.now())
-
-
-async def _find(call: Call, email: str) -> UserRecord | None:
-    if not is_safe_user_name(email):  # nobody has it, and PostgreSQL refuses to look for a NUL
-        return None
-    try:
-        return await users.get_by_email(call.context.database, email)
-    except NotFound:
-        return None
-
-
 async def _find_by_id(call: Call, user_id: str) -> UserRecord | None:
     try:
         return await users.get_by_id(call.context.database, user_id)
@@ -175,10 +150,19 @@ async def _find_by_id(call: Call, user_id: str) -> UserRecord | None:
         return None
 
 
-def _why(user: UserRecord | None) -> str:
-    if user is None:
-        return "UNKNOWN_USER"
-    return "USER_DISABLED" if user.disabled else "WRONG_PASSWORD"
+async def _login_of(call: Call, identity: Identity) -> schemas.LoginInfo | None:
+    try:
+        login = await logins.get_login(call.context.database, identity.login)
+    except NotFound:
+        return None
+    return schemas.LoginInfo(
+        id=login.id,
+        source=login.source,
+        client=login.client,
+        opened_at=login.opened_at,
+        last_seen=login.last_seen,
+        ends_at=login.ends_at,
+    )
 
 
 async def _tokens(
@@ -241,23 +225,15 @@ def _mint(
     )
 
 
-def _end_login(context: ApiContext, login: str) -> None:
-    """Refuse all access tokens of a login here at once; other replicas read it in the database."""
-    _end_access(context, login, context.clock() + ended_tokens.LONGEST_ACCESS.total_seconds())
-
-
 async def _end_token(context: ApiContext, identity: Identity) -> None:
-    """Refuse one access token here, and wherever its end is read in the database."""
-    _end_access(context, identity.token_id, identity.expires)
+    """Refuse one access token here, and wherever its end is read in the database. A service token
+    is none, and not its bearer's to end."""
+    if not identity.token_id:
+        return
+    end_access(context, identity.token_id, identity.expires)
     await ended_tokens.end_token(
         context.database, identity.token_id, _date(identity.expires), context.now()
     )
-
-
-def _end_access(context: ApiContext, ended: str, expires: float) -> None:
-    """Refuse a token or a login until `expires`, in every worker of this machine."""
-    context.authenticator.revoke(ended, expires)
-    context.announcements.tell("revoked", ended, expires)
 
 
 def _seconds_until(context: ApiContext, moment: float) -> int:
@@ -278,7 +254,7 @@ ENDPOINTS = (
         Audit.CREDENTIAL,
         request=schemas.LoginRequest,
         response=schemas.TokenResponse,
-        refusals=(401, 429),
+        refusals=(401, 403, 429),
         verb="create",
         resource="logins",
     ),

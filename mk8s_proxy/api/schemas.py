@@ -73,6 +73,9 @@ Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
 RoleName = Annotated[str, AfterValidator(_role_name)]
 RoleNames = Annotated[list[RoleName], Field(max_length=100)]
 NewPassword = Annotated[str, Field(max_length=passwords.LONGEST), AfterValidator(_password)]
+MustChange = Annotated[
+    bool, Field(description="whether it is good for its own change by the user, and nothing else")
+]
 Secret = Annotated[str, Field(max_length=128, repr=False)]
 
 
@@ -91,6 +94,14 @@ class LoginRequest(Model):
 
     email: Annotated[str, Field(min_length=1, max_length=254)]
     password: Annotated[str, Field(min_length=1, max_length=passwords.LONGEST, repr=False)]
+
+
+class ChangePasswordRequest(Model):
+    """A new password by its owner's wish."""
+
+    email: Annotated[str, Field(min_length=1, max_length=254)]
+    password: Annotated[str, Field(min_length=1, max_length=passwords.LONGEST, repr=False)]
+    new_password: Annotated[NewPassword, Field(repr=False)]
 
 
 class RefreshRequest(Model):
@@ -161,6 +172,17 @@ class Person(Model):
     name: str
 
 
+class LoginInfo(Model):
+    """What the caller's access tokens come of."""
+
+    id: str
+    source: Annotated[str, Field(description="password or service_token")]
+    client: Annotated[str, Field(description="the user agent that opened it")]
+    opened_at: datetime
+    last_seen: Annotated[datetime, Field(description="when it was renewed last")]
+    ends_at: Annotated[datetime, Field(description="when it ends, however often it is used")]
+
+
 class WhoamiResponse(Model):
     """The caller."""
 
@@ -169,6 +191,7 @@ class WhoamiResponse(Model):
     clusters: list[str]
     expires_at: datetime
     admin: bool
+    login: LoginInfo | None
 
 
 class Jwk(Model):
@@ -291,6 +314,7 @@ class User(Model):
     roles: list[str]
     disabled: bool
     has_password: bool
+    must_change_password: bool
     created_at: datetime
 
 
@@ -300,6 +324,7 @@ class CreateUserRequest(Model):
     email: Email
     name: DisplayName = ""
     password: Annotated[NewPassword | None, Field(repr=False)] = None
+    must_change_password: MustChange = False
     roles: RoleNames = Field(default_factory=list)
 
 
@@ -313,12 +338,16 @@ class PasswordRequest(Model):
     """A new password; it ends all logins of the user."""
 
     password: Annotated[NewPassword, Field(repr=False)]
+    must_change_password: MustChange = False
 
 
 class DisabledRequest(Model):
     """Whether the user is locked out; locking out ends all logins."""
 
     disabled: bool
+    revoke_tokens: Annotated[
+        bool, Field(description="whether the service tokens that the user has made end, too")
+    ] = False
 
 
 class JoinRequest(Model):

@@ -6,10 +6,11 @@ out or deprived of the role; the store sees to that in the same transaction.
 
 from mk8s_proxy.api import pages, schemas
 from mk8s_proxy.api.conditions import Versioned
+from mk8s_proxy.api.endings import end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.list_schemas import UserList, UserQuery
-from mk8s_proxy.db import users
+from mk8s_proxy.db import service_tokens, users
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.users import UserRecord, UserSearch
 
@@ -45,7 +46,12 @@ async def create_user(call: Call) -> Versioned:
         password_hash = await context.passwords.hash(body.password)
     try:
         user = await users.create_user(
-            context.database, body.email, body.name, password_hash, body.roles
+            context.database,
+            body.email,
+            body.name,
+            password_hash,
+            body.roles,
+            must_change=body.must_change_password and password_hash is not None,
         )
     except NotFound as error:
         raise ApiError.invalid("roles", str(error)) from None
@@ -72,7 +78,13 @@ async def set_password(call: Call) -> None:
     body, context = call.read(schemas.PasswordRequest), call.context
     found = await _named(call)
     password_hash = await context.passwords.hash(body.password)
-    await users.set_password(context.database, found.id, password_hash, call.condition)
+    await users.set_password(
+        context.database,
+        found.id,
+        password_hash,
+        call.condition,
+        must_change=body.must_change_password,
+    )
     await context.policy_feed.refresh()
 
 
@@ -81,6 +93,9 @@ async def set_disabled(call: Call) -> Versioned:
     body, context = call.read(schemas.DisabledRequest), call.context
     found = await _named(call)
     await users.set_disabled(context.database, found.id, body.disabled, call.condition)
+    if body.disabled and body.revoke_tokens:
+        for login in await service_tokens.revoke_of(context.database, found.id, context.now()):
+            end_login(context, login)
     await context.policy_feed.refresh()
     return _versioned(await users.get_by_id(context.database, found.id))
 
@@ -111,6 +126,7 @@ def _shown(user: UserRecord) -> schemas.User:
         roles=list(user.roles),
         disabled=user.disabled,
         has_password=user.password_hash is not None,
+        must_change_password=user.must_change_password,
         created_at=user.created_at,
     )
 

@@ -8,7 +8,6 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.db import clusters
 from mk8s_proxy.db.clusters import ClusterRecord
 from mk8s_proxy.db.errors import NotFound
-from mk8s_proxy.db.roles import ADMIN_ROLE
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity.identity import USERS_GROUP
 
@@ -17,7 +16,7 @@ GROUPS = (USERS_GROUP,)
 
 def may_see(context: ApiContext, user: UserRecord, cluster: str) -> bool:
     """Say whether the user may know that the cluster exists."""
-    if ADMIN_ROLE in user.roles:
+    if user.administers:
         return True
     return cluster in context.policy_feed.current.clusters_of(user.email, GROUPS)
 

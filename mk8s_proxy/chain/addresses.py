@@ -30,6 +30,7 @@ MANAGEMENT_PATHS: Final = frozenset(
         b"openapi.json",
         b"rbac",
         b"roles",
+        b"tokens",
         b"users",
         b".well-known",
     }

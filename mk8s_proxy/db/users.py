@@ -40,6 +40,13 @@ class UserRecord:
     created_at: datetime
     must_change_password: bool = False
     """Somebody else knows the password: it is good for its own change only."""
+    clusters: tuple[str, ...] = ()
+    """Globs of the only clusters where the roles count, as some service tokens have them."""
+
+    @property
+    def administers(self) -> bool:
+        """Whether this is somebody who may administer central: on all clusters, or not at all."""
+        return ADMIN_ROLE in self.roles and not self.clusters
 
     @property
     def revision(self) -> str:

@@ -5,12 +5,14 @@ service token was used last is written in the background, at most once a minute 
 waits for it.
 """
 
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from mk8s_agent.wire.background import Background
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.logins import note_seen
-from mk8s_proxy.db.models import utc_now
 from mk8s_proxy.identity.access_token import TokenAuthenticator
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.service_token import ServiceLogin
@@ -24,8 +26,13 @@ class LoginFeed:
     """Keeps what the authenticator knows as fresh as the database."""
 
     def __init__(
-        self, database: Database, authenticator: TokenAuthenticator, users: UserDirectory
+        self,
+        database: Database,
+        authenticator: TokenAuthenticator,
+        users: UserDirectory,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._database = database
         self._authenticator = authenticator
         self._users = users
@@ -54,5 +61,6 @@ class LoginFeed:
     async def write(self) -> None:
         """Write when they were used; what could not be written is written at the next turn."""
         self._unwritten |= self._authenticator.service_tokens.take_used()
-        await note_seen(self._database, self._unwritten, utc_now())
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        await note_seen(self._database, self._unwritten, now)
         self._unwritten.clear()

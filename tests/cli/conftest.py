@@ -38,6 +38,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home directory of its own and an environment in which nothing of this machine shows."""
     for name in (
         "MK8S_CENTRAL",
+        "MK8S_TOKEN",
+        "MK8S_CA_FILE",
+        "MK8S_CA_PIN",
         "KUBECONFIG",
         "HTTPS_PROXY",
         "https_proxy",
@@ -45,6 +48,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("MK8S_HOME", raising=False)
+    monkeypatch.setenv("MK8S_TOKEN_FILE", "")  # which `kubeconfig sync --token-file` sets
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))

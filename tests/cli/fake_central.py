@@ -18,7 +18,10 @@ from typing import Any
 import trustme
 from aiohttp import web
 
+from mk8s_proxy.identity.service_token import new_service_token
+
 EMAIL, PASSWORD = "dev@example.com", "correct horse"
+SERVICE_TOKEN = new_service_token()
 Answer = tuple[int, object]
 
 
@@ -48,7 +51,10 @@ class FakeCentral:
     users: list[dict[str, Any]] = field(default_factory=list)
     roles: list[dict[str, Any]] = field(default_factory=list)
     permissions: list[dict[str, Any]] = field(default_factory=list)
+    tokens: list[dict[str, Any]] = field(default_factory=list)
     admin: bool = False
+    password: str = PASSWORD
+    must_change: bool = False
     clock_offset: float = 0.0
     expires_in: float = 900
     overrides: dict[str, list[Answer]] = field(default_factory=dict)
@@ -61,6 +67,7 @@ class FakeCentral:
     """How many answers to refreshes are lost on their way: the connection breaks instead."""
     headers: dict[str, str] = field(default_factory=dict)
     """Added to every answer."""
+    takes_service_token: bool = True
     port: int = 0
 
     @property
@@ -130,16 +137,41 @@ class FakeCentral:
         if path == "/ca.pem":
             return 200, self.authority_pem
         if path == "/auth/login":
-            good = body == {"email": EMAIL, "password": PASSWORD}
-            return (200, self._grant("")) if good else error(401, "wrong email or password")
+            if body != {"email": EMAIL, "password": self.password}:
+                return error(401, "wrong email or password")
+            return error(403, "must be changed") if self.must_change else (200, self._grant(""))
+        if path == "/auth/password":
+            if (body["email"], body["password"]) != (EMAIL, self.password):
+                return error(401, "wrong email or password")
+            self.password, self.must_change = body["new_password"], False
+            return 204, None
         if path == "/auth/refresh":
             return self._refresh(body)
         if path == "/auth/logout":
             self.refresh_token = ""
             return 204, None
-        if not request.headers.get("Authorization", "").startswith("Bearer access-"):
-            return error(401, "no token")
+        bearer = request.headers.get("Authorization", "")
+        if bearer == f"Bearer {SERVICE_TOKEN}" and self.takes_service_token:
+            return self._of_service_token(path, body) or self._authenticated(method, path, body)
+        if not bearer.startswith("Bearer access-"):
+            return error(401, "no token: ask for one")
         return self._authenticated(method, path, body)
+
+    def _of_service_token(self, path: str, body: Any) -> Answer | None:
+        if path == "/auth/whoami":
+            user = {"id": "t1", "email": "token:ci", "name": ""}
+            about = {"roles": ["developer"], "clusters": [], "admin": False}
+            login = {"source": "service_token", "client": "", "opened_at": "2026-01-02T03:04:05Z"}
+            ends = {"ends_at": "2126-01-02T03:04:05Z"}
+            return 200, {"user": user, **about, "login": {**login, **ends}}
+        if path != "/auth/token":
+            return None
+        name = body["cluster"]
+        if name not in {item["name"] for item in self.clusters}:
+            return error(404, "no such cluster")
+        number = len(self.calls)
+        token = {"access_token": f"access-{name}-{number}", "expires_in": self.expires_in}
+        return 200, {**token, "token_type": "Bearer", "cluster": name}
 
     def _authenticated(self, method: str, path: str, body: Any) -> Answer:
         if path == "/auth/whoami":
@@ -147,8 +179,11 @@ class FakeCentral:
             return 200, {**about, "clusters": [], "admin": self.admin}
         if path.endswith("/permissions"):
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
-        if method == "GET" and path in {"/clusters", "/users", "/roles"}:
+        if method == "GET" and path in {"/clusters", "/users", "/roles", "/tokens"}:
             return 200, {path[1:]: getattr(self, path[1:]), "next_cursor": None}
+        if path.startswith("/tokens") and method == "POST":
+            named = {"name": "ci", "expires_at": "2026-03-02T03:04:05.123Z"}
+            return 201, {**named, "token": SERVICE_TOKEN}
         if not self.admin:
             return error(403, "only administrators may do this")
         if (method, path) == ("POST", "/rbac"):

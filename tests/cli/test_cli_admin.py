@@ -130,10 +130,14 @@ def test_add_user(run: Run, central: FakeCentral) -> None:
         "name": "",
         "roles": ["viewer"],
         "password": "a long password",
+        "must_change_password": True,
     }
+    assert run(*add, "--password-stdin", "--no-must-change", stdin="x\n").code == 0
+    assert central.body("POST", "/users")["must_change_password"] is False
     assert json.loads(run(*add, "--no-password", "-o", "json").out)["roles"] == ["viewer"]
     assert "password" not in central.body("POST", "/users")
     assert run(*add, "--no-password", "--password-stdin").code == 2
+    assert run(*add, "--no-password", "--generate-password").code == 2
     assert "--password-stdin" in run(*add).line
     assert "not an email address" in run("admin", "users", "add", "new").line
 
@@ -148,7 +152,38 @@ def test_two_passwords_that_differ_change_nothing(
     assert "differ" in run(*words).line
     assert central.count("PUT", "/users/dev@example.com/password") == 0
     assert run(*words).code == 0
-    assert central.body("PUT", "/users/dev@example.com/password") == {"password": "same"}
+    mine = {"password": "same", "must_change_password": False}
+    assert central.body("PUT", "/users/dev@example.com/password") == mine
+    assert run(*words[:-1], "other@example.com", "--password-stdin", stdin="first\n").code == 0
+    theirs = {"password": "first", "must_change_password": True}
+    assert central.body("PUT", "/users/other@example.com/password") == theirs
+
+
+def test_generated_password_is_shown_once(run: Run, central: FakeCentral) -> None:
+    add = ("admin", "users", "add", "new@example.com", "--generate-password")
+    shown = run(*add).out.splitlines()[-1]
+    made = central.body("POST", "/users")["password"]
+    assert len(made) == 20
+    assert shown == f"first password, shown this once: {made}"
+    answer = json.loads(run(*add, "-o", "json").out)
+    assert answer["password"] == central.body("POST", "/users")["password"] != made
+
+
+def test_disable_and_enable(run: Run, central: FakeCentral) -> None:
+    path = "/users/dev@example.com/disabled"
+    assert run("admin", "users", "disable", "dev@example.com").out.endswith("is disabled\n")
+    assert central.body("PUT", path) == {"disabled": True, "revoke_tokens": False}
+    told = run("admin", "users", "disable", "dev@example.com", "--revoke-tokens").out
+    assert "their service tokens are revoked" in told
+    assert central.body("PUT", path) == {"disabled": True, "revoke_tokens": True}
+    assert run("admin", "users", "enable", "dev@example.com").out.endswith("is enabled\n")
+    assert central.body("PUT", path) == {"disabled": False}
+    assert "not an email" in run("admin", "users", "disable", "dev").line
+
+
+def test_users_who_must_change_their_password_are_marked(run: Run, central: FakeCentral) -> None:
+    central.users = [{"email": "a@b.c", "has_password": True, "must_change_password": True}]
+    assert run("admin", "users", "list").out.rstrip().endswith("active, must change password")
 
 
 def test_set_roles_and_remove(run: Run, central: FakeCentral) -> None:

@@ -95,6 +95,7 @@ async def test_public_endpoints_are_few_and_said_to_be(document: Any) -> None:
         "/auth/login",
         "/auth/refresh",
         "/auth/logout",
+        "/auth/password",
         "/.well-known/jwks.json",
         "/join",
         "/ca.pem",

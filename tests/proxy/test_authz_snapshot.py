@@ -704,3 +704,22 @@ def test_what_a_cluster_says_counts_from_the_next_question_on() -> None:
     scopes.learn("dev-1", [], [])
     access = snapshot.access_of(USER, (), "dev-1")
     assert not access.decide(Attributes("list", "storage.k8s.io", "novelties")).allowed
+
+
+def test_roles_that_count_on_some_clusters_only() -> None:
+    """As those of a service token with globs: everywhere else it is nobody."""
+    clusters = {"dev-1": {}, "dev-2": {}, "prod": {}}
+    limited = parse_role("r", [rule()], {"streams": 50})
+    source = PolicySource([limited], {"token:ci": ("r",), USER: ("r",)}, clusters,
+                          {"Token:CI": ("dev-*", "stage")})  # fmt: skip
+    snapshot = PolicySnapshot(source)
+    asked = Attributes("get", "", "pods", "", "shop", "web")
+    info = parse_request_info(b"GET", parse_target(b"GET", b"/api/v1/namespaces/shop/pods/web"))
+    for cluster in clusters:
+        there = cluster != "prod"
+        assert snapshot.decide("token:ci", (), cluster, asked).allowed is there
+        assert snapshot.decide_request("token:CI", cluster, info, False, b"")[1].allowed is there
+        assert bool(snapshot.permissions_of("token:ci", (), cluster)) is there
+        assert snapshot.limits_of("token:ci", cluster, 10, 10) == ((50, 10) if there else (10, 10))
+        assert snapshot.decide(USER, (), cluster, asked).allowed
+    assert snapshot.clusters_of("token:ci", ()) == {"dev-1", "dev-2"}

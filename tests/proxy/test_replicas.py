@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from mk8s_proxy.answers.filtering.continue_token import TokenExpired
-from mk8s_proxy.db import agents, clusters, keys, logins, users
+from mk8s_proxy.db import agents, clusters, keys, logins, service_tokens, users
 from mk8s_proxy.db.agents import Issued
+from mk8s_proxy.db.service_tokens import NewSecret, NewServiceToken
 from mk8s_proxy.identity.access_token import mint
 from mk8s_proxy.identity.identity import BoundCluster, Login, Unauthenticated
+from mk8s_proxy.identity.service_token import hash_service_token, new_service_token
 from mk8s_proxy.identity.signing_keys import SigningKey
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.init import AdminChoice, install
@@ -122,6 +124,48 @@ async def test_attack_a_revoked_agent_goes_on_at_another_replica(
     await agents.record_joined(first.database, cluster.id, Issued("a1", "", "", end))
     await agents.revoke(first.database, "a1", "a test")
     await until(lambda: second.tunnels.is_revoked("a1"))
+
+
+async def test_attack_a_revoked_service_token_goes_on_at_another_replica(
+    two: tuple[Central, Central], tmp_path: Path
+) -> None:
+    first, second = two
+    token, now = new_service_token(), datetime.now(UTC)
+    new = NewServiceToken("ci", ("admin",), (), "", "")
+    secret = NewSecret(hash_service_token(token.encode()), now + timedelta(days=1))
+    made = await service_tokens.create(first.database, new, secret, now)
+    bearer = f"Bearer {token}".encode()
+    await until(lambda: accepts(first, bearer) and accepts(second, bearer))
+    identity = second.authenticator.authenticate(bearer)
+    access, _ = mint(
+        second.keys,
+        user=dataclasses.replace(
+            await users.get_by_email(second.database, "admin@example.com"),
+            id=made.id,
+            email=identity.user,
+        ),
+        cluster=None,
+        issuer=second.settings.public_url,
+        lifetime=900,
+        now=time.time(),
+        login=identity.of_login,
+    )
+    minted = f"Bearer {access}".encode()
+    assert accepts(first, minted)
+    looked_at: list[str] = []
+    second.chain.long_running.recheck = looked_at.append  # type: ignore[method-assign]
+    await service_tokens.revoke(first.database, made.id, datetime.now(UTC))
+    for replica_ in two:
+        await until(lambda it=replica_: not accepts(it, bearer) and not accepts(it, minted))
+    await until(lambda: looked_at == [identity.login])
+    restarted = replica(tmp_path, "third")
+    await restarted.start()
+    await asyncio.sleep(0)  # its background tasks have begun
+    try:
+        assert not accepts(restarted, bearer)
+        assert not accepts(restarted, minted)
+    finally:
+        await restarted.stop(0)
 
 
 async def publish(central: Central) -> str:

@@ -20,6 +20,7 @@ from mk8s_proxy.answers.reviews.tokens import (
 from mk8s_proxy.identity import join_token, refresh
 from mk8s_proxy.identity.access_token import AUDIENCE
 from mk8s_proxy.identity.identity import Identity
+from mk8s_proxy.identity.service_token import new_service_token
 
 ISSUER = "https://central.example.com"
 
@@ -58,6 +59,7 @@ def test_the_callers_own_token_is_that_very_one() -> None:
         THEIRS.rpartition(".")[0],
         f"{FOREIGN} {THEIRS}",
         refresh.PREFIX + "x" * 43,
+        new_service_token(),
         join_token.PREFIX + "x" * 43,
     ],
 )
@@ -158,3 +160,14 @@ def test_the_audience_of_mk8s_is_confirmed() -> None:
 def test_audiences_that_are_no_list() -> None:
     with pytest.raises(DocumentError, match="audiences"):
         token_status(review(audiences="mk8s"), ME, AUDIENCE, callers=True)
+
+
+def test_attack_behind_a_service_token_other_tokens_of_mk8s_are_known_by_their_audience() -> None:
+    """It names no issuer by which they would be recognised."""
+    mine = new_service_token()
+    ours = OwnTokens(b"Bearer " + mine.encode(), "mk8s")
+    assert ours.is_callers(mine)
+    assert ours.are_in(f"x {mine} y".encode())
+    assert ours.are_in(jwt("https://any.example.com", aud="mk8s").encode())
+    assert not ours.are_in(jwt("https://any.example.com", aud="other").encode())
+    assert not ours.are_in(FOREIGN.encode())

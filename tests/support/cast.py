@@ -15,7 +15,8 @@ def enrol(world: World, name: str, rules: Rules) -> Person:
     grant(world, name, rules)
     email = f"{name}@example.com"
     PASSWORDS[email] = f"the long password of {name}"
-    command = ("admin", "users", "add", email, "--role", name, "--password-stdin")
+    first = ("--password-stdin", "--no-must-change")
+    command = ("admin", "users", "add", email, "--role", name, *first)
     admin.mk8s(*command, stdin=f"{PASSWORDS[email]}\n")
     person = world.log_in(email)
     person.use("prod")

@@ -102,7 +102,9 @@ class Central:
             valid_epochs=self.directory,
             clock=lambda: self.now,
         )
-        self.logins = LoginFeed(database, self.authenticator, self.directory)
+        self.logins = LoginFeed(
+            database, self.authenticator, self.directory, clock=lambda: self.now
+        )
         self.logins.follow(self.feed)
         self.context = ApiContext(
             settings=settings,

@@ -180,7 +180,7 @@ class World:
             password = PASSWORDS[email]
             if not email.startswith("admin"):
                 command = ("admin", "users", "set-password", email, "--password-stdin")
-                self.people["admin"].mk8s(*command, stdin=f"{password}\n")
+                self.people["admin"].mk8s(*command, "--no-must-change", stdin=f"{password}\n")
 
     def join_command(self, cluster: str) -> Joining:
         """Register a cluster; what its agent needs."""
