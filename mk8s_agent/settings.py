@@ -5,6 +5,7 @@ manifests and one with ``MK8S_AGENT_``, which wins.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from mk8s_agent.wire import pki
 from mk8s_agent.wire.egress_proxy import EgressProxies, ProxyError
 from mk8s_agent.wire.limits import MIB
 from mk8s_agent.wire.log import LogSettings
+from mk8s_agent.wire.setting_values import Unusable, switch
 from mk8s_agent.wire.settings import Names, SettingsError, build, read_values, setting, variables_of
 
 CLUSTER_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
@@ -101,7 +103,30 @@ class Settings:
         return _listen_address(self.health_listen) if self.health_listen else None
 
 
-_NAMES: Final = Names(Settings, "MK8S_AGENT_")
+def _other_name(place: str, value: object) -> Mapping[str, object]:
+    return {place: value}
+
+
+def _insecure(value: object) -> Mapping[str, object]:
+    if switch(value):
+        raise Unusable(
+            "an agent that trusts any server hands its cluster to it: delete this line and write "
+            "ca_pin: sha256:... (mk8s admin clusters add prints it), or tls.ca_file"
+        )
+    return {}
+
+
+SPELLINGS: Final = {
+    "central.url": "central_url",
+    "central.token": "join_token",
+    "cluster.name": "cluster_name",
+    "tls.ca_file": "ca_file",
+}
+"""Keys of the file that say a setting in other words."""
+_READERS: Final = {
+    key: functools.partial(_other_name, place) for key, place in SPELLINGS.items()
+} | {"tls.insecure": _insecure}
+_NAMES: Final = Names(Settings, "MK8S_AGENT_", spellings=_READERS)
 
 
 def load_settings(
@@ -125,7 +150,7 @@ def load_settings(
     Raises:
         SettingsError: a setting is missing, unknown or malformed.
     """
-    values = read_values(_NAMES, config, _long_names(environment), options)
+    values = read_values(_NAMES, config, _long_names(environment), options, inside=environment)
     values["central_url"] = _central_url(_text(values, "central_url"))
     values["cluster_name"] = _cluster_name(_text(values, "cluster_name"))
     values["ca_pin"] = _pin(str(values.get("ca_pin", "")))

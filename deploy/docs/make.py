@@ -27,6 +27,7 @@ from mk8s_cli import command_table
 from mk8s_proxy.process import main as central_main
 from mk8s_proxy.settings import load as central_load
 from mk8s_proxy.settings import model as central_settings
+from mk8s_proxy.settings import spellings
 
 HERE = Path(__file__).resolve().parent
 MARK = "<!-- {name}: written by `python deploy/docs/make.py` -->"
@@ -106,6 +107,25 @@ def agent_table() -> str:
     )
 
 
+def central_spellings() -> str:
+    """Keys of central's file that are not its settings' own names, and what they mean."""
+    refused = {key: f"refused: {text}" for key, text in spellings.REFUSED.items()}
+    return spellings_table(dict(spellings.MEANINGS) | refused)
+
+
+def agent_spellings() -> str:
+    """The same for the agent."""
+    meanings = {key: f"`{place}`" for key, place in agent_settings.SPELLINGS.items()}
+    refused = "false; true is refused: write `ca_pin` or `ca_file`"
+    return spellings_table(meanings | {"tls.insecure": refused})
+
+
+def spellings_table(meanings: dict[str, str]) -> str:
+    """One row for each key."""
+    rows = [f"| `{key}` | {meaning} |" for key, meaning in meanings.items()]
+    return "\n".join(["| key | meaning |", "|---|---|", *rows])
+
+
 def commands_of(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     """A command and all below it, in their own order, with whole names."""
     yield name, command
@@ -142,7 +162,12 @@ def reference(command: click.Command, name: str) -> str:
 
 
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
-    "configuration.md": {"central": central_table, "agent": agent_table},
+    "configuration.md": {
+        "central": central_table,
+        "central-spellings": central_spellings,
+        "agent": agent_table,
+        "agent-spellings": agent_spellings,
+    },
     "cli.md": {
         "mk8s": lambda: reference(command_table.mk8s, "mk8s"),
         "mk8s-central": lambda: reference(central_main.main, "mk8s-central"),

@@ -1,21 +1,25 @@
 """Reads settings: a YAML file, then environment variables over it, then options, into dataclasses.
 
 Central and the agent each have a model, nested frozen dataclasses, and read it by this module.
-Every problem is collected, so that one run shows all of them.
+Every problem is collected, so that one run shows all of them. ``${NAME}`` in a value of the file is
+that environment variable.
 """
 
 import difflib
-import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from mk8s_agent.wire.setting_values import Known, Unusable, convert, expanded
 from mk8s_agent.wire.yaml_file import YamlDocument, YamlFileError, read_yaml
 
 Model = TypeVar("Model")
+Reader: TypeAlias = Callable[[object], Mapping[str, object]]
+"""Reads the value of another spelling: gives values by place, or raises :class:`Unusable`, which
+says what to write instead."""
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 _LIKELY_MISSPELT = 0.85
 """How alike (difflib ratio) an unknown variable must be to count as a misspelt one of ours."""
@@ -39,26 +43,10 @@ class Names:
     """Of its environment variables: the rest is the place in capitals, joined by "_"."""
     others: tuple[str, ...] = ()
     """How variables begin that have this prefix and are none of its settings."""
-
-
-class _Unusable(Exception):
-    """A value does not fit its setting; the message completes "place: ..."."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """One setting: where it is in the file, its type, and its range."""
-
-    place: str
-    kind: type
-    optional: bool
-    least: float | None
-    most: float | None
-    prefix: str
-
-    @property
-    def variable(self) -> str:
-        return self.prefix + self.place.replace(".", "_").upper()
+    spellings: Mapping[str, Reader] = field(default_factory=dict)
+    """Other keys of the file that mean settings, and what reads them."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Keys of the file that mean nothing here whatever they say, and what to do instead."""
 
 
 def setting(default: Any, *, least: float | None = None, most: float | None = None) -> Any:
@@ -71,6 +59,8 @@ def read_values(
     path: Path | None,
     environment: Mapping[str, str],
     options: Mapping[str, object] = _NOTHING,
+    *,
+    inside: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """Read the values that are set, by their place in the file; defaults are left out.
 
@@ -79,15 +69,18 @@ def read_values(
         path: the YAML file; None for none.
         environment: variables, which go over the file.
         options: of the command line, by place, which go over the variables; None is not given.
+        inside: variables that values of the file may name, where they are not the same.
 
     Raises:
         SettingsError: with every problem, each one line.
     """
     known = {entry.place: entry for entry in _known_settings(names.owner, "", names.prefix)}
     problems: list[str] = []
-    values = _from_file(path, known, problems) if path else {}
+    reader = _Reader(known, {}, problems, names, environment if inside is None else inside)
+    if path:
+        _from_file(path, reader)
+    values = reader.values
     values |= _from_environment(environment, known, names, problems)
-    reader = _Reader(known, values, problems)
     for place, value in options.items():
         if value is not None:
             reader.take(known[place], value, place)
@@ -102,9 +95,9 @@ def variables_of(names: Names) -> dict[str, str]:
     return {entry.place: entry.variable for entry in found}
 
 
-def _known_settings(owner: type, place: str, prefix: str) -> list[_Known]:
+def _known_settings(owner: type, place: str, prefix: str) -> list[Known]:
     hints = get_type_hints(owner)
-    found: list[_Known] = []
+    found: list[Known] = []
     for entry in fields(owner):
         hint = hints[entry.name]
         if is_dataclass(hint):
@@ -115,52 +108,78 @@ def _known_settings(owner: type, place: str, prefix: str) -> list[_Known]:
     return found
 
 
-def _known(entry: Field[Any], hint: Any, place: str, prefix: str) -> _Known:
+def _known(entry: Field[Any], hint: Any, place: str, prefix: str) -> Known:
     optional = get_origin(hint) in (Union, types.UnionType)
     kind = get_args(hint)[0] if optional else hint
     limits = entry.metadata
     least, most = limits.get("least"), limits.get("most")
-    return _Known(place + entry.name, kind, optional, least, most, prefix)
+    return Known(place + entry.name, kind, optional, least, most, prefix)
 
 
-def _from_file(path: Path, known: dict[str, _Known], problems: list[str]) -> dict[str, object]:
+def _from_file(path: Path, reader: "_Reader") -> None:
     try:
         document = read_yaml(path)
     except YamlFileError as error:
-        problems.append(str(error))
-        return {}
+        reader.problems.append(str(error))
+        return
     if document.value is None:
-        return {}
+        return
     if not isinstance(document.value, dict):
-        problems.append(f"{path}: the file must be a mapping of settings")
-        return {}
-    values: dict[str, object] = {}
-    _read_mapping(document, document.value, "", _Reader(known, values, problems))
-    return values
+        reader.problems.append(f"{path}: the file must be a mapping of settings")
+        return
+    _read_mapping(document, document.value, "", reader)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    known: dict[str, _Known]
+    known: dict[str, Known]
     values: dict[str, object]
     problems: list[str]
+    names: Names
+    environment: Mapping[str, str]
+    """What values of the file may name."""
+    told_by: dict[str, str] = field(default_factory=dict)
+    """Which key of the file said each value."""
 
-    def take(self, entry: _Known, value: object, source: str) -> None:
+    def take(self, entry: Known, value: object, source: str) -> None:
         try:
-            self.values[entry.place] = _convert(entry, value)
-        except _Unusable as error:
+            self.values[entry.place] = convert(entry, value)
+        except Unusable as error:
             self.problems.append(f"{source}: {error}")
+
+    def take_from_file(self, key: str, value: object, source: str) -> None:
+        """Take the value of a key, whose name is the setting's or another spelling of it."""
+        if key in self.names.refused:
+            self.problems.append(f"{source}: {self.names.refused[key]}")
+            return
+        reads = self.names.spellings.get(key)
+        try:
+            value = expanded(value, self.environment)
+            meant = {key: value} if reads is None else reads(value)
+        except Unusable as error:
+            self.problems.append(f"{source}: {error}")
+            return
+        for place, wanted in meant.items():
+            told = source if reads is None else f"{source}: {place}"
+            other = self.told_by.setdefault(place, key)
+            if other != key:
+                self.problems.append(f"{source}: {other} says the same: keep one of the two")
+            elif place in self.known:
+                self.take(self.known[place], wanted, told)
+            else:
+                self.values[place] = wanted
 
 
 def _read_mapping(
     document: YamlDocument, mapping: dict[Any, Any], prefix: str, reader: _Reader
 ) -> None:
-    sections = {place.rpartition(".")[0] for place in reader.known}
+    names = [*reader.known, *reader.names.spellings, *reader.names.refused]
+    sections = {place.rpartition(".")[0] for place in names}
     for key, value in mapping.items():
         place = f"{prefix}{key}"
         where = document.where(place)
-        if place in reader.known:
-            reader.take(reader.known[place], value, f"{where}: {place}")
+        if place in names:
+            reader.take_from_file(place, value, f"{where}: {place}")
         elif place not in sections:
             near = _nearest(place, [*reader.known, *sections], 0.6)
             reader.problems.append(f'{where}: unknown setting "{place}"{near}')
@@ -171,11 +190,11 @@ def _read_mapping(
 
 
 def _from_environment(
-    environment: Mapping[str, str], known: dict[str, _Known], names: Names, problems: list[str]
+    environment: Mapping[str, str], known: dict[str, Known], names: Names, problems: list[str]
 ) -> dict[str, object]:
     by_variable = {entry.variable: entry for entry in known.values()}
     values: dict[str, object] = {}
-    reader = _Reader(known, values, problems)
+    reader = _Reader(known, values, problems, names, environment)
     for name in sorted(environment):
         if name in by_variable:
             reader.take(by_variable[name], environment[name], name)
@@ -192,51 +211,6 @@ def _misspelt(name: str, variables: list[str]) -> list[str]:
 def _nearest(name: str, candidates: list[str], cutoff: float) -> str:
     near = difflib.get_close_matches(name, candidates, n=1, cutoff=cutoff)
     return f' (did you mean "{near[0]}"?)' if near else ""
-
-
-def _convert(entry: _Known, value: object) -> object:
-    if get_origin(entry.kind) is tuple:
-        return _texts(value)
-    if value is None or value == "":
-        if entry.optional:
-            return None
-        if entry.kind is str:
-            return ""
-        raise _Unusable("must not be empty")
-    if entry.kind in (int, float):
-        return _number(entry, value)
-    if not isinstance(value, str):
-        raise _Unusable("must be text (put it in quotes)")
-    return Path(value).expanduser() if entry.kind is Path else value
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    """A list of the file, or the lines of a variable."""
-    if isinstance(value, str):
-        value = [line for line in value.splitlines() if line.strip()]
-    if value is not None and not isinstance(value, list):
-        raise _Unusable("must be a list")
-    texts = tuple(value or ())
-    if not all(isinstance(text, str) and text for text in texts):
-        raise _Unusable("must be a list of texts (put them in quotes)")
-    return texts
-
-
-def _number(entry: _Known, value: object) -> float:
-    what = "a whole number" if entry.kind is int else "a number"
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise _Unusable(f"must be {what}")
-    try:
-        number: float = entry.kind(value)
-    except (ValueError, OverflowError):
-        raise _Unusable(f"must be {what}") from None
-    if not math.isfinite(number) or (isinstance(value, float) and number != value):
-        raise _Unusable(f"must be {what}")
-    if entry.least is not None and number < entry.least:
-        raise _Unusable(f"must be at least {entry.least:g}")
-    if entry.most is not None and number > entry.most:
-        raise _Unusable(f"must be at most {entry.most:g}")
-    return number
 
 
 def build(owner: type[Model], values: Mapping[str, object], prefix: str = "") -> Model:

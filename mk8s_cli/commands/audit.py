@@ -32,8 +32,23 @@ POLL_SECONDS = 1.0
 LONGEST_POLL = 30.0
 FRESH_SECONDS = 60.0
 """So long one connection's settings and token are used for following."""
+_CLASSES = frozenset({"1xx", "2xx", "3xx", "4xx", "5xx"})
 _FORMULAS = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 """What spreadsheets begin a formula with, full-width forms too."""
+
+
+class CodeOrClass(click.ParamType[str]):
+    """An HTTP status, or a class of them such as 4xx."""
+
+    name = "CODE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text that GET /audit takes."""
+        text = str(value).lower()
+        is_code = text.isascii() and text.isdigit() and len(text) <= 3
+        if not is_code and text not in _CLASSES:
+            self.fail(f"{value!a} is neither an HTTP status nor a class: 403 or 4xx", param, ctx)
+        return text
 
 
 def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +69,7 @@ _FILTERS = (
     click.option("--resource", default="", metavar="RESOURCE",
                  help="As in pods, deployments.apps, pods/log."),
     click.option("-n", "--namespace", default="", metavar="NAME", help="In this namespace."),
-    click.option("--code", type=click.IntRange(0, 999), help="Answered with this HTTP status."),
+    click.option("--code", type=CodeOrClass(), help="Answered with this HTTP status, or 4xx."),
     click.option("--denied", is_flag=True, help="Only what was refused."),
 )  # fmt: skip
 

@@ -72,7 +72,7 @@ def _current(home: str) -> str:
     """Return the current central from what `config` keeps, "" if that is not there or stale."""
     stamped = derived.stamp([f"{home}/config.yaml"])
     kept = derived.load(f"{home}/derived/config.json", stamped) or ""
-    begin, _, rest = kept.partition('{"current": "')
+    begin, _, rest = kept.partition('{"central_url": "')
     return "" if begin else rest.partition('"')[0]
 
 

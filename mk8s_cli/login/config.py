@@ -21,6 +21,8 @@ from mk8s_cli.terminal.validation import LABEL, central_url
 FILE_NAME = "config.yaml"
 LOCK_SECONDS = 10.0
 EXEC_VERSIONS = ("v1", "v1beta1")
+DERIVED_BEGIN = '{"central_url": "'
+"""How the document begins where it is kept as JSON; `cached_token` reads that much of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ def load() -> Config:
     if content is None:
         return Config()
     try:
-        if made := derived.load(kept, stamped):
+        made = derived.load(kept, stamped)
+        if made and made.startswith(DERIVED_BEGIN):
             with suppress(ValueError, CliError):
                 return _parse(json.loads(made))
         from mk8s_cli.terminal.yaml_text import read_yaml
@@ -172,11 +175,25 @@ def _parse(document: Any) -> Config:
         return Config()
     if not isinstance(document, dict) or not isinstance(document.get("centrals", []), list):
         raise CliError("it is not a mk8s configuration")
-    return Config(
+    parsed = Config(
         current=_string(document, "current"),
         previous_context=_string(document, "previous_context"),
         profiles=tuple(_profile(entry) for entry in document.get("centrals", [])),
     )
+    if url := _string(document, "central_url"):
+        parsed = replace(parsed, current=central_url(url))
+    cluster = _string(document, "current_cluster")
+    return _with_cluster(parsed, cluster) if cluster or url else parsed
+
+
+def _with_cluster(parsed: Config, cluster: str) -> Config:
+    """The current central, known or not yet, with the cluster that is chosen there."""
+    if not parsed.current:
+        raise CliError("current_cluster needs central_url beside it")
+    if cluster and not LABEL.fullmatch(cluster):
+        raise CliError("current_cluster is not a cluster's name")
+    known = parsed.profile(parsed.current) or Profile(parsed.current)
+    return parsed.with_profile(replace(known, cluster=cluster or known.cluster))
 
 
 def _profile(entry: Any) -> Profile:
@@ -227,8 +244,10 @@ def _document(config: Config) -> dict[str, Any]:
         }
         for profile in config.profiles
     ]
+    current = config.profile(config.current)
     return {
-        "current": config.current,
+        "central_url": config.current,
+        "current_cluster": current.cluster if current else "",
         "previous_context": config.previous_context,
         "centrals": [{key: value for key, value in entry.items() if value} for entry in centrals],
     }

@@ -28,6 +28,7 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 
 async def list_audit(call: Call) -> Model:
     """Find requests, newest first; or follow what is written."""
+    _require_database(call)
     asked, database = call.read_query(AuditQuery), call.context.database
     search = _search(call, asked)
     if asked.after is not None:
@@ -48,8 +49,19 @@ async def list_audit(call: Call) -> Model:
 
 async def get_audit(call: Call) -> Model:
     """Show one request with its whole row."""
+    _require_database(call)
     entry = await audit_search.get(call.context.database, call.path["id"][:64], _own(call))
     return _shown(entry)
+
+
+def _require_database(call: Call) -> None:
+    """Refuse to look for what is not put there: no rows would read as nothing having happened."""
+    if not call.context.settings.audit.database:
+        raise ApiError(
+            501,
+            "the audit is not copied into the database here (audit.database is false): "
+            "it is in the journal's files on central",
+        )
 
 
 def _own(call: Call) -> str:
@@ -74,11 +86,18 @@ def _search(call: Call, asked: AuditQuery) -> Search:
         resource=resource,
         subresource=subresource,
         namespace=asked.namespace or "",
-        code=asked.code,
+        **_codes(asked.code),
         denied=asked.denied,
         since=asked.since,
         until=asked.until,
     )
+
+
+def _codes(asked: str | None) -> dict[str, int]:
+    """A status, or the hundred of a class of them."""
+    if asked is None:
+        return {}
+    return {"code_class": int(asked[0])} if asked.endswith("x") else {"code": int(asked)}
 
 
 def _fitting(entries: Sequence[StoredEntry]) -> list[StoredEntry]:
@@ -137,7 +156,7 @@ ENDPOINTS = (
         Access.USER,
         query=AuditQuery,
         response=AuditPage,
-        refusals=(403,),
+        refusals=(403, 501),
     ),
     Endpoint(
         "GET",
@@ -146,6 +165,6 @@ ENDPOINTS = (
         "Show one request with its whole row",
         Access.USER,
         response=AuditEntry,
-        refusals=(404,),
+        refusals=(404, 501),
     ),
 )

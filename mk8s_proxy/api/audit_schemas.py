@@ -44,7 +44,10 @@ class AuditQuery(Model):
         Field(description="as in pods, deployments.apps, pods/log, deployments.apps/scale"),
     ] = None
     namespace: Name | None = None
-    code: Annotated[int | None, Field(ge=0, le=999, description="HTTP status")] = None
+    code: Annotated[
+        str | None,
+        Field(pattern="^([0-9]{1,3}|[1-5]xx)$", description="HTTP status, or a class such as 4xx"),
+    ] = None
     denied: Annotated[bool | None, Field(description="refused by mk8s or by the cluster")] = None
     cursor: Cursor = None
     after: Annotated[

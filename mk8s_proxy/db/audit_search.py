@@ -85,6 +85,8 @@ class Search:
     subresource: str = ""
     namespace: str = ""
     code: int | None = None
+    code_class: int | None = None
+    """The hundred of a code: 4 for all from 400 to 499."""
     denied: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -148,7 +150,7 @@ async def follow(
     number = col(AuditLog.number)
     async with database.session() as session:
         newest = min(await _newest(session), after + FOLLOWED_NUMBERS)
-        conditions = [_tried(name, value) for name, value in search.values.items()]
+        conditions = _tried_all(search, search.values)
         rows = _rows(events=events).where(number > after, number <= newest, *conditions)
         rows = rows.where(*_tried_times(search)).order_by(number).limit(limit)
         entries = await _read(session, rows)
@@ -206,7 +208,7 @@ async def _choose(session: AsyncSession, search: Search, before: Place | None) -
     counts = await _counts(session, values, [*times, *_between(before, None)])
     chosen = min(counts, key=lambda name: counts[name], default=next(iter(values), ""))
     along = [_column(chosen) == values.pop(chosen)] if chosen in _BY_VALUE else []
-    tried = [_tried(name, value) for name, value in values.items()]
+    tried = _tried_all(search, values)
     bounded = bool(tried) and counts.get(chosen, WALKED_ROWS) >= WALKED_ROWS
     return Walk([*along, *times], tried, bounded)
 
@@ -262,6 +264,15 @@ def _tried(name: str, value: str | int | bool) -> ColumnElement[bool]:
         return cast(column, Integer) == int(value)
     plain: ColumnElement[Any] = column + 0 if isinstance(value, int) else column.concat("")
     return plain == value
+
+
+def _tried_all(search: Search, values: Mapping[str, str | int | bool]) -> list[ColumnElement[bool]]:
+    """The conditions of values, and of the class of codes, which has no index."""
+    tried = [_tried(name, value) for name, value in values.items()]
+    if search.code_class is None:
+        return tried
+    code, first = _column("code") + 0, search.code_class * 100
+    return [*tried, code >= first, code < first + 100]
 
 
 def _tried_times(search: Search) -> list[ColumnElement[bool]]:

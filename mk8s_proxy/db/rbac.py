@@ -6,7 +6,7 @@ is.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy import delete, select
@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.errors import Conflict, NotFound
+from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Role, User, UserRole
 from mk8s_proxy.db.revisions import Condition, hold, revision_of
+from mk8s_proxy.db.roles import as_built_in, built_in_refusal
 from mk8s_proxy.db.users import keeping_an_admin, normal_email
 
 
@@ -96,6 +97,7 @@ async def apply_rbac(
         Stale: the condition does not hold.
     """
     changes: list[Change] = []
+    roles = [replace(role, rules=as_built_in(role.name, role.rules)) for role in roles]
     with suppress(_Tried):
         async with database.transaction() as session:
             await hold(session, condition)
@@ -168,7 +170,7 @@ def _compare_role(stored: _Stored, wanted: WantedRole) -> Change:
     if role.limits != wanted.limits:
         details.append(f"limits: {_limits_text(role.limits)} -> {_limits_text(wanted.limits)}")
     if role.built_in and details:
-        raise Conflict(f'the role "{wanted.name}" is built in and cannot be changed')
+        raise built_in_refusal(wanted.name)
     return Change("role", wanted.name, "changed" if details else "unchanged", "; ".join(details))
 
 

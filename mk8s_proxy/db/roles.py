@@ -37,6 +37,30 @@ ADMIN_RULES: list[dict[str, Any]] = [
 ]
 
 
+def as_built_in(name: str, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rules of the built-in role where a role of its name is wanted that says "everything".
+
+    A file may say so in fewer words than `ADMIN_RULES`, which names what "*" leaves out.
+    """
+    if name != ADMIN_ROLE or any(rule.get("deny") or rule.get("impersonate") for rule in rules):
+        return rules
+    return ADMIN_RULES if any(map(_is_everything, rules)) else rules
+
+
+def _is_everything(rule: dict[str, Any]) -> bool:
+    wide = (rule.get(key, ()) for key in ("namespaces", "verbs", "resources"))
+    is_narrowed = rule.get("labels") or rule.get("names")
+    return rule.get("name") == "*" and all("*" in it for it in wide) and not is_narrowed
+
+
+def built_in_refusal(name: str) -> Conflict:
+    """What whoever would change the built-in role is told."""
+    return Conflict(
+        f'the role "{name}" is built in, may do everything on every cluster and cannot be changed; '
+        "give these rules to a role of another name"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RoleRecord:
     """A role as stored."""
@@ -68,7 +92,7 @@ async def put_role(
         Stale: the condition does not hold.
         Conflict: the role is built in and the caller is not the program itself.
     """
-    limits = limits or {}
+    limits, rules = limits or {}, as_built_in(name, rules)
     try:
         async with database.transaction() as session:
             await hold(session, condition)
@@ -77,10 +101,10 @@ async def put_role(
                 condition.check(role_record(role).revision if role else None)
             if role is None:
                 role = Role(name=name, rules=rules, limits=limits, built_in=built_in)
-            elif role.built_in and not built_in:
-                raise Conflict(f'the role "{name}" is built in and cannot be changed')
-            elif (role.rules, role.limits, role.built_in) == (rules, limits, built_in):
+            elif (role.rules, role.limits) == (rules, limits) and role.built_in >= built_in:
                 return role_record(role)
+            elif role.built_in and not built_in:
+                raise built_in_refusal(name)
             await raise_policy_version(session)
             role.rules, role.limits, role.built_in = rules, limits, built_in
             session.add(role)

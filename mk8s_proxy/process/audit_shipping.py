@@ -97,6 +97,7 @@ class AuditShipping:
         follower: reads the journals.
         retention_days: rows that are older are deleted, and not shipped; 0 keeps them for ever.
         cleans: whether this process deletes old rows: one of those on a machine is enough.
+        on: false leaves the journals where they are, and the database as it is.
         clock: seconds since the epoch.
         busy: whether requests need the processor, so that rows had better wait.
     """
@@ -108,6 +109,7 @@ class AuditShipping:
         *,
         retention_days: int,
         cleans: bool = True,
+        on: bool = True,
         clock: Callable[[], float] = time.time,
         busy: Callable[[], bool] = bool,
     ) -> None:
@@ -116,6 +118,7 @@ class AuditShipping:
         self._follower = follower
         self._days = retention_days
         self._cleans = cleans
+        self._on = on
         self._clock = clock
         self._counted = ShippingCounters()
         self._caught_up = time.monotonic()
@@ -139,12 +142,16 @@ class AuditShipping:
 
     def told(self) -> str:
         """The same in a line, for whoever looks at readiness."""
+        if not self._on:
+            return "audit in the database: off (audit.database)"
         it = self.counters
         behind = f"{it.lag_seconds:.0f} s and {it.waiting_bytes} bytes behind"
         return f"audit in the database: {behind}, {it.skipped} rows skipped"
 
     def start(self, background: Background) -> None:
-        """Ship from now on."""
+        """Ship from now on, if at all."""
+        if not self._on:
+            return
         background.every("audit shipping", TURN_SECONDS, self.turn, overdue=OVERDUE_SECONDS)
         if self._cleans and self._days:
             background.every("audit retention", RETENTION_SECONDS, self.clean, overdue=_DAY)
@@ -190,8 +197,9 @@ class AuditShipping:
         self._held, self._ending = False, True
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
-                await self._in_thread(self._follower.settle)
-                await self._turn()
+                if self._on:
+                    await self._in_thread(self._follower.settle)
+                    await self._turn()
         except (StoreError, OSError) as error:  # TimeoutError is an OSError
             left = self._follower.waiting
             log.warning("audit.not_shipped", extra={"bytes": left, "reason": str(error)})
@@ -283,6 +291,7 @@ def audit_shipping(
         retention_days=settings.audit.retention_days,
         cleans=worker.number == 1,
         busy=LoopLoad().is_high,
+        on=settings.audit.database,
     )
 
 

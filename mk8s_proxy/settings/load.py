@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from mk8s_agent.wire.settings import Names, build, read_values, variables_of
+from mk8s_agent.wire.settings import Names, SettingsError, build, read_values, variables_of
 from mk8s_proxy.settings.config_variable import CONFIG_VARIABLE
 from mk8s_proxy.settings.model import Settings
+from mk8s_proxy.settings.spellings import DRIVER, REFUSED, SPELLINGS, driver_problem
 
 _NAMES: Final = Names(
-    Settings, "MK8S_", others=(CONFIG_VARIABLE, "MK8S_AGENT_", "MK8S_TEST_", "MK8S_CLI_")
+    Settings,
+    "MK8S_",
+    others=(CONFIG_VARIABLE, "MK8S_AGENT_", "MK8S_TEST_", "MK8S_CLI_"),
+    spellings=SPELLINGS,
+    refused=REFUSED,
 )
 """Other programs share machines and shells with central."""
 
@@ -24,7 +29,11 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     Raises:
         SettingsError: with every problem, each one line.
     """
-    return build(Settings, read_values(_NAMES, path, environment))
+    values = read_values(_NAMES, path, environment)
+    settings = build(Settings, values)
+    if problem := driver_problem(values.get(DRIVER), settings):
+        raise SettingsError([problem])
+    return settings
 
 
 def environment_variables() -> dict[str, str]:

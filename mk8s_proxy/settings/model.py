@@ -90,6 +90,9 @@ class AuditSettings:
     """How many finished ones of them stay."""
     retention_days: int = setting(90, least=0, most=36500)
     """How long the database keeps what it has of the journals; 0 is for ever."""
+    database: bool = True
+    """The journals' rows are copied into the database, where `mk8s audit` searches. If false, they
+    stay in the files alone, and what the database has already is not deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,8 @@ class Settings:
     """Private folder for the database, server key and journal. By default /var/lib/mk8s for
     root, else ~/.local/share/mk8s-central."""
     database_url: str = field(default="", repr=False)
-    """sqlite:///FILE or postgresql://...; by default central.db in ``data_dir``."""
+    """sqlite:///FILE, or postgresql://... (postgres:// is the same); by default central.db in
+    ``data_dir``."""
     admin_listen: str = "127.0.0.1:8081"
     """Health and metrics; keep it on a loopback or otherwise protected address. "" is off.
     Of several workers, each takes the next port."""

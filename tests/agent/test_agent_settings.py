@@ -187,3 +187,51 @@ def test_a_proxy_that_is_none_is_told_without_its_password() -> None:
     said = refusal(environment={"HTTPS_PROXY": "ftp://u:secret@p:1"})
     assert "HTTPS_PROXY must look like http://host:port" in said
     assert "secret" not in said
+
+
+DESCRIBED = """
+central:
+  url: https://mk8s.example.com:9443
+  token: ${AGENT_TOKEN}
+cluster:
+  name: prod-us
+tls:
+  insecure: false
+  ca_file: /etc/mk8s/ca.pem
+"""
+
+
+def load_file(tmp_path: Path, text: str, environment: Mapping[str, str]) -> Settings:
+    path = tmp_path / "agent.yaml"
+    path.write_text(text)
+    return load_settings({}, environment, config=path, home=Path("/somewhere"), in_pod=False)
+
+
+def test_keys_of_other_words_mean_settings(tmp_path: Path) -> None:
+    settings = load_file(tmp_path, DESCRIBED, {"AGENT_TOKEN": "t"})
+    assert settings.central == Address("mk8s.example.com", 9443)
+    assert (settings.cluster_name, settings.join_token) == ("prod-us", "t")
+    assert settings.ca_file == "/etc/mk8s/ca.pem"
+
+
+def test_a_token_that_is_not_needed_any_more_may_be_empty(tmp_path: Path) -> None:
+    assert load_file(tmp_path, DESCRIBED, {"AGENT_TOKEN": ""}).join_token == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("url: https", "url: grpc"), "must be https, not grpc"),
+        (("insecure: false", "insecure: true"), "tls.insecure: an agent that trusts any server"),
+        (("insecure: false", "insecure: 7"), "tls.insecure: must be true or false"),
+        (("AGENT_TOKEN", "ABSENT"), "central.token: the environment variable ABSENT is not set"),
+        (("cluster:", "ca_file: x\ncluster:"), "tls.ca_file: ca_file says the same: keep one"),
+    ],
+)
+def test_described_keys_that_cannot_be(
+    tmp_path: Path, change: tuple[str, str], sentence: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_file(tmp_path, DESCRIBED.replace(*change), {"AGENT_TOKEN": "t"})
+    (problem,) = caught.value.problems
+    assert sentence in problem

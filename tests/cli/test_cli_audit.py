@@ -88,6 +88,13 @@ def test_every_option_is_a_parameter(run: Run, answers: Answers) -> None:
     assert "events" not in query
 
 
+def test_a_class_of_codes(run: Run, answers: Answers) -> None:
+    queries = answers(page(), page())
+    run("audit", "list", "--code", "4XX")
+    run("audit", "tail", "--code", "5xx")
+    assert [query.partition("code=")[2].partition("&")[0] for query in queries] == ["4xx", "5xx"]
+
+
 def test_what_is_not_asked_for_is_not_sent(run: Run, answers: Answers) -> None:
     queries = answers(page())
     run("audit", "list")
@@ -259,6 +266,7 @@ def test_durations(spent: Any, shown: str) -> None:
 
 
 def test_wrong_options_are_wrong_usage(run: Run) -> None:
-    assert run("audit", "list", "--code", "abc").code == 2
+    for code in ("abc", "1000", "-1", "9xx", "40x", "²00"):
+        assert "403 or 4xx" in run("audit", "list", f"--code={code}").err
     assert run("audit", "list", "-o", "xml").code == 2
     assert run("audit", "tail", "--lines", "501").code == 2

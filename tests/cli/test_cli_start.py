@@ -15,7 +15,7 @@ import pytest
 from mk8s_cli import command_table
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.commands.options import complete_cluster
-from mk8s_cli.login import token_cache
+from mk8s_cli.login import config, token_cache
 from mk8s_cli.terminal import output
 from tests.cli.conftest import Result, Run
 
@@ -268,6 +268,35 @@ def test_damaged_configuration_is_one_line(run: Run, home: Path, content: str, r
     assert result.code == 1
     assert reason in result.line
     assert str(path) in result.line
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("current_cluster: prod", "current_cluster needs central_url"),
+        ("central_url: http://x", "https://host:8443"),
+        ("central_url: https://x\ncurrent_cluster: A B", "not a cluster's name"),
+        ("central_url: [x]", "central_url is not text"),
+    ],
+)
+def test_damaged_choices_are_one_line(run: Run, home: Path, content: str, reason: str) -> None:
+    test_damaged_configuration_is_one_line(run, home, content, reason)
+
+
+def test_a_configuration_written_by_hand(home: Path) -> None:
+    path = home / ".mk8s" / "config.yaml"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("central_url: https://MK8S.example.com/\ncurrent_cluster: prod\n")
+    path.chmod(0o600)
+    profile = config.Profile("https://mk8s.example.com", cluster="prod")
+    expected = config.Config("https://mk8s.example.com", profiles=(profile,))
+    assert config.load() == config.load() == expected
+    config.update(lambda stored: stored)
+    assert "current_cluster: prod\n" in path.read_text()
+    assert config.load() == expected
+    path.write_text(path.read_text().replace("current_cluster: prod", "current_cluster: dev"))
+    (chosen,) = config.load().profiles
+    assert chosen.cluster == "dev", "it goes over what is noted beside the central"
 
 
 def test_empty_configuration_is_no_login(run: Run, home: Path) -> None:

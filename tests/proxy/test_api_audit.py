@@ -1,6 +1,7 @@
 """Searching the audit: everybody their own, administrators all; filters, pages, following."""
 
 import base64
+import dataclasses
 import datetime
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -117,6 +118,8 @@ async def test_attack_without_a_token_or_with_one_of_a_cluster(central: Central)
         ("verb=exec", ["dev-3"]),
         ("resource=pods/exec", ["dev-3"]),
         ("resource=pods&code=404", ["dev-2"]),
+        ("code=4xx", ["admin-2", "claimed", "dev-2"]),
+        ("code=5xx", []),
         ("resource=deployments.apps", []),
         ("denied=true", ["admin-2", "claimed"]),
         ("denied=false&limit=2", ["dev-3", "before"]),
@@ -140,6 +143,9 @@ async def test_filters(central: Central, query: str, expected: list[str]) -> Non
         ("limit=ten", "limit"),
         ("code=abc", "code"),
         ("code=1000", "code"),
+        ("code=6xx", "code"),
+        ("code=4XX", "code"),
+        ("code=40x", "code"),
         ("after=-1", "after"),
         ("after=99999999999999999999", "after"),
         ("since=yesterday", "since"),
@@ -240,3 +246,13 @@ async def test_it_is_in_the_open_api_document(central: Central) -> None:
     assert schemas["since"] == {"format": "date-time", "type": "string"}
     assert {it["in"] for it in operation["parameters"]} == {"query"}
     assert not any("anyOf" in it for it in schemas.values())
+
+
+async def test_an_audit_that_is_not_in_the_database_says_so(central: Central) -> None:
+    settings = central.context.settings
+    off = dataclasses.replace(settings, audit=dataclasses.replace(settings.audit, database=False))
+    central.context.settings = off
+    for path in ("/audit", "/audit?after=0", "/audit/dev-1"):
+        answer = await central.call("GET", path, token=await central.token(DEV))
+        assert answer.status == 501
+        assert "audit.database is false" in answer.message

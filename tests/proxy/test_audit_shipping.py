@@ -394,3 +394,23 @@ async def test_kill_9_loses_and_repeats_no_row(database_url: str, path: Path) ->
     assert len(found) == len(set(found))
     assert set(found) == {name for name in written(path) if name.startswith("r0")}
     assert len(found) >= 36 * 5
+
+
+async def test_what_is_switched_off_ships_nothing_and_deletes_nothing(
+    database: Database, path: Path
+) -> None:
+    journal = open_journal(path)
+    before = shipping(database, journal, path)
+    write(journal, "a")
+    await before.turn()
+    off = shipping(database, journal, path, on=False, retention_days=1)
+    background = Background()
+    await background.open()
+    off.start(background)
+    assert background.unready() == []
+    assert "off (audit.database)" in off.told()
+    write(journal, "b")
+    await background.close()
+    journal.close()
+    await off.flush()
+    assert await stored(database) == ["a"]

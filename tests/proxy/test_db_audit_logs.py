@@ -132,6 +132,9 @@ ROWS = [
         ({"namespace": "shop", "subresource": "exec", "code": 200}, ["exec"]),
         ({"namespace": "kube-system"}, ["kube-system"]),
         ({"code": 404}, ["missing"]),
+        ({"code_class": 4}, ["refused", "missing"]),
+        ({"code_class": 4, "denied": False}, ["missing"]),
+        ({"code_class": 5}, []),
         ({"denied": True}, ["refused"]),
         ({"denied": False, "code": 403}, []),
         ({"since": NOW + timedelta(seconds=8)}, ["plain", "refused"]),
@@ -268,6 +271,14 @@ async def test_a_follower_goes_on_in_steps(
         seen += shown(answer.entries)
         after = answer.newest
     assert seen == ["missing", "refused", "plain"]
+    classes = await audit_search.follow(
+        database, Search(code_class=4), after=0, limit=9, events=False
+    )
+    assert shown(classes.entries) == []  # they are behind the first step
+    classes = await audit_search.follow(
+        database, Search(code_class=4), after=classes.newest, limit=9, events=False
+    )
+    assert shown(classes.entries) == ["missing", "refused"]
     assert after == len(ROWS)
     behind = await audit_search.follow(
         database, Search(until=NOW), after=10**9, limit=2, events=False

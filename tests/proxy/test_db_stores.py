@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -207,13 +208,50 @@ async def test_role_in_use_is_not_removed(database: Database) -> None:
         await roles.delete_role(database, "viewer")
 
 
+EVERYTHING = [{"name": "*", "namespaces": ["*"], "verbs": ["*"], "resources": ["*"]}]
+
+
+@pytest.mark.parametrize("more", [{}, {"nonResourceURLs": ["*"]}, {"resources": ["*", "*/*"]}])
+async def test_a_role_admin_of_a_file_that_says_everything_is_the_built_in_one(
+    database: Database, more: dict[str, Any]
+) -> None:
+    await roles.ensure_admin_role(database)
+    wanted = WantedRole("admin", [EVERYTHING[0] | more])
+    (change,) = await apply_rbac(database, [wanted], [])
+    assert change.action == "unchanged"
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [EVERYTHING[0] | {"name": "dev-*"}],
+        [EVERYTHING[0] | {"namespaces": ["shop"]}],
+        [EVERYTHING[0] | {"verbs": ["get"]}],
+        [EVERYTHING[0] | {"resources": ["pods"]}],
+        [EVERYTHING[0] | {"labels": {"env": "dev"}}],
+        [EVERYTHING[0] | {"names": ["web-*"]}],
+        [EVERYTHING[0], EVERYTHING[0] | {"deny": True}],
+        [EVERYTHING[0], {"name": "*", "impersonate": {"users": ["*"]}}],
+    ],
+)
+async def test_a_role_admin_of_a_file_that_says_something_else_is_refused(
+    database: Database, rules: list[dict[str, Any]]
+) -> None:
+    await roles.ensure_admin_role(database)
+    with pytest.raises(Conflict, match=r"may do everything .* give these rules to a role of ano"):
+        await apply_rbac(database, [WantedRole("admin", rules)], [])
+
+
 async def test_built_in_role_is_out_of_reach(database: Database) -> None:
     made = await roles.ensure_admin_role(database)
 
     with pytest.raises(Conflict, match="built in"):
         await roles.put_role(database, "admin", RULES)
+    with pytest.raises(Conflict, match="another name"):
+        await roles.put_role(database, "admin", EVERYTHING, {"openStreams": 1})
     with pytest.raises(Conflict, match="built in"):
         await roles.delete_role(database, "admin")
+    assert await roles.put_role(database, "admin", EVERYTHING) == made
     assert await roles.ensure_admin_role(database) == made
 
 

@@ -1,5 +1,7 @@
 """Settings: defaults, file, environment over it, and one clear line for each mistake."""
 
+import contextlib
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mk8s_agent.wire.setting_values import Unusable, seconds
 from mk8s_agent.wire.settings import SettingsError
 from mk8s_proxy.settings.load import environment_variables, load_settings
 from mk8s_proxy.settings.model import (
@@ -281,3 +284,139 @@ def test_lists_of_patterns_that_are_none(tmp_path: Path, text: str, says: str) -
 def test_public_health_is_on_or_off(written: Written) -> None:
     (line,) = problems(written("public_health: maybe\n"))
     assert line.endswith('public_health: "maybe" is neither on nor off')
+
+
+DESCRIBED = """
+server:
+  http_port: 8080
+database:
+  driver: postgres
+  url: "postgres://mk8s:${PASSWORD}@db.internal:5432/mk8s"
+auth:
+  token_expiry: 24h
+tls:
+  enabled: true
+  cert_file: /etc/mk8s/tls.crt
+  key_file: /etc/mk8s/tls.key
+"""
+
+
+def test_keys_of_other_words_mean_settings(written: Written) -> None:
+    settings = load_settings(written(DESCRIBED), {"PASSWORD": "a$b"})
+    assert settings.listen == "0.0.0.0:8080"
+    assert settings.public_url == "https://localhost:8080"
+    assert settings.database_url == "postgres://mk8s:a$b@db.internal:5432/mk8s"
+    assert settings.tokens.refresh_seconds == 86400
+    assert settings.tls == TlsSettings(Path("/etc/mk8s/tls.crt"), Path("/etc/mk8s/tls.key"))
+    assert settings == load_settings(
+        None,
+        {
+            "MK8S_LISTEN": "0.0.0.0:8080",
+            "MK8S_DATABASE_URL": "postgres://mk8s:a$b@db.internal:5432/mk8s",
+            "MK8S_TOKENS_REFRESH_SECONDS": "86400",
+            "MK8S_TLS_CERTIFICATE": "/etc/mk8s/tls.crt",
+            "MK8S_TLS_KEY": "/etc/mk8s/tls.key",
+        },
+    )
+
+
+def test_variables_of_the_environment_go_over_other_words_too(written: Written) -> None:
+    settings = load_settings(written("server: {http_port: 1}\n"), {"MK8S_LISTEN": "[::1]:2"})
+    assert settings.listen == "[::1]:2"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("server: {grpc_port: 9090}", "server.grpc_port: agents connect to the same port as"),
+        ("auth: {jwt_secret: '${ABSENT}'}", "auth.jwt_secret: tokens are signed with RS256 keys"),
+        ("tls: {enabled: false}", "tls.enabled: central speaks TLS only"),
+        ("tls: {enabled: 'off'}", "tls.enabled: central speaks TLS only"),
+        ("tls: {enabled: perhaps}", "tls.enabled: must be true or false"),
+        ("tls: {enabled: }", "tls.enabled: must be true or false"),
+        ("server: {http_port: 0}", "server.http_port: must be a port, 1 to 65535"),
+        ("server: {http_port: 65536}", "server.http_port: must be a port, 1 to 65535"),
+        ("server: {http_port: true}", "server.http_port: must be a port, 1 to 65535"),
+        ("server: {http_port: ':80'}", "server.http_port: must be a port, 1 to 65535"),
+        ("server: 8080", "server: must be a mapping of settings"),
+        ("server: {port: 1}", 'unknown setting "server.port"'),
+        ("database: {driver: mysql}", "database.driver: must be sqlite or postgres"),
+        ("database: {driver: [a]}", "database.driver: must be sqlite or postgres"),
+        ("database: {url: 5}", "database.url: database_url: must be text"),
+        ("auth: {token_expiry: 86400}", "auth.token_expiry: must be a time with its unit"),
+        ("auth: {token_expiry: ''}", "auth.token_expiry: must be a time with its unit"),
+        ("auth: {token_expiry: 24}", "auth.token_expiry: must be a time with its unit"),
+        ("auth: {token_expiry: 10s}", "tokens.refresh_seconds: must be at least 300"),
+        ("auth: {token_expiry: 91d}", "tokens.refresh_seconds: must be at most 7776000"),
+        ("listen: a:1\nserver: {http_port: 1}", "server.http_port: listen says the same: keep one"),
+        ("server: {http_port: 1}\nlisten: a:1", "listen: server.http_port says the same: keep"),
+        ("tls: {key: a, key_file: a}", "tls.key_file: tls.key says the same: keep one of the two"),
+        ("domain: a${ABSENT}", "domain: the environment variable ABSENT is not set"),
+        ("workers: ${ABSENT}", "workers: the environment variable ABSENT is not set"),
+        ("domain: ${A", 'domain: "${" must begin a variable'),
+        ("domain: ${A:-b}", 'domain: "${" must begin a variable'),
+        ("domain: ${}", 'domain: "${" must begin a variable'),
+    ],
+)
+def test_what_has_no_meaning_here_is_one_line_that_says_what_to_write(
+    written: Written, text: str, expected: str
+) -> None:
+    path = written(text)
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}:")
+    assert expected in problem
+
+
+def test_a_driver_and_a_url_of_two_databases(written: Written) -> None:
+    assert "postgres://USER" in problems(written("database: {driver: postgres}\n"))[0]
+    both = written("database: {driver: sqlite3, url: 'postgresql://a@b/c'}\n")
+    assert "mend one of the two" in problems(both)[0]
+    fitting = load_settings(both, {"MK8S_DATABASE_URL": "sqlite:////a/b.db"})
+    assert fitting.is_sqlite
+
+
+def test_variables_in_values(written: Written) -> None:
+    path = written(
+        "listen: ${HOST}:${PORT}\nworkers: ${N}\nheader_underscores: ${ON}\ndomain: ${EMPTY}\n"
+        "audit: {redact_commands: ['a$${b', '${HOST}', 'end$'], max_bytes: 2097152}\n"
+    )
+    given = {"HOST": "127.0.0.1", "PORT": "9", "N": "2", "ON": "true", "EMPTY": ""}
+    settings = load_settings(path, given)
+    assert (settings.listen, settings.workers) == ("127.0.0.1:9", 2)
+    assert settings.header_underscores is True
+    assert settings.domain == ""
+    assert settings.audit.redact_commands == ("a${b", "127.0.0.1", "end$")
+    assert load_settings(None, {"MK8S_DOMAIN": "a"}).domain == "a"
+
+
+def test_attack_a_variable_is_not_read_twice(written: Written) -> None:
+    """What a variable holds is text: it names no other one."""
+    path = written("database_url: ${A}\n")
+    assert load_settings(path, {"A": "sqlite:///${B}", "B": "x"}).database_url == "sqlite:///${B}"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("OFF", False), ("0", False)])
+def test_switches_in_the_environment(text: str, expected: bool) -> None:
+    """The text "false" is no true one."""
+    settings = load_settings(None, {"MK8S_HEADER_UNDERSCORES": text, "MK8S_AUDIT_DATABASE": text})
+    assert settings.header_underscores is expected
+    assert settings.audit.database is expected
+
+
+@pytest.mark.parametrize("text", ["", "maybe", "2"])
+def test_switches_that_are_none(text: str) -> None:
+    assert problems(None, {"MK8S_HEADER_UNDERSCORES": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("24h", 86400), ("1h30m", 5400), ("7d", 604800), ("900s", 900)]
+)
+def test_times_with_units(text: str, expected: int) -> None:
+    assert seconds(text) == expected
+
+
+@given(st.one_of(st.text(max_size=8), st.text("0123456789dhms.", max_size=8)))
+def test_a_time_is_a_number_or_refused(text: str) -> None:
+    is_time = re.fullmatch("([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?", text) and text
+    with contextlib.nullcontext() if is_time else pytest.raises(Unusable):
+        assert seconds(text) >= 0
