@@ -8,7 +8,19 @@ import json
 
 from aiohttp import hdrs, web
 
-from mk8s_proxy.api import agents, audit, clusters, join, keys, login, openapi, rbac, roles, users
+from mk8s_proxy.api import (
+    agents,
+    audit,
+    clusters,
+    exec_command,
+    join,
+    keys,
+    login,
+    openapi,
+    rbac,
+    roles,
+    users,
+)
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Call, Door, Endpoint
 from mk8s_proxy.api.middleware import Guard
@@ -21,6 +33,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *login.ENDPOINTS,
     *clusters.ENDPOINTS,
     *agents.ENDPOINTS,
+    *exec_command.ENDPOINTS,
     *users.ENDPOINTS,
     *roles.ENDPOINTS,
     *rbac.ENDPOINTS,

@@ -88,6 +88,14 @@ class Call:
     """The cluster that it is about."""
     reason: str = ""
     """Why it was refused, for log and audit; the client may be told less."""
+    granted_by: str = "role admin"
+    """What allows it, for the audit."""
+    command: tuple[str, ...] = ()
+    """The command that is asked for, as the audit may know it."""
+    prepared: object = None
+    """What the endpoint's `prepare` found out."""
+    request: web.Request | None = None
+    """What aiohttp knows of it: for answers that are streamed, and for whether the client left."""
 
     def read(self, kind: type[_ModelType]) -> _ModelType:
         """Return the body, which the door has parsed as the endpoint's model."""
@@ -116,7 +124,8 @@ class Call:
         return self.user is not None and ADMIN_ROLE in self.user.roles
 
 
-Handler = Callable[[Call], Awaitable[Model | web.Response | None]]
+Handler = Callable[[Call], Awaitable[Model | web.StreamResponse | None]]
+Preparation = Callable[[Call], Awaitable[None]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,6 +150,8 @@ class Endpoint:
     resource: str = ""
     """What it does it to, for the audit."""
     media_type: str = "application/json"
+    prepare: Preparation | None = None
+    """What comes before the row of a change: it may say more of the call, or refuse it."""
 
 
 CALL: web.RequestKey[Call] = web.RequestKey("call", Call)
@@ -172,7 +183,9 @@ class Door:
             raise journal_down()
         return response
 
-    async def _answer(self, call: Call, request: web.Request, row: AuditRow | None) -> web.Response:
+    async def _answer(
+        self, call: Call, request: web.Request, row: AuditRow | None
+    ) -> web.StreamResponse:
         await self._admit(call)
         if any("\x00" in part for part in call.path.values()):
             raise ApiError(404, "a name cannot contain a NUL")  # PostgreSQL would fail at it
@@ -180,10 +193,12 @@ class Door:
             call.query = parse_query(request, self.endpoint.query)
         if self.endpoint.request is not None:
             call.body = await read_body(request, self.endpoint.request)
+        if self.endpoint.prepare is not None:
+            await self.endpoint.prepare(call)
         if row is not None and self.endpoint.audit is Audit.CHANGE and not await row.open(request):
             raise journal_down()
         result = await self.endpoint.handler(call)
-        if isinstance(result, web.Response):
+        if isinstance(result, web.StreamResponse):
             return result
         if call.older_cli_items and isinstance(result, Page):
             return _respond_older(result)
