@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -73,6 +74,8 @@ class Actor(Protocol):
     cluster: str
     subject: str
     reason: str
+    granted_by: str
+    command: tuple[str, ...]
 
 
 class AuditRow:
@@ -96,11 +99,10 @@ class AuditRow:
         self.opened = False
         """Whether the intent stands in the journal."""
 
-    async def open(self, request: web.Request, reason: str) -> bool:
-        """Write that the change is about to happen, allowed for `reason`; False when it must
-        not."""
+    async def open(self, request: web.Request) -> bool:
+        """Write that the change is about to happen; False when it must not."""
         self._fill(request)
-        self._decided("allow", reason)
+        self._decided("allow", self._call.granted_by)
         self._journal.intent(self._entry)
         self.opened = await self._journal.commit()
         return self.opened
@@ -127,8 +129,13 @@ class AuditRow:
             cluster=call.cluster,
             name=call.subject,
             method=request.method,
-            request_uri=request.rel_url.raw_path,
+            request_uri=request.rel_url.raw_path + _query(call.command),
         )
 
     def _decided(self, decision: str, reason: str) -> None:
         self._entry.facts = self._entry.facts._replace(decision=decision, reason=reason)
+
+
+def _query(command: tuple[str, ...]) -> str:
+    """A command as requests for an exec have theirs, so that the operator's patterns find it."""
+    return "?" + urlencode([("command", argument) for argument in command]) if command else ""

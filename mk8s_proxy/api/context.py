@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mk8s_proxy.api.audit_rows import Journal
+from mk8s_proxy.api.exec_runner import CommandRunner
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
@@ -87,6 +88,8 @@ class ApiContext:
     """The other workers of this machine."""
     rounds: int = ROUNDS
     """What a password costs."""
+    commands: CommandRunner | None = None
+    """Runs kubectl for callers; None where that is switched off."""
     passwords: PasswordHasher = dataclasses.field(init=False)
     logins: LoginQueue = dataclasses.field(init=False)
     joins: Throttle = dataclasses.field(init=False)

@@ -103,6 +103,14 @@ class Call:
     """Why it was refused, for log and audit; the client may be told less."""
     begin_change: Callable[[], Awaitable[None]] = _no_row
     """Writes the row of a change that is about to happen; raises if it must not."""
+    granted_by: str = f"role {ADMIN_ROLE}"
+    """What allows it, for the audit."""
+    command: tuple[str, ...] = ()
+    """The command that is asked for, as the audit may know it."""
+    prepared: object = None
+    """What the endpoint's `prepare` found out."""
+    request: web.Request | None = None
+    """What aiohttp knows of it: for answers that are streamed, and for whether the client left."""
 
     def read(self, kind: type[_ModelType]) -> _ModelType:
         """Return the body, which the door has parsed as the endpoint's model."""
@@ -131,7 +139,8 @@ class Call:
         return self.user is not None and self.user.administers
 
 
-Handler = Callable[[Call], Awaitable[Model | Versioned | web.Response | None]]
+Handler = Callable[[Call], Awaitable[Model | Versioned | web.StreamResponse | None]]
+Preparation = Callable[[Call], Awaitable[None]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -158,6 +167,8 @@ class Endpoint:
     resource: str = ""
     """What it does it to, for the audit."""
     media_type: str = "application/json"
+    prepare: Preparation | None = None
+    """What comes before the row of a change: it may say more of the call, or refuse it."""
 
 
 CALL: web.RequestKey[Call] = web.RequestKey("call", Call)
@@ -178,7 +189,7 @@ class Door:
         if self.endpoint.audit is Audit.NOTHING:
             return await self._answer(call, request, None)
         row = AuditRow(self.context.journal, self.endpoint.verb, self.endpoint.resource, call)
-        call.begin_change = lambda: _open(row, request, "their own password")
+        call.begin_change = lambda: _open(row, request)
         try:
             response = await self._answer(call, request, row)
         except Exception as error:
@@ -190,7 +201,9 @@ class Door:
             raise journal_down()
         return response
 
-    async def _answer(self, call: Call, request: web.Request, row: AuditRow | None) -> web.Response:
+    async def _answer(
+        self, call: Call, request: web.Request, row: AuditRow | None
+    ) -> web.StreamResponse:
         await self._admit(call)
         if any("\x00" in part for part in call.path.values()):
             raise ApiError(404, "a name cannot contain a NUL")  # PostgreSQL would fail at it
@@ -200,10 +213,12 @@ class Door:
             call.body = await read_body(request, self.endpoint.request)
         if self.endpoint.conditional:
             call.condition = conditions.condition_of(request)
+        if self.endpoint.prepare is not None:
+            await self.endpoint.prepare(call)
         if row is not None and self.endpoint.audit is Audit.CHANGE:
-            await _open(row, request, f"role {ADMIN_ROLE}")
+            await _open(row, request)
         result = await self.endpoint.handler(call)
-        if isinstance(result, web.Response):
+        if isinstance(result, web.StreamResponse):
             return result
         if call.older_cli_items and isinstance(result, Page):
             return _respond_older(result)
@@ -225,8 +240,8 @@ class Door:
             raise ApiError(403, f'this needs the role "{ADMIN_ROLE}": ask one of your admins')
 
 
-async def _open(row: AuditRow, request: web.Request, reason: str) -> None:
-    if not await row.open(request, reason):
+async def _open(row: AuditRow, request: web.Request) -> None:
+    if not await row.open(request):
         raise journal_down()
 
 

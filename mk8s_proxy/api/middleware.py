@@ -51,7 +51,8 @@ class Guard:
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - the edge: each failure becomes an answer
             response = _refuse(request, call, error)
-        _harden(response, call)
+        if not response.prepared:
+            harden(response, call)
         _log(request, call, response.status, time.monotonic() - began)
         return response
 
@@ -66,6 +67,7 @@ class Guard:
             source=request.headers.get(SOURCE_HEADER, ""),
             user_agent=request.headers.get(hdrs.USER_AGENT, "")[:LONGEST_TEXT],
             authorization=tuple(request.headers.getall(hdrs.AUTHORIZATION, ())),
+            request=request,
         )
 
 
@@ -87,7 +89,8 @@ def _refuse(request: web.Request, call: Call, error: Exception) -> web.Response:
     return response
 
 
-def _harden(response: web.StreamResponse, call: Call) -> None:
+def harden(response: web.StreamResponse, call: Call) -> None:
+    """Set the headers that every answer has; a handler that streams does it before it begins."""
     response.headers[REQUEST_ID_HEADER] = call.request_id
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"

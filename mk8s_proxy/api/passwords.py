@@ -32,6 +32,7 @@ async def change_password(call: Call) -> None:
         user = await check_password(call, email, body.password)
     call.actor_id, call.subject = user.id, user.email
     new_hash = await context.passwords.hash(body.new_password)
+    call.granted_by = "their own password"
     await call.begin_change()
     ended = await users.change_password(
         context.database,

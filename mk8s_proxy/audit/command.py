@@ -106,6 +106,9 @@ def _raw(verb: str, uri: str) -> str:
 def _own(verb: str, reference: Mapping[str, Any], uri: str) -> str:
     """A call of the management API, by the command of `mk8s` that makes it."""
     resource, name = reference.get("resource", ""), reference.get("name", "")
+    if resource == "commands":  # of kubectl, which central runs: as they are
+        pairs = parse_qsl(uri.partition("?")[2], keep_blank_values=True)
+        return " ".join(["kubectl", *(_quote(value) or "''" for _, value in pairs)])
     words = _OWN.get((verb, resource), "")
     if not words and (verb, resource) == ("update", "users"):
         words = _OWN_BY_PATH.get(uri.partition("?")[0].rpartition("/")[2], "")

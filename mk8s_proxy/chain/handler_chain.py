@@ -175,6 +175,7 @@ class HandlerChain:
                 "no cluster is addressed: use the host name or path of a cluster, "
                 "or a token made for one (mk8s get-token)"
             )
+        exchange.entry.parent_audit_id = identity.command
         if identity.cluster:
             identity.require_cluster(cluster, self._policies.current.cluster_id(cluster))
         exchange.cluster = cluster
@@ -236,10 +237,13 @@ class HandlerChain:
     def _remember(
         self, exchange: Exchange, recurring: Recurring, parts: tuple[bytes, bytes]
     ) -> None:
-        """An equal request may follow this one, unless it acts as somebody else."""
+        """An equal request may follow this one, unless it acts as somebody else or is a part of a
+        command, to which its rows refer."""
         info, identity, decision = exchange.info, exchange.identity, exchange.decision
         texts = exchange.entry.texts
-        if not (info and identity and decision and texts) or identity.original is not None:
+        if not (info and identity and decision and texts):
+            return
+        if identity.original is not None or identity.command:
             return
         recurring.admission = Admission(
             info, identity, decision, exchange.prefix, texts, parts,

@@ -94,7 +94,7 @@ def mint(
     Args:
         keys: The active one signs.
         user: Whom the token speaks for.
-        cluster: The only cluster the token will be good for.
+        cluster: The only cluster the token will be good for, and what it is made for there.
         issuer: Claim iss, the public URL of this central.
         lifetime: Seconds from `now`.
         now: Epoch seconds.
@@ -122,6 +122,8 @@ def mint(
     }
     if cluster is not None:
         claims |= {"cluster": cluster.name, "cluster_id": cluster.id}
+        if cluster.command:
+            claims["command"] = cluster.command
     if login is not None:
         claims |= {"sid": login.id, "sid_exp": int(login.ends)}
     token = jwt.encode(claims, key.private_key, algorithm="RS256", headers={"kid": key.kid})

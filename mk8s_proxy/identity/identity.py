@@ -53,6 +53,8 @@ class BoundCluster(NamedTuple):
     name: str
     id: str
     """Another cluster of that name has another one."""
+    command: str = ""
+    """Audit id of the command of kubectl that central runs with the token, "" for any other one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +88,9 @@ class Identity:
     """The id of that cluster when the token was made: its name may mean another one by now."""
     key_id: str = ""
     """The key that signed the token; a retired key takes its identities with it."""
+    command: str = ""
+    """Audit id of the command that central runs for the caller with this token; "" for any other
+    token."""
     original: "Identity | None" = None
     """Whose token it is when somebody acts as `user` (`mk8s_proxy.chain.impersonation`)."""
     extra: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)

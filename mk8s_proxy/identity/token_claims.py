@@ -114,6 +114,8 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if "sid_exp" in claims and ("sid" not in claims or type(claims["sid_exp"]) is not int):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not isinstance(claims.get("command", ""), str):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if not 0 <= claims.get("sid_exp", 0) < _END_OF_TIME:
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
@@ -133,6 +135,7 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
         login_ends=float(claims.get("sid_exp", 0)),
         name=claims["name"],
         key_id=kid,
+        command=claims.get("command", ""),
     )
 
 

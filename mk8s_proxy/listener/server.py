@@ -60,6 +60,8 @@ class Contexts:
 
     public: ssl.SSLContext
     tunnel: ssl.SSLContext
+    own: ssl.SSLContext
+    """With a certificate of our own CA whatever the public one is, for our own programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,25 @@ class Listener:
             server = await self._create_server(host, port, inherited)
         except OSError as error:
             raise OSError(error.errno, cannot_listen(host, port, error)) from error
+        return self._keep(server)
+
+    async def listen_to_own(self) -> int:
+        """Binds a port of 127.0.0.1 for programs that this process starts; gives the port.
+
+        It is this process's alone, shows a certificate of our own CA, and takes neither tunnels nor
+        anybody's word on who the client is.
+
+        Raises:
+            OSError: there is no free port.
+        """
+        loop = asyncio.get_running_loop()
+
+        def accept() -> ListenerTransport:
+            return ListenerTransport(self, own=True)
+
+        return self._keep(await loop.create_server(accept, "127.0.0.1", 0, backlog=128))
+
+    def _keep(self, server: asyncio.Server) -> int:
         for listening in server.sockets:
             prepare(listening)
         self._servers.append(server)
@@ -165,7 +186,7 @@ def cannot_listen(host: str, port: int, error: OSError) -> str:
 class ListenerTransport(TlsTransport):
     """An accepted socket: reads the ClientHello before it decides what to be."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, own: bool = False) -> None:
         super().__init__(self._make_connection, listener.handshake_seconds)
         self._until_look = _LOOK_SECONDS
         self.served: Served | None = None
@@ -174,6 +195,7 @@ class ListenerTransport(TlsTransport):
         self._peek: ClientHelloPeek | None = None
         self._proxy_header: ProxyHeader | None = None
         self._is_tunnel = False
+        self._is_own = own
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected; beyond the limits somebody is turned away before any work."""
@@ -181,6 +203,8 @@ class ListenerTransport(TlsTransport):
         listener = self._listener
         listener.transports.add(self)
         if not listener.limits.arrive(self):
+            return
+        if self._is_own:
             return
         if listener.balancers and contains(listener.balancers, parse_ip(self.peer_address)):
             self._proxy_header = ProxyHeader()
@@ -247,15 +271,16 @@ class ListenerTransport(TlsTransport):
             self._peek = self._peek or ClientHelloPeek()
             if not self._peek.feed(data):
                 return False
-            self._is_tunnel = self._peek.server_name == tls.TUNNEL_SERVER_NAME
+            named_tunnel = self._peek.server_name == tls.TUNNEL_SERVER_NAME
+            self._is_tunnel = named_tunnel and not self._is_own
             self._peek = None
         contexts, limits = self._listener.contexts, self._listener.limits
         if self._is_tunnel:
             limits.is_tunnel(self)
         elif not limits.is_client(self):
             return False
-        context = contexts.tunnel if self._is_tunnel else contexts.public
-        self.begin(context, None, server=True)
+        context = contexts.own if self._is_own else contexts.public
+        self.begin(contexts.tunnel if self._is_tunnel else context, None, server=True)
         return True
 
     def _make_connection(self, transport: SocketTransport) -> Connection | None:

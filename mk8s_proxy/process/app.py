@@ -14,7 +14,6 @@ from typing import Final
 
 from aiohttp import web
 
-from mk8s_agent.wire import tls
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.bulkhead import Bulkhead
 from mk8s_agent.wire.heap import HeapWatch
@@ -35,16 +34,16 @@ from mk8s_proxy.identity.access_token import TokenAuthenticator
 from mk8s_proxy.identity.ca import load_authorities
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.key_rotation import rotation_of
-from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensure_server_certificate
 from mk8s_proxy.identity.signing_keys import SigningKeys
 from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientHttp2
-from mk8s_proxy.listener.server import Contexts, Listener, Makers, cannot_listen
+from mk8s_proxy.listener.server import Listener, Makers, cannot_listen
 from mk8s_proxy.process.admin import create_health
 from mk8s_proxy.process.audit_shipping import audit_shipping
-from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch
+from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch, make_contexts
 from mk8s_proxy.process.clients import client_config, front_limits
+from mk8s_proxy.process.commands import command_runner, start_commands
 from mk8s_proxy.process.journals import key_retired, open_journals
 from mk8s_proxy.process.key_feed import KeyFeed
 from mk8s_proxy.process.login_feed import LoginFeed
@@ -199,6 +198,7 @@ class Central:
         self.chain.commit()
 
     async def _start_management(self) -> None:
+        self.commands = command_runner(self.settings, self.authorities)
         context = ApiContext(
             settings=self.settings,
             database=self.database,
@@ -209,6 +209,7 @@ class Central:
             journal=ApiJournal(self.journal, self.chain.commit),
             tunnels=self.tunnels,
             announcements=self.announcements,
+            commands=self.commands,
         )
         runner = await self._run(create_application(context))
         await web.UnixSite(runner, str(self._socket)).start()
@@ -240,7 +241,7 @@ class Central:
         self._certificate = CertificateWatch(files, self._show_certificates)
         limits = self.settings.limits
         self.listener = Listener(
-            await self._contexts(),
+            await make_contexts(self.database, self.settings, self.authorities),
             Makers(self._make_http2, self._make_http1, self._make_tunnel),
             limits=ConnectionLimits(limits.connections, limits.connections_per_address),
             handshake_seconds=limits.handshake_seconds,
@@ -251,15 +252,10 @@ class Central:
         self.port = await self._listen(self.settings.listen)
         if self.settings.tunnel_listen:
             await self._listen(self.settings.tunnel_listen)
+        await start_commands(self.commands, self.listener, self.background)
 
     async def _listen(self, address: str) -> int:
         return await self.listener.listen(*parse_address(address), inherited_socket(address))
-
-    async def _contexts(self) -> Contexts:
-        public = await ensure_server_certificate(self.database, self.settings)
-        own = await ensure_own_certificate(self.database, self.settings)
-        agents = self.authorities.agent_ca.certificate_pem
-        return Contexts(tls.server_context(*public), tls.tunnel_server_context(*own, agents))
 
     def _make_http2(self, transport: TlsTransport) -> ClientHttp2:
         return ClientHttp2(
@@ -344,7 +340,8 @@ class Central:
             await self._show_certificates()
 
     async def _show_certificates(self) -> None:
-        self.listener.contexts = await self._contexts()
+        contexts = await make_contexts(self.database, self.settings, self.authorities)
+        self.listener.contexts = contexts
 
     # -- stop
 

@@ -1,4 +1,4 @@
-"""The operator's certificate: shown anew soon after its files have changed, without a restart.
+"""The certificates that the listener shows; the operator's, soon after its files have changed.
 
 Made by `app`. Whoever renews it writes two files, one after the
 other and not always at once: what does not fit yet is tried again, and the old one stays.
@@ -10,8 +10,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from mk8s_agent.wire import tls
 from mk8s_agent.wire.bulkhead import say
-from mk8s_proxy.identity.ca import CaError
+from mk8s_proxy.db.engine import Database
+from mk8s_proxy.identity.ca import Authorities, CaError
+from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensure_server_certificate
+from mk8s_proxy.listener.server import Contexts
+from mk8s_proxy.settings.model import Settings
 
 LOOK_SECONDS: Final = 5.0
 """How often the files are looked at."""
@@ -19,6 +24,24 @@ LOOK_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 _Seen = tuple[tuple[int, int, int], ...]
+
+
+async def make_contexts(
+    database: Database, settings: Settings, authorities: Authorities
+) -> Contexts:
+    """The TLS contexts of this moment, after renewing what is due.
+
+    Raises:
+        CaError: the operator's files cannot be used.
+        OSError: ``data_dir`` cannot be written.
+    """
+    public = await ensure_server_certificate(database, settings)
+    own = await ensure_own_certificate(database, settings)
+    return Contexts(
+        tls.server_context(*public),
+        tls.tunnel_server_context(*own, authorities.agent_ca.certificate_pem),
+        tls.server_context(*own),
+    )
 
 
 class CertificateWatch:

@@ -138,6 +138,27 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecSettings:
+    """kubectl for callers that have none: ``POST /clusters/{id}/exec``."""
+
+    enabled: bool = True
+    """Whether central runs commands at all."""
+    kubectl: Path | None = None
+    """The program; by default the kubectl on central's PATH. Without one, callers get 501."""
+    seconds: int = setting(60, least=1, most=3600)
+    """After so long a command is ended, watches and ``logs -f`` too."""
+    output_bytes: int = setting(4 * MIB, least=64 << 10, most=64 * MIB)
+    """Output of a command, both streams together; what says more is ended and its answer says
+    ``truncated``. Answers in JSON hold all of it in memory."""
+    memory_bytes: int = setting(512 * MIB, least=128 * MIB, most=8192 * MIB)
+    """Memory of a command."""
+    per_caller: int = setting(2, least=1, most=100)
+    """Commands of one person at once, in each worker; more get 429."""
+    total: int = setting(8, least=1, most=1000)
+    """Commands of all callers at once, in each worker."""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySettings:
     """How fast a policy change arrives, and how long an old policy may decide."""
 
@@ -191,6 +212,7 @@ class Settings:
     agent: AgentSettings = field(default_factory=AgentSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    exec: ExecSettings = field(default_factory=ExecSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     log: LogSettings = field(default_factory=LogSettings)
 

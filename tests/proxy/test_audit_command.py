@@ -244,3 +244,10 @@ def test_long_commands_are_cut() -> None:
     shown = words("create", WEB | {"subresource": "exec"}, "command=" + "x" * 5000)
     assert len(shown) == MAX_COMMAND
     assert shown.endswith("...")
+
+
+def test_a_command_that_central_runs_is_said_as_it_is_run() -> None:
+    reference = {"resource": "commands", "apiGroup": "mk8s.io", "name": "prod"}
+    query = "command=exec&command=web&command=--&command=sh&command=-c&command=echo+%27a&command="
+    assert words("create", reference, query) == """kubectl exec web -- sh -c 'echo '"'"'a' ''"""
+    assert words("create", reference) == "kubectl"

@@ -24,6 +24,8 @@ KEY = pki.new_key()
 KEY_PEM = pki.key_to_pem(KEY)
 NAMES = ["localhost", "127.0.0.1", tls.TUNNEL_SERVER_NAME]
 CHAIN = SERVER_CA.issue_server(NAMES, KEY)
+OWN_CA = CertificateAuthority.create("server")
+OWN_CHAIN = OWN_CA.issue_server(NAMES, KEY)
 
 
 class Served:
@@ -59,6 +61,7 @@ class House:
             Contexts(
                 tls.server_context(CHAIN, KEY_PEM),
                 tls.tunnel_server_context(CHAIN, KEY_PEM, AGENT_CA.certificate_pem),
+                tls.server_context(OWN_CHAIN, KEY_PEM),
             ),
             Makers(self._maker("h2"), self._maker("http/1.1"), self._maker("tunnel")),
             limits=ConnectionLimits(100, 100),
@@ -135,6 +138,34 @@ async def test_no_server_name_is_public(house: House) -> None:
     context = client("h2")
     context.check_hostname = False
     assert await house.speak(context, None) == "h2"
+
+
+def trusting_own(*alpn: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=OWN_CA.certificate_pem.decode())
+    context.set_alpn_protocols(list(alpn))
+    return context
+
+
+async def test_the_port_for_own_programs_shows_our_own_certificate(house: House) -> None:
+    house.port = await house.listener.listen_to_own()
+    assert await house.speak(trusting_own("h2"), "127.0.0.1") == "h2"
+    assert await house.speak(client("h2"), "127.0.0.1") == ""
+
+
+async def test_no_tunnel_by_the_port_for_own_programs(house: House) -> None:
+    house.port = await house.listener.listen_to_own()
+    context = trusting_own("mk8s-tunnel/1")
+    tls._load(context, *agent())
+    assert await house.speak(context, tls.TUNNEL_SERVER_NAME) == "http/1.1"
+    assert house.served[0].transport.peer_certificate() == b""
+
+
+async def test_nobody_is_believed_on_the_port_for_own_programs(house: House) -> None:
+    """Behind a balancer on the same machine, everybody else from there must say who is behind."""
+    house.listener.balancers = parse_networks("127.0.0.0/8")
+    house.port = await house.listener.listen_to_own()
+    assert await house.speak(trusting_own("h2"), "127.0.0.1") == "h2"
 
 
 async def test_an_agent(house: House) -> None:

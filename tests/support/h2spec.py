@@ -117,6 +117,7 @@ class House:
         contexts = Contexts(
             tls.server_context(chain, key_pem),
             tls.tunnel_server_context(chain, key_pem, authority.certificate_pem),
+            tls.server_context(chain, key_pem),
         )
         accept: Any = self.central.accept
         self.listener = Listener(
