@@ -20,7 +20,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 AGENT = "docker.io/lab/mk8s-agent:1"
 CENTRAL = "docker.io/lab/mk8s-central:1"
-PYTHON, SITE = "opt/python", "opt/site"
+PYTHON, SITE, OWN = "opt/python", "opt/site", "opt/lib"
 LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip"} | {
     "__pycache__",
     "site-packages",
@@ -81,11 +81,16 @@ def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _libraries(files: Iterable[Path]) -> dict[str, Path]:
-    """The shared libraries that these programs and modules load, by their absolute paths."""
+    """The shared libraries that these programs and modules load; the system's keep their place."""
     binaries = [str(it) for it in files if it.suffix == ".so" or it.name.startswith("python3")]
     told = subprocess.run(["ldd", *binaries], capture_output=True, text=True, timeout=120).stdout
     found = re.findall(r"(?:=> |^\s+)(/\S+) \(0x", told, re.MULTILINE)
-    return {path.lstrip("/"): Path(path) for path in found if path.startswith(("/lib", "/usr"))}
+    return {
+        path.lstrip("/") if path.startswith(("/lib", "/usr")) else f"{OWN}/{Path(path).name}": Path(
+            path
+        )
+        for path in found
+    }
 
 
 def _layer(extra: str, packages: Iterable[str], module: str) -> bytes:
@@ -136,6 +141,7 @@ def write(path: Path, name: str) -> None:
                     "PATH=/bin",
                     f"PYTHONHOME=/{PYTHON}",
                     f"PYTHONPATH=/{SITE}",
+                    f"LD_LIBRARY_PATH=/{OWN}",
                     "PYTHONDONTWRITEBYTECODE=1",
                     "PYTHONUNBUFFERED=1",
                 ],
