@@ -78,8 +78,9 @@ def main(scratch: Path) -> None:
     run(agent / "mk8s-agent", "--help")
     central = install(scratch / "central", wheel, "[central]")
     run(central / "mk8s-central", "--help")
-    demo = install(scratch / "demo", wheel, "[demo]")
+    demo = install(scratch / "demo", wheel, "[demo,install]")
     run(demo / "mk8s", "demo", "--help")
+    run(demo / "python", "-c", "from kubernetes.dynamic import DynamicClient")
     print(f"{wheel.name}: base, agent, central and demo install and start")
 
 

@@ -36,7 +36,11 @@ ELSEWHERE = {
     "docker": "needs a container engine",
     "pytest": "a test of this very run",
     "kubectl apply -f": "needs a cluster that runs pods",
-    "kubectl -n mk8s rollout": "needs a cluster that runs pods",
+    "kubectl -n mk8s": "needs a cluster that runs pods",
+    "kubectl create namespace": "needs a cluster that runs pods",
+    "helm": "needs a cluster that runs pods: rendered by tests/test_charts.py",
+    "mk8s admin clusters add prod --install": "tests/kube/test_agent_install.py",
+    "mk8s admin clusters remove prod --uninstall": "tests/kube/test_agent_install.py",
 }
 SERVERS = (("mk8s-central", "serve"), ("mk8s-agent",))
 WATCHES = {"-w", "--watch"}

@@ -4,12 +4,15 @@ Called through `mk8s_cli.command_table`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from mk8s_cli.central.api import Document, segment, text
+from mk8s_cli.commands import cluster_install
 from mk8s_cli.commands.options import agree, cluster_argument, profile, yes_option
 from mk8s_cli.login import access_tokens
+from mk8s_cli.terminal.errors import Refused
 from mk8s_cli.terminal.output import document, format_option, moment
 from mk8s_cli.terminal.screen import escape
 from mk8s_cli.terminal.validation import cluster_name
@@ -17,14 +20,24 @@ from mk8s_cli.terminal.validation import cluster_name
 FORMATS = ("table", "json", "yaml")
 
 
-@click.command(epilog="Example: mk8s admin clusters add prod --label env=prod")
+@click.command(epilog="Example: mk8s admin clusters add prod --install --kube-context prod-admin")
 @click.argument("name")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
 @format_option(*FORMATS)
-def add(name: str, labels: tuple[str, ...], form: str) -> None:
-    """Register cluster NAME and print what its agent needs to join; the token is shown once."""
+@cluster_install.install_options
+def add(name: str, labels: tuple[str, ...], form: str, **options: Any) -> None:
+    """Register cluster NAME and print what its agent needs to join; the token is shown once.
+
+    With --install, the agent is put into the cluster of a context of your kubeconfig.
+    """
     body = {"name": cluster_name(name), "labels": _parsed(labels)[0]}
-    created = access_tokens.connect(profile()).call("POST", "/clusters", body)
+    plan = cluster_install.Plan(**options)
+    plan.check()
+    central = access_tokens.connect(profile())
+    if plan.is_wanted:
+        cluster_install.add(central, body, plan)
+        return
+    created = central.call("POST", "/clusters", body)
     _show_joining(form, created, f"cluster {name} is registered")
 
 
@@ -55,14 +68,29 @@ def labels(name: str, changes: tuple[str, ...]) -> None:
     click.echo(f"labels of {name}: {escape(shown) or 'none'}")
 
 
-@click.command(epilog="Example: mk8s admin clusters remove prod")
+@click.command(
+    epilog="Example: mk8s admin clusters remove prod --uninstall --kube-context prod-admin"
+)
 @cluster_argument
 @yes_option
-def remove(name: str, yes: bool) -> None:
+@click.option("--uninstall", is_flag=True, help="Take the agent out of the cluster, too.")
+@cluster_install.context_option
+@cluster_install.namespace_option
+def remove(name: str, yes: bool, uninstall: bool, kube_context: str, namespace: str) -> None:
     """Remove cluster NAME: its agent is cut off, nobody reaches it through mk8s any more."""
     path = f"/clusters/{segment(cluster_name(name))}"
+    if uninstall != bool(kube_context):
+        raise click.UsageError("--uninstall and --kube-context CONTEXT need each other")
+    take_away = cluster_install.uninstall(kube_context, namespace, name) if uninstall else None
     agree(f"Remove cluster {name} and cut its agent off?", yes=yes)
-    access_tokens.connect(profile()).call("DELETE", path)
+    try:
+        access_tokens.connect(profile()).call("DELETE", path)
+    except Refused as refusal:
+        # Removed before, by somebody who could not uninstall: the rest is still to be done.
+        if take_away is None or refusal.code != cluster_install.NOT_FOUND:
+            raise
+    if take_away is not None:
+        take_away()
     click.echo(f"cluster {name} is removed")
 
 
@@ -100,4 +128,4 @@ def _show_joining(form: str, facts: Document, headline: str) -> None:
         for line in command.splitlines():
             click.echo(f"  {escape(line)}")
         click.echo("with --context NAME for a context of your kubeconfig that reaches the cluster,")
-        click.echo("or in a pod, by deploy/kubernetes/agent.yaml")
+        click.echo("or in a pod: mk8s admin clusters add NAME --install --kube-context CONTEXT")

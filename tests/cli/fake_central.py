@@ -192,7 +192,7 @@ class FakeCentral:
             return 201, {
                 "join_token": "join-1",
                 "join_expires_at": "2026-01-02T03:04:05Z",
-                "ca_pin": "sha256:00",
+                "ca_pin": f"sha256:{'0' * 64}",
                 "central_url": self.url,
                 "command": "AGENT_TOKEN=join-1 mk8s-agent",
             }

@@ -181,7 +181,8 @@ def _kubectl(words: list[str]) -> None:
     if words[0] == "-n":
         words = words[2:]
     nested = {"create", "auth", "rollout"}
-    command = tuple(words[: 2 if words[0] in nested else 1])
+    depth = 3 if words[:2] == ["create", "secret"] else 2 if words[0] in nested else 1
+    command = tuple(words[:depth])
     told = _kubectl_options(command)
     assert f"kubectl {' '.join(command)}" in told, f"kubectl has no command {' '.join(command)}"
     for word in words:
@@ -232,6 +233,7 @@ def _module(name: str, words: list[str]) -> None:
         "tests.bench.bench_audit": ("tests.bench.bench_audit", lambda it: it.arguments),
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
         "tests.first_steps.build": ("tests.first_steps.build", lambda _: lambda _words: None),
+        "tests.support.helm": ("tests.support.helm", lambda _: lambda _words: None),
         "tests.bench.bench_start": (
             "tests.bench.bench_start",
             lambda it: it.arguments().parse_args,
@@ -259,6 +261,14 @@ def _docker(words: list[str]) -> None:
         else:
             assert word in known or words[place - 1] == "-t", f"docker: {word}"
     return None
+
+
+def _helm(words: list[str]) -> None:
+    """Only what the pages use; tests/test_charts.py renders it with its values."""
+    assert words[:2] == ["upgrade", "--install"], words
+    assert (CHECKOUT / words[3] / "Chart.yaml").is_file(), f"there is no chart {words[3]}"
+    options = [word for word in words if word.startswith("--")]
+    assert set(options) <= {"--install", "--namespace", "--set"}, options
 
 
 def _pytest(words: list[str]) -> None:
@@ -290,6 +300,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "python": _python,
     "python3": _python,
     "docker": _docker,
+    "helm": _helm,
     "pytest": _pytest,
     "bash": _bash,
     "eval": _eval,
