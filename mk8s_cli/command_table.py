@@ -156,6 +156,9 @@ ADMIN = {
     "users": Entry("command_table", "admin_users", "Create users, set roles and passwords."),
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
+    "cluster-rbac": Entry(
+        "commands.admin_cluster_rbac", "cluster_rbac", "Print the roles as RBAC of a cluster."
+    ),
     "apply": Entry("commands.admin_apply", "apply", "Apply a file of roles and users (--dry-run)."),
 }
 

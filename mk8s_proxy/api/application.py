@@ -8,7 +8,19 @@ import json
 
 from aiohttp import hdrs, web
 
-from mk8s_proxy.api import agents, audit, clusters, join, keys, login, openapi, rbac, roles, users
+from mk8s_proxy.api import (
+    agents,
+    audit,
+    cluster_rbac,
+    clusters,
+    join,
+    keys,
+    login,
+    openapi,
+    rbac,
+    roles,
+    users,
+)
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Call, Door, Endpoint
 from mk8s_proxy.api.middleware import Guard
@@ -20,6 +32,7 @@ BODY_BYTES = 1 << 20
 ENDPOINTS: tuple[Endpoint, ...] = (
     *login.ENDPOINTS,
     *clusters.ENDPOINTS,
+    *cluster_rbac.ENDPOINTS,
     *agents.ENDPOINTS,
     *users.ENDPOINTS,
     *roles.ENDPOINTS,

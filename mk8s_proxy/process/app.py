@@ -296,7 +296,7 @@ class Central:
             self.worker.instance,
             self.worker.count,
             self.policies.refresh,
-            self.policies.scopes.learn,
+            *self.policies.facts.learners,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:
