@@ -20,6 +20,7 @@ from mk8s_agent.apiserver.own_requests import (
     OwnResources,
     kubernetes_version,
 )
+from mk8s_agent.apiserver.own_rights import ask_rights
 from mk8s_agent.credentials.sources import ApiServerCredentials
 from mk8s_agent.credentials.token_sources import CredentialsGone
 from mk8s_agent.health import HealthServer
@@ -37,6 +38,8 @@ VERSION_SECONDS: Final = 300.0
 """How often the API server's version and resources are asked for again, a fifth more or less: they
 change with an upgrade, and with CRDs."""
 VERSION_RETRY_SECONDS: Final = 30.0
+RIGHTS_SECONDS: Final = 60.0
+"""How often the agent asks what people may do in the cluster: bindings change."""
 STORE_RETRY_SECONDS: Final = 60.0
 GC_THRESHOLD: Final = 50_000
 """Objects between collections. Requests make few cycles; frequent collections cost latency."""
@@ -117,12 +120,14 @@ class Agent:
 
     async def _serve(self) -> str:
         await self._ask_version()
+        await self._ask_rights()
         background = self._background
         background.forever("dialer", self.dialer.run())
         background.forever("credentials", self._credentials.keep_fresh())
         background.forever("identity store", self._keep_stored())
         # What a failure of this one leaves undone is no reason to send requests elsewhere.
         background.every("version", VERSION_RETRY_SECONDS, self._keep_version, overdue=math.inf)
+        background.every("rights", RIGHTS_SECONDS, self._ask_rights, overdue=math.inf)
         freeze_memory()
         reason = await background.until_end()
         log.info("agent.draining", extra={"seconds": self._settings.drain_seconds})
@@ -218,6 +223,14 @@ class Agent:
             facts.cluster_scoped, facts.namespaced = found
         except ApiServerUnreachable as error:
             log.info("apiserver.resources_unknown", extra={"reason": str(error)})
+
+    async def _ask_rights(self) -> None:
+        """What was said before counts until the API server says something else."""
+        facts = self._facts
+        try:
+            facts.users_group, facts.role_groups = await ask_rights(self._credentials)
+        except ApiServerUnreachable as error:
+            log.info("apiserver.rights_unknown", extra={"reason": str(error)})
 
 
 def freeze_memory() -> None:

@@ -166,6 +166,9 @@ ADMIN = {
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
     "tokens": Entry("command_table", "admin_tokens", "Service tokens for jobs."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
+    "cluster-rbac": Entry(
+        "commands.admin_cluster_rbac", "cluster_rbac", "Print the roles as RBAC of a cluster."
+    ),
     "apply": Entry("commands.admin_apply", "apply", "Apply a file of roles and users (--dry-run)."),
 }
 

@@ -20,6 +20,9 @@ from typing import Final, NoReturn, TypeAlias
 MARKER_GROUP: Final = "mk8s:users"
 """The group that each identity of central carries: proof that a set of groups was really sent."""
 
+ROLE_PREFIX: Final = "mk8s:role:"
+"""Groups of the roles that count on the cluster; central gives no other group such a name."""
+
 AUTHENTICATED_GROUP: Final = "system:authenticated"
 """What the API server gives to every user who is not anonymous; added here."""
 
@@ -29,6 +32,7 @@ MAX_IDENTITY_BYTES: Final = 32768
 """Half of the header list that a tunnel carries, so that the request's own headers have room."""
 
 _RESERVED_PREFIX: Final = "system:"
+_OWN_PREFIX: Final = "mk8s:"
 _MEMBERS: Final = frozenset({"user", "uid", "groups", "extra"})
 _EXTRA_KEY: Final = re.compile(r"[a-z0-9!$&'*+.^`|~_/:@-]{1,128}", re.ASCII)
 _RESERVED_DOMAINS: Final = ("kubernetes.io", "k8s.io")
@@ -120,10 +124,18 @@ def _name(what: str, value: object) -> str:
 def _groups(value: object) -> list[str]:
     if not isinstance(value, list):
         _refuse("groups is not a list")
-    groups = [_name("group", group) for group in value if group != AUTHENTICATED_GROUP]
+    groups = [_group(group) for group in value if group != AUTHENTICATED_GROUP]
     if MARKER_GROUP not in groups:
         _refuse(f"the group {MARKER_GROUP} is missing")
     return [*dict.fromkeys(groups), AUTHENTICATED_GROUP]
+
+
+def _group(value: object) -> str:
+    group = _name("group", value)
+    own = group == MARKER_GROUP or group.removeprefix(ROLE_PREFIX) not in ("", group)
+    if group.casefold().startswith(_OWN_PREFIX) and not own:
+        _refuse(f"group {_quoted(group)} is reserved to mk8s")
+    return group
 
 
 def _extra_headers(extra: object) -> list[tuple[bytes, bytes]]:

@@ -1,8 +1,9 @@
 """The few requests that the agent sends to the API server as itself, not for a user.
 
-Used by ``mk8s_agent.identity.secret_store`` for the agent's own Secret and by ``mk8s_agent.main``
-for the version and the resources that central is told. They are rare and small, each has a
-connection of its own; the requests of users never come here (see ``mk8s_agent.apiserver.pool``).
+Used by ``mk8s_agent.identity.secret_store`` for the agent's own Secret, by ``mk8s_agent.agent`` for
+the version and the resources that central is told, and by ``mk8s_agent.apiserver.own_rights``. They
+are rare and small, each has a connection of its own; the requests of users never come here (see
+``mk8s_agent.apiserver.pool``).
 """
 
 # interpreted: a door to sockets, it waits more than it works
@@ -10,6 +11,8 @@ connection of its own; the requests of users never come here (see ``mk8s_agent.a
 import errno
 import os
 import ssl
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -46,20 +49,26 @@ def connect_reason(error: DialError) -> str:
 
 
 async def request_as_agent(
-    credentials: ApiServerCredentials, method: str, target: str, body: bytes = b""
+    credentials: ApiServerCredentials,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int, bytes]:
     """Send one request and give the answer's status and body.
 
     Args:
         credentials: of the agent; refreshing them is not this function's business.
-        method: ``GET`` or ``PATCH``, whose body is a JSON merge patch.
+        method: ``GET``, ``POST`` or ``PATCH``, whose body is a JSON merge patch.
         target: path and query.
         body: JSON.
+        headers: more of them; a ``POST`` names the type of its body.
 
     Raises:
         ApiServerUnreachable: no connection, no credential, no trust, or an oversized answer.
     """
-    answer = await _ask(credentials, method, target, body, {"Accept": "application/json"})
+    accepted = {"Accept": "application/json"}
+    answer = await _ask(credentials, method, target, body, accepted | dict(headers))
     return answer.status, answer.body
 
 

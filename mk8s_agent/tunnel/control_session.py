@@ -28,17 +28,25 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(slots=True)
 class Facts:
-    """What central is told about this agent; the last three are filled in when known."""
+    """What central is told about this agent; all but the first two are filled in when known."""
 
     agent_version: str
     instance: str
     kubernetes_version: str = ""
     cluster_scoped: tuple[str, ...] = ()
     namespaced: tuple[str, ...] = ()
+    users_group: str = ""
+    role_groups: tuple[str, ...] = ()
 
     def of_cluster(self) -> control.Resources:
         """What may change while the agent runs."""
-        return control.Resources(self.kubernetes_version, self.cluster_scoped, self.namespaced)
+        return control.Resources(
+            self.kubernetes_version,
+            self.cluster_scoped,
+            self.namespaced,
+            self.users_group,
+            self.role_groups,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,6 +120,8 @@ class ControlSession:
             self._clock(),
             facts.cluster_scoped,
             facts.namespaced,
+            facts.users_group,
+            facts.role_groups,
         )
         self._send(message)
 

@@ -34,6 +34,17 @@ MAX_KINDS: Final = 256
 KIND: Final = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9.-]{1,63})?")
 """A resource and, but for the core group, its group."""
 
+BOUNDED: Final = "bounded"
+UNBOUNDED: Final = "unbounded"
+UNKNOWN: Final = "unknown"
+REACHES: Final = frozenset({"", BOUNDED, UNBOUNDED, UNKNOWN})
+"""What the group of everybody may do in a cluster: not everything; everything, or what leads there;
+the API server does not say. Empty: nobody has asked yet."""
+MAX_ROLE_GROUPS: Final = 512
+ANY_GROUP: Final = "*"
+ROLE_GROUP: Final = re.compile(r"mk8s:role:[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,61}[A-Za-z0-9])?")
+"""The group of a role of central."""
+
 _LENGTH_BYTES: Final = 4
 _MAX_TEXT: Final = 1024
 _MAX_CAPABILITIES: Final = 64
@@ -64,6 +75,10 @@ class Register:
     empty when the API server could not be asked, or is too old to say it in one answer."""
     namespaced: tuple[str, ...] = ()
     """The others of these groups."""
+    users_group: str = ""
+    """What the group of everybody, mk8s:users, may do in the cluster: one of `REACHES`."""
+    role_groups: tuple[str, ...] = ()
+    """The groups of roles that the agent may act with; `ANY_GROUP` alone for all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,11 +107,14 @@ class Heartbeat:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Resources:
-    """What the agent said of its cluster when it registered has changed: an upgrade, a new CRD."""
+    """What the agent said of its cluster when it registered has changed: an upgrade, a new CRD, a
+    binding. The members are those of `Register`."""
 
     kubernetes_version: str
     cluster_scoped: tuple[str, ...]
     namespaced: tuple[str, ...]
+    users_group: str = ""
+    role_groups: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -209,6 +227,22 @@ def _kinds(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _reach(value: object) -> str:
+    if not isinstance(value, str) or value not in REACHES:
+        raise ValueError(f"must be one of {', '.join(sorted(REACHES))}")
+    return value
+
+
+def _role_groups(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_ROLE_GROUPS:
+        raise ValueError(f"must be a list of at most {MAX_ROLE_GROUPS} groups")
+    if value == [ANY_GROUP]:
+        return (ANY_GROUP,)
+    if not all(isinstance(one, str) and ROLE_GROUP.fullmatch(one) for one in value):
+        raise ValueError("must be a list of groups of roles")
+    return tuple(value)
+
+
 _Check: TypeAlias = Callable[[object], object]
 
 _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
@@ -222,6 +256,8 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
             "clock": _clock,
             "cluster_scoped": _kinds,
             "namespaced": _kinds,
+            "users_group": _reach,
+            "role_groups": _role_groups,
         },
     ),
     "registered": (
@@ -238,7 +274,13 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
     "heartbeat_ack": (HeartbeatAck, {"clock": _clock}),
     "resources": (
         Resources,
-        {"kubernetes_version": _text, "cluster_scoped": _kinds, "namespaced": _kinds},
+        {
+            "kubernetes_version": _text,
+            "cluster_scoped": _kinds,
+            "namespaced": _kinds,
+            "users_group": _reach,
+            "role_groups": _role_groups,
+        },
     ),
     "renew": (Renew, {"csr": _pem}),
     "renewed": (Renewed, {"certificate": _pem}),
@@ -248,6 +290,10 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
 _OPTIONAL: Final = {
     ("register", "cluster_scoped"),
     ("register", "namespaced"),
+    ("register", "users_group"),
+    ("register", "role_groups"),
+    ("resources", "users_group"),
+    ("resources", "role_groups"),
     ("registered", "clock"),
     ("registered", "instance"),
     ("registered", "instances"),

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from mk8s_proxy.api import (
     agents,
     audit,
+    cluster_rbac,
     clusters,
     exec_command,
     join,
@@ -35,6 +36,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *login.ENDPOINTS,
     *passwords.ENDPOINTS,
     *clusters.ENDPOINTS,
+    *cluster_rbac.ENDPOINTS,
     *agents.ENDPOINTS,
     *exec_command.ENDPOINTS,
     *users.ENDPOINTS,

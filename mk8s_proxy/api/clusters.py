@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from mk8s_proxy.api import pages, schemas
+from mk8s_proxy.api.cluster_alerts import bounds_alert
 from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import TunnelStatus
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
@@ -155,12 +156,19 @@ def _shown(call: Call, cluster: ClusterRecord) -> schemas.Cluster:
         kubernetes_version=tunnel.kubernetes_version or cluster.kubernetes_version,
         last_seen=last_seen,
         created_at=cluster.created_at,
-        alert=cluster.alert if call.is_admin else "",
+        alert=_alert(call, cluster, connected=tunnel.connected) if call.is_admin else "",
         verbs=_verbs(rules),
         namespace=_only_namespace(rules),
         server=server_url(context.settings, cluster.name),
         context=cluster.name,
     )
+
+
+def _alert(call: Call, cluster: ClusterRecord, *, connected: bool) -> str:
+    """What is wrong with its agents, and with the RBAC that they tell of."""
+    policy = call.context.policy_feed.current
+    told = bounds_alert(policy, cluster.name) if connected else ""
+    return "; ".join(filter(None, (cluster.alert, told)))
 
 
 def _seen(call: Call, cluster: ClusterRecord) -> tuple[TunnelStatus, datetime.datetime | None]:

@@ -60,3 +60,30 @@ class RbacChanges(Page):
 
     changes: list[RbacChange]
     dry_run: bool
+
+
+_Dns = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+
+
+class ClusterRbacQuery(Model):
+    """Whom the agent of the cluster is there."""
+
+    agent_namespace: _Dns = "mk8s"
+    agent_name: _Dns = "mk8s-agent"
+
+
+class RbacNote(Model):
+    """In what the RBAC of a cluster differs from a rule of a role."""
+
+    role: str
+    rule: Annotated[str, Field(description='such as "role developer, rule 2"')]
+    kind: str
+    text: str
+
+
+class ClusterRbac(Model):
+    """Objects of rbac.authorization.k8s.io, to be applied to the cluster."""
+
+    cluster: str
+    items: list[dict[str, Any]]
+    notes: list[RbacNote]

@@ -244,7 +244,8 @@ class Cluster(Model):
     last_seen: datetime | None
     created_at: datetime
     alert: Annotated[
-        str, Field(description="for admins: what is wrong with its agents, and what to do")
+        str,
+        Field(description="for admins: what is wrong with its agents or its RBAC, and what to do"),
     ]
     verbs: Annotated[list[str], Field(description="what some role lets the caller do there")]
     namespace: Annotated[

@@ -6,6 +6,7 @@ from itertools import chain, islice
 from typing import Final, TypeVar
 
 from mk8s_proxy.authz.attributes import Attributes, Decision
+from mk8s_proxy.authz.cluster_facts import UNTOLD, Bounds
 from mk8s_proxy.authz.compile import (
     COLLECTION_VERBS,
     EXACT,
@@ -14,6 +15,8 @@ from mk8s_proxy.authz.compile import (
     CompiledRule,
     IndexKey,
 )
+from mk8s_proxy.authz.powers import gives_away
+from mk8s_proxy.authz.role_groups import group_of, too_many
 from mk8s_proxy.authz.scopes import NOTHING_ELSE, Kind, Scope
 from mk8s_proxy.authz.visibility import NAMESPACES, CollectionVisibility
 
@@ -31,7 +34,7 @@ DISCOVERY_PATHS: Final = frozenset(
      "/readyz"}
 )  # fmt: skip
 DISCOVERY_PREFIXES: Final = ("/api/", "/apis/", "/openapi/")
-_DISCOVERY_ROOTS: Final = frozenset({"/api", "/api/", "/apis", "/apis/"})
+DISCOVERY_ROOTS: Final = frozenset({"/api", "/api/", "/apis", "/apis/"})
 SELF_REVIEWS: Final = frozenset(
     {
         ("authorization.k8s.io", "selfsubjectaccessreviews"),
@@ -144,7 +147,10 @@ class RuleSet:
 class Access:
     """What a set of roles allows on one cluster."""
 
-    __slots__ = ("_allows", "_denies", "_scopes", "number", "roles", "sets")
+    __slots__ = (
+        "_allows", "_denies", "_scopes", "_too_many", "groups", "number", "roles", "sets",
+        "unbounded",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -152,6 +158,7 @@ class Access:
         roles: tuple[str, ...],
         sets: tuple[RuleSet, ...],
         scopes: Mapping[Kind, Scope] = NOTHING_ELSE,
+        bounds: Bounds = UNTOLD,
     ) -> None:
         self._scopes = scopes
         self.number = number
@@ -159,6 +166,12 @@ class Access:
         self.sets = sets
         self._allows = _few(one.allow for one in sets if one.allow.rules)
         self._denies = _few(one.deny for one in sets if one.deny.rules)
+        granting = dict.fromkeys(one.allow.rules[0].role for one in sets if one.allow.rules)
+        self.groups = tuple(filter(bounds.takes, map(group_of, granting)))
+        """Those of the roles that count on the cluster."""
+        self._too_many = too_many(self.groups)
+        self.unbounded = bounds.unbounded
+        """Whether the cluster's own RBAC holds nobody back."""
 
     def with_scope(self, wanted: Attributes) -> Attributes:
         """The question with what the cluster says of its resource."""
@@ -167,6 +180,10 @@ class Access:
         scope = self._scopes.get((wanted.api_group, wanted.resource))
         return wanted if scope is None else replace(wanted, scope=scope)
 
+    def with_guard(self, wanted: Attributes) -> Attributes:
+        """The question, marked where it may give away this cluster."""
+        return replace(wanted, guarded=True) if self.unbounded and gives_away(wanted) else wanted
+
     @property
     def any_grant(self) -> bool:
         """Whether some role gives something on this cluster; a denial alone is no access."""
@@ -174,8 +191,12 @@ class Access:
 
     def decide(self, wanted: Attributes) -> Decision:
         """Decide without a cache."""
+        if self._too_many:
+            return Decision(False, self._too_many)
         if self._scopes:
             wanted = self.with_scope(wanted)
+        if self.unbounded:
+            wanted = self.with_guard(wanted)
         in_resources = wanted.is_resource_request and not wanted.subresource
         if in_resources and wanted.verb in COLLECTION_VERBS:
             return self._decide_collection(wanted)
@@ -236,12 +257,28 @@ class Access:
     def _refusal(self, wanted: Attributes) -> str:
         """Say why nothing allows it, and what would be allowed instead if that is known."""
         nothing = f"no role allows it ({self.role_names()})"
+        if wanted.guarded and (why := self._why_guarded(wanted)):
+            return why
         if wanted.name or not wanted.is_resource_request:
             return nothing
         about = chain.from_iterable(index.about(wanted.resource) for index in self._allows)
         limits = (rule for rule in islice(about, _HINT_RULES) if rule.permits(wanted))
         rule = next(limits, None)
         return nothing if rule is None else _hint(rule, wanted) or nothing
+
+    def _why_guarded(self, wanted: Attributes) -> str:
+        """Which rule would do where the cluster's own RBAC holds people back; "" for none."""
+        plain = replace(wanted, guarded=False)
+        about = chain.from_iterable(index.about(wanted.resource) for index in self._allows)
+        rule = next((rule for rule in islice(about, _HINT_RULES) if rule.grants(plain)), None)
+        if rule is None:
+            return ""
+        below = f"/{wanted.subresource}" if wanted.subresource else ""
+        return (
+            f"{rule.label}, does not name the API group, and this can give away the whole cluster, "
+            "whose own RBAC holds back nobody who has the group mk8s:users: a rule must say "
+            f'"{wanted.resource}.{wanted.api_group}{below}"'
+        )
 
     def role_names(self) -> str:
         """The roles, for a refusal."""
@@ -286,4 +323,4 @@ def _open_to_all(wanted: Attributes) -> str:
     if known and wanted.verb in ("get", "head"):
         return "discovery"
     # The API server answers 405 itself: a client that tries sees the same as without mk8s.
-    return "discovery" if wanted.verb == "post" and path in _DISCOVERY_ROOTS else ""
+    return "discovery" if wanted.verb == "post" and path in DISCOVERY_ROOTS else ""

@@ -11,10 +11,12 @@ it is yes only if every request that it stands for would be allowed:
   is limited to some is a no;
 - a denial of anything that the question covers is a no.
 
-Verbs that mk8s does not decide about (use, bind, approve, ...) are left to the cluster.
+Verbs that mk8s does not decide about (use, ...) are left to the cluster. `bind`, `escalate`,
+`approve`, `sign` and `attest` are of use to those alone who may write something by them, and only
+then a yes of the cluster stands.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -28,12 +30,13 @@ from mk8s_proxy.authz.compile import (
     compile_globs,
 )
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
+from mk8s_proxy.authz.powers import covered, exercised
 from mk8s_proxy.authz.scopes import Scope, is_cluster_scoped
 from mk8s_proxy.authz.visibility import NAMESPACES
 from mk8s_proxy.kube.request_info import RequestInfo
 
 ANY: Final = "*"
-_RESERVED: Final = "system:"
+_RESERVED: Final = ("system:", "mk8s:")
 CORE_ONLY: Final = frozenset(
     {*WORD_OF, *(kind[1:] for kind in ONLY_SPELLED_OUT), ("pods", "ephemeralcontainers")}
 )
@@ -113,15 +116,37 @@ def _answer(access: Access, wanted: Attributes) -> Decision:
     if wanted.verb == "impersonate":
         return _answer_impersonation(access, wanted)
     if wanted.verb not in RESOURCE_VERBS:
-        return Decision(True, "mk8s leaves this verb to the cluster")
+        return _answer_power(access, wanted)
     decision = Decision()
     for one in _required(_placed(access.with_scope(wanted))):
         required = access.with_scope(one)
         everywhere = _is_everywhere(required)
+        required = access.with_guard(required)
         if everywhere or ANY in (required.api_group, required.resource, required.subresource):
-            decision = _decide_wide(access, required, everywhere=everywhere)
+            parts = (required, *(covered(required) if access.unbounded else ()))
+            guarded = (access.with_guard(part) for part in parts)
+            decision = _first_denied(access, guarded, everywhere=everywhere)
         else:
             decision = access.decide(required)
+        if not decision.allowed:
+            break
+    return decision
+
+
+def _answer_power(access: Access, wanted: Attributes) -> Decision:
+    """A verb of no request."""
+    decision = Decision(True, "mk8s leaves this verb to the cluster")
+    for write in exercised(wanted):
+        decision = _answer(access, write)
+        if decision.allowed:
+            break
+    return decision
+
+
+def _first_denied(access: Access, parts: Iterable[Attributes], *, everywhere: bool) -> Decision:
+    decision = Decision()
+    for part in parts:
+        decision = _decide_wide(access, part, everywhere=everywhere)
         if not decision.allowed:
             break
     return decision
@@ -192,6 +217,8 @@ def _decide_wide(access: Access, wanted: Attributes, *, everywhere: bool) -> Dec
         if _covers(rule, wanted, everywhere=everywhere):
             return Decision(True, f"allowed by {rule.label}", rule.label)
     where = "in all namespaces" if everywhere else "as a whole"
+    if wanted.guarded:
+        where += f", naming the API group {wanted.api_group}, which gives away the cluster"
     return Decision(False, f"no role allows it {where} ({access.role_names()})")
 
 
@@ -235,7 +262,7 @@ def meet(first: str, second: str) -> str:
 def _answer_impersonation(access: Access, wanted: Attributes) -> Decision:
     """As the handler chain judges `kubectl --as`: a uid or extra value comes with any user."""
     if wanted.name.casefold().startswith(_RESERVED):
-        return Decision(False, "nobody acts as system:* users or groups through mk8s")
+        return Decision(False, "nobody acts as system:* or mk8s:* users or groups through mk8s")
     if wanted.resource in ("uids", "userextras"):
         rules = [rule for one in access.sets for rule in one.allow.impersonations]
         if any(rule.spec.impersonate_users for rule in rules):

@@ -31,6 +31,8 @@ class Attributes:
     is_resource_request: bool = True
     scope: Scope | None = None
     """What the cluster itself says; None: `scopes` knows it, or nobody does."""
+    guarded: bool = False
+    """Only a rule that names the API group allows it (`powers`)."""
 
     @property
     def place(self) -> Scope:
@@ -56,6 +58,8 @@ class Decision:
     """The rule that decided, such as "role developer, rule 2", counted from 1; empty if none."""
     visibility: Visibility | None = None
     """What of the collection the user may see; None: all of it, or the request is about none."""
+    groups: tuple[str, ...] = ()
+    """The groups of roles with which an allowed request goes into the cluster."""
 
 
 def required_attributes(

@@ -12,7 +12,7 @@ from typing import Final
 
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
-from mk8s_proxy.authz.policy import RuleSpec
+from mk8s_proxy.authz.policy import BUILT_IN_ROLES, RuleSpec
 from mk8s_proxy.authz.scopes import Scope
 
 COLLECTION_VERBS: Final = frozenset({"list", "watch", "deletecollection"})
@@ -145,6 +145,16 @@ class ResourcePatterns:
                 return True
         return False
 
+    def match_by_group(self, group: str, resource: str, subresource: str) -> bool:
+        """Whether this is listed with its API group, by no glob for that."""
+        return (group, resource, subresource) in self._grouped or any(
+            has_subresource is bool(subresource)
+            and group in groups.exact
+            and resources.matches(resource)
+            and subresources.matches(subresource)
+            for resources, groups, subresources, has_subresource in self._globs
+        )
+
 
 @functools.lru_cache(maxsize=4096)
 def _compile_resources(resources: tuple[str, ...]) -> ResourcePatterns:
@@ -227,6 +237,8 @@ class CompiledRule:
     def permits(self, wanted: Attributes) -> bool:
         """Whether this rule allows the verb on the resource in some namespace, for some name."""
         kind = (wanted.api_group, wanted.resource, wanted.subresource)
+        if wanted.guarded and not self._may_give_away(*kind):
+            return False
         if not wanted.subresource:
             return wanted.verb in self._verbs and self.resources.match(*kind)
         by_word = self._says_word(wanted)
@@ -237,6 +249,11 @@ class CompiledRule:
         if self.resources.match(*kind):
             return True
         return by_word and self.resources.match(wanted.api_group, wanted.resource, "")
+
+    def _may_give_away(self, group: str, resource: str, subresource: str) -> bool:
+        if self.role in BUILT_IN_ROLES:
+            return True
+        return self.resources.match_by_group(group, resource, subresource)
 
     def _says_word(self, wanted: Attributes) -> bool:
         if wanted.api_group:

@@ -15,8 +15,9 @@ resources of Kubernetes itself are listed then). One word may say more than is m
 it too: to Kubernetes `*` is also every subresource, and every cluster-scoped resource, and the verb
 `*` is also impersonation.
 
-Verbs that mk8s leaves to the cluster (use, bind, ...) stay; the verb `*` becomes the verbs of
-requests where it does not stand.
+Verbs that mk8s leaves to the cluster (use, ...) stay, and `bind`, `escalate` and their like where
+something may be written by them; the verb `*` becomes the verbs of requests where it does not
+stand.
 """
 
 import itertools
@@ -29,6 +30,7 @@ from mk8s_proxy.authz.access_review import ANY, CORE_ONLY, meet, review, touches
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.compile import ONLY_SPELLED_OUT, WORD_OF, CompiledRule, compile_globs
 from mk8s_proxy.authz.grammar import HTTP_METHODS, WORDS
+from mk8s_proxy.authz.powers import POWERS, covered
 from mk8s_proxy.authz.scopes import known_resources
 from mk8s_proxy.authz.visibility import NAMESPACES
 
@@ -36,7 +38,7 @@ _VERBS: Final = ("get", "list", "watch", "create", "update", "patch", "delete", 
 _METHODS: Final = tuple(sorted(HTTP_METHODS))
 _BUDGET: Final = 20_000
 """Steps of about a microsecond; what is beyond is left out, and the answer is incomplete."""
-_STEPS_OF_A_QUESTION: Final = 15
+_STEPS_OF_A_QUESTION: Final = 16
 _STEPS_OF_A_RULE: Final = 10
 _OPEN_URLS: Final = (*sorted(DISCOVERY_PATHS), *(f"{prefix}*" for prefix in DISCOVERY_PREFIXES))
 _OPEN_RESOURCES: Final = tuple(f"{resource}.{group}" for group, resource in sorted(SELF_REVIEWS))
@@ -115,7 +117,8 @@ class Narrowing:
             return [replace(rule, verbs=(ANY,))]
         self.incomplete |= "impersonate" in rule.verbs
         left = tuple(v for v in verbs if v not in self._unlimited)
-        out = {*left, ANY, "impersonate"}
+        useless = (v for v in POWERS.intersection(rule.verbs) if not self._useful(rule, v))
+        out = {*left, ANY, "impersonate", *useless}
         kept = tuple(v for v in rule.verbs + verbs if v not in out)
         names = () if ANY in rule.names else rule.names
         found: dict[tuple[str, Texts, Texts], list[str]] = {}
@@ -125,6 +128,14 @@ class Narrowing:
                 found.setdefault((kind[0], tuple(allowed), some), []).append(text)
         whole = replace(rule, verbs=tuple(dict.fromkeys(kept)))
         return [*([whole] if kept else ()), *_joined(found)]
+
+    def _useful(self, rule: ResourceRule, verb: str) -> bool:
+        """Whether a verb of no request is of any use to the user."""
+        asked = (
+            Attributes(verb, group, resource, namespace=self._namespace)
+            for group, resource in itertools.product(rule.api_groups, rule.resources)
+        )
+        return any(map(self._ask, asked))
 
     def _found(
         self, rule: ResourceRule, verbs: Texts, names: Texts
@@ -155,7 +166,7 @@ class Narrowing:
             wanted = Attributes(verb, *kind)
             if verb in allowed:
                 self.incomplete |= not self._given(wanted, everything)
-            elif self._given(wanted, "") or self._denied_in_part(wanted):
+            elif self._given(wanted, "") or self._denied_in_part(wanted) or self._guarded(wanted):
                 self.incomplete = True
                 missing.append(verb)
         return tuple(missing)
@@ -170,6 +181,12 @@ class Narrowing:
         return self._afford(self._rules) and any(
             touches(rule, wanted, everywhere=True) for rule in denials
         )
+
+    def _guarded(self, wanted: Attributes) -> bool:
+        """Whether a part of what the `*` would have been needs a rule that names it."""
+        if not (self._access.unbounded and any(covered(wanted))):
+            return False
+        return self._given(wanted, self._namespace)
 
     def _verbs(self, kind: Kind, verbs: Texts, names: Texts) -> dict[Texts, list[str]]:
         """The allowed verbs by the names that they are allowed for."""
@@ -307,8 +324,16 @@ def _unlimited_verbs(access: Access) -> frozenset[str]:
     return frozenset(
         verb
         for verb in _VERBS
-        if all(any(rule.permits(Attributes(verb, *kind)) for rule in wide) for kind in _EVERY_KIND)
+        if all(any(rule.permits(asked) for rule in wide) for asked in _everything(access, verb))
     )
+
+
+def _everything(access: Access, verb: str) -> Iterator[Attributes]:
+    for kind in _EVERY_KIND:
+        asked = Attributes(verb, *kind)
+        yield asked
+        if access.unbounded:
+            yield from map(access.with_guard, covered(asked))
 
 
 def _unlimited_methods(access: Access) -> frozenset[str]:

@@ -1,13 +1,13 @@
-"""Which resources live outside namespaces. Called by `compile`.
+"""Which resources live outside namespaces. Called by `compile` and `cluster_facts`.
 
 A rule limited to cluster-scoped objects must not open `GET /api/v1/secrets`, the list of all
 secrets, and a rule that denies one namespace must also deny that list. The path alone does not
-tell the two apart. For Kubernetes's own API groups each cluster says it (`ClusterScopes`), and for
+tell the two apart. For Kubernetes's own API groups each cluster says it (`ClusterFacts`), and for
 one that does not, as before Kubernetes 1.26, a list here; custom groups are not known, since
 somebody may make them anew with another scope.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -103,6 +103,11 @@ def known_resources(api_group: str) -> tuple[tuple[str, str], ...]:
     )
 
 
+def is_known(api_group: str) -> bool:
+    """Whether Kubernetes itself defines the resources of an API group."""
+    return api_group in _KNOWN
+
+
 def is_cluster_scoped(api_group: str, resource: str) -> bool:
     """Whether the objects surely live outside namespaces; the group `*` may be any of them."""
     if api_group == "*":
@@ -114,49 +119,3 @@ Kind = tuple[str, str]
 """API group and resource."""
 
 NOTHING_ELSE: Final[Mapping[Kind, Scope]] = MappingProxyType({})
-
-
-class ClusterScopes:
-    """What clusters say of the resources of Kubernetes's own groups, where the list says otherwise.
-
-    Attributes:
-        stamp: grows whenever something new is known.
-    """
-
-    def __init__(self) -> None:
-        self.stamp = 0
-        self._known: dict[str, Mapping[Kind, Scope]] = {}
-
-    def of(self, cluster: str) -> Mapping[Kind, Scope]:
-        """What a cluster says otherwise; empty for nearly all."""
-        return self._known.get(cluster, NOTHING_ELSE)
-
-    def learn(self, cluster: str, cluster_scoped: Iterable[str], namespaced: Iterable[str]) -> None:
-        """Take what the agent of a registered cluster has discovered.
-
-        Args:
-            cluster: its name.
-            cluster_scoped: resources outside namespaces, written `resource.group`.
-            namespaced: the others.
-        """
-        told = [(one, Scope.NAMESPACED) for one in namespaced]
-        told += [(one, Scope.CLUSTER) for one in cluster_scoped]
-        kinds = ((_kind(one), scope) for one, scope in told)
-        differing = {
-            kind: scope
-            for kind, scope in kinds
-            if kind[0] in _KNOWN and scope is not scope_of(*kind)
-        }
-        if differing != self.of(cluster):
-            self._known[cluster] = differing
-            self.stamp += 1
-
-    def keep_only(self, clusters: Iterable[str]) -> None:
-        """Forget clusters that were deleted."""
-        kept = frozenset(clusters)
-        self._known = {name: known for name, known in self._known.items() if name in kept}
-
-
-def _kind(text: str) -> Kind:
-    resource, _, group = text.partition(".")
-    return group, resource

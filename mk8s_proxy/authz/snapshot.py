@@ -7,16 +7,18 @@ cluster is put together when first asked.
 
 import logging
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.authz.access import Access, RuleSet
 from mk8s_proxy.authz.attributes import Attributes, Decision, is_apply, required_attributes
+from mk8s_proxy.authz.cluster_facts import Bounds, ClusterFacts
 from mk8s_proxy.authz.compile import ClusterSelector, CompiledRule, Globs, compile_globs
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec
 from mk8s_proxy.authz.role_limits import RoleLimits
-from mk8s_proxy.authz.scopes import ClusterScopes
+from mk8s_proxy.authz.scopes import Kind, Scope
 from mk8s_proxy.kube.request_info import RequestInfo
 
 _LOGGER = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ Answer = tuple[Attributes, Decision]
 
 
 class PolicySnapshot:
-    """An immutable policy; only what clusters say of their resources (`scopes`) may grow.
+    """An immutable policy; only what clusters say of themselves (`facts`) may change.
 
     Attributes:
         version: the version of the database that it was made from; 0 if unknown.
@@ -45,11 +47,11 @@ class PolicySnapshot:
         source: PolicySource,
         version: int = 0,
         cluster_ids: Mapping[str, str] = MappingProxyType({}),
-        scopes: ClusterScopes | None = None,
+        facts: ClusterFacts | None = None,
     ) -> None:
         self.version = version
-        self._scopes = ClusterScopes() if scopes is None else scopes
-        self._scopes_stamp = self._scopes.stamp
+        self._facts = ClusterFacts() if facts is None else facts
+        self._stamp = self._facts.stamp
         self._cluster_ids = dict(cluster_ids)
         self._clusters = {name: dict(labels) for name, labels in source.clusters.items()}
         self._user_roles = {user.lower(): tuple(roles) for user, roles in source.user_roles.items()}
@@ -80,8 +82,8 @@ class PolicySnapshot:
             attributes: the question.
         """
         try:
-            if self._scopes_stamp != self._scopes.stamp:
-                self._follow_scopes()
+            if self._stamp != self._facts.stamp:
+                self._follow_facts()
             return self._access(user, cluster).decide(attributes)
         except Exception:
             _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
@@ -89,12 +91,12 @@ class PolicySnapshot:
 
     @property
     def edition(self) -> tuple[int, int]:
-        """What a decision depends on: the version, and what clusters have said of their scopes."""
-        return self.version, self._scopes.stamp
+        """What a decision depends on: the version, and what clusters have said of themselves."""
+        return self.version, self._facts.stamp
 
-    def _follow_scopes(self) -> None:
+    def _follow_facts(self) -> None:
         """Decide anew what was decided before a cluster said something."""
-        self._scopes_stamp = self._scopes.stamp
+        self._stamp = self._facts.stamp
         self._by_roles.clear()
         self._answers.clear()
 
@@ -118,8 +120,8 @@ class PolicySnapshot:
             content_type: the Content-Type header, empty if none.
         """
         try:
-            if self._scopes_stamp != self._scopes.stamp:
-                self._follow_scopes()
+            if self._stamp != self._facts.stamp:
+                self._follow_facts()
             roles = self._roles_on(user, cluster)
             access = self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
             asked = decision_key(access.number, info, upgrade, content_type)
@@ -132,9 +134,27 @@ class PolicySnapshot:
 
     def access_of(self, user: str, groups: tuple[str, ...], cluster: str) -> Access:
         """What the user may do on the cluster, for questions wider than one request."""
-        if self._scopes_stamp != self._scopes.stamp:
-            self._follow_scopes()
+        if self._stamp != self._facts.stamp:
+            self._follow_facts()
         return self._access(user, cluster)
+
+    def bounds_of(self, cluster: str) -> Bounds:
+        """What people may do in the cluster by its own word."""
+        return self._facts.bounds_of(cluster)
+
+    def scopes_of(self, cluster: str) -> Mapping[Kind, Scope]:
+        """What the cluster says of its resources, where the list says otherwise."""
+        return self._facts.scopes_of(cluster)
+
+    def rules_on(self, cluster: str) -> dict[str, tuple[CompiledRule, ...]]:
+        """The rules of each role that gives something on the cluster, denials included."""
+        selected = self._selected_by(cluster)
+        found = {}
+        for role, by_selector in self._roles.items():
+            sets = [rules for number, rules in by_selector.items() if number in selected]
+            if any(one.allow.rules for one in sets):
+                found[role] = tuple(rule for one in sets for rule in one.rules)
+        return found
 
     def clusters_of(self, user: str, groups: tuple[str, ...]) -> frozenset[str]:
         """Tell on which clusters the user has any role that allows something."""
@@ -201,6 +221,8 @@ class PolicySnapshot:
             if not decision.allowed:
                 break
         assert answer is not None
+        if access.groups and answer[1].allowed:
+            answer = (answer[0], replace(answer[1], groups=access.groups))
         texts = len(answer[0].name) + len(answer[0].path) + len(answer[1].reason)
         self._answers.keep(asked, answer, _DECISION_BYTES + 4 * texts)
         return answer
@@ -226,9 +248,11 @@ class PolicySnapshot:
             if selector in selected
         )
         self._made += 1
-        access = Access(self._made, roles, sets, self._scopes.of(cluster))
+        facts = self._facts
+        access = Access(self._made, roles, sets, facts.scopes_of(cluster), facts.bounds_of(cluster))
         rules = sum(len(one.allow.rules) + len(one.deny.rules) for one in sets)
-        self._by_roles.keep((roles, cluster), access, _ACCESS_BYTES + _RULE_BYTES * rules)
+        size = _ACCESS_BYTES + _RULE_BYTES * rules + 2 * sum(map(len, access.groups))
+        self._by_roles.keep((roles, cluster), access, size)
         return access
 
     def _selected_by(self, cluster: str) -> frozenset[int]:

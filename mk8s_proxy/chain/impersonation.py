@@ -8,7 +8,8 @@ refused (403): none is ever ignored, and none reaches a cluster as it came.
 Who may act as whom is the `impersonate: {users, groups}` of a rule. A user must be named and
 allowed; every group must be allowed too, but for the two that everybody has. A uid and extra values
 come with an allowed user and need no rule. Names that begin with `system:` are never acted as: the
-agent refuses them as well.
+agent refuses them as well. Nor are groups that begin with `mk8s:`: those of roles are rights, and
+come with the roles of the other user alone.
 """
 
 import re
@@ -19,7 +20,7 @@ from urllib.parse import unquote
 from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.messages import forbidden_message, refusal_details
 from mk8s_proxy.authz.snapshot import PolicySnapshot
-from mk8s_proxy.identity.identity import RESERVED_PREFIX, USERS_GROUP, Identity
+from mk8s_proxy.identity.identity import OWN_PREFIX, RESERVED_PREFIX, USERS_GROUP, Identity
 from mk8s_proxy.kube.status import forbidden
 from mk8s_proxy.listener.header_names import MAX_IMPERSONATION
 from mk8s_proxy.listener.refusals import HeaderRefusal
@@ -140,9 +141,8 @@ def _user(user: str) -> str:
 
 
 def _not_reserved(text: str, header: bytes) -> str:
-    if text.casefold().startswith(RESERVED_PREFIX) and text != AUTHENTICATED_GROUP:
-        raise HeaderRefusal("IMPERSONATION_RESERVED", header)
-    if header == _USER and text == AUTHENTICATED_GROUP:
+    everybodys = header == _GROUP and text in _EVERYBODYS_GROUPS
+    if text.casefold().startswith((RESERVED_PREFIX, OWN_PREFIX)) and not everybodys:
         raise HeaderRefusal("IMPERSONATION_RESERVED", header)
     return text
 

@@ -12,6 +12,9 @@ from typing import NamedTuple
 USERS_GROUP = "mk8s:users"
 """Marker group of everybody who logged in here; the agent refuses an identity without it."""
 
+OWN_PREFIX = "mk8s:"
+"""Groups that mk8s gives a meaning; none of another source may be called so."""
+
 RESERVED_PREFIX = "system:"
 """Names that Kubernetes gives a meaning of its own; no person may be called so."""
 

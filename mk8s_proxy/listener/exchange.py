@@ -111,12 +111,13 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
         reason: the sentence behind the decision.
     """
     head, info, identity = exchange.head, exchange.info or _NO_INFO, exchange.identity or _NOBODY
+    roles = exchange.decision.groups if exchange.decision is not None else ()
+    groups = identity.groups + roles
     impersonated = None
     if identity.original is not None:
-        impersonated = ImpersonatedUser(
-            identity.user, identity.uid, identity.groups, identity.extra
-        )
+        impersonated = ImpersonatedUser(identity.user, identity.uid, groups, identity.extra)
         identity = identity.original
+        groups = identity.groups
     return AuditFacts(  # by position, which is the faster half
         head.method.decode("ascii", "replace"),
         head.target[:_KEPT_TARGET].decode("ascii", "replace"),
@@ -124,7 +125,7 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
         head.client_audit_id[:_KEPT_BYTES].decode("ascii", "replace"),
         identity.user,
         identity.uid,
-        identity.groups,
+        groups,
         identity.token_id,
         exchange.cluster,
         info.verb,

@@ -75,7 +75,7 @@ _REASONS: Final[dict[str, tuple[int, str]]] = {
     "IMPERSONATION_CASE": (403, "users of mk8s are written in lower case"),
     "IMPERSONATION_RESERVED": (
         403,
-        "nobody acts as a user or group of system:* here, nor gives keys of mk8s.io or k8s.io",
+        "nobody acts as system:* or mk8s:* here, nor gives keys of mk8s.io or k8s.io",
     ),
     "DUP_AUTHORIZATION": (_UNAUTHORIZED, "send exactly one Authorization header"),
     "BAD_AUTHORIZATION": (_UNAUTHORIZED, "the credential must be 'Authorization: Bearer <token>'"),

@@ -292,7 +292,7 @@ class Central:
             self.worker.instance,
             self.worker.count,
             self.policies.refresh,
-            self.policies.scopes.learn,
+            *self.policies.facts.learners,
         )
 
     def _tunnel_draining(self, session: TunnelSession) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mk8s_agent.wire.bulkhead import Bulkhead
+from mk8s_proxy.authz.cluster_facts import ClusterFacts
 from mk8s_proxy.authz.policy import PolicyError, PolicySource, parse_role
-from mk8s_proxy.authz.scopes import ClusterScopes
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
@@ -55,7 +55,7 @@ class PolicyFeed:
         self._database = database
         self._settings = settings
         self._clock = clock
-        self.scopes = ClusterScopes()
+        self.facts = ClusterFacts()
         """What agents tell of their clusters; every snapshot asks it."""
         self._snapshot: PolicySnapshot | None = None
         self._rows: PolicyRows | None = None
@@ -147,9 +147,9 @@ class PolicyFeed:
             await look()
         if self._rows is None or await policy_version(self._database) != self._rows.version:
             rows = await load_policy(self._database)
-            self._snapshot = await _compile(rows, self.scopes)
+            self._snapshot = await _compile(rows, self.facts)
             self._rows = rows
-            self.scopes.keep_only(rows.cluster_names.values())
+            self.facts.keep_only(rows.cluster_names.values())
             logger.info("policy.loaded", extra={"version": rows.version, "roles": len(rows.roles)})
             self._untold = list(self._listeners)
         self._tell_listeners()
@@ -190,13 +190,13 @@ class AnnouncedFeed:
         await self._feed.refresh()
 
 
-async def _compile(rows: PolicyRows, scopes: ClusterScopes) -> PolicySnapshot:
+async def _compile(rows: PolicyRows, facts: ClusterFacts) -> PolicySnapshot:
     if sum(len(role.rules) for role in rows.roles) > LARGE_POLICY_RULES:
-        return await asyncio.to_thread(compile_rows, rows, scopes)
-    return compile_rows(rows, scopes)
+        return await asyncio.to_thread(compile_rows, rows, facts)
+    return compile_rows(rows, facts)
 
 
-def compile_rows(rows: PolicyRows, scopes: ClusterScopes | None = None) -> PolicySnapshot:
+def compile_rows(rows: PolicyRows, facts: ClusterFacts | None = None) -> PolicySnapshot:
     """Make the snapshot of stored rows.
 
     Raises:
@@ -210,4 +210,4 @@ def compile_rows(rows: PolicyRows, scopes: ClusterScopes | None = None) -> Polic
             raise PolicyError(f'role "{role.name}".{error.place}', error.problem) from error
     source = PolicySource(roles, rows.user_roles, rows.clusters, rows.user_clusters)
     ids = {name: cluster_id for cluster_id, name in rows.cluster_names.items()}
-    return PolicySnapshot(source, rows.version, ids, scopes)
+    return PolicySnapshot(source, rows.version, ids, facts)

@@ -14,6 +14,7 @@ from typing import Final
 
 from mk8s_agent.wire.background import Background, Failed, OwnedTasks, Work
 from mk8s_agent.wire.control import (
+    BOUNDED,
     Drain,
     Heartbeat,
     HeartbeatAck,
@@ -49,6 +50,10 @@ _LEARN_SECONDS: Final = 5.0
 _REVOKED: Final = "the agent's certificate was revoked: join again"
 _FAILED: Final = "central failed, its log says why: try again"
 _UNKNOWN: Final = "the cluster of this certificate is not known"
+_ADVICE: Final = (
+    "its own RBAC does not hold people back: remove what binds mk8s:users to cluster-admin and "
+    "apply what `mk8s admin cluster-rbac` prints"
+)
 
 
 async def _nothing_newer() -> None:
@@ -75,6 +80,9 @@ class TunnelServices:
     """Brings what the registry follows up to the database."""
     learn_scopes: Callable[[str, tuple[str, ...], tuple[str, ...]], object] = lambda *_: None
     """Takes what a cluster says of its resources: cluster-scoped ones, and namespaced ones."""
+    learn_bounds: Callable[[str, str, tuple[str, ...]], bool] = lambda *_: False
+    """Takes what the group of everybody may do there and which groups of roles the agent may act
+    with; whether that is new."""
 
 
 class TunnelControl:
@@ -162,7 +170,7 @@ class TunnelControl:
         )
         session.control.send(accepted)
         services.registry.add(session, register.agent_version, register.kubernetes_version)
-        self._learn_scopes(register)
+        self._learn_facts(register)
         self._touch()
 
     def _learn(self, told: Resources) -> None:
@@ -174,12 +182,18 @@ class TunnelControl:
         session, version = self._session, told.kubernetes_version
         self._register = replace(self._register, kubernetes_version=version)
         self._services.registry.status(session.cluster_id).kubernetes_version = version
-        self._learn_scopes(told)
+        self._learn_facts(told)
 
-    def _learn_scopes(self, told: Register | Resources) -> None:
+    def _learn_facts(self, told: Register | Resources) -> None:
+        cluster, services = self._session.cluster, self._services
         if told.cluster_scoped:  # else nobody could ask, which is no news
-            cluster = self._session.cluster
-            self._services.learn_scopes(cluster, told.cluster_scoped, told.namespaced)
+            services.learn_scopes(cluster, told.cluster_scoped, told.namespaced)
+        if services.learn_bounds(cluster, told.users_group, told.role_groups):
+            extra = {"cluster": cluster, "users_group": told.users_group}
+            if told.users_group == BOUNDED:
+                log.info("cluster.bounded", extra=extra)
+            else:
+                log.warning("cluster.unbounded", extra=extra | {"advice": _ADVICE})
 
     def _refuse(self, reason: str) -> None:
         extra = {"cluster_id": self._session.cluster_id, "reason": reason}

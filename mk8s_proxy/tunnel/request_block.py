@@ -54,24 +54,25 @@ def request_parts(exchange: Exchange, identity: Identity, path_block: bytes) -> 
     if forwarded is None:
         forwarded = hpack_codec.block(head.forwarded)
         _forwarded.keep(head.forwarded, forwarded, 2 * len(forwarded) + 160 * len(head.forwarded))
-    key = (identity.user, identity.uid, identity.groups)
-    who = b"" if identity.extra else _identities.find(key)
-    parts += (who or _identity_block(identity), forwarded)
+    decision = exchange.decision
+    groups = identity.groups if decision is None else identity.groups + decision.groups
+    who = b"" if identity.extra else _identities.find((identity.user, identity.uid, groups))
+    parts += (who or _identity_block(identity, groups), forwarded)
     method = _METHODS.get(head.method) or field(b":method", head.method)
     return method + _SCHEME + path_block, b"".join(parts)
 
 
-def _identity_block(identity: Identity) -> bytes:
-    """Who asks, in one field."""
+def _identity_block(identity: Identity, groups: tuple[str, ...]) -> bytes:
+    """Who asks, in one field; the groups are those of the roles, too."""
     who: dict[str, Any] = {
         "user": identity.user,
         "uid": identity.uid,
-        "groups": list(identity.groups),
+        "groups": list(groups),
     }
     if identity.extra:
         who["extra"] = identity.extra
     block = hpack_codec.literal(headers.IDENTITY, orjson.dumps(who))
     if not identity.extra:
-        key = (identity.user, identity.uid, identity.groups)
-        _identities.keep(key, block, 2 * len(block) + 300)
+        key = (identity.user, identity.uid, groups)
+        _identities.keep(key, block, 3 * len(block) + 300)
     return block

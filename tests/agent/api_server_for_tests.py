@@ -75,6 +75,10 @@ class ApiServerForTests:
             return web.Response(status=304, headers={"ETag": etag})
         return web.Response(text=text, content_type="application/json", headers={"ETag": etag})
 
+    def review(self, kind: str, body: Any, headers: Any) -> tuple[int, Any]:
+        """The answer to a review; this one has none."""
+        return 404, {"kind": "Status"}
+
     async def _answer(self, request: web.Request) -> web.Response:
         path = request.path.removeprefix("/prefix")
         if request.method == "GET" and "Content-Type" in request.headers:
@@ -85,6 +89,13 @@ class ApiServerForTests:
             return web.json_response(self.version)
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.Response(status=401)
+        if request.method == "POST" and path.startswith("/apis/authorization.k8s.io/v1/"):
+            assert request.content_type == "application/json"
+            kind, body = path.rpartition("/")[2], await request.json()
+            status, answer = self.review(kind, body, request.headers)
+            if isinstance(answer, bytes):
+                return web.Response(status=status, body=answer)
+            return web.json_response(answer, status=status)
         if path in self.discovery:
             assert "as=APIGroupDiscoveryList" in request.headers["Accept"]
             return self._discover(path, request.headers.get("If-None-Match", ""))

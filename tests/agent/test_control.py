@@ -13,6 +13,9 @@ PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 REGISTER = control.Register("1.2.3", "agent-7", "v1.31.2", ("renew",), 1_700_000_000.5)
 MESSAGES = (
     REGISTER,
+    dataclasses.replace(REGISTER, users_group="bounded", role_groups=("mk8s:role:a.B_c:d",)),
+    dataclasses.replace(REGISTER, users_group="unbounded", role_groups=("*",)),
+    control.Resources("v1.37.2", ("nodes",), ("pods",), "unknown", ()),
     control.Registered("t-1", 10.0, 1_700_000_000.25, "w-1", 2),
     control.Heartbeat(1_700_000_001.0, 12),
     control.HeartbeatAck(1_700_000_001.5),
@@ -59,6 +62,36 @@ def test_central_may_keep_its_clock_to_itself() -> None:
     data = frame({"type": "registered", "tunnel_id": "t", "heartbeat_seconds": 5})
     assert decode(data) == [control.Registered("t", 5.0, 0.0, "", 0)]
     assert decode(frame({"type": "heartbeat_ack"})) == [control.HeartbeatAck(0.0)]
+
+
+def test_an_older_agent_does_not_tell_what_people_may_do() -> None:
+    members = {key: value for key, value in REGISTER_MEMBERS.items() if "group" not in key}
+    assert decode(frame(members)) == [REGISTER]
+    older = {
+        "type": "resources",
+        "kubernetes_version": "v1",
+        "cluster_scoped": [],
+        "namespaced": [],
+    }
+    assert decode(frame(older)) == [control.Resources("v1", (), ())]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "sentence"),
+    [
+        ("users_group", "everything", "must be one of"),
+        ("users_group", None, "must be one of"),
+        ("role_groups", "*", "must be a list of at most 512 groups"),
+        ("role_groups", ["mk8s:role:a"] * 513, "must be a list of at most 512 groups"),
+        ("role_groups", ["system:masters"], "must be a list of groups of roles"),
+        ("role_groups", ["mk8s:role:"], "must be a list of groups of roles"),
+        ("role_groups", ["mk8s:role:a", "*"], "must be a list of groups of roles"),
+        ("role_groups", [7], "must be a list of groups of roles"),
+    ],
+)
+def test_attack_groups_that_are_none(member: str, value: object, sentence: str) -> None:
+    with pytest.raises(control.ControlError, match=sentence):
+        decode(frame({**REGISTER_MEMBERS, member: value}))
 
 
 def test_a_newer_peer_is_understood() -> None:

@@ -94,6 +94,13 @@ def test_reserved_names_from_an_identity_provider(name: str) -> None:
     assert "reserved to Kubernetes" in refused(groups=[MARKER_GROUP, name])
 
 
+@pytest.mark.parametrize("name", ["mk8s:admins", "mk8s:role:", "MK8S:users", "mk8s:agent:x"])
+def test_attack_groups_of_mk8s_that_are_none_of_a_role(name: str) -> None:
+    assert "reserved to mk8s" in refused(groups=[MARKER_GROUP, name])
+    allowed = headers(groups=[MARKER_GROUP, "mk8s:role:a"])
+    assert (b"impersonate-group", b"mk8s:role:a") in allowed
+
+
 def test_authenticated_is_a_group_and_no_user() -> None:
     assert "reserved to Kubernetes" in refused(user=AUTHENTICATED_GROUP)
 

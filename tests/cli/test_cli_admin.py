@@ -379,6 +379,54 @@ def test_an_alert_of_a_cluster_is_told_beside_the_list(run: Run, central: FakeCe
     assert "\x1b" not in listed.err
 
 
+ROLE = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "ClusterRole",
+    "metadata": {"name": "mk8s:role:dev"},
+    "rules": [],
+}
+NOTE = {"role": "dev", "rule": "role dev, rule 1", "kind": "deny", "text": "denies\x1b[31m it"}
+
+
+def rbac(central: FakeCentral, *items: object, notes: object = (NOTE,)) -> None:
+    central.admin = True
+    answer = {"cluster": "prod", "items": list(items), "notes": notes}
+    central.overrides["GET /clusters/prod/rbac"] = [(200, answer)]
+
+
+def test_the_roles_are_printed_as_rbac_of_a_cluster(run: Run, central: FakeCentral) -> None:
+    rbac(central, ROLE, {**ROLE, "kind": "RoleBinding"})
+    printed = run("admin", "cluster-rbac", "--cluster", "prod")
+    assert [one["kind"] for one in yaml.safe_load_all(printed.out)] == [
+        "ClusterRole", "RoleBinding",
+    ]  # fmt: skip
+    assert printed.out.startswith("# role dev, rule 1: denies\\x1b[31m it\n---\n")
+    assert printed.err == "note: role dev, rule 1: denies\\x1b[31m it\n"
+    rbac(central, ROLE, notes=[])
+    listed = json.loads(run("admin", "cluster-rbac", "--cluster", "prod", "-o", "json").out)
+    assert (listed["kind"], listed["items"]) == ("List", [ROLE])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [{**ROLE, "kind": "Secret"}, {**ROLE, "apiVersion": "v1"}, "ClusterRole", {}],
+)
+def test_attack_central_hands_something_else_to_a_mighty_kubectl(
+    run: Run, central: FakeCentral, item: object
+) -> None:
+    rbac(central, ROLE, item)
+    printed = run("admin", "cluster-rbac", "--cluster", "prod")
+    assert (printed.code, printed.out) == (1, "")
+    assert "something else than RBAC" in printed.line
+
+
+@pytest.mark.parametrize("agent", ["mk8s", ":", "a/b:c", "mk8s:a&b", "mk8s:"])
+def test_an_agent_that_is_no_service_account(run: Run, central: FakeCentral, agent: str) -> None:
+    printed = run("admin", "cluster-rbac", "--cluster", "prod", "--agent", agent)
+    assert (printed.code, "write NAMESPACE:NAME" in printed.line) == (1, True)
+    assert central.count("GET", "/clusters/prod/rbac") == 0
+
+
 KEYS = [
     {
         "id": "k-1",

@@ -9,7 +9,8 @@ from mk8s_agent.apiserver.own_requests import OwnResources
 from mk8s_agent.credentials.sources import load_credentials
 from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.attributes import Attributes
-from mk8s_proxy.authz.scopes import ClusterScopes, Kind, Scope, known_resources
+from mk8s_proxy.authz.cluster_facts import ClusterFacts
+from mk8s_proxy.authz.scopes import Kind, Scope, known_resources
 from tests.support.world import World
 
 pytestmark = [pytest.mark.kube, pytest.mark.oldest]
@@ -44,9 +45,9 @@ def test_every_resource_of_kubernetes_has_the_scope_that_discovery_says(world: W
     if world.server_version >= (1, 26):
         assert "namespaces" in told[0]
         assert "pods" in told[1]
-    scopes = ClusterScopes()
+    scopes = ClusterFacts()
     scopes.learn("prod", *told)
-    access = Access(1, (), (), scopes.of("prod"))
+    access = Access(1, (), (), scopes.scopes_of("prod"))
     known_groups = {group for group, _ in known_resources("*")}
     wrong = {
         kind: namespaced

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"golang.org/x/net/http/httpproxy"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,13 +30,14 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/component-helpers/auth/rbac/validation"
 	"k8s.io/klog/v2"
 )
 
 type question struct {
-	Ask    string `json:"ask"`    // request, labels, fields, int64, proxy or watch
+	Ask    string `json:"ask"`    // request, labels, fields, int64, proxy, watch or rbac
 	Method []byte `json:"method"` // for proxy the value of NO_PROXY, for a watch its Content-Type
-	Text   []byte `json:"text"`   // the request target, the selector, the number, the https URL
+	Text   []byte `json:"text"`   // the request target, the selector, the number, the https URL, a bound
 }
 
 type term struct {
@@ -83,6 +85,19 @@ type reading struct {
 	DeleteErr  string          `json:"delete_error"`
 	Terms      []term          `json:"terms"`
 	Events     []event         `json:"events,omitempty"`
+	Covered    []bool          `json:"covered,omitempty"`
+}
+
+// bound is the RBAC of somebody, and requests written as the rule that each of them needs.
+type bound struct {
+	Everywhere []rbacv1.PolicyRule            `json:"everywhere"`
+	Namespaced map[string][]rbacv1.PolicyRule `json:"namespaced"`
+	Needs      []need                         `json:"needs"`
+}
+
+type need struct {
+	Namespace string            `json:"namespace"`
+	Rule      rbacv1.PolicyRule `json:"rule"`
 }
 
 var factory = &request.RequestInfoFactory{
@@ -228,12 +243,29 @@ func readWatch(contentType, body []byte) reading {
 	}
 }
 
+// readBound says what somebody holds, by the code that refuses to hand on more than one has.
+func readBound(text []byte) reading {
+	var asked bound
+	if err := json.Unmarshal(text, &asked); err != nil {
+		return failed(err)
+	}
+	found := reading{Covered: []bool{}}
+	for _, one := range asked.Needs {
+		held := append(append([]rbacv1.PolicyRule{}, asked.Everywhere...), asked.Namespaced[one.Namespace]...)
+		covered, _ := validation.Covers(held, []rbacv1.PolicyRule{one.Rule})
+		found.Covered = append(found.Covered, covered)
+	}
+	return found
+}
+
 func answer(asked question) reading {
 	switch asked.Ask {
 	case "request":
 		return readRequest(asked.Method, asked.Text)
 	case "watch":
 		return readWatch(asked.Method, asked.Text)
+	case "rbac":
+		return readBound(asked.Text)
 	case "fields":
 		return readFields(asked.Text)
 	case "proxy":

@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,6 +73,21 @@ class Oracle:
         """Whether a Go program takes HTTPS_PROXY to an https URL; None where it is no URL."""
         [found] = self.ask([("proxy", no_proxy.encode(), url.encode())])
         return None if found["error"] else bool(found["path"])
+
+    def covered(
+        self,
+        everywhere: Sequence[Reading],
+        namespaced: Mapping[str, Sequence[Reading]],
+        needs: Sequence[Reading],
+    ) -> list[bool]:
+        """Whether rules of RBAC, of a ClusterRole and of Roles by namespace, hold others.
+
+        Each of `needs` has a `namespace`, "" for none, and the `rule` that a request needs.
+        """
+        asked = {"everywhere": everywhere, "namespaced": namespaced, "needs": needs}
+        [found] = self.ask([("rbac", b"", json.dumps(asked).encode())])
+        assert not found["error"], found["error"]
+        return list(found.get("covered", ()))
 
     def int64(self, text: bytes) -> int | None:
         """The number, None where strconv.ParseInt refuses it."""

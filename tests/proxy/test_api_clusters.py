@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mk8s_proxy.api.clusters import server_url
+from mk8s_proxy.authz import rbac_manifest
 from mk8s_proxy.db import clusters, roles
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
@@ -56,6 +57,75 @@ async def test_a_cluster_as_it_is_shown(central: Central) -> None:
         "server": f"{PUBLIC_URL}/k8s/dev-1",
         "context": "dev-1",
     }
+
+
+@pytest.mark.parametrize(
+    ("reach", "groups", "alert"),
+    [
+        ("unbounded", ["*"], "mk8s:users may do everything in the cluster"),
+        ("unknown", ["*"], "the agent cannot tell what mk8s:users may do"),
+        ("", [], "the agent does not tell what mk8s:users may do"),
+        ("bounded", ["*"], ""),
+        ("bounded", ["mk8s:role:admin"], "the groups of the roles developer: apply what mk8s"),
+        ("bounded", [], "the groups of the roles admin, developer: apply what mk8s"),
+    ],
+)
+async def test_admins_are_told_what_is_wrong_with_the_rbac_of_a_cluster(
+    central: Central, reach: str, groups: list[str], alert: str
+) -> None:
+    created = await central.add_cluster("dev-1")
+    central.feed.facts.learn_bounds("dev-1", reach, groups)
+    admin, token = await central.admin(), await central.token()
+    assert [it["alert"] for it in await listed(central, admin)] == [""]  # nobody is connected
+    central.tunnels.by_cluster[created["id"]] = FakeTunnel(True, 1, "0.1.0", "v1.37.2", None)
+    (shown,) = await listed(central, admin)
+    assert alert in shown["alert"]
+    assert bool(shown["alert"]) is bool(alert)
+    assert [it["alert"] for it in await listed(central, token)] == [""]
+
+
+async def test_many_roles_are_not_all_named(central: Central) -> None:
+    created = await central.add_cluster("dev-1")
+    rule = {"name": "*", "namespaces": ["*"], "verbs": ["get"], "resources": ["pods"]}
+    for number in range(6):
+        await roles.put_role(central.database, f"r{number}", [rule])
+    await central.feed.refresh()
+    central.feed.facts.learn_bounds("dev-1", "bounded", [])
+    central.tunnels.by_cluster[created["id"]] = FakeTunnel(True, 1, "0.1.0", "v1.37.2", None)
+    (shown,) = await listed(central, await central.admin())
+    assert "admin, developer, r0, r1, r2 and 3 more" in shown["alert"]
+
+
+async def test_the_roles_as_rbac_of_a_cluster(central: Central) -> None:
+    await central.add_cluster("dev-1")
+    admin = await central.admin()
+    path = "/clusters/dev-1/rbac?agent_namespace=agents&agent_name=one"
+    answer = await central.call("GET", path, token=admin)
+    assert answer.status == 200
+    assert answer.json["cluster"] == "dev-1"
+    items = answer.json["items"]
+    assert {it["apiVersion"] for it in items} == {"rbac.authorization.k8s.io/v1"}
+    names = list(dict.fromkeys(it["metadata"]["name"] for it in items))
+    assert names == [
+        "mk8s:users", "mk8s:agent:role-groups", "mk8s:role:admin", "mk8s:role:developer",
+    ]  # fmt: skip
+    assert items[3]["subjects"][0]["namespace"] == "agents"
+    assert answer.json["notes"][0]["kind"] == "built_in"
+    assert answer.json["notes"][0]["rule"] == "role admin"
+    assert (await central.call("GET", "/clusters/gone/rbac", token=admin)).status == 404
+    assert (await central.call("GET", path, token=await central.token())).status == 403
+    odd = await central.call("GET", "/clusters/dev-1/rbac?agent_name=a/b", token=admin)
+    assert odd.status == 422
+
+
+async def test_more_roles_than_a_cluster_can_hold(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await central.add_cluster("dev-1")
+    monkeypatch.setattr(rbac_manifest, "MAX_ROLE_GROUPS", 1)
+    answer = await central.call("GET", "/clusters/dev-1/rbac", token=await central.admin())
+    assert answer.status == 409
+    assert "2 roles count on the cluster dev-1" in answer.message
 
 
 async def test_the_state_of_the_tunnels_is_shown(central: Central) -> None:

@@ -9,8 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_authz_differential import GROUPS, NAMES, NAMESPACES, RESOURCES, VERBS, rules
 
+from mk8s_agent.wire.control import BOUNDED
 from mk8s_proxy.authz.access_review import meet, review
 from mk8s_proxy.authz.attributes import Attributes, Decision, required_attributes
+from mk8s_proxy.authz.cluster_facts import ClusterFacts
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec, parse_role
 from mk8s_proxy.authz.scopes import Scope, scope_of
 from mk8s_proxy.authz.snapshot import PolicySnapshot
@@ -19,9 +21,12 @@ from mk8s_proxy.kube.request_info import RequestInfo
 EVERYTHING = {"namespaces": ["*"], "verbs": ["*"], "resources": ["*"]}
 
 
-def policy(*written: dict[str, Any]) -> PolicySnapshot:
-    role = parse_role("r", [{"name": "prod", **rule} for rule in written])
-    return PolicySnapshot(PolicySource([role], {"u": ("r",)}, {"prod": {}}))
+def policy(*written: dict[str, Any], reach: str = BOUNDED, role: str = "r") -> PolicySnapshot:
+    """One role on a cluster whose own RBAC holds people back, or not."""
+    parsed = parse_role(role, [{"name": "prod", **rule} for rule in written])
+    facts = ClusterFacts()
+    facts.learn_bounds("prod", reach, [])
+    return PolicySnapshot(PolicySource([parsed], {"u": (role,)}, {"prod": {}}), facts=facts)
 
 
 def decision(asked: Attributes, *written: dict[str, Any]) -> Decision:

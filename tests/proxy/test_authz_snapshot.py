@@ -6,8 +6,8 @@ from request_lines import CASES
 from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.access_review import review
 from mk8s_proxy.authz.attributes import Attributes, Decision, required_attributes
+from mk8s_proxy.authz.cluster_facts import ClusterFacts
 from mk8s_proxy.authz.policy import PolicySource, RoleSpec, parse_rbac, parse_role
-from mk8s_proxy.authz.scopes import ClusterScopes
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.kube.request_info import RequestInfo, parse_request_info
 from mk8s_proxy.kube.request_target import parse_target
@@ -565,15 +565,15 @@ def test_the_reason_names_ten_roles_at_most() -> None:
 # -- scopes that a cluster tells ------------------------------------------------------------------
 
 
-def outside(scopes: ClusterScopes) -> PolicySnapshot:
+def outside(scopes: ClusterFacts) -> PolicySnapshot:
     """Somebody may list what is outside namespaces, whatever it is."""
     roles = [parse_role("r", [rule(namespaces=[""], verbs=["list", "get"], resources=["*"])])]
     source = PolicySource(roles, {USER: ("r",)}, CLUSTERS)
-    return PolicySnapshot(source, version=7, scopes=scopes)
+    return PolicySnapshot(source, version=7, facts=scopes)
 
 
 def test_a_cluster_says_the_scope_of_what_is_newer_than_the_list() -> None:
-    scopes = ClusterScopes()
+    scopes = ClusterFacts()
     snapshot = outside(scopes)
     question = ("list", "storage.k8s.io", "novelties")
     before = snapshot.edition
@@ -589,18 +589,18 @@ def test_a_cluster_says_the_scope_of_what_is_newer_than_the_list() -> None:
     scopes.learn("dev-1", ["novelties.storage.k8s.io"], [])
     assert snapshot.edition == edition
     scopes.keep_only(["prod-1"])
-    assert scopes.of("dev-1") == {}
+    assert scopes.scopes_of("dev-1") == {}
 
 
 def test_attack_a_cluster_that_calls_custom_resources_its_own() -> None:
     """Somebody could make them anew, with another scope."""
-    scopes = ClusterScopes()
+    scopes = ClusterFacts()
     scopes.learn("dev-1", ["widgets.example.com", "widgets.gateway.networking.k8s.io"], [])
-    assert scopes.of("dev-1") == {}
+    assert scopes.scopes_of("dev-1") == {}
 
 
 def test_a_cluster_says_that_something_is_namespaced() -> None:
-    scopes = ClusterScopes()
+    scopes = ClusterFacts()
     snapshot = outside(scopes)
     question = ("list", "certificates.k8s.io", "clustertrustbundles")
     assert decide(snapshot, *question).allowed
@@ -691,7 +691,7 @@ def test_attack_a_second_question_that_is_allowed_whole_hides_a_part_of_the_firs
 
 
 def test_what_a_cluster_says_counts_from_the_next_question_on() -> None:
-    scopes = ClusterScopes()
+    scopes = ClusterFacts()
     snapshot = outside(scopes)
     path = "/apis/storage.k8s.io/v1/novelties"
     info = RequestInfo(True, "list", path, "apis", "storage.k8s.io", "v1", "", "novelties")

@@ -12,12 +12,12 @@ from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.stream import Stream
 from mk8s_proxy.audit.event import AuditEntry
 from mk8s_proxy.audit.identifier import AuditId
-from mk8s_proxy.authz.attributes import Attributes
+from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.policy import PolicySource, parse_role
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.chain.impersonation import ORIGINAL_USER, act_as, may_act
 from mk8s_proxy.identity.identity import Identity
-from mk8s_proxy.listener.exchange import Exchange
+from mk8s_proxy.listener.exchange import Exchange, facts_of
 from mk8s_proxy.listener.http1_head import read_http1_head
 from mk8s_proxy.listener.refusals import HeaderRefusal
 from mk8s_proxy.listener.request_head import read_http2_head
@@ -47,19 +47,37 @@ def policy(
     return PolicySnapshot(PolicySource([role], users, {"prod": {}, "other": {}}))
 
 
-def sent(identity: Identity) -> dict[bytes, list[bytes]]:
-    """The headers that reach the API server for this identity, built by the agent's own code."""
+def arrived() -> Exchange:
+    """A request whose head has come."""
     fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"c")]
-    front = Stream(None, 1, 0, 0)
     entry = AuditEntry(AuditId("i" * 36), 0.0)
-    exchange = Exchange(front, read_http2_head(fields, True), entry)
+    return Exchange(Stream(None, 1, 0, 0), read_http2_head(fields, True), entry)
+
+
+def sent(identity: Identity, exchange: Exchange | None = None) -> dict[bytes, list[bytes]]:
+    """The headers that reach the API server for this identity, built by the agent's own code."""
+    exchange = exchange or arrived()
     parts = request_parts(exchange, identity, hpack_codec.literal(b":path", b"/"))
-    block = (AUDIT_FIELD + entry.audit_id.encode()).join(parts)
+    block = (AUDIT_FIELD + exchange.entry.audit_id.encode()).join(parts)
     head = dict(hpack_codec.Decoder(0, 65536).decode(block))
     found: dict[bytes, list[bytes]] = {}
     for name, value in impersonation_headers(head[internal.IDENTITY]):
         found.setdefault(name, []).append(value)
     return found
+
+
+def test_the_groups_of_roles_go_along_and_into_the_row() -> None:
+    exchange = arrived()
+    roles = ("mk8s:role:a", "mk8s:role:b")
+    exchange.decision = Decision(True, "allowed by role a, rule 1", groups=roles)
+    for identity in (person(), person(), act_as(person(), (ALICE,))):
+        exchange.identity = identity
+        groups = sent(identity, exchange)[b"impersonate-group"]
+        assert groups == [b"mk8s:users", b"mk8s:role:a", b"mk8s:role:b", b"system:authenticated"]
+        facts = facts_of(exchange, "allow", "")
+        other = facts.impersonated
+        assert facts.groups == ("mk8s:users", *(roles if other is None else ()))
+        assert other is None or other.groups == ("mk8s:users", *roles)
 
 
 # What is sent when all is well.
@@ -167,6 +185,15 @@ def test_attack_anything_without_a_user(name: bytes) -> None:
 )
 def test_attack_system_user(user: str) -> None:
     assert refusal((USER, user.encode())) == "IMPERSONATION_RESERVED"
+
+
+@pytest.mark.parametrize("group", ["mk8s:role:admin", "MK8S:role:admin", "mk8s:probe"])
+def test_attack_the_group_of_a_role_that_one_does_not_have(group: str) -> None:
+    """It would be a right in the cluster's own RBAC, whatever groups a rule lets one act with."""
+    assert refusal(ALICE, (b"impersonate-group", group.encode())) == "IMPERSONATION_RESERVED"
+    assert refusal((USER, b"mk8s:users")) == "IMPERSONATION_RESERVED"
+    acting = act_as(person(), (ALICE, (b"impersonate-group", b"mk8s:users")))
+    assert acting.groups == ("mk8s:users",)
 
 
 @pytest.mark.parametrize(

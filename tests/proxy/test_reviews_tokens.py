@@ -134,6 +134,15 @@ def test_the_callers_token_is_the_user_whom_the_cluster_sees() -> None:
     }
 
 
+def test_the_roles_of_the_caller_are_theirs_alone() -> None:
+    roles = ("mk8s:role:a",)
+    own = token_status(review(), ME, AUDIENCE, callers=True, roles=roles)
+    assert own["user"]["groups"] == ["mk8s:users", "mk8s:role:a", "system:authenticated"]
+    acting = Identity("root@example.com", "", ("mk8s:users",), 1e12, "", "t", 1, original=ME)
+    lent = token_status(review(), acting, AUDIENCE, callers=True, roles=roles)
+    assert lent["user"]["groups"] == ["mk8s:users", "system:authenticated"]
+
+
 def test_attack_acting_as_somebody_does_not_lend_them_the_token() -> None:
     acting = Identity("root@example.com", "", ("mk8s:users",), 1e12, "", "t", 1, original=ME)
     status = token_status(review(), acting, AUDIENCE, callers=True)

@@ -27,6 +27,7 @@ from mk8s_agent.wire.control import (
     Resources,
     encode_message,
 )
+from mk8s_proxy.authz.cluster_facts import Bounds, ClusterFacts
 from mk8s_proxy.db import agents, clusters
 from mk8s_proxy.db.agents import Issued, Standing
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
@@ -65,6 +66,7 @@ class Scene:
         self.peer = Peer(self.session, self.transport, self.central.ticks, server=True)
         self.frames: list[Frame] = []
         self.learned: list[tuple[Any, ...]] = []
+        self.facts = ClusterFacts()
         self.peer.send(settings({1: 0, 3: 100}), headers(1, [(b":status", b"200")]))
         self.control = self.build()
 
@@ -78,6 +80,7 @@ class Scene:
             self.central.registry,
             self.central.chain.tunnel_refused,
             learn_scopes=lambda *told: self.learned.append(told),
+            learn_bounds=self.facts.learn_bounds,
             **({"refresh_policy": more["refresh"]} if more else {}),
         )
         end = datetime.now(UTC) + timedelta(seconds=lives)
@@ -168,6 +171,21 @@ async def test_attack_an_agent_whose_cluster_changes_all_the_time(scene: Scene) 
 async def test_attack_resources_of_an_agent_that_has_not_registered(scene: Scene) -> None:
     assert await scene.send(Resources("v1", ("nodes",), ())) == []
     assert scene.learned == []
+
+
+async def test_what_people_may_do_in_the_cluster_is_learned_and_logged(
+    scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(control_module, "_LEARN_SECONDS", 0.0)
+    await scene.send(register(users_group="unbounded", role_groups=("mk8s:role:a",)))
+    assert scene.facts.bounds_of("prod") == Bounds("unbounded", frozenset({"mk8s:role:a"}))
+    await scene.send(Resources("v1", (), (), "unbounded", ("mk8s:role:a",)))
+    await scene.send(Resources("v1", (), (), "bounded", ("*",)))
+    await scene.send(Resources("v1", (), ()))
+    assert scene.facts.bounds_of("prod") == Bounds("bounded", frozenset({"*"}))
+    told = [(it.levelname, it.message) for it in caplog.records if "bounded" in it.message]
+    assert told == [("WARNING", "cluster.unbounded"), ("INFO", "cluster.bounded")]
 
 
 async def test_a_second_registration_is_ignored(scene: Scene) -> None:

@@ -82,7 +82,9 @@ class TokenReviewInterceptor(HeldAnswer):
         assert identity is not None
         callers = self._ours.is_callers(token)
         self._token = token
-        self._status = token_status(review, identity, AUDIENCE, callers=callers)
+        decision = self.exchange.decision
+        roles = decision.groups if decision is not None else ()
+        self._status = token_status(review, identity, AUDIENCE, callers=callers, roles=roles)
 
     def holds(self, status: bytes) -> bool:
         """What the cluster says of a token that it knows passes."""

@@ -96,7 +96,14 @@ def with_token(review: Message, token: str) -> Message:
     return {**review, "spec": {**(review.get("spec") or {}), "token": token}}
 
 
-def token_status(review: Message, identity: Identity, audience: str, *, callers: bool) -> Message:
+def token_status(
+    review: Message,
+    identity: Identity,
+    audience: str,
+    *,
+    callers: bool,
+    roles: tuple[str, ...] = (),
+) -> Message:
     """What a TokenReview about a token of mk8s says.
 
     Args:
@@ -104,6 +111,7 @@ def token_status(review: Message, identity: Identity, audience: str, *, callers:
         identity: as whom the caller acts.
         audience: for whom access tokens are made.
         callers: whether the token is the one of this request, so that it is valid here and now.
+        roles: the groups of roles with which the caller goes into the cluster.
 
     Raises:
         DocumentError: the audiences are no list of words.
@@ -116,7 +124,7 @@ def token_status(review: Message, identity: Identity, audience: str, *, callers:
     if audiences and audience not in audiences:
         return {"authenticated": False, "user": {}, "error": OTHER_AUDIENCE}
     who = identity.original or identity
-    groups = [*who.groups, _AUTHENTICATED]
+    groups = [*who.groups, *(roles if identity is who else ()), _AUTHENTICATED]
     user = {"username": who.user, "uid": who.uid, "groups": groups}
     status: Message = {"authenticated": True, "user": user}
     if audiences:
