@@ -13,6 +13,9 @@ from mk8s_agent.wire.bulkhead import Bulkhead
 _HOOKS: Final = Bulkhead("ticks.hooks")
 _FLUSH: Final = Bulkhead("ticks.flush")
 
+CallLater = Callable[[float, Callable[[], None]], object]
+"""The loop's `call_later`."""
+
 
 class Flushable(Protocol):
     """A connection as its `Ticks` sees it."""
@@ -33,23 +36,24 @@ class Ticks:
         call_later: the loop's `call_later`; without it nothing is put off.
     """
 
-    __slots__ = ("_call_soon", "_dirty", "before_flush", "call_later", "scheduled")
+    __slots__ = ("_call_soon", "before_flush", "call_later", "dirty", "scheduled")
 
     def __init__(
         self,
         call_soon: Callable[[Callable[[], None]], object],
-        call_later: Callable[[float, Callable[[], None]], object] | None = None,
+        call_later: CallLater | None = None,
     ) -> None:
         self.call_later = call_later
         self._call_soon = call_soon
-        self._dirty: list[Flushable] = []
+        self.dirty: list[Flushable] = []
+        """Those with output; who appends itself has to see that the tick is `scheduled`."""
         self.scheduled = False
         """The end of this tick will happen."""
         self.before_flush: list[Callable[[], object]] = []
 
     def mark(self, connection: Flushable) -> None:
         """`connection` has output: flush it at the end of this tick."""
-        self._dirty.append(connection)
+        self.dirty.append(connection)
         if not self.scheduled:
             self.scheduled = True
             self._call_soon(self.run)
@@ -71,7 +75,7 @@ class Ticks:
             except Exception:  # noqa: BLE001  logged by `failed`
                 _HOOKS.failed(hook)
         self.scheduled = False
-        dirty, self._dirty = self._dirty, []
+        dirty, self.dirty = self.dirty, []
         for connection in dirty:
             try:
                 connection.flush()

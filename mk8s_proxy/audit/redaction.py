@@ -58,8 +58,10 @@ def redact_uri(uri: str) -> str:
     if "#" in path:
         path, mark, query = path.partition("#")[0] + "#" + REDACTED, "", ""
     if mark:
-        lowered = query.lower()
-        if _has_any(lowered, _SUSPICIOUS) or not query.isascii():
+        lowered, suspicious = query.lower(), not query.isascii()
+        for part in _SUSPICIOUS:
+            suspicious = suspicious or part in lowered
+        if suspicious:
             query = _redact_query(query)
     uri = path + mark + query
     if COMMANDS.patterns and "command" in query:

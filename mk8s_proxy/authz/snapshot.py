@@ -124,7 +124,12 @@ class PolicySnapshot:
                 self._follow_facts()
             roles = self._roles_on(user, cluster)
             access = self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
-            asked = decision_key(access.number, info, upgrade, content_type)
+            applies = info.verb == "patch" and is_apply(content_type)
+            asked = (  # equal ones ask equal questions
+                access.number, info.is_resource_request, info.verb, info.api_group, info.resource,
+                info.subresource, info.namespace,
+                info.name if info.is_resource_request else info.path, upgrade, applies,
+            )  # fmt: skip
             return self._answers.find(asked) or self._answer(
                 asked, access, required_attributes(info, upgrade, content_type)
             )
@@ -266,16 +271,3 @@ class PolicySnapshot:
             selected = frozenset(n for n, selector in rules if selector.matches(cluster, labels))
             self._selected[cluster] = selected
         return selected
-
-
-def decision_key(
-    access: int, info: RequestInfo, upgrade: bool, content_type: bytes
-) -> tuple[Hashable, ...]:
-    """The key of the answers to `required_attributes`: equal ones ask equal questions."""
-    if not info.is_resource_request:
-        return (access, info.verb, info.path)
-    applies = info.verb == "patch" and is_apply(content_type)
-    return (
-        access, info.verb, info.api_group, info.resource, info.subresource, info.namespace,
-        info.name, upgrade, applies,
-    )  # fmt: skip

@@ -106,25 +106,21 @@ class Departures:
         if not self._ticks.scheduled:
             self._ticks.schedule()
 
-    def end_tick(self) -> None:
-        """Commits at the end of a tick in which requests are to leave; otherwise a little later."""
-        call_later = self._ticks.call_later
-        if self._heads or self._is_late or call_later is None:
-            self.commit()
-        elif not self._put_off and self._journal.has_noted:
-            self._put_off = True
-            call_later(PUT_OFF_SECONDS, self._commit_put_off)
-
-    def _commit_put_off(self) -> None:
-        self._put_off = False
-        self.commit()
-
-    def commit(self) -> bool:
+    def commit(self, *, at_once: bool = True) -> bool:
         """Writes what was noted; lets the heads go whose rows are written, refuses the others.
+
+        Args:
+            at_once: also where no head waits; otherwise that is done a little later.
 
         Returns:
             Whether what was noted is written.
         """
+        call_later = self._ticks.call_later
+        if not (at_once or self._heads or self._is_late or call_later is None):
+            if not self._put_off and self._journal.has_noted:
+                self._put_off = True
+                call_later(PUT_OFF_SECONDS, self._commit_put_off)
+            return not self._put_off
         while self._is_late:
             if not self._release_late():
                 return False
@@ -140,6 +136,10 @@ class Departures:
         elif heads:
             self._release(heads, written)
         return written
+
+    def _commit_put_off(self) -> None:
+        self._put_off = False
+        self.commit()
 
     def _release_late(self) -> bool:
         """The same for the commit that was not waited for; False while nothing is known of it."""
@@ -161,12 +161,12 @@ class Departures:
         refused = False
         for exchange, session, stream, block in heads:
             try:
-                if stream.peer is not None and written and session.available:
-                    session.open_prepared(stream, block)
-                    if exchange.stays_open:
-                        self._opened(exchange)
-                else:
+                if stream.peer is None or not written or not session.available:
                     refused = self._discard(exchange, session, stream, written) or refused
+                    continue
+                session.open_prepared(stream, block)
+                if exchange.stays_open:
+                    self._opened(exchange)
             except Exception:  # noqa: BLE001  logged by `failed`
                 _RELEASE.failed(exchange, self._broken)
                 refused = True

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers import choose
@@ -86,7 +87,7 @@ class HandlerChain:
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
         self.anonymous: AnonymousVersion | None = None  # the same
         self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
-        ticks.before_flush.append(self.departures.end_tick)
+        ticks.before_flush.append(partial(self.departures.commit, at_once=False))
 
     # -- the walk
 

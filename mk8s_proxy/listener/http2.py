@@ -1,5 +1,6 @@
 """A client's HTTP/2 connection: kubectl's ordinary requests, all multiplexed on one socket."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -15,6 +16,8 @@ from mk8s_agent.wire.http2.server import Http2Server
 from mk8s_agent.wire.limits import FRONT, BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.audit.event import AuditEntry
+from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.throttle import source_key
 from mk8s_proxy.kube.status import StatusError, bad_gateway, service_unavailable, status_error
@@ -237,8 +240,8 @@ class ClientHttp2(Http2Server):
         source_ip = self._source_ip
         if self._trusted:
             source_ip = client_address(self._trusted, source_ip, head.forwarded_for)
-        exchange = Exchange(stream, head, new_entry(source_ip), recurring)
-        stream.exchange = exchange
+        entry = AuditEntry(new_audit_id(), time.time(), source_ip, began=time.monotonic())
+        exchange = stream.exchange = Exchange(stream, head, entry, recurring)
         if not stream.remote_closed:
             self._bodies.begin(stream)
         self._chain.admit(exchange)

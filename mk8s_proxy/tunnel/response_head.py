@@ -9,7 +9,6 @@ composed anew, so a block that one decoder takes and another does not never pass
 
 import logging
 import re
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mk8s_agent.wire.headers import HOP_BY_HOP, INTERNAL_PREFIX
@@ -32,6 +31,7 @@ _UNDERSCORED: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,256}")
 field is left out, and the rest of the answer is as good as any."""
 
 _LEGAL_IN_VALUES: Final = bytes(b for b in range(256) if b == 0x09 or (b >= 0x20 and b != 0x7F))
+_CONTROL_CHARACTERS: Final = "a header value with control characters"
 _CLIMBS: Final = re.compile(rb"(?i)\\|/(?:\.|%2e){1,2}(?:[/?#]|$)")
 """Browsers take a backslash for a slash, and %2e for a dot."""
 _FIRST_SEGMENT: Final = re.compile(rb"/[^/?#\\]+")
@@ -102,7 +102,8 @@ def read_response(fields: Fields) -> ResponseHead:
     places = _places.find(names)
     if places is None:
         return _sort(status, fields, names)
-    _check_values(values)
+    if b"".join(values).translate(None, _LEGAL_IN_VALUES):
+        raise ResponseRefused(_CONTROL_CHARACTERS)
     at_length, at_id = places
     length = values[at_length] if at_length else None
     return ResponseHead(status, fields, length, values[at_id] if at_id else b"", {})
@@ -124,18 +125,14 @@ def _sort(status: int, fields: Fields, names: tuple[bytes, ...]) -> ResponseHead
             kept.append(field)
         elif action == _INTERNAL:
             internal[field[0]] = field[1]
-    _check_values([value for _, value in kept])
+    if b"".join([value for _, value in kept]).translate(None, _LEGAL_IN_VALUES):
+        raise ResponseRefused(_CONTROL_CHARACTERS)
     if len(kept) == len(fields):
         last = {name: place for place, name in enumerate(names)}
         places = last.get(b"content-length", 0), last.get(b"audit-id", 0)
         _places.keep(names, places, sum(map(len, names)) + _NAME_BYTES * len(names))
     length, audit_id = noted.get(b"content-length"), noted.get(b"audit-id", b"")
     return ResponseHead(status, kept, length, audit_id, internal)
-
-
-def _check_values(values: Sequence[bytes]) -> None:
-    if b"".join(values).translate(None, _LEGAL_IN_VALUES):
-        raise ResponseRefused("a header value with control characters")
 
 
 def body_length(head: ResponseHead, method: bytes, *, end: bool) -> int:

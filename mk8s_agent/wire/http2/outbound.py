@@ -218,7 +218,9 @@ class Outbound:
             self._open_stream = 0
             if not self._marked:
                 self._marked = True
-                self._ticks.mark(self)
+                self._ticks.dirty.append(self)
+                if not self._ticks.scheduled:
+                    self._ticks.schedule()
         else:
             self._put_in_frames(stream.stream_id, block, END_STREAM if end else 0)
         if end:
@@ -330,7 +332,16 @@ class Outbound:
         self.window -= size
         stream.sent += size
         self._floods.frames += 1 + (size >> 10)
-        self._add_frame(stream.stream_id, data, size, END_STREAM if end else 0)
+        stream_id, closing, rest = stream.stream_id, END_STREAM if end else 0, size
+        if self._open_stream != stream_id or not self._grow(stream_id, size, closing):
+            if size > self._peer_max_frame:
+                data = self._add_full_frames(stream_id, memoryview(data), size)
+                rest = len(data)
+            self._open_stream, self._open_index, self._open_size = stream_id, len(self._out), rest
+            self._out_bytes += rest + FRAME_HEADER_BYTES
+            self._out.append(pack_header(rest >> 8, rest & 255, DATA, closing, stream_id))
+        if size:
+            self._out.append(data)
         if not self._marked:
             self._marked = True
             self._ticks.mark(self)
@@ -341,25 +352,16 @@ class Outbound:
             if stream.remote_closed:
                 stream.connection.drop(stream)
 
-    def _add_frame(self, stream_id: int, data: Bytes, size: int, closing: int) -> None:
-        """One frame of DATA, or some more in the stream's frame that came just before."""
-        out = self._out
+    def _grow(self, stream_id: int, size: int, closing: int) -> bool:
+        """Makes room for more in the stream's frame that came just before; whether there is."""
         whole = self._open_size + size
-        if self._open_stream == stream_id and whole <= self._peer_max_frame:
-            out[self._open_index] = pack_header(whole >> 8, whole & 255, DATA, closing, stream_id)
-            self._out_bytes += size
-        else:
-            if size > self._peer_max_frame:
-                data = self._add_full_frames(stream_id, memoryview(data), size)
-                size = len(data)
-            whole = size
-            self._open_stream = stream_id
-            self._open_index = len(out)
-            self._out_bytes += size + FRAME_HEADER_BYTES
-            out.append(pack_header(size >> 8, size & 255, DATA, closing, stream_id))
+        if whole > self._peer_max_frame:
+            return False
+        header = pack_header(whole >> 8, whole & 255, DATA, closing, stream_id)
+        self._out[self._open_index] = header
         self._open_size = whole
-        if size:
-            out.append(data)
+        self._out_bytes += size
+        return True
 
     def _add_full_frames(self, stream_id: int, view: memoryview, size: int) -> memoryview:
         """As many of the largest frames as there are; returns what goes into the last one."""

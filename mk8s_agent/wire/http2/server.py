@@ -66,7 +66,9 @@ class Http2Server(Http2Connection):
             self.end_by_trailers(stream, fields, end)
             return None
         table = self.table
-        if not table.peer_opens(stream_id):
+        if stream_id & 1 and stream_id > table.last_peer:
+            table.last_peer = stream_id
+        elif not table.peer_opens(stream_id):
             return None
         if self.draining or len(self.streams) >= self.limits.max_streams:
             self.floods.spend_reset()
