@@ -15,7 +15,7 @@ from mk8s_proxy.authz.compile import (
     CompiledRule,
     IndexKey,
 )
-from mk8s_proxy.authz.powers import gives_away
+from mk8s_proxy.authz.powers import WRITES, gives_away
 from mk8s_proxy.authz.role_groups import group_of, too_many
 from mk8s_proxy.authz.scopes import NOTHING_ELSE, Kind, Scope
 from mk8s_proxy.authz.visibility import NAMESPACES, CollectionVisibility
@@ -195,7 +195,7 @@ class Access:
             return Decision(False, self._too_many)
         if self._scopes:
             wanted = self.with_scope(wanted)
-        if self.unbounded:
+        if self.unbounded and wanted.verb in WRITES:
             wanted = self.with_guard(wanted)
         in_resources = wanted.is_resource_request and not wanted.subresource
         if in_resources and wanted.verb in COLLECTION_VERBS:

@@ -122,7 +122,10 @@ class PolicySnapshot:
         try:
             if self._stamp != self._facts.stamp:
                 self._follow_facts()
-            roles = self._roles_on(user, cluster)
+            if self._only:
+                roles = self._roles_on(user, cluster)
+            else:
+                roles = self._user_roles.get(user.lower(), ())
             access = self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
             applies = info.verb == "patch" and is_apply(content_type)
             asked = (  # equal ones ask equal questions

@@ -36,12 +36,15 @@ class PaceLimits(Protocol):
 class BodyPace:
     """The bodies that are on their way on one connection."""
 
-    __slots__ = ("_bodies", "_limits")
+    __slots__ = ("_bodies", "_limits", "end")
 
     def __init__(self, limits: PaceLimits) -> None:
         self._limits = limits
         self._bodies: dict[Stream, tuple[float, int]] = {}
         """For how long nothing or little came, and what had come by then."""
+        self.end: Callable[[Stream, None], object] = self._bodies.pop
+        """`end(stream, None)`: it is over. More than once is no mistake. The dict's own method: a
+        call in C."""
 
     def __len__(self) -> int:
         return len(self._bodies)
@@ -50,10 +53,6 @@ class BodyPace:
         """A request whose body is still to come."""
         if self._limits.body_bytes:
             self._bodies[stream] = (0.0, 0)
-
-    def end(self, stream: Stream) -> None:
-        """It is over. More than once is no mistake."""
-        self._bodies.pop(stream, None)
 
     def second(self, elapsed: float, waits: Callable[[Stream], bool]) -> list[Stream]:
         """Those that come too slowly.

@@ -333,7 +333,7 @@ class ClientHttp1(Http1Leg):
 
     def _end(self, stream: Stream) -> None:
         self.stream = None
-        self._bodies.end(stream)
+        self._bodies.end(stream, None)
         if stream.pending is not None:
             self._drop_pending(stream)
         exchange: Exchange = stream.exchange

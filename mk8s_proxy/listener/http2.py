@@ -312,7 +312,7 @@ class ClientHttp2(Http2Server):
     def on_stream_closed(self, stream: Stream) -> None:
         """An exchange is over."""
         exchange, stream.exchange = stream.exchange, None
-        self._bodies.end(stream)
+        self._bodies.end(stream, None)
         if exchange is not None:
             self._chain.finish(exchange)
 
