@@ -37,11 +37,12 @@ it could not write, so a later sync of the same file proves nothing. That file i
 
 A slow disk: a thread writes for the loop, which waits for it 20 ms at most. A write that takes
 longer goes on without the loop; its requests, and those behind them, wait for two seconds and then
-get 503. This costs 6 microseconds of processor time for a commit, several times that where all
-processors are busy, since the loop comes back to cold caches; and no request is released
-earlier than it was when the loop wrote by itself; a queue with answers by the loop's own wake-up
-would cost as much and make every request wait for a turn of the loop, and writes that refuse to
-block (RWF_NOWAIT) are not to be had on ext4.
+get 503. This costs 8 to 10 microseconds of processor time for a commit, 25 where all processors
+are busy and the loop comes back to cold caches; a write by the loop itself would take 2. But no
+such write is safe. ext4 has none that refuses to block (RWF_NOWAIT); a plain one waits there for a
+commit of the file system's own journal that has the file's inode in it, which others' syncs begin
+too, and on every file system for one that is frozen (snapshots). A queue with answers by the loop's
+own wake-up would cost as much as the thread, and make every request wait for a turn of the loop.
 
 `event` is what a request fills; `rows` makes rows of it, from remembered pieces, because every
 request pays for two; `redaction` is what must not be in them. All that is pure; `journal` and

@@ -2,7 +2,7 @@
 
 The loop hands a batch over and waits for it, as it would for its own write; but not longer than its
 patience. A batch that takes longer is waited for without blocking. So the usual case is as simple
-as a write, and costs two changes of thread: 6 microseconds of processor time for a tick. The two
+as a write, and costs two changes of thread: 8 to 10 microseconds of processor time. The two
 wake each other by pipes: whoever writes to one lets go of the interpreter meanwhile, so that the
 other, once awake, need not wait for that, too. With locks it is twice as much.
 """
