@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_plus
 
+from mk8s_proxy.settings.patterns import Pattern, compile_pattern
+
 REDACTED: Final = "REDACTED"
 SECRET_PARTS: Final = (
     "auth", "bearer", "cred", "jwt", "key", "pass", "pwd", "secret", "session", "sig", "token",
@@ -144,15 +146,15 @@ class CommandPatterns:
     """What of exec commands is not kept, as the operator wrote it: `audit.redact_commands`."""
 
     def __init__(self) -> None:
-        self.patterns: list[re.Pattern[str]] = []
+        self.patterns: list[Pattern] = []
 
     def use(self, patterns: Iterable[str]) -> None:
         """Take these regular expressions from now on.
 
         Raises:
-            re.error: one of them is none.
+            BadPattern: one of them is none.
         """
-        self.patterns = [re.compile(pattern) for pattern in patterns]
+        self.patterns = [compile_pattern(pattern) for pattern in patterns]
 
     def redact(self, query: str) -> str:
         """A query whose `command` arguments that a pattern touches are gone.
@@ -175,7 +177,7 @@ class CommandPatterns:
         return "&".join(parameters)
 
 
-def _spans(pattern: re.Pattern[str], line: str) -> Iterable[tuple[int, int]]:
+def _spans(pattern: Pattern, line: str) -> Iterable[tuple[int, int]]:
     """Where a pattern finds secrets in a command line."""
     groups = range(1, pattern.groups + 1) if pattern.groups else range(1)
     return [match.span(group) for match in pattern.finditer(line) for group in groups]

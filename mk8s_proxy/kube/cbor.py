@@ -1,7 +1,8 @@
 """CBOR as the API server reads and writes it, in the shape of JSON; pure.
 
 Source: apimachinery, `runtime/serializer/cbor`. Objects begin with the tag of self-described CBOR
-(RFC 8949, 3.4.6); Go writes strings as byte strings, and reads both. What JSON cannot say is
+(RFC 8949, 3.4.6), also one within another: that of an event. Go writes strings as byte strings, and
+reads both. What JSON cannot say is
 refused, as are a key that comes twice and a length that is not said before.
 """
 
@@ -22,7 +23,12 @@ class CborError(Exception):
 
 def encode(value: Any) -> bytes:
     """Write a value of JSON's shape."""
-    return cbor2.dumps(cbor2.CBORTag(_SELF_DESCRIBED, value))
+    return cbor2.dumps(embedded(value))
+
+
+def embedded(value: Any) -> Any:
+    """An object to be written within another one, with a tag of its own."""
+    return cbor2.CBORTag(_SELF_DESCRIBED, value)
 
 
 def decode(data: bytes) -> Any:
@@ -38,7 +44,7 @@ def decode(data: bytes) -> Any:
         allow_indefinite=False,
         allow_duplicate_keys=False,
         strict_hashable_types=True,
-        semantic_decoders=_NO_MEANINGS,
+        semantic_decoders=_MEANINGS,
     )
     try:
         value = decoder.decode()
@@ -49,7 +55,7 @@ def decode(data: bytes) -> Any:
     return _plain(value)
 
 
-def _no_meaning(decoder: Any, immutable: bool) -> Any:
+def _no_meaning(value: Any, immutable: bool) -> Any:
     raise ValueError("a tag")
 
 
@@ -60,6 +66,14 @@ _NO_MEANINGS: Final = dict.fromkeys(
 )  # fmt: skip
 """Tags to which cbor2 gives a meaning: a date, a pattern or a cycle is nothing of JSON, and making
 one costs more than its bytes."""
+
+
+def _described(value: Any, immutable: bool) -> Any:
+    """What stands behind the tag of an embedded object."""
+    return value
+
+
+_MEANINGS: Final = {**_NO_MEANINGS, _SELF_DESCRIBED: _described}
 
 
 def _plain(value: Any) -> Any:

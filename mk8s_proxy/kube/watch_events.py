@@ -47,7 +47,7 @@ def error_event(error: StatusError, form: AnswerForm) -> bytes:
         message = text_field(1, "ERROR") + bytes_field(2, embedded)
         event = len(message).to_bytes(_LENGTH_BYTES, "big") + message
     elif media_type == b"application/cbor-seq":
-        event = cbor.encode({"type": "ERROR", "object": status_document(error)})
+        event = cbor.encode({"type": "ERROR", "object": cbor.embedded(status_document(error))})
     else:
         return b""
     if coding == b"gzip":

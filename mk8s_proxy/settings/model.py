@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from mk8s_agent.wire.log import LogSettings
 from mk8s_agent.wire.settings import SettingsError, setting
 from mk8s_proxy.settings.networks import parse_networks
+from mk8s_proxy.settings.patterns import BadPattern, compile_pattern
 
 MIB = 1 << 20
 MOST_HEAD_BYTES = 128 << 10
@@ -79,8 +80,8 @@ class AuditSettings:
     keep: int = setting(20, least=1)
     """How many finished files stay."""
     redact_commands: tuple[str, ...] = ()
-    """Regular expressions; arguments of exec commands that one of them (or its groups) touches are
-    not written down, such as "--password.(.+)". In the environment, one a line."""
+    """Regular expressions of RE2; arguments of exec commands that one of them (or its groups)
+    touches are not written down, such as "--password.(.+)". In the environment, one a line."""
     strangers_per_second: int = setting(20, least=1, most=1000)
     """Rows a second for refusals without a verified identity, in a file of their own
     (journal-strangers.jsonl); what is beyond is counted in one row."""
@@ -335,8 +336,8 @@ def _pattern_problems(patterns: tuple[str, ...]) -> list[str]:
         problems.append(f"audit.redact_commands: at most {MAX_PATTERNS} patterns")
     for pattern in patterns:
         try:
-            re.compile(pattern)
-        except re.error as error:
+            compile_pattern(pattern)
+        except BadPattern as error:
             problems.append(f'audit.redact_commands: "{pattern}": {error}')
     return problems
 

@@ -76,7 +76,7 @@ def last_event(form: str, stream: bytes) -> tuple[str, Any]:
             [(kind, shown)] = oracle.watch(PROTOBUF.encode(), stream[start:])
         return kind, shown
     else:
-        event = cbor.decode(stream[stream.rindex(b"\xd9\xd9\xf7") :])
+        event = cbor.decode(stream[stream.rindex(b"\xd9\xd9\xf7\xa2") :])  # a map of two
     return event["type"], event["object"]
 
 

@@ -14,8 +14,7 @@ from mk8s_proxy.audit.follower import JournalFollower, Piece, owned_by
 from mk8s_proxy.audit.identifier import AuditId
 from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.audit.strangers import Strangers
-
-NOON = 1_790_000_000.0
+from tests.support.audit_rows import NOON, open_journal
 
 
 @pytest.fixture
@@ -28,10 +27,6 @@ def journal(path: Path) -> Iterator[Journal]:
     opened = open_journal(path)
     yield opened
     opened.close()
-
-
-def open_journal(path: Path, *, max_bytes: int = 1 << 20, keep: int = 3) -> Journal:
-    return Journal(path, max_bytes=max_bytes, keep=keep, clock=lambda: NOON, patience=60.0)
 
 
 def follow(

@@ -17,9 +17,8 @@ from mk8s_proxy.audit import journal as journal_module
 from mk8s_proxy.audit import journal_file, unfinished
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.journal import Journal, JournalUnsafeError
+from tests.support.audit_rows import NOON, open_journal
 from tests.support.disks import write_files_by
-
-NOON = 1_790_000_000.0
 
 
 @pytest.fixture
@@ -32,10 +31,6 @@ def journal(path: Path) -> Iterator[Journal]:
     opened = open_journal(path)
     yield opened
     opened.close()
-
-
-def open_journal(path: Path, *, max_bytes: int = 1 << 20, keep: int = 3) -> Journal:
-    return Journal(path, max_bytes=max_bytes, keep=keep, clock=lambda: NOON, patience=60.0)
 
 
 def entry(name: str = "a", **changes: Any) -> AuditEntry:

@@ -1,6 +1,5 @@
 """Secrets in request URIs: none of them reaches a row, everything else stays as it is."""
 
-import re
 from urllib.parse import quote
 
 import pytest
@@ -16,6 +15,7 @@ from mk8s_proxy.audit.redaction import (
     redact_tokens,
     redact_uri,
 )
+from mk8s_proxy.settings.patterns import BadPattern
 
 NAMES = (
     "access-token", "access_token", "accessToken", "api_key", "apikey", "Authorization", "auth",
@@ -177,5 +177,18 @@ def test_patterns_are_of_this_process() -> None:
     finally:
         COMMANDS.use([])
     assert redact_uri(uri) == uri
-    with pytest.raises(re.error):
+    with pytest.raises(BadPattern, match="missing"):
         COMMANDS.use(["("])
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(.*)*x"])
+def test_attack_a_command_that_a_pattern_takes_exponential_time_for(pattern: str) -> None:
+    """Each of these took Python's own engine longer than the universe is old."""
+    query = "command=" + "a" * (MAX_COMMAND - 1) + "!"
+    assert commands(pattern).redact(query) == query
+
+
+@pytest.mark.parametrize("pattern", [r"(a)\1", "(?=a)", "(?<!a)b"])
+def test_what_needs_more_than_linear_time_is_refused(pattern: str) -> None:
+    with pytest.raises(BadPattern):
+        commands(pattern)

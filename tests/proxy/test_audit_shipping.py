@@ -22,7 +22,7 @@ from mk8s_proxy.db.audit_search import Search
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
 from mk8s_proxy.process import audit_shipping as shipping_module
 from mk8s_proxy.process.audit_shipping import AuditShipping, LoopLoad
-from tests.support.audit_rows import NOON, entry
+from tests.support.audit_rows import NOON, entry, open_journal
 
 
 @pytest.fixture
@@ -32,13 +32,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def journal(path: Path) -> AsyncIterator[Journal]:
-    opened = open_journal(path)
+    opened = open_journal(path, keep=50)
     yield opened
     opened.close()
-
-
-def open_journal(path: Path, *, max_bytes: int = 1 << 20) -> Journal:
-    return Journal(path, max_bytes=max_bytes, keep=50, clock=lambda: NOON, patience=60.0)
 
 
 def shipping(database: Database, journal: Journal, path: Path, **settings: Any) -> AuditShipping:
@@ -131,7 +127,7 @@ async def test_rotations_and_restarts_lose_and_repeat_nothing(
 ) -> None:
     names = [f"r{number:03}" for number in range(60)]
     for start in range(0, 60, 15):
-        journal = open_journal(path, max_bytes=3000)
+        journal = open_journal(path, max_bytes=3000, keep=50)
         ships = shipping(database, journal, path)
         write(journal, *names[start : start + 8])
         await ships.turn()
@@ -141,7 +137,7 @@ async def test_rotations_and_restarts_lose_and_repeat_nothing(
         await asyncio.to_thread(ships._follower.close)
         journal.close()
     assert len(list(path.parent.glob("journal-*.jsonl"))) > 5
-    journal = open_journal(path)
+    journal = open_journal(path, keep=50)
     await shipping(database, journal, path).turn()
     journal.close()
     assert await stored(database) == names
@@ -159,7 +155,7 @@ async def test_two_that_ship_the_same_journal_write_it_once(
 
 
 async def test_the_rest_goes_at_the_end(database: Database, path: Path) -> None:
-    journal = open_journal(path)
+    journal = open_journal(path, keep=50)
     ships = shipping(database, journal, path)
     await ships.turn()
     made = entry("a")
@@ -173,7 +169,7 @@ async def test_what_is_held_ends_soon_and_begins_nothing(
     sqlite_database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mk8s_proxy.audit.follower.PIECE_BYTES", 2000)
-    journal = open_journal(path)
+    journal = open_journal(path, keep=50)
     ships = shipping(sqlite_database, journal, path, retention_days=10)
     names = [f"r{number:02}" for number in range(20)]
     write(journal, *names)
@@ -194,7 +190,7 @@ async def test_what_is_held_ends_soon_and_begins_nothing(
 async def test_an_end_without_a_database_says_what_is_left(
     sqlite_database: Database, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    journal = open_journal(path)
+    journal = open_journal(path, keep=50)
     ships = shipping(sqlite_database, journal, path)
     await ships.turn()
     write(journal, "a")
@@ -210,12 +206,12 @@ async def test_an_end_without_a_database_says_what_is_left(
 async def test_a_line_that_is_no_row_is_skipped_and_counted(
     database: Database, path: Path, bad: bytes
 ) -> None:
-    journal = open_journal(path)
+    journal = open_journal(path, keep=50)
     write(journal, "a")
     with path.open("ab") as file:
         file.write(bad + b"\n")
     journal.close()
-    journal = open_journal(path)
+    journal = open_journal(path, keep=50)
     write(journal, "b")
     ships = shipping(database, journal, path)
     await ships.turn()
@@ -346,7 +342,7 @@ KILLED = textwrap.dedent("""
     async def run(url, path, first):
         database = Database(url)
         await database.start()
-        journal = open_journal(path, max_bytes=20000)
+        journal = open_journal(path, max_bytes=20000, keep=50)
         ships = shipping(database, journal, path)
         number = first
         print("ready", flush=True)
@@ -386,7 +382,7 @@ async def test_kill_9_loses_and_repeats_no_row(database_url: str, path: Path) ->
         await asyncio.to_thread(run_and_kill, database_url, path, 1000 * number, 3 + 4 * number)
     database = Database(database_url)
     await database.start()
-    journal = open_journal(path)
+    journal = open_journal(path, keep=50)
     await shipping(database, journal, path).turn()
     journal.close()
     found = await stored(database)

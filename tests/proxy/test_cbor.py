@@ -55,6 +55,7 @@ def test_any_bytes_are_a_value_or_an_error(data: bytes) -> None:
         b"\xa1",
         encode({"a": 1}) + b"\x00",
         b"\x81" * 500 + b"\x01",
+        b"\xd9\xd9\xf7" * 100_000 + b"\x01",
         b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
         bytes.fromhex("a2616101616102"),
         cbor2.dumps({"a": 1, b"a": 2}),

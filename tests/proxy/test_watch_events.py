@@ -42,6 +42,28 @@ def test_in_a_compressed_watch_it_is_one_more_member(media_type: bytes) -> None:
     assert gzip.decompress(gzip.compress(b"before") + packed) == b"before" + plain
 
 
+WRITTEN_BY_GO = bytes.fromhex(
+    "d9d9f7a24474797065454552524f52466f626a656374d9d9f7a744636f646519019a446b696e644653746174757346"
+    "726561736f6e474578706972656446737461747573474661696c757265476d65737361676547746f6f206f6c64486d"
+    "65746164617461a04a61706956657273696f6e427631"
+)
+"""An event as apimachinery 0.37's own serializer writes it: its object has a tag, too."""
+
+
+def test_an_event_of_the_api_server_in_cbor_is_read() -> None:
+    event = cbor.decode(WRITTEN_BY_GO)
+    assert event["type"] == "ERROR"
+    assert event["object"] == {
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "reason": "Expired", "message": "too old", "code": 410,
+    }  # fmt: skip
+
+
+def test_ours_has_the_tags_of_the_api_servers() -> None:
+    written = error_event(ERROR, (CBOR, b"identity"))
+    assert written.count(WRITTEN_BY_GO[:3]) == WRITTEN_BY_GO.count(WRITTEN_BY_GO[:3]) == 2
+
+
 def test_json_and_cbor_say_the_same() -> None:
     read = json.loads(error_event(ERROR, (JSON, b"identity")))
     assert read == {"type": "ERROR", "object": STATUS}

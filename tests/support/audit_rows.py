@@ -1,9 +1,11 @@
 """Requests as the journal has them, for tests of what becomes of its rows."""
 
+from pathlib import Path
 from typing import Any
 
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.identifier import AuditId
+from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.audit.record import AuditRecord, record_of
 from mk8s_proxy.audit.rows import encode_intent, encode_outcome
 
@@ -29,3 +31,8 @@ def record(made: AuditEntry, *, ended: bool = True) -> AuditRecord:
     """Its record: of its outcome, or of its intent."""
     encode = encode_outcome if ended else encode_intent
     return record_of(encode(made, made.received), lambda *_: True)
+
+
+def open_journal(path: Path, *, max_bytes: int = 1 << 20, keep: int = 3) -> Journal:
+    """A journal on a clock that stands still; patient, since a busy machine is no slow disk."""
+    return Journal(path, max_bytes=max_bytes, keep=keep, clock=lambda: NOON, patience=60.0)
