@@ -94,13 +94,17 @@ def test_the_manifest_is_one_file_for_kubectl(run: Run, administrator: FakeCentr
     (deployment,) = of_kind(documents, "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.com/agent:2"
-    users = [it for it in documents if it["metadata"]["name"] == manifest.USERS]
-    assert [it["roleRef"]["name"] for it in users] == ["edit"]
+    bound = {it["metadata"]["name"]: it["roleRef"]["name"] for it in documents if "roleRef" in it}
+    assert bound == {
+        "access:mk8s-agent": "access:mk8s-agent",
+        "access:mk8s-agent-users": "edit",
+        "mk8s-agent-identity": "mk8s-agent-identity",
+    }
 
 
 def test_nobody_gets_anything_unless_a_role_is_named(run: Run, administrator: FakeCentral) -> None:
     out = run("admin", "clusters", "add", "new", "--manifest").out
-    assert manifest.USERS not in out
+    assert "mk8s-agent-users" not in out
     assert "cluster-admin" not in out
 
 
@@ -201,10 +205,10 @@ def test_a_refusal_of_central_changes_nothing_in_the_cluster(
 def test_a_cluster_that_refuses_is_not_registered(
     run: Run, administrator: FakeCentral, kube: FakeKube
 ) -> None:
-    role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/mk8s-agent"
+    role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/mk8s:mk8s-agent"
     kube.refusals["patch", role] = (403, 'user "ana" cannot bind')
     done = run(*INSTALL)
-    assert 'the cluster refuses ClusterRole mk8s-agent: user "ana" cannot bind' in done.err
+    assert 'the cluster refuses ClusterRole mk8s:mk8s-agent: user "ana" cannot bind' in done.err
     assert administrator.count("POST", "/clusters") == 0
 
 

@@ -33,6 +33,13 @@ metadata: {name: none, namespace: full}
 spec: {hard: {pods: "0"}}
 """
 
+OTHERWISE = (
+    ("replicas=3", "database.existingSecret=db", "tls.existingSecret=tls", "config.workers=2"),
+    ("service.type=LoadBalancer", "tunnelService.type=NodePort", "persistence.enabled=true"),
+    ("networkPolicy.monitoring[0].podSelector.matchLabels.a=b", "domain=k.example.com"),
+)
+"""Values of central's chart whose objects the API server is asked about."""
+
 
 class Here(World):
     """A central that pods of the node reach, and its administrator."""
@@ -112,7 +119,11 @@ def test_why_an_agent_does_not_come_is_said(here: Here) -> None:
     nowhere = ("--image", "localhost:1/none:1")
     told = here.install("full", "--namespace", "nowhere", *nowhere, code=1)
     assert "the node cannot pull the image localhost:1/none:1" in told
-    here.direct("delete", "namespace", "full", "nowhere", "--wait=false")
+    for namespace in ("full", "nowhere"):
+        where = ("--kube-context", here.context, "--namespace", namespace)
+        here.mk8s("admin", "clusters", "remove", "full", "--yes", "--uninstall", *where)
+    here.direct("get", "namespace", "nowhere", code=1)
+    here.direct("delete", "namespace", "full", "--wait=false")
 
 
 def test_the_line_for_helm_installs_the_same(here: Here, tmp_path: Path) -> None:
@@ -149,6 +160,10 @@ def test_central_runs_from_its_chart(here: Here, tmp_path: Path) -> None:
         pytest.fail(_story(here, "central"))
     told = here.direct("-n", "central", "logs", "mk8s-central-0", "-c", "init").stdout
     assert "CA pin: sha256:" in told
+    for more in OTHERWISE:
+        words = [word for value in (*values, *more) for word in ("--set", value)]
+        other = helms.helm("template", "other", chart, "-n", "central", *words).stdout
+        here.direct("apply", "--dry-run=server", "-f", "-", stdin=other)
     # The same container once more, on the files that are there.
     here.direct("-n", "central", "exec", "mk8s-central-0", "--", "mk8s-central", "check-config")
     here.direct("delete", "namespace", "central", "--wait=false")
