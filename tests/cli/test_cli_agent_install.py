@@ -275,6 +275,61 @@ def test_the_log_of_the_run_before_is_read(
     assert "does not reach central from inside the cluster: cannot join at" in run(*INSTALL).err
 
 
+def bound(kind: str, name: str, namespace: str = "") -> dict[str, Any]:
+    labels = {"app.kubernetes.io/managed-by": "mk8s", "app.kubernetes.io/component": "cluster-rbac"}
+    metadata = {"name": name, "labels": labels} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata}
+
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+def test_what_the_roles_may_do_at_the_most_comes_with_the_agent(
+    run: Run, administrator: FakeCentral, kube: FakeKube
+) -> None:
+    administrator.cluster_rbac = [
+        bound("ClusterRole", "mk8s:role:dev"),
+        bound("Role", "mk8s:role:dev", "shop"),
+        bound("Role", "mk8s:role:dev", "absent"),
+    ]
+    administrator.rbac_notes = [{"rule": "dev, rule 1", "text": "a glob"}]
+    kube.refusals["patch", f"{RBAC}/namespaces/absent/roles/mk8s:role:dev"] = (404, "no absent")
+    done = run(*INSTALL)
+    assert done.code == 0, done.err
+    assert "note: dev, rule 1: a glob" in done.err
+    assert "left out: the cluster refuses Role mk8s:role:dev: no absent" in done.err
+    deployment = next(path for path in kube.applied if path.endswith("/deployments/mk8s-agent"))
+    role = kube.applied.index(f"{RBAC}/namespaces/shop/roles/mk8s:role:dev")
+    assert role < kube.applied.index(deployment), "the agent asks for its rights when it starts"
+    another = "/apis/apps/v1/namespaces/other/deployments/mk8s-agent"
+    kube.objects[another] = {"metadata": {}}
+    assert run(*REMOVE).code == 0
+    assert f"{RBAC}/clusterroles/mk8s:role:dev" in kube.objects, "another agent needs it"
+    kube.objects[another] = {"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}}
+    assert run(*REMOVE).code == 0
+    assert not [path for path in kube.objects if "mk8s:role:dev" in path]
+
+
+def test_a_role_of_yours_is_instead_of_the_roles_bounds(
+    run: Run, administrator: FakeCentral, kube: FakeKube
+) -> None:
+    administrator.cluster_rbac = [bound("ClusterRole", "mk8s:role:dev")]
+    assert run(*INSTALL, "--users-role", "view").code == 0
+    assert not [path for path in kube.applied if "mk8s:role:dev" in path]
+    add = ("admin", "clusters", "add", "new")
+    assert "mk8s:role:dev" in run(*add, "--manifest").out
+    bounds = "mk8s admin cluster-rbac --cluster new --agent mk8s:mk8s-agent | kubectl apply"
+    assert bounds in run(*add, "--helm").out
+    assert bounds not in run(*add, "--helm", "--users-role", "view").out
+
+
+def test_a_missing_namespace_of_the_agent_is_no_reason_to_go_on(
+    run: Run, administrator: FakeCentral, kube: FakeKube
+) -> None:
+    kube.refusals["patch", SETTINGS] = (404, "namespace mk8s not found")
+    assert "refuses ConfigMap mk8s-agent: namespace mk8s not found" in run(*INSTALL).err
+
+
 # --- uninstall ---
 
 

@@ -95,10 +95,11 @@ def here(kube_cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_from_nothing_to_get_pods_and_back(here: Here) -> None:
-    told = here.install("prod", "--users-role", "cluster-admin")
+    told = here.install("prod")
+    print(told)
     assert "cluster prod is connected, after" in told
     assert "pod/mk8s-agent-" in here.get_pods("prod")
-    again = here.install("prod", "--users-role", "cluster-admin")
+    again = here.install("prod")
     assert "prod is registered already" in again, "the same command goes on where it was"
     assert "is connected" in again
     account = "--as=system:serviceaccount:mk8s:mk8s-agent"
@@ -106,7 +107,8 @@ def test_from_nothing_to_get_pods_and_back(here: Here) -> None:
         here.direct("auth", "can-i", *question, "-n", "mk8s", account, code=1)
     remove = ("remove", "prod", "--yes", "--uninstall", "--kube-context", here.context)
     here.mk8s("admin", "clusters", *remove)
-    left = here.direct("get", "clusterroles,clusterrolebindings,ns", "-o", "name").stdout
+    kinds = "clusterroles,clusterrolebindings,roles,rolebindings,ns"
+    left = here.direct("get", kinds, "-A", "-o", "name").stdout
     assert "mk8s" not in left
     assert "prod" not in here.mk8s("admin", "clusters", "list", "-o", "name").stdout.split()
 
