@@ -116,7 +116,7 @@ def add(central: "Central", body: Document, plan: Plan) -> None:
     _, issued = _registered(central, body)
     joining, choices = manifest.joining(name, issued), _choices(plan)
     if not plan.helm:
-        objects = _with_bounds(name, plan, manifest.documents(joining, choices))
+        objects = _with_bounds(central, name, plan, manifest.documents(joining, choices))
         click.echo(manifest.as_yaml(objects), nl=False)
         return
     click.echo(manifest.helm_command(joining, choices), nl=False)
@@ -155,7 +155,7 @@ def _install(central: "Central", body: Document, plan: Plan) -> None:
     is_new, issued = _registered(central, body)
     _say(f"cluster {name} is registered at central" if is_new else f"{name} is registered already")
     objects = manifest.documents(manifest.joining(name, issued), _choices(plan))
-    objects = _with_bounds(name, plan, objects)
+    objects = _with_bounds(central, name, plan, objects)
     if is_new:
         install.forget_identity(cluster, plan.namespace)
     install.apply_all(cluster, objects, _say)
@@ -163,14 +163,16 @@ def _install(central: "Central", body: Document, plan: Plan) -> None:
     _say(f"cluster {name} is connected, after {time.monotonic() - begun:.1f} seconds")
 
 
-def _with_bounds(name: str, plan: Plan, objects: list[Document]) -> list[Document]:
+def _with_bounds(
+    central: "Central", name: str, plan: Plan, objects: list[Document]
+) -> list[Document]:
     """Return the objects with the cluster's RBAC for the roles, which is there before the agent."""
     if plan.users_role:
         return objects
     from mk8s_cli.agent_install.manifest import RELEASE
     from mk8s_cli.commands.admin_cluster_rbac import fetch
 
-    bounds, notes = fetch(name, f"{plan.namespace}:{RELEASE}")
+    bounds, notes = fetch(central, name, f"{plan.namespace}:{RELEASE}")
     for note in notes:
         _say(f"note: {note}")
     return [*objects[:-1], *bounds, objects[-1]]
