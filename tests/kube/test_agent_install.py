@@ -44,6 +44,9 @@ OTHERWISE = (
 class Here(World):
     """A central that pods of the node reach, and its administrator."""
 
+    door: node_network.Forwarder
+    """The way of pods to central."""
+
     def settle(self, kubeconfig: Path) -> None:
         """Bring central up; its public address is the node's."""
         self.context = str(yaml.safe_load(kubeconfig.read_text())["current-context"])
@@ -86,8 +89,9 @@ def here(kube_cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         opened.enter_context(node_network.default_route(kube_cluster))
         outer = own_port()
         ports = {outer: world.port}
-        address = opened.enter_context(node_network.reachable(kube_cluster, ports))
-        world.settings["MK8S_PUBLIC_URL"] = f"https://{address}:{outer}"
+        node = opened.enter_context(node_network.reachable(kube_cluster, ports))
+        world.door = node.doors[outer]
+        world.settings["MK8S_PUBLIC_URL"] = f"https://{node.address}:{outer}"
         for image in (own_image.AGENT, own_image.CENTRAL):
             own_image.load(kube_cluster, image, folder)
         world.settle(kube_cluster)
@@ -99,9 +103,6 @@ def test_from_nothing_to_get_pods_and_back(here: Here) -> None:
     print(told)
     assert "cluster prod is connected, after" in told
     assert "pod/mk8s-agent-" in here.get_pods("prod")
-    again = here.install("prod")
-    assert "prod is registered already" in again, "the same command goes on where it was"
-    assert "is connected" in again
     account = "--as=system:serviceaccount:mk8s:mk8s-agent"
     for question in (("get", "pods"), ("create", "pods"), ("get", "secrets"), ("list", "secrets")):
         here.direct("auth", "can-i", *question, "-n", "mk8s", account, code=1)
@@ -126,6 +127,19 @@ def test_why_an_agent_does_not_come_is_said(here: Here) -> None:
         here.mk8s("admin", "clusters", "remove", "full", "--yes", "--uninstall", *where)
     here.direct("get", "namespace", "nowhere", code=1)
     here.direct("delete", "namespace", "full", "--wait=false")
+
+
+def test_a_central_out_of_reach_is_said_and_the_same_command_goes_on(here: Here) -> None:
+    where = ("--namespace", "lost", "--users-role", "view")
+    here.door.is_shut = True
+    told = here.install("lost", *where, "--timeout", "12", code=1)
+    here.door.is_shut = False
+    assert "not connected after 12 seconds: the agent runs and waits for central: " in told
+    again = here.install("lost", *where)
+    assert "lost is registered already" in again
+    assert "cluster lost is connected" in again
+    place = ("--kube-context", here.context, "--namespace", "lost")
+    here.mk8s("admin", "clusters", "remove", "lost", "--yes", "--uninstall", *place)
 
 
 def test_the_line_for_helm_installs_the_same(here: Here, tmp_path: Path) -> None:
