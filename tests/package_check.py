@@ -1,8 +1,9 @@
-"""Builds sdist and wheel, installs them in fresh environments, starts each program: run by tox.
+"""Builds a release, installs it in fresh environments, starts each program: run by tox.
 
 A wheel that forgets a data file or a dependency passes every test of the checkout; it fails here.
 """
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -27,10 +28,50 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def build(folder: Path) -> tuple[Path, Path]:
-    """Build from the checkout; the paths of the wheel and the sdist."""
-    run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", folder, CHECKOUT)
+def build(scratch: Path) -> tuple[Path, Path]:
+    """All of a release from the checkout, but for the compiled wheel; the wheel and the sdist."""
+    python, folder = locked_environment(scratch / "release", "release"), scratch / "dist"
+    run(python, CHECKOUT / "deploy" / "release.py", "--pure", folder)
+    sums = (folder / "SHA256SUMS").read_text().splitlines()
+    told = {line.partition("  ")[2]: line.partition("  ")[0] for line in sums}
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name != "SHA256SUMS"
+    }
+    if told != found or len(found) != 6:
+        sys.exit(f"release: SHA256SUMS has {sorted(told)}, the folder {sorted(found)}")
     return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
+
+
+def locked_environment(folder: Path, *extras: str) -> Path:
+    """A fresh environment with what the lock has for these extras, by its hashes; its Python."""
+    run(sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, folder)
+    requirements = folder / "locked.txt"
+    locked = run(sys.executable, CHECKOUT / "deploy" / "docker" / "locked.py", *extras)
+    requirements.write_text(locked)
+    python = folder / "bin" / "python"
+    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
+    run(*install, "--require-hashes", "--no-deps", "-r", requirements)
+    run(sys.executable, "-m", "uv", "pip", "check", "--python", python)
+    return python
+
+
+def check_one_file(program: Path, version: str) -> None:
+    """The CLI as one file, in a Python that has nothing else."""
+    said = run(sys.executable, "-I", program, "--version")
+    helped = run(sys.executable, "-I", program, "admin", "clusters", "add", "--help")
+    if version not in said or "--install" not in helped:
+        sys.exit(f"{program.name}: {said}{helped}")
+
+
+def check_image(folder: Path, wheel: Path) -> None:
+    """What the image of central holds: the lock's part, and the wheel without an index."""
+    python = locked_environment(folder, "base", "central")
+    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
+    run(*install, "--no-deps", "--no-index", wheel)
+    run(sys.executable, "-m", "uv", "pip", "check", "--python", python)
+    run(folder / "bin" / "mk8s-central", "--help")
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
@@ -66,7 +107,7 @@ def main(scratch: Path) -> None:
     """All of it, in a scratch folder of our own."""
     scratch = scratch / "package"
     shutil.rmtree(scratch, ignore_errors=True)
-    wheel, sdist = build(scratch / "dist")
+    wheel, sdist = build(scratch)
     check_contents(wheel, sdist)
     base = install(scratch / "base", wheel, "")
     version = run(base / "mk8s", "--version")
@@ -74,6 +115,8 @@ def main(scratch: Path) -> None:
     heavy = [name for name in CENTRAL_ONLY if f"\n{name} " in installed]
     if wheel.name.split("-")[1] not in version or heavy:
         sys.exit(f"base install: version {version!r}, must not bring {heavy}")
+    check_one_file(wheel.with_name("mk8s.pyz"), wheel.name.split("-")[1])
+    check_image(scratch / "image", wheel)
     agent = install(scratch / "agent", wheel, "[agent]")
     run(agent / "mk8s-agent", "--help")
     central = install(scratch / "central", wheel, "[central]")

@@ -221,7 +221,7 @@ def test_whom_the_agent_may_act_as(constrained: str) -> None:
     verbs = {verb for rule in rules for verb in rule["verbs"]}
     assert all(verb.startswith("impersonate") for verb in verbs)
     assert ("impersonate" in verbs) is (constrained == "false")
-    bound = one(documents, "ClusterRoleBinding", "mk8s-agent-users")
+    bound = one(documents, "ClusterRoleBinding", "ns:mk8s-agent-users")
     assert (bound["roleRef"]["name"], bound["subjects"][0]["name"]) == ("view", "mk8s:users")
 
 

@@ -74,8 +74,11 @@ class KubeCluster:
                 return None
             raise
 
-    def read_all(self, kind: str, namespace: str, **selectors: str) -> list[Document]:
-        """Return the objects of a namespace; `label_selector` and `field_selector` narrow them."""
+    def read_all(self, kind: str, namespace: str = "", **selectors: str) -> list[Document]:
+        """Return the objects of a namespace, or of all, that the selectors mean.
+
+        These are `label_selector` and `field_selector`.
+        """
         found = self._call("get", _path(kind, namespace), f"{kind}s", limit=MANY, **selectors)
         items = found.get("items")
         return [it for it in items if isinstance(it, dict)] if isinstance(items, list) else []
@@ -167,7 +170,7 @@ def _path(kind: str, namespace: str, name: str = "") -> str:
         path = _CLUSTER_SCOPED[kind]
     else:
         group, plural = _NAMESPACED[kind]
-        path = f"{group}/namespaces/{namespace}/{plural}"
+        path = f"{group}/namespaces/{namespace}/{plural}" if namespace else f"{group}/{plural}"
     return f"/{path}/{name}" if name else f"/{path}"
 
 

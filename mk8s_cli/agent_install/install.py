@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mk8s_cli.agent_install.cluster import KubeCluster
+from mk8s_cli.agent_install.cluster import KubeCluster, KubeError
 from mk8s_cli.agent_install.diagnosis import (
     Finding,
     Observed,
@@ -25,6 +25,12 @@ PAUSE: Final = 0.5
 """Seconds between two looks."""
 CLUSTER_WIDE: Final = {"ClusterRole", "ClusterRoleBinding"}
 SELECTOR: Final = "app.kubernetes.io/name=mk8s-agent"
+BOUNDS: Final = ("RoleBinding", "ClusterRoleBinding", "Role", "ClusterRole")
+BOUNDS_SELECTOR: Final = (
+    "app.kubernetes.io/managed-by=mk8s,app.kubernetes.io/component=cluster-rbac"
+)
+"""The labels of what `mk8s admin cluster-rbac` prints."""
+NOT_FOUND: Final = 404
 IDENTITY: Final = f"{RELEASE}-identity"
 
 Say = Callable[[str], None]
@@ -62,12 +68,21 @@ def check_rights(cluster: KubeCluster, objects: Sequence[Document]) -> None:
 
 
 def apply_all(cluster: KubeCluster, objects: Sequence[Document], say: Say) -> None:
-    """Apply every object; a namespace that is somebody else's stays as it is."""
+    """Apply every object; a namespace that is somebody else's stays as it is.
+
+    What a role may do in a namespace that is not there is left out, and told.
+    """
     count = 0
     for document in objects:
         if document["kind"] == "Namespace" and not _namespace_is_ours(cluster, name_of(document)):
             continue
-        cluster.apply(document)
+        try:
+            cluster.apply(document)
+        except KubeError as error:
+            if error.status != NOT_FOUND or not _is_bound(document):
+                raise
+            say(f"left out: {error}")
+            continue
         count += 1
     say(f"{count} objects are applied to the cluster of context {cluster.context}")
 
@@ -131,12 +146,30 @@ def remove_all(cluster: KubeCluster, objects: Sequence[Document], seconds: float
         if document["kind"] == "Namespace" and not _namespace_is_ours(cluster, name_of(document)):
             continue
         count += cluster.delete(document)
+    count += _delete_bounds(cluster)
     say(f"{count} objects are deleted from the cluster of context {cluster.context}")
     deadline = time.monotonic() + seconds
     while left := _left(cluster, objects):
         if time.monotonic() > deadline:
             raise CliError(f"{left} is still there after {seconds:.0f} seconds")
         time.sleep(PAUSE)
+
+
+def _delete_bounds(cluster: KubeCluster) -> int:
+    """Delete the RBAC for the roles, unless another agent of this cluster needs it."""
+    agents = cluster.read_all("Deployment", label_selector=SELECTOR)
+    if any("deletionTimestamp" not in agent["metadata"] for agent in agents):
+        return 0
+    return sum(
+        cluster.delete({"kind": kind, "metadata": found["metadata"]})
+        for kind in BOUNDS
+        for found in cluster.read_all(kind, label_selector=BOUNDS_SELECTOR)
+    )
+
+
+def _is_bound(document: Document) -> bool:
+    key, _, value = BOUNDS_SELECTOR.rpartition(",")[2].partition("=")
+    return bool((document["metadata"].get("labels") or {}).get(key) == value)
 
 
 def _left(cluster: KubeCluster, objects: Sequence[Document]) -> str:

@@ -17,8 +17,10 @@ from mk8s_cli.terminal.validation import PIN, TOKEN, central_url, cluster_name
 RELEASE = "mk8s-agent"
 """The name of the Deployment, and what the other objects' names begin with."""
 NAMESPACE = "mk8s"
-USERS = f"{RELEASE}-users"
-"""The binding of what everybody who comes through mk8s may do at the most."""
+_CLUSTER_WIDE = f"{NAMESPACE}:"
+"""How names of objects begin that are in no namespace; so agents of several do not share them."""
+_USERS = ":mk8s-agent-users"
+"""How the binding's name ends that says what people may do at the most."""
 MANAGED_BY = ("app.kubernetes.io/managed-by", "mk8s")
 _SETTINGS = "mk8s.io/settings"
 
@@ -59,7 +61,7 @@ def joining(cluster: str, issued: Document) -> Joining:
 def documents(joining: Joining, choices: Choices) -> list[Document]:
     """Return all objects, in the order in which they are to be applied."""
     found = [_filled_in(it, joining, choices) for it in read_template()]
-    return [it for it in found if choices.users_role or name_of(it) != USERS]
+    return [it for it in found if choices.users_role or not _is_for_users(it)]
 
 
 def read_template() -> list[Document]:
@@ -119,10 +121,13 @@ def _filled_in(document: Document, joining: Joining, choices: Choices) -> Docume
         metadata["name"] = choices.namespace
     elif "namespace" in metadata:
         metadata["namespace"] = choices.namespace
+    else:
+        _rename(metadata, choices.namespace)
+        _rename(document.get("roleRef", {}), choices.namespace)
     for subject in document.get("subjects", ()):
         if "namespace" in subject:
             subject["namespace"] = choices.namespace
-    if name_of(document) == USERS:
+    if _is_for_users(document):
         document["roleRef"]["name"] = choices.users_role
     elif document["kind"] == "ConfigMap":
         document["data"] |= {
@@ -135,6 +140,16 @@ def _filled_in(document: Document, joining: Joining, choices: Choices) -> Docume
     elif document["kind"] == "Deployment":
         _fill_in_pod(document["spec"]["template"], joining, choices)
     return document
+
+
+def _rename(named: Document, namespace: str) -> None:
+    name = str(named.get("name", ""))
+    if name.startswith(_CLUSTER_WIDE):
+        named["name"] = f"{namespace}:{name.removeprefix(_CLUSTER_WIDE)}"
+
+
+def _is_for_users(document: Document) -> bool:
+    return name_of(document).endswith(_USERS)
 
 
 def _fill_in_pod(template: Document, joining: Joining, choices: Choices) -> None:

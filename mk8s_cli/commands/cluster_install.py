@@ -84,7 +84,8 @@ def install_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--users-role",
                 metavar="CLUSTERROLE",
                 default="",
-                help="Bind this to everybody who comes through mk8s: their upper bound there.",
+                help="Let everybody who comes through mk8s do what this allows, "
+                "instead of the upper bounds of the roles (mk8s admin cluster-rbac).",
             ),
             click.option(
                 "--timeout",
@@ -114,10 +115,15 @@ def add(central: "Central", body: Document, plan: Plan) -> None:
 
     _, issued = _registered(central, body)
     joining, choices = manifest.joining(name, issued), _choices(plan)
-    if plan.helm:
-        click.echo(manifest.helm_command(joining, choices), nl=False)
-    else:
-        click.echo(manifest.as_yaml(manifest.documents(joining, choices)), nl=False)
+    if not plan.helm:
+        objects = _with_bounds(central, name, plan, manifest.documents(joining, choices))
+        click.echo(manifest.as_yaml(objects), nl=False)
+        return
+    click.echo(manifest.helm_command(joining, choices), nl=False)
+    if not plan.users_role:
+        agent = f"{plan.namespace}:{manifest.RELEASE}"
+        apply = f"mk8s admin cluster-rbac --cluster {name} --agent {agent}"
+        click.echo(f"{apply} | kubectl apply --server-side -f -")
 
 
 def uninstall(context: str, namespace: str, name: str) -> Callable[[], None]:
@@ -149,11 +155,27 @@ def _install(central: "Central", body: Document, plan: Plan) -> None:
     is_new, issued = _registered(central, body)
     _say(f"cluster {name} is registered at central" if is_new else f"{name} is registered already")
     objects = manifest.documents(manifest.joining(name, issued), _choices(plan))
+    objects = _with_bounds(central, name, plan, objects)
     if is_new:
         install.forget_identity(cluster, plan.namespace)
     install.apply_all(cluster, objects, _say)
     _wait(central, cluster, name, plan)
     _say(f"cluster {name} is connected, after {time.monotonic() - begun:.1f} seconds")
+
+
+def _with_bounds(
+    central: "Central", name: str, plan: Plan, objects: list[Document]
+) -> list[Document]:
+    """Return the objects with the cluster's RBAC for the roles, which is there before the agent."""
+    if plan.users_role:
+        return objects
+    from mk8s_cli.agent_install.manifest import RELEASE
+    from mk8s_cli.commands.admin_cluster_rbac import fetch
+
+    bounds, notes = fetch(central, name, f"{plan.namespace}:{RELEASE}")
+    for note in notes:
+        _say(f"note: {note}")
+    return [*objects[:-1], *bounds, objects[-1]]
 
 
 def _wait(central: "Central", cluster: "KubeCluster", name: str, plan: Plan) -> None:

@@ -136,6 +136,8 @@ def plugin() -> "Plugin":
     if lives_in_python_path():
         environment += (("PYTHONPATH", os.environ["PYTHONPATH"]),)
         return Plugin(program, ("-P", "-m", "mk8s_cli"), environment)
+    if archive := _archive():
+        return Plugin(program, (*ALONE, archive), environment)
     return Plugin(program, (*ALONE, "-m", "mk8s_cli"), environment)
 
 
@@ -149,6 +151,13 @@ def _of_job() -> tuple[tuple[str, str], ...]:
     if pin and not os.environ.get(service_token.AUTHORITY_FILE):
         found.append((service_token.AUTHORITY_PIN, pin))
     return tuple(found)
+
+
+def _archive() -> str:
+    """Return the one file that this program is, where it is one (mk8s.pyz); "" where installed."""
+    spec = sys.modules[__name__].__spec__
+    archive = getattr(spec and spec.loader, "archive", "")
+    return str(Path(archive).absolute()) if archive else ""
 
 
 def _documents(paths: Sequence[Path]) -> "list[tuple[Path, Document]]":

@@ -52,6 +52,8 @@ class FakeCentral:
     roles: list[dict[str, Any]] = field(default_factory=list)
     permissions: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[dict[str, Any]] = field(default_factory=list)
+    cluster_rbac: list[dict[str, Any]] = field(default_factory=list)
+    rbac_notes: list[dict[str, Any]] = field(default_factory=list)
     admin: bool = False
     password: str = PASSWORD
     must_change: bool = False
@@ -186,6 +188,8 @@ class FakeCentral:
             return 201, {**named, "token": SERVICE_TOKEN}
         if not self.admin:
             return error(403, "only administrators may do this")
+        if method == "GET" and path.endswith("/rbac"):
+            return 200, {"items": self.cluster_rbac, "notes": self.rbac_notes}
         if (method, path) == ("POST", "/rbac"):
             return 200, {"changes": self._rbac(body), "dry_run": body["dry_run"]}
         if path.endswith("/join-token") or (method, path) == ("POST", "/clusters"):

@@ -11,7 +11,10 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic.exceptions import api_exception
 
-LISTS = {"pods": "Pod", "replicasets": "ReplicaSet", "events": "Event"}
+LISTS = {
+    *("pods", "replicasets", "events", "deployments"),
+    *("roles", "rolebindings", "clusterroles", "clusterrolebindings"),
+}
 
 
 @dataclass
@@ -46,15 +49,30 @@ class FakeKube:
             return self.log.encode()
         if method == "patch":
             self.apply(path, body, params)
-        elif (kind := path.rpartition("/")[2]) in LISTS and method == "get":
-            items = [it for at, it in self.objects.items() if at.startswith(f"{path}/")]
-            return json.dumps({"kind": f"{LISTS[kind]}List", "items": items}).encode()
+        elif path.rpartition("/")[2] in LISTS and method == "get":
+            return json.dumps({"items": self.listed(path, params)}).encode()
         if path not in self.objects and not params.get("dry_run"):
             raise refused(404, "not found")
         found = self.objects.get(path, {})
         if method == "delete":
             del self.objects[path]
         return json.dumps(found).encode()
+
+    def listed(self, path: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        """Those of a namespace or of all; a selector that names `component` is looked at."""
+        group, _, plural = path.rpartition("/")
+        found = [
+            it
+            for at, it in self.objects.items()
+            if at.startswith(f"{group}/") and at.rpartition("/")[0].endswith(f"/{plural}")
+        ]
+        wanted = str(params.get("label_selector", "")).partition("component=")[2]
+        label = "app.kubernetes.io/component"
+        return [
+            it
+            for it in found
+            if not wanted or (it["metadata"].get("labels") or {}).get(label) == wanted
+        ]
 
     def apply(self, path: str, body: Any, params: dict[str, Any]) -> None:
         assert params["content_type"] == "application/apply-patch+yaml"

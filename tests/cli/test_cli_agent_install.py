@@ -94,13 +94,17 @@ def test_the_manifest_is_one_file_for_kubectl(run: Run, administrator: FakeCentr
     (deployment,) = of_kind(documents, "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.com/agent:2"
-    users = [it for it in documents if it["metadata"]["name"] == manifest.USERS]
-    assert [it["roleRef"]["name"] for it in users] == ["edit"]
+    bound = {it["metadata"]["name"]: it["roleRef"]["name"] for it in documents if "roleRef" in it}
+    assert bound == {
+        "access:mk8s-agent": "access:mk8s-agent",
+        "access:mk8s-agent-users": "edit",
+        "mk8s-agent-identity": "mk8s-agent-identity",
+    }
 
 
 def test_nobody_gets_anything_unless_a_role_is_named(run: Run, administrator: FakeCentral) -> None:
     out = run("admin", "clusters", "add", "new", "--manifest").out
-    assert manifest.USERS not in out
+    assert "mk8s-agent-users" not in out
     assert "cluster-admin" not in out
 
 
@@ -201,10 +205,10 @@ def test_a_refusal_of_central_changes_nothing_in_the_cluster(
 def test_a_cluster_that_refuses_is_not_registered(
     run: Run, administrator: FakeCentral, kube: FakeKube
 ) -> None:
-    role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/mk8s-agent"
+    role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/mk8s:mk8s-agent"
     kube.refusals["patch", role] = (403, 'user "ana" cannot bind')
     done = run(*INSTALL)
-    assert 'the cluster refuses ClusterRole mk8s-agent: user "ana" cannot bind' in done.err
+    assert 'the cluster refuses ClusterRole mk8s:mk8s-agent: user "ana" cannot bind' in done.err
     assert administrator.count("POST", "/clusters") == 0
 
 
@@ -269,6 +273,61 @@ def test_the_log_of_the_run_before_is_read(
     ended = {"exitCode": 1}
     give(kube, pod({"waiting": {"reason": "CrashLoopBackOff"}}, last=ended))
     assert "does not reach central from inside the cluster: cannot join at" in run(*INSTALL).err
+
+
+def bound(kind: str, name: str, namespace: str = "") -> dict[str, Any]:
+    labels = {"app.kubernetes.io/managed-by": "mk8s", "app.kubernetes.io/component": "cluster-rbac"}
+    metadata = {"name": name, "labels": labels} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata}
+
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+def test_what_the_roles_may_do_at_the_most_comes_with_the_agent(
+    run: Run, administrator: FakeCentral, kube: FakeKube
+) -> None:
+    administrator.cluster_rbac = [
+        bound("ClusterRole", "mk8s:role:dev"),
+        bound("Role", "mk8s:role:dev", "shop"),
+        bound("Role", "mk8s:role:dev", "absent"),
+    ]
+    administrator.rbac_notes = [{"rule": "dev, rule 1", "text": "a glob"}]
+    kube.refusals["patch", f"{RBAC}/namespaces/absent/roles/mk8s:role:dev"] = (404, "no absent")
+    done = run(*INSTALL)
+    assert done.code == 0, done.err
+    assert "note: dev, rule 1: a glob" in done.err
+    assert "left out: the cluster refuses Role mk8s:role:dev: no absent" in done.err
+    deployment = next(path for path in kube.applied if path.endswith("/deployments/mk8s-agent"))
+    role = kube.applied.index(f"{RBAC}/namespaces/shop/roles/mk8s:role:dev")
+    assert role < kube.applied.index(deployment), "the agent asks for its rights when it starts"
+    another = "/apis/apps/v1/namespaces/other/deployments/mk8s-agent"
+    kube.objects[another] = {"metadata": {}}
+    assert run(*REMOVE).code == 0
+    assert f"{RBAC}/clusterroles/mk8s:role:dev" in kube.objects, "another agent needs it"
+    kube.objects[another] = {"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}}
+    assert run(*REMOVE).code == 0
+    assert not [path for path in kube.objects if "mk8s:role:dev" in path]
+
+
+def test_a_role_of_yours_is_instead_of_the_roles_bounds(
+    run: Run, administrator: FakeCentral, kube: FakeKube
+) -> None:
+    administrator.cluster_rbac = [bound("ClusterRole", "mk8s:role:dev")]
+    assert run(*INSTALL, "--users-role", "view").code == 0
+    assert not [path for path in kube.applied if "mk8s:role:dev" in path]
+    add = ("admin", "clusters", "add", "new")
+    assert "mk8s:role:dev" in run(*add, "--manifest").out
+    bounds = "mk8s admin cluster-rbac --cluster new --agent mk8s:mk8s-agent | kubectl apply"
+    assert bounds in run(*add, "--helm").out
+    assert bounds not in run(*add, "--helm", "--users-role", "view").out
+
+
+def test_a_missing_namespace_of_the_agent_is_no_reason_to_go_on(
+    run: Run, administrator: FakeCentral, kube: FakeKube
+) -> None:
+    kube.refusals["patch", SETTINGS] = (404, "namespace mk8s not found")
+    assert "refuses ConfigMap mk8s-agent: namespace mk8s not found" in run(*INSTALL).err
 
 
 # --- uninstall ---

@@ -33,9 +33,19 @@ metadata: {name: none, namespace: full}
 spec: {hard: {pods: "0"}}
 """
 
+OTHERWISE = (
+    ("replicas=3", "database.existingSecret=db", "tls.existingSecret=tls", "config.workers=2"),
+    ("service.type=LoadBalancer", "tunnelService.type=NodePort", "persistence.enabled=true"),
+    ("networkPolicy.monitoring[0].podSelector.matchLabels.a=b", "domain=k.example.com"),
+)
+"""Values of central's chart whose objects the API server is asked about."""
+
 
 class Here(World):
     """A central that pods of the node reach, and its administrator."""
+
+    door: node_network.Forwarder
+    """The way of pods to central."""
 
     def settle(self, kubeconfig: Path) -> None:
         """Bring central up; its public address is the node's."""
@@ -79,8 +89,9 @@ def here(kube_cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         opened.enter_context(node_network.default_route(kube_cluster))
         outer = own_port()
         ports = {outer: world.port}
-        address = opened.enter_context(node_network.reachable(kube_cluster, ports))
-        world.settings["MK8S_PUBLIC_URL"] = f"https://{address}:{outer}"
+        node = opened.enter_context(node_network.reachable(kube_cluster, ports))
+        world.door = node.doors[outer]
+        world.settings["MK8S_PUBLIC_URL"] = f"https://{node.address}:{outer}"
         for image in (own_image.AGENT, own_image.CENTRAL):
             own_image.load(kube_cluster, image, folder)
         world.settle(kube_cluster)
@@ -88,18 +99,17 @@ def here(kube_cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_from_nothing_to_get_pods_and_back(here: Here) -> None:
-    told = here.install("prod", "--users-role", "cluster-admin")
+    told = here.install("prod")
+    print(told)
     assert "cluster prod is connected, after" in told
     assert "pod/mk8s-agent-" in here.get_pods("prod")
-    again = here.install("prod", "--users-role", "cluster-admin")
-    assert "prod is registered already" in again, "the same command goes on where it was"
-    assert "is connected" in again
     account = "--as=system:serviceaccount:mk8s:mk8s-agent"
     for question in (("get", "pods"), ("create", "pods"), ("get", "secrets"), ("list", "secrets")):
         here.direct("auth", "can-i", *question, "-n", "mk8s", account, code=1)
     remove = ("remove", "prod", "--yes", "--uninstall", "--kube-context", here.context)
     here.mk8s("admin", "clusters", *remove)
-    left = here.direct("get", "clusterroles,clusterrolebindings,ns", "-o", "name").stdout
+    kinds = "clusterroles,clusterrolebindings,roles,rolebindings,ns"
+    left = here.direct("get", kinds, "-A", "-o", "name").stdout
     assert "mk8s" not in left
     assert "prod" not in here.mk8s("admin", "clusters", "list", "-o", "name").stdout.split()
 
@@ -112,7 +122,24 @@ def test_why_an_agent_does_not_come_is_said(here: Here) -> None:
     nowhere = ("--image", "localhost:1/none:1")
     told = here.install("full", "--namespace", "nowhere", *nowhere, code=1)
     assert "the node cannot pull the image localhost:1/none:1" in told
-    here.direct("delete", "namespace", "full", "nowhere", "--wait=false")
+    for namespace in ("full", "nowhere"):
+        where = ("--kube-context", here.context, "--namespace", namespace)
+        here.mk8s("admin", "clusters", "remove", "full", "--yes", "--uninstall", *where)
+    here.direct("get", "namespace", "nowhere", code=1)
+    here.direct("delete", "namespace", "full", "--wait=false")
+
+
+def test_a_central_out_of_reach_is_said_and_the_same_command_goes_on(here: Here) -> None:
+    where = ("--namespace", "lost", "--users-role", "view")
+    here.door.is_shut = True
+    told = here.install("lost", *where, "--timeout", "12", code=1)
+    here.door.is_shut = False
+    assert "not connected after 12 seconds: the agent runs and waits for central: " in told
+    again = here.install("lost", *where)
+    assert "lost is registered already" in again
+    assert "cluster lost is connected" in again
+    place = ("--kube-context", here.context, "--namespace", "lost")
+    here.mk8s("admin", "clusters", "remove", "lost", "--yes", "--uninstall", *place)
 
 
 def test_the_line_for_helm_installs_the_same(here: Here, tmp_path: Path) -> None:
@@ -149,6 +176,10 @@ def test_central_runs_from_its_chart(here: Here, tmp_path: Path) -> None:
         pytest.fail(_story(here, "central"))
     told = here.direct("-n", "central", "logs", "mk8s-central-0", "-c", "init").stdout
     assert "CA pin: sha256:" in told
+    for more in OTHERWISE:
+        words = [word for value in (*values, *more) for word in ("--set", value)]
+        other = helms.helm("template", "other", chart, "-n", "central", *words).stdout
+        here.direct("apply", "--dry-run=server", "-f", "-", stdin=other)
     # The same container once more, on the files that are there.
     here.direct("-n", "central", "exec", "mk8s-central-0", "--", "mk8s-central", "check-config")
     here.direct("delete", "namespace", "central", "--wait=false")

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,8 @@ class Forwarder:
     """Hands connections to one address on to a port of 127.0.0.1, both ways."""
 
     def __init__(self, address: tuple[str, int], port: int) -> None:
+        self.is_shut = False
+        """Whether new connections end at once, as behind a firewall that says no."""
         self._port = port
         self._listening = socket.create_server(address)
         self._open: set[socket.socket] = set()
@@ -51,6 +54,8 @@ class Forwarder:
 
     def _splice(self, here: socket.socket) -> None:
         with here, contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            if self.is_shut:
+                return
             there = opened.enter_context(socket.create_connection(("127.0.0.1", self._port), 10))
             self._open |= {here, there}
             with selectors.DefaultSelector() as waiting:
@@ -64,6 +69,15 @@ class Forwarder:
                             return
                         key.data.sendall(content)
         self._open.discard(here)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This machine as its node's pods see it."""
+
+    address: str
+    doors: dict[int, Forwarder]
+    """By the port that pods use."""
 
 
 def bridge_of(kubeconfig: Path) -> str:
@@ -90,8 +104,8 @@ def default_route(kubeconfig: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reachable(kubeconfig: Path, ports: dict[int, int]) -> Iterator[str]:
-    """Pods reach the API server by its Service, and `ports` of the node's address; that address.
+def reachable(kubeconfig: Path, ports: dict[int, int]) -> Iterator[Node]:
+    """Pods reach the API server by its Service, and `ports` of the node's address.
 
     Args:
         kubeconfig: of the cluster.
@@ -103,17 +117,19 @@ def reachable(kubeconfig: Path, ports: dict[int, int]) -> Iterator[str]:
         yield from _reachable(kubeconfig, ports)
 
 
-def _reachable(kubeconfig: Path, ports: dict[int, int]) -> Iterator[str]:
+def _reachable(kubeconfig: Path, ports: dict[int, int]) -> Iterator[Node]:
     server = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
     device = (kubeconfig.parent / "bridge").read_text().strip()
     address = bridge_of(kubeconfig)
     service = ["ip", "addr", "add", f"{API_SERVICE}/32", "dev", device]
     subprocess.run(service, check=True, capture_output=True)
-    forwarders = [Forwarder((API_SERVICE, 443), int(server.rpartition(":")[2]))]
+    api = Forwarder((API_SERVICE, 443), int(server.rpartition(":")[2]))
+    doors: dict[int, Forwarder] = {}
     try:
-        forwarders += [Forwarder((address, outer), inner) for outer, inner in ports.items()]
-        yield address
+        for outer, inner in ports.items():
+            doors[outer] = Forwarder((address, outer), inner)
+        yield Node(address, doors)
     finally:
-        for it in forwarders:
+        for it in (api, *doors.values()):
             it.close()
         subprocess.run(["ip", "addr", "del", f"{API_SERVICE}/32", "dev", device], check=True)

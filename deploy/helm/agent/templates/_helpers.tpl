@@ -8,6 +8,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Of objects that are in no namespace: agents in several namespaces do not share them. */}}
+{{- define "mk8s-agent.clusterwide" -}}
+{{ .Release.Namespace }}:{{ include "mk8s-agent.fullname" . }}
+{{- end -}}
+
 {{- define "mk8s-agent.selector" -}}
 app.kubernetes.io/name: mk8s-agent
 app.kubernetes.io/instance: {{ .Release.Name }}
