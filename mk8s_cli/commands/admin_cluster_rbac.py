@@ -22,9 +22,7 @@ KINDS = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 """Nothing else is handed to a kubectl that may do everything."""
 
 
-@click.command(
-    epilog="Example: mk8s admin cluster-rbac --cluster prod | kubectl apply --server-side -f -"
-)
+@click.command(epilog="Example: mk8s admin cluster-rbac --cluster prod > cluster-rbac.yaml")
 @click.option(
     "--cluster", required=True, metavar="NAME", shell_complete=complete_cluster,
     help="The cluster whose RBAC it will be.",
