@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mk8s_cli.central.api import Document, segment, text
+from mk8s_cli.central.api import Central, Document, segment, text
 from mk8s_cli.commands.options import complete_cluster, profile
 from mk8s_cli.login import access_tokens
 from mk8s_cli.terminal import output
@@ -34,7 +34,7 @@ KINDS = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 @output.format_option("yaml", "json")
 def cluster_rbac(cluster: str, agent: str, form: str) -> None:
     """Print RBAC that holds the upper bounds of the roles on a cluster."""
-    items, notes = fetch(cluster, agent)
+    items, notes = fetch(access_tokens.connect(profile()), cluster, agent)
     if form == "json":
         output.document(form, {"apiVersion": "v1", "kind": "List", "items": items})
     else:
@@ -43,10 +43,11 @@ def cluster_rbac(cluster: str, agent: str, form: str) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def fetch(cluster: str, agent: str) -> tuple[list[Document], list[str]]:
+def fetch(central: Central, cluster: str, agent: str) -> tuple[list[Document], list[str]]:
     """Ask central for the objects and the notes about them.
 
     Args:
+        central: asked as an administrator.
         cluster: its name.
         agent: the ServiceAccount of its agent as NAMESPACE:NAME.
 
@@ -58,7 +59,7 @@ def fetch(cluster: str, agent: str) -> tuple[list[Document], list[str]]:
         raise CliError(f"--agent {shown(agent)} is no ServiceAccount: write NAMESPACE:NAME")
     path = f"/clusters/{segment(cluster_name(cluster))}/rbac"
     query = f"?agent_namespace={namespace}&agent_name={name}"
-    answer = access_tokens.connect(profile()).call("GET", path + query)
+    answer = central.call("GET", path + query)
     items, notes = answer.get("items"), answer.get("notes")
     if not (isinstance(items, list) and all(map(_is_rbac, items)) and isinstance(notes, list)):
         raise CliError("central's answer is refused: it holds something else than RBAC")
