@@ -213,7 +213,7 @@ def test_whom_the_agent_may_act_as(constrained: str) -> None:
     rules = one(documents, "ClusterRole")["rules"]
     names = {rule["resources"][0]: rule.get("resourceNames") for rule in rules[:3]}
     assert names == {
-        "users": ["ana"],
+        "users": ["ana", "mk8s:probe"],
         "groups": ["mk8s:users", "system:authenticated", "ops"],
         "uids": None,
     }

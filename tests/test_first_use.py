@@ -25,6 +25,8 @@ from tests.support.world import wait_until
 DOCS = CHECKOUT / "deploy" / "docs"
 README = CHECKOUT / "README.md"
 POD = "the-readers-own"
+RBAC = "cluster-rbac.yaml"
+"""Where the pages put what `mk8s admin cluster-rbac` prints."""
 NEW_PASSWORD = "another reader's long password"
 ELSEWHERE = {
     "python": "scripts and benchmarks: each has tests of its own",
@@ -106,7 +108,7 @@ class Walk:
         program, *rest = command.words
         if program == "mk8s-central":
             return self.machines["central"]
-        is_administrator = rest[:2] == ["create", "clusterrolebinding"]
+        is_administrator = rest[0] == "apply"
         by_the_cluster = program == "mk8s-agent" or (program == "kubectl" and is_administrator)
         return self.machines["cluster" if by_the_cluster else "person"]
 
@@ -139,7 +141,7 @@ class Walk:
 
     def in_folder(self, words: list[str]) -> list[str]:
         """Files that are named stand in the reader's folder."""
-        return [str(self.folder / it) if it == "rbac.yaml" else it for it in words]
+        return [str(self.folder / it) if it in ("rbac.yaml", RBAC) else it for it in words]
 
     def serve(self, words: list[str], environment: dict[str, str]) -> None:
         """Start a program that does not end, until it does its work."""
@@ -173,6 +175,8 @@ class Walk:
             self.passwords[found[1]] = found[2]
         if command.words[:2] == ("mk8s-central", "init"):
             (self.pin,) = set(re.findall(r"sha256:[0-9a-f]{64}", printed))
+        if command.words[:3] == ("mk8s", "admin", "cluster-rbac"):
+            (self.folder / RBAC).write_text(printed)
         if found := re.search(r"join token: +(\S+)", printed):
             self.join_token = found[1]
             told = re.search(r"AGENT_TOKEN=\S+ (mk8s-agent .*)", printed)
