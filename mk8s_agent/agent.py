@@ -29,10 +29,12 @@ from mk8s_agent.identity.store import AgentIdentity, IdentityError, IdentityStor
 from mk8s_agent.settings import Address, Settings
 from mk8s_agent.tunnel.control_session import ControlEvents, ControlSession, Facts, MakeControl
 from mk8s_agent.tunnel.dialer import Dialer, TunnelHandle
+from mk8s_agent.tunnel.metrics import METRICS
 from mk8s_agent.version import agent_version
 from mk8s_agent.wire import control
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.heap import keep_heap
+from mk8s_agent.wire.metrics import Snapshot
 
 VERSION_SECONDS: Final = 300.0
 """How often the API server's version and resources are asked for again, a fifth more or less: they
@@ -54,6 +56,10 @@ class DataPlane(Protocol):
         self, *, central: Address, identity: AgentIdentity, make_control: MakeControl
     ) -> TunnelHandle:
         """Dial central and return when it has registered the tunnel."""
+        ...
+
+    def metrics(self) -> Snapshot:
+        """What it has carried, and what it is doing."""
         ...
 
     def close(self) -> None:
@@ -109,7 +115,7 @@ class Agent:
         Raises:
             HealthError: the health address is taken.
         """
-        health = HealthServer(self.unready)
+        health = HealthServer(self.unready, self.metrics, METRICS)
         if self._settings.health is not None:
             await health.start(self._settings.health)
         try:
@@ -151,6 +157,14 @@ class Agent:
         except CredentialsGone:
             return "the agent has no credential for the API server"
         return ""
+
+    def metrics(self) -> Snapshot:
+        """The values of `METRICS` at this moment."""
+        failures = self._background.failures.items()
+        return self._data_plane.metrics() | {
+            "mk8s_agent_certificate_expiry_timestamp_seconds": {(): self._keeper.current.not_after},
+            "mk8s_agent_task_failures_total": {(task,): count for task, count in failures},
+        }
 
     async def _connect(self) -> TunnelHandle:
         identity = self._keeper.current

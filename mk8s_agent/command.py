@@ -37,7 +37,7 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("--context", metavar="NAME", help="A context of the kubeconfig.")
 @click.option("--data-dir", metavar="PATH", help="Folder that keeps the agent's identity.")
 @click.option("--tunnels", metavar="N", help="Tunnels to hold, 2 by default.")
-@click.option("--health-listen", metavar="HOST:PORT", help="Serve /livez and /readyz there.")
+@click.option("--health-listen", metavar="HOST:PORT", help="Serve health and metrics there.")
 @click.option("--join-timeout", metavar="SECONDS", help="Wait so long for central at the join.")
 @click.option("--drain-seconds", metavar="SECONDS", help="Let requests end so long on SIGTERM.")
 def command(config: Path | None, **options: Any) -> None:

@@ -76,7 +76,7 @@ class Settings:
     no_proxy: str = ""
     """What is reached without the proxy: names, addresses, CIDRs, as kubectl reads it."""
     health_listen: str = ""
-    """``host:port`` for /livez and /readyz; empty turns them off."""
+    """``host:port`` for /livez, /readyz and /metrics; empty turns them off."""
     join_timeout: float = setting(60.0, least=0, most=3600)
     """Seconds that central may be out of reach at the join."""
     drain_seconds: float = setting(30.0, least=0, most=3600)

@@ -1,4 +1,4 @@
-"""Writes the reference pages from what they describe: settings and commands.
+"""Writes the reference pages from what they describe: settings, metrics and commands.
 
 Run from a checkout with the extra `central` installed, after a setting or command has changed:
 
@@ -15,7 +15,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ import click
 
 from mk8s_agent import command as agent_command
 from mk8s_agent import settings as agent_settings
+from mk8s_agent.tunnel import metrics as agent_metrics
+from mk8s_agent.wire.metrics import Metric
 from mk8s_cli import command_table
 from mk8s_proxy.process import main as central_main
+from mk8s_proxy.process import metrics as central_metrics
 from mk8s_proxy.settings import load as central_load
 from mk8s_proxy.settings import model as central_settings
 from mk8s_proxy.settings import spellings
@@ -126,6 +129,15 @@ def spellings_table(meanings: dict[str, str]) -> str:
     return "\n".join(["| key | meaning |", "|---|---|", *rows])
 
 
+def metrics_table(metrics: Iterable[Metric]) -> str:
+    """One row for each metric."""
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for it in metrics:
+        labels = ", ".join(f"`{label}`" for label in it.labels)
+        rows.append(f"| `{it.name}` | {it.kind} | {labels} | {it.meaning} |")
+    return "\n".join(rows)
+
+
 def commands_of(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     """A command and all below it, in their own order, with whole names."""
     yield name, command
@@ -167,6 +179,10 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "central-spellings": central_spellings,
         "agent": agent_table,
         "agent-spellings": agent_spellings,
+    },
+    "operations.md": {
+        "metrics-central": lambda: metrics_table(central_metrics.METRICS),
+        "metrics-agent": lambda: metrics_table(agent_metrics.METRICS),
     },
     "cli.md": {
         "mk8s": lambda: reference(command_table.mk8s, "mk8s"),

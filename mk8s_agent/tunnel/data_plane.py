@@ -17,6 +17,7 @@ from mk8s_agent.identity.store import AgentIdentity
 from mk8s_agent.settings import Address
 from mk8s_agent.tunnel.control_session import ControlEvents, ControlSession, MakeControl
 from mk8s_agent.tunnel.dialer import TunnelRefused
+from mk8s_agent.tunnel.metrics import TunnelCounts
 from mk8s_agent.tunnel.session import AgentTunnel, answer
 from mk8s_agent.wire import tls
 from mk8s_agent.wire.background import Background
@@ -27,6 +28,7 @@ from mk8s_agent.wire.egress_proxy import DIRECT, EgressProxies
 from mk8s_agent.wire.heap import HeapWatch
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.limits import BufferBudget
+from mk8s_agent.wire.metrics import Labels, Snapshot, Value, histogram, time_loop
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
 
@@ -69,6 +71,7 @@ class OpenTunnel:
             on_control=self._begin_control,
             on_closed=self._ended,
         )
+        self.tunnel.counts = plane.counts
         plane.open_tunnels.add(self)
         return self.tunnel
 
@@ -143,6 +146,9 @@ class TunnelPlane:
         self._heap = HeapWatch()
         self.apiserver = ApiServer(credentials, self.ticks, self.buffers, answer, background)
         self.open_tunnels: set[OpenTunnel] = set()
+        self.counts = TunnelCounts()
+        self._opened = 0
+        self._delays = histogram()
         self._proxies = proxies
         self._counted = time.monotonic()
         background.every("clock", 1.0, self._count_second)
@@ -173,7 +179,27 @@ class TunnelPlane:
                 opened.registered.exception()  # seen: it may be what is raised, or come second
             opened.close()
             raise
+        self._opened += 1
         return opened
+
+    def metrics(self) -> Snapshot:
+        """What is known here of `METRICS`."""
+        counts = self.counts
+        tunnels = [it.tunnel for it in self.open_tunnels if it.tunnel is not None]
+        found: dict[str, Value] = {
+            "requests_total": counts.requests,
+            "open_requests": sum(tunnel.requests for tunnel in tunnels),
+            "request_bytes_total": counts.received,
+            "response_bytes_total": counts.sent,
+            "tunnels": len(tunnels),
+            "tunnels_opened_total": self._opened,
+            "waiting_requests": len(self.apiserver.waiting),
+            "buffered_bytes": self.buffers.used,
+            "event_loop_delay_seconds": list(self._delays),
+        }
+        errors: dict[Labels, Value] = {(f"{it}",): n for it, n in counts.errors.items()}
+        shown: Snapshot = {f"mk8s_agent_{name}": {(): value} for name, value in found.items()}
+        return shown | {"mk8s_agent_errors_total": errors}
 
     def _context(self, identity: AgentIdentity) -> ssl.SSLContext:
         return tls.tunnel_client_context(
@@ -189,6 +215,7 @@ class TunnelPlane:
                 list(self.open_tunnels), lambda it: it.second(elapsed), OpenTunnel.abort
             ),
             lambda: self.apiserver.second(elapsed),
+            lambda: time_loop(asyncio.get_running_loop(), self._delays),
         )
         _STEPS.each(steps, lambda step: step())
         await asyncio.to_thread(self._heap.second, self.buffers.used)

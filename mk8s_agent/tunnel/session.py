@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from mk8s_agent.apiserver.pool import ApiServer
 from mk8s_agent.apiserver.request import RequestRefused
+from mk8s_agent.tunnel.metrics import TunnelCounts
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.control_channel import ControlChannel
 from mk8s_agent.wire.http2.frames import ErrorCode
@@ -35,7 +36,9 @@ def error_head(status: int, message: str) -> bytes:
 
 def answer(stream: Stream, status: int, message: str) -> None:
     """Answers a stream of a tunnel with an error of the agent's own."""
-    stream.connection.relay_head(stream, error_head(status, message), True)
+    tunnel = stream.connection
+    tunnel.counts.errors[status] = tunnel.counts.errors.get(status, 0) + 1
+    tunnel.relay_head(stream, error_head(status, message), True)
 
 
 class AgentTunnel(Http2Server):
@@ -48,7 +51,7 @@ class AgentTunnel(Http2Server):
         limits: what is advertised to central and enforced.
     """
 
-    __slots__ = ("_apiserver", "_control", "_on_closed", "_on_control")
+    __slots__ = ("_apiserver", "_control", "_on_closed", "_on_control", "counts")
 
     def __init__(
         self,
@@ -63,6 +66,8 @@ class AgentTunnel(Http2Server):
     ) -> None:
         super().__init__(transport, ticks, limits, buffers)
         self._apiserver = apiserver
+        self.counts = TunnelCounts()
+        """Of this tunnel, or of all: whoever made it says so."""
         self._on_control = on_control
         self._on_closed = on_closed
         self._control: ControlChannel | None = None
@@ -146,6 +151,10 @@ class AgentTunnel(Http2Server):
 
     def on_stream_closed(self, stream: Stream) -> None:
         """A request is over."""
+        counts = self.counts
+        counts.requests += stream.stream_id != 1  # the control stream
+        counts.received += stream.received
+        counts.sent += stream.sent
         if stream.exchange is not None:
             self._apiserver.forget_body(stream)
         if stream.share is not None:

@@ -93,5 +93,11 @@ class AuditEntry:
     """The Audit-ID the API server answered with."""
     began: float = 0.0
     """When the head was complete, by the monotonic clock: for `duration`."""
+    left: float = 0.0
+    """When it went to its tunnel, by the monotonic clock; 0 where it did not."""
+    answered: float = 0.0
+    """When its answer began to come out of the tunnel, by the same clock."""
+    lasts: bool = False
+    """It was a watch, a followed log or an upgraded connection, and as long as its user liked."""
     parent_audit_id: str = ""
     """The `audit_id` of the client's request, if central made this one to carry it out."""

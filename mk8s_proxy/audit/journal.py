@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from mk8s_proxy.audit.counts import RequestCounts
 from mk8s_proxy.audit.event import AuditEntry, AuditFacts
 from mk8s_proxy.audit.identifier import new_audit_id
 from mk8s_proxy.audit.journal_file import JournalFile, JournalUnsafeError
@@ -60,6 +61,8 @@ class Journal:
         patience: float = PATIENCE,
     ) -> None:
         self._clock = clock
+        self.counts = RequestCounts()
+        """What came of all requests, for the metrics."""
         self._strangers = strangers
         self._intents: list[bytes] = []
         self._outcomes: list[bytes] = []
@@ -99,6 +102,11 @@ class Journal:
         return bool(self._intents or self._outcomes)
 
     @property
+    def lag(self) -> float:
+        """For how many seconds the batch has been written that is being written; 0 for none."""
+        return time.monotonic() - self._began if self._writer.busy else 0.0
+
+    @property
     def waiting(self) -> bool:
         """Whether the last commit could not be waited for: `finish` says what became of it."""
         return self._writer.busy and not self._stalled()
@@ -113,6 +121,7 @@ class Journal:
 
     def outcome(self, entry: AuditEntry) -> None:
         """Note the end of a request, or a refusal; written by the next `commit()`."""
+        self.counts.outcome(entry)
         facts = entry.facts
         # A name that was only claimed, as at a login that failed, has no uid.
         if self._strangers is not None and not facts.uid and facts.decision != "allow":

@@ -9,6 +9,7 @@ who pays, whoever they act as, and however many tokens and connections they have
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -158,12 +159,14 @@ class Departures:
 
     def _release(self, heads: list[Head], written: bool) -> None:
         """Lets heads go to their tunnels, or refuses their clients."""
+        left = time.monotonic()
         refused = False
         for exchange, session, stream, block in heads:
             try:
                 if stream.peer is None or not written or not session.available:
                     refused = self._discard(exchange, session, stream, written) or refused
                     continue
+                exchange.entry.left = left
                 session.open_prepared(stream, block)
                 if exchange.stays_open:
                     self._opened(exchange)

@@ -363,6 +363,7 @@ class HandlerChain:
         self.departures.shares.give_back(exchange)
         if exchange.stays_open:
             self.long_running.remove(exchange)
+            exchange.entry.lasts = True
         entry = exchange.entry
         entry.bytes_in = exchange.front.received
         entry.bytes_out = exchange.front.sent

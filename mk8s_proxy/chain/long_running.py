@@ -9,7 +9,7 @@ The handler chain adds such exchanges here; `app` calls `second` and `recheck_al
 import heapq
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from mk8s_agent.wire.bulkhead import Bulkhead
@@ -66,6 +66,10 @@ class LongRunning:
     def __len__(self) -> int:
         """Open exchanges."""
         return len(self._open)
+
+    def exchanges(self) -> Collection[Exchange]:
+        """All that are open."""
+        return self._open.keys()
 
     def add(self, exchange: Exchange, expires: float, credentials: tuple[str, ...] = ()) -> None:
         """A long-running exchange was let through.

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -104,6 +105,10 @@ class Listener:
         self.makers = makers
         self.handshake_seconds = handshake_seconds
         self.transports: set[ListenerTransport] = set()
+        self.accepted = 0
+        """Connections since the process began."""
+        self.ended: Counter[str] = Counter()
+        """Those of them that were one too many, by the setting that says so."""
         self._shared = shared
         self._servers: list[asyncio.Server] = []
 
@@ -161,6 +166,7 @@ class Listener:
         """Once a second, for all connections."""
         ended = self.limits.ended
         if ended:  # one line for all, however many a second there are
+            self.ended.update(ended)
             log.warning("listener.full", extra={"open": len(self.transports), "ended": dict(ended)})
             ended.clear()
         _SECOND.each(list(self.transports), lambda it: it.second(elapsed), ListenerTransport.abort)
@@ -201,6 +207,7 @@ class ListenerTransport(TlsTransport):
         """A client connected; beyond the limits somebody is turned away before any work."""
         super().connection_made(transport)
         listener = self._listener
+        listener.accepted += 1
         listener.transports.add(self)
         if not listener.limits.arrive(self):
             return

@@ -38,8 +38,8 @@ from mk8s_proxy.identity.signing_keys import SigningKeys
 from mk8s_proxy.listener.connection_limits import ConnectionLimits
 from mk8s_proxy.listener.http1 import ClientHttp1
 from mk8s_proxy.listener.http2 import ClientHttp2
-from mk8s_proxy.listener.server import Listener, Makers, cannot_listen
-from mk8s_proxy.process.admin import create_health
+from mk8s_proxy.listener.server import Listener, Makers
+from mk8s_proxy.process.admin import create_health, listen
 from mk8s_proxy.process.audit_shipping import audit_shipping
 from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch, make_contexts
 from mk8s_proxy.process.clients import client_config, front_limits
@@ -47,6 +47,7 @@ from mk8s_proxy.process.commands import command_runner, start_commands
 from mk8s_proxy.process.journals import key_retired, open_journals
 from mk8s_proxy.process.key_feed import KeyFeed
 from mk8s_proxy.process.login_feed import LoginFeed
+from mk8s_proxy.process.metrics_files import metrics_of
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
 from mk8s_proxy.process.worker import Worker
 from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
@@ -91,7 +92,7 @@ class Central:
         self._users = UserDirectory()
         self._rechecked = 0
         """The authenticator's stamp when open streams were looked at last."""
-        self._buffers = BufferBudget(settings.limits.buffered_bytes)
+        self.buffers = BufferBudget(settings.limits.buffered_bytes)
         self._heap = HeapWatch()
         self._front = front_limits(settings.limits)
         self._runners: list[web.AppRunner] = []
@@ -124,6 +125,7 @@ class Central:
         await self.policies.start()
         self._open_journals()
         self._build_chain()
+        self.metrics = metrics_of(self)
         self.policies.on_change(self._policy_changed)
         self._hear_announcements()
         await self._start_management()
@@ -152,6 +154,7 @@ class Central:
     def _policy_changed(self, feed: PolicyFeed) -> None:
         self._key_feed.take(feed.rows.keys)
         self.tunnels.follow(feed.rows.cluster_names, feed.rows.revoked)
+        self.journal.counts.follow(feed.rows.cluster_names.values())
         self._recheck()
 
     def _recheck(self) -> None:
@@ -168,7 +171,7 @@ class Central:
     def _build_chain(self) -> None:
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mk8s-api-"))
         self._socket = Path(folder) / "api.sock"  # the folder has mode 0700
-        self.management = Management(self._socket, self.ticks, self._buffers, self.background)
+        self.management = Management(self._socket, self.ticks, self.buffers, self.background)
         self.chain = HandlerChain(
             router=Router(self.settings.domain),
             authenticator=self.authenticator,
@@ -220,13 +223,9 @@ class Central:
     async def _start_health(self) -> None:
         if not self.settings.admin_listen:
             return
-        host, port = parse_address(self.settings.admin_listen)
-        health = create_health(self._checks, self.background.unready, self.shipping.told)
-        runner = await self._run(health)
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise OSError(error.errno, cannot_listen(host, port, error)) from error
+        told = self.shipping.told
+        health = create_health(self._checks, self.background.unready, told, self.metrics.all)
+        await listen(await self._run(health), self.settings.admin_listen)
 
     async def _run(self, application: web.Application) -> web.AppRunner:
         runner = web.AppRunner(application, access_log=None)
@@ -262,7 +261,7 @@ class Central:
             transport,
             self.ticks,
             self._front,
-            self._buffers,
+            self.buffers,
             config=self._client_config,
             source_ip=transport.peer_address,
         )
@@ -271,14 +270,14 @@ class Central:
         return ClientHttp1(
             transport,
             self.ticks,
-            self._buffers,
+            self.buffers,
             config=self._client_config,
             source_ip=transport.peer_address,
         )
 
     def _make_tunnel(self, transport: TlsTransport) -> TunnelSession | None:
         events = TunnelEvents(self.chain.refuse, self._tunnel_draining, self._tunnel_closed)
-        return accept_tunnel(transport, self.ticks, self._buffers, self._tunnel_services, events)
+        return accept_tunnel(transport, self.ticks, self.buffers, self._tunnel_services, events)
 
     def _serve_tunnels(self) -> TunnelServices:
         return TunnelServices(
@@ -314,9 +313,10 @@ class Central:
             lambda: self.listener.second(elapsed),
             self._end_and_forget,
             lambda: self.chain.long_running.second(time.time()),
+            self.metrics.second,
         )
         _SECOND.each(steps, lambda step: step())
-        await asyncio.to_thread(self._heap.second, self._buffers.used)
+        await asyncio.to_thread(self._heap.second, self.buffers.used)
 
     def _end_and_forget(self) -> None:
         """Once a second: ends streams of those who have logged out, and forgets what expired."""

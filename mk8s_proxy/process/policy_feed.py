@@ -94,6 +94,10 @@ class PolicyFeed:
         """
         return now - self._checked < self._settings.lease_seconds
 
+    def age(self, now: float) -> float:
+        """Seconds since the snapshot was found current; `now` as for `fresh`."""
+        return now - self._checked
+
     def on_change(self, listener: Callable[["PolicyFeed"], None]) -> None:
         """Call ``listener(feed)`` on the event loop after each new snapshot, and now if there is
         one, so that nobody has to care about the order of start-up."""

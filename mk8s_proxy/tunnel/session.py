@@ -8,6 +8,7 @@ other requests, perhaps of other clusters.
 # compiled: every frame of a tunnel passes here
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -185,6 +186,7 @@ class TunnelSession(Http2Client):
             )  # fmt: skip
         exchange.entry.code = status
         exchange.entry.upstream_audit_id = head.audit_id.decode("ascii", "replace")
+        exchange.entry.answered = time.monotonic()
         connection = front.connection
         block = b"" if isinstance(connection, Http1Leg) else hpack_codec.block(kept)
         connection.relay_head(front, block, end, kept)

@@ -24,7 +24,7 @@ async def test_probes() -> None:
         assert await get(health.port, "/readyz") == (503, "no tunnel to central is open\n")
         reason = ""
         assert await get(health.port, "/readyz") == (200, "ok\n")
-        assert (await get(health.port, "/metrics"))[0] == 404
+        assert (await get(health.port, "/other"))[0] == 404
     finally:
         await health.stop()
 

@@ -33,6 +33,7 @@ from mk8s_agent.wire import control
 from mk8s_agent.wire.background import Background
 from mk8s_agent.wire.egress_proxy import EgressProxies
 from mk8s_agent.wire.limits import MIB, BufferBudget
+from mk8s_agent.wire.metrics import Snapshot
 from tests.agent.api_server_for_tests import ApiServerForTests
 from tests.agent.central_for_tests import TOKEN, Central
 from tests.agent.pki_for_tests import Issuer
@@ -104,6 +105,9 @@ class Plane:
         handle = Handle(make_control, identity)
         self.opened.put_nowait(handle)
         return handle
+
+    def metrics(self) -> Snapshot:
+        return {"mk8s_agent_tunnels": {(): self.opened.qsize()}}
 
     def close(self) -> None:
         self.closed = True

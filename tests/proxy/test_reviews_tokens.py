@@ -59,7 +59,7 @@ def test_the_callers_own_token_is_that_very_one() -> None:
         THEIRS.rpartition(".")[0],
         f"{FOREIGN} {THEIRS}",
         refresh.PREFIX + "x" * 43,
-        new_service_token(),
+        pytest.param(new_service_token(), id="service-token"),
         join_token.PREFIX + "x" * 43,
     ],
 )
