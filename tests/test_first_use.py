@@ -235,6 +235,12 @@ def test_the_examples_of_the_policy(walk: Walk) -> None:
         walk.take(command)
 
 
+@pytest.mark.parametrize("walk", [README], indirect=True, ids=[""])
+def test_the_tokens_of_jobs(walk: Walk) -> None:
+    for command in [*until_use(typed(README)), *typed(DOCS / "ci-jobs.md")]:
+        walk.take(command)
+
+
 @pytest.mark.parametrize("page", ["operations.md", "scaling.md"])
 @pytest.mark.parametrize("walk", [README], indirect=True, ids=[""])
 def test_a_page_about_running_central(walk: Walk, page: str) -> None:
@@ -244,7 +250,7 @@ def test_a_page_about_running_central(walk: Walk, page: str) -> None:
 
 WALKED = {
     "README.md", "deploy/docs/installation.md", "deploy/docs/policy.md",
-    "deploy/docs/operations.md", "deploy/docs/scaling.md",
+    "deploy/docs/operations.md", "deploy/docs/scaling.md", "deploy/docs/ci-jobs.md",
 }  # fmt: skip
 
 

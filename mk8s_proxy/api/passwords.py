@@ -30,7 +30,7 @@ async def change_password(call: Call) -> None:
     call.actor = email if "@" in email else "(not an email address)"
     async with context.logins.attempt(email, call.source, lambda: is_known(call, email)):
         user = await check_password(call, email, body.password)
-    call.actor_id, call.subject = user.id, user.email
+    call.actor_id = user.id
     new_hash = await context.passwords.hash(body.new_password)
     call.granted_by = "their own password"
     await call.begin_change()

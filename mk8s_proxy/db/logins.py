@@ -82,14 +82,6 @@ async def end_login(database: Database, login_id: str, why: str, now: datetime) 
         await end_within(session, [login_id], why, now)
 
 
-async def end_logins_of(
-    database: Database, subject: str, why: str, now: datetime, *, but: str = ""
-) -> list[str]:
-    """End all logins of one user, but one; returns their ids."""
-    async with database.transaction() as session:
-        return await end_all_within(session, subject, why, now, but=but)
-
-
 async def note_seen(database: Database, login_ids: Iterable[str], now: datetime) -> None:
     """Note that these logins are in use."""
     ids = sorted(login_ids)
@@ -140,7 +132,7 @@ async def end_within(
 async def end_all_within(
     session: AsyncSession, subject: str, why: str, now: datetime, *, but: str = ""
 ) -> list[str]:
-    """The same as `end_logins_of`, in a transaction of this package's."""
+    """End all logins of one user, but one, in a transaction of this package's; their ids."""
     live = select(col(Login.id)).where(
         col(Login.subject) == subject,
         col(Login.ended_at).is_(None),

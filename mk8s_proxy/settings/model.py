@@ -50,7 +50,8 @@ class TokenSettings:
     access_seconds: int = setting(900, least=60, most=3600)
     """Life of an access token; also how long a revoked one may go on where nobody checks."""
     refresh_seconds: int = setting(12 * 3600, least=300, most=90 * 86400)
-    """Life of a refresh token: after so long without use, log in again."""
+    """Life of a login, from the password on: after so long log in again. Use does not prolong
+    it."""
 
 
 @dataclass(frozen=True, slots=True)

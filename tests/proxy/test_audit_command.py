@@ -204,6 +204,10 @@ def test_paths_that_are_no_resources(verb: str, uri: str, expected: str) -> None
         ("update", "users", "a@b", "/users/a@b/roles", "mk8s admin users set-roles a@b"),
         ("update", "users", "a@b", "/users/a@b/password?x", "mk8s admin users set-password a@b"),
         ("update", "users", "a b", "/users/a@b/disabled", "update users.mk8s.io 'a b'"),
+        ("create", "servicetokens", "ci", "/tokens", "mk8s admin tokens create ci"),
+        ("update", "servicetokens", "ci", "/tokens/ci/rotate", "mk8s admin tokens rotate ci"),
+        ("delete", "servicetokens", "ci", "/tokens/ci", "mk8s admin tokens revoke ci"),
+        ("update", "passwords", "", "/auth/password", "mk8s passwd"),
         ("reopen", "journals", "", "", "reopen journals.mk8s.io"),
     ],
 )

@@ -708,7 +708,7 @@ def test_what_a_cluster_says_counts_from_the_next_question_on() -> None:
 
 def test_roles_that_count_on_some_clusters_only() -> None:
     """As those of a service token with globs: everywhere else it is nobody."""
-    clusters = {"dev-1": {}, "dev-2": {}, "prod": {}}
+    clusters: dict[str, dict[str, str]] = {"dev-1": {}, "dev-2": {}, "prod": {}}
     limited = parse_role("r", [rule()], {"streams": 50})
     source = PolicySource([limited], {"token:ci": ("r",), USER: ("r",)}, clusters,
                           {"Token:CI": ("dev-*", "stage")})  # fmt: skip

@@ -66,20 +66,23 @@ async def test_an_ended_login_is_noted_for_as_long_as_any_token_could_live(
     assert (ended.id, ended.expires_at) == ("login-1", NOW + LONGEST_ACCESS)
 
 
+async def end_all(database: Database, subject: str) -> list[str]:
+    async with database.transaction() as session:
+        return await logins.end_all_within(session, subject, "x", NOW, but="c")
+
+
 async def test_several_logins_that_end_at_once_have_numbers_of_their_own(
     database: Database,
 ) -> None:
     for name in ("a", "b", "c", "d"):
         await tokens.open_login(database, NewLogin(name, "somebody", LATER), name, NOW)
-    assert sorted(await logins.end_logins_of(database, "somebody", "x", NOW, but="c")) == [
-        "a", "b", "d",
-    ]  # fmt: skip
+    assert sorted(await end_all(database, "somebody")) == ["a", "b", "d"]
     ended = await ended_since(database, 0)
     assert sorted(it.id for it in ended) == ["a", "b", "d"]
     assert [it.number for it in ended] == [1, 2, 3]
     await end_token(database, "t1", LATER, NOW)
     assert [it.id for it in await ended_since(database, 3)] == ["t1"]
-    assert await logins.end_logins_of(database, "nobody", "x", NOW) == []
+    assert await end_all(database, "nobody") == []
 
 
 def test_no_setting_lets_a_token_live_longer_than_its_end_is_remembered() -> None:
