@@ -27,7 +27,6 @@ REASONS = {
     415: "UnsupportedMediaType",
     422: "Invalid",
     429: "TooManyRequests",
-    499: "ClientClosedRequest",
     500: "InternalError",
     501: "NotImplemented",
     502: "BadGateway",

@@ -23,9 +23,7 @@ from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.api.visibility import GROUPS, visible_cluster
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.messages import forbidden_message
-from mk8s_proxy.db import clusters
 from mk8s_proxy.db.clusters import ClusterRecord
-from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.identity import access_token
 from mk8s_proxy.identity.identity import BoundCluster, Unauthenticated
 from mk8s_proxy.kubectl.check import Checked, check
@@ -33,6 +31,8 @@ from mk8s_proxy.kubectl.refusal import CommandRefused
 
 log = logging.getLogger(__name__)
 
+CALLER_GONE: Final = 499
+"""The status of a call whose caller left before the end, as web servers have it in their logs."""
 SPARE_SECONDS: Final = 30
 """A token lives so much longer than its command may run."""
 
@@ -53,7 +53,8 @@ async def prepare_command(call: Call) -> None:
     runner = call.context.commands
     if runner is None:
         raise ApiError(501, "this central runs no commands: exec.enabled is false there")
-    cluster = await _find_cluster(call)
+    _, user = call.caller()
+    cluster = await visible_cluster(call.context, user, call.path["id"])
     call.cluster = call.subject = cluster.name
     body = call.read(ExecRequest)
     try:
@@ -80,21 +81,8 @@ async def run_command(call: Call) -> Model | web.StreamResponse:
                 return await _stream(call, prepared)
             return await _collect(call, prepared)
         except Gone:
-            raise ApiError(499, "the caller has gone") from None
-
-
-async def _find_cluster(call: Call) -> ClusterRecord:
-    """The cluster by its name, or else by its id."""
-    _, user = call.caller()
-    named = call.path["id"]
-    try:
-        return await visible_cluster(call.context, user, named)
-    except NotFound as unknown:
-        try:
-            cluster = await clusters.get_by_id(call.context.database, named)
-        except NotFound:
-            raise unknown from None
-        return await visible_cluster(call.context, user, cluster.name)
+            call.reason = "CallerGone"
+            return web.Response(status=CALLER_GONE)  # which nobody gets; it is for log and audit
 
 
 def _check_acting(call: Call, checked: Checked) -> None:
@@ -166,16 +154,15 @@ async def _mint(call: Call, prepared: Prepared) -> str:
     The caller's own may end sooner: as with a watch, what it began may go on until the login ends.
     """
     context, (identity, user) = call.context, call.caller()
-    now, login = context.clock(), identity.of_login
-    ends = identity.ends if login is not None and login.ends else identity.expires
+    now = context.clock()
     token, _ = access_token.mint(
         context.keys,
         user=user,
         cluster=BoundCluster(prepared.cluster.name, prepared.cluster.id, str(call.request_id)),
         issuer=context.settings.public_url,
-        lifetime=min(prepared.runner.seconds + SPARE_SECONDS, ends - now),
+        lifetime=min(prepared.runner.seconds + SPARE_SECONDS, identity.ends - now),
         now=now,
-        login=login,
+        login=identity.of_login,
     )
     return token
 

@@ -197,11 +197,14 @@ class _Tap:
             if len(kept) < len(data):
                 raise _Full
 
-    async def watch(self) -> None:
-        """Look after the caller, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self._sink.look()
+    async def watch(self, over: asyncio.Event) -> None:
+        """Look after the caller until all is over."""
+        while not over.is_set():
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await over.wait()
+            except TimeoutError:
+                await self._sink.look()
 
 
 async def _see_to_its_end(
@@ -223,21 +226,24 @@ async def _see_to_its_end(
 
 
 async def _flow(process: asyncio.subprocess.Process, tap: _Tap, stdin: bytes) -> None:
-    """All pipes at once, until the process has ended. Raises _Full, Gone."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(tap.watch())
-            await asyncio.wait(
-                [
-                    group.create_task(tap.flow("stdout", process.stdout)),
-                    group.create_task(tap.flow("stderr", process.stderr)),
-                    group.create_task(_feed(process.stdin, stdin)),
-                ]
+    """All pipes at once, until the process has ended. Raises _Full, Gone.
+
+    When one of them fails, the others end with the process, which is killed then.
+    """
+    over = asyncio.Event()
+
+    async def pipes() -> None:
+        try:
+            await asyncio.gather(
+                tap.flow("stdout", process.stdout),
+                tap.flow("stderr", process.stderr),
+                _feed(process.stdin, stdin),
             )
             await process.wait()
-            watcher.cancel()
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        finally:
+            over.set()
+
+    await asyncio.gather(pipes(), tap.watch(over))
 
 
 async def _feed(pipe: asyncio.StreamWriter | None, data: bytes) -> None:

@@ -106,15 +106,13 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
     Raises:
         Unauthenticated: A claim is missing, of a wrong type, or unusable as a name.
     """
-    if any(type(claims.get(name)) is not kind for name, kind in _CLAIM_TYPES):
+    if any(type((_OPTIONAL | claims).get(name)) is not kind for name, kind in _CLAIM_TYPES):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if "cluster" in claims and not _is_cluster(claims["cluster"], claims.get("cluster_id")):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if "sid_exp" in claims and ("sid" not in claims or type(claims["sid_exp"]) is not int):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not isinstance(claims.get("command", ""), str):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if not 0 <= claims.get("sid_exp", 0) < _END_OF_TIME:
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
@@ -151,7 +149,9 @@ _CLAIM_TYPES: tuple[tuple[str, type], ...] = (
     ("nbf", int),
     ("exp", int),
     ("epoch", int),
+    ("command", str),
 )
+_OPTIONAL = {"command": ""}
 
 
 def _is_cluster(name: object, cluster_id: object) -> bool:

@@ -134,8 +134,8 @@ async def test_the_token_is_short_ends_with_the_login_and_names_the_command(
 
 
 async def test_a_cluster_is_named_or_numbered(central: Central) -> None:
-    number = (await central.call("GET", "/clusters", token=await central.token())).json["items"][0]
-    for name in ("dev-1", number["id"]):
+    number = (await central.call("GET", "/clusters", token=await central.token())).json
+    for name in ("dev-1", number["clusters"][0]["id"]):
         answer = await asked(central, "get", path=f"/clusters/{name}/exec")
         assert answer.status == 200
         assert rows(central)[-1]["objectRef"]["name"] == "dev-1"
@@ -149,7 +149,7 @@ async def test_attack_a_cluster_that_is_not_the_callers_is_not_there(
     answer = await asked(central, "get", path=f"/clusters/{name}/exec")
     assert answer.status == 404
     stored = await central.call("GET", "/clusters", token=await central.admin())
-    by_id = {item["name"]: item["id"] for item in stored.json["items"]}
+    by_id = {item["name"]: item["id"] for item in stored.json["clusters"]}
     if name in by_id:
         assert (await asked(central, "get", path=f"/clusters/{by_id[name]}/exec")).status == 404
 
@@ -186,7 +186,7 @@ async def test_attack_a_secret_in_a_command_is_not_written_down(central: Central
 async def test_a_refused_command_is_one_row_with_the_reason(central: Central) -> None:
     answer = await asked(central, "get", "--kubeconfig=/x", "pods")
     assert answer.status == 422
-    assert answer.json["error"]["field"] == "command"
+    assert [it["field"] for it in answer.json["errors"]] == ["command"]
     assert "--kubeconfig is not taken" in answer.message
     (row,) = rows(central)
     assert row["annotations"]["authorization.k8s.io/decision"] == "forbid"
