@@ -4,11 +4,11 @@ Asked by the tunnels for each request, and told of its end. Where no more bytes 
 holds most makes room (`wire.eviction`), and not somebody else whose answer comes slowly meanwhile.
 """
 
-from mk8s_agent.wire.limits import BufferBudget, Share
+from mk8s_agent.wire.limits import IDLE_SHARES, BufferBudget, Share
 
 
 class Owners:
-    """All shares of which something is taken.
+    """All shares of which something is taken, and some of those that will soon be asked for again.
 
     Args:
         buffers: of the process; nobody's share is smaller, since central has a limit for each.
@@ -20,7 +20,7 @@ class Owners:
 
     def __len__(self) -> int:
         """Identities with open requests."""
-        return len(self._taken)
+        return sum(share.streams > 0 for share in self._taken.values())
 
     def take(self, identity: bytes) -> Share:
         """The share of an identity, for one more request.
@@ -37,5 +37,5 @@ class Owners:
     def give_back(self, share: Share) -> None:
         """A request is over; called once for each `take`. Its bytes may still be counted."""
         share.streams -= 1
-        if not share.streams:
+        if not share.streams and len(self._taken) > IDLE_SHARES:
             del self._taken[share.key]

@@ -22,16 +22,16 @@ _OUR_AUDIT_ID: Final = hpack_codec.literal(b"audit-id", b"-" * 36)[:-36]
 _OUR_LENGTH: Final = hpack_codec.literal(b"content-length", b"")[:-1]
 _FIRST_PART: Final = re.compile(
     rb"(((?:[\x82\x83]|\x02\x03PUT|\x02\x04HEAD|\x02\x05PATCH|\x02\x06DELETE)\x87)"
-    rb"\x04([\x01-\x7e]|\x7f[\x80-\xff]?[\x00-\x7f])(/[\x21-\x7e]*+))"
+    rb"\x04([\x01-\x7e]|\x7f[\x80-\xff]?[\x00-\x7f])"
+    rb"((?:/(?![./])[!$&-.0-:<->@-\[\]-~\"]*+)++(?:\?[\x21-\x7e]*+)?+))"
     + re.escape(_AUDIT_ID)
     + rb"([\x21-\x7e]{36})(?:"
     + re.escape(_LENGTH)
     + rb"(([\x01-\x12])(0|[1-9][0-9]*+)))?+"
 )
 """Method and scheme, path, audit id, length of the body. Strings of HPACK carry their size in
-front; that it is the true one is checked apart."""
-_ODD: Final = re.compile(rb"[%\\#;]|/[./]")
-"""What a path has that must be looked at more closely (`request.read_request` does)."""
+front; that it is the true one is checked apart. A path that must be looked at more closely is none
+here (`request.read_request` does): with "%", a backslash, "#" or ";" in it, "/." or "//"."""
 _SIZES: Final = {size: hpack_codec.integer(size, 7) for size in range(2048)}
 """Of the paths that are read here."""
 
@@ -65,7 +65,7 @@ class RequestReader:
             return None
         found = self._carried.find(block[match.end() :])
         head, method, size, path, audit_id, length, length_size, digits = match.groups()
-        if found is None or _SIZES.get(len(path)) != size or _ODD.search(path.partition(b"?")[0]):
+        if found is None or _SIZES.get(len(path)) != size:
             return None
         carried, identity = found
         if self._prefix:

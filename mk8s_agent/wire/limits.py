@@ -92,6 +92,10 @@ behind a reset: a flood of that costs the agent's own cluster time, and no other
 Heads are no longer than central takes."""
 
 
+IDLE_SHARES: Final = 1024
+"""So many are kept for who asks again, as most do; the others go with their last request."""
+
+
 @dataclass(slots=True, eq=False)
 class Share:
     """What one owner has taken of something that many share."""

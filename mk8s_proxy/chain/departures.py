@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mk8s_agent.wire.bulkhead import Bulkhead
-from mk8s_agent.wire.limits import KIB, MIB, Share
+from mk8s_agent.wire.limits import IDLE_SHARES, KIB, MIB, Share
 from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers.choose import Between
@@ -193,7 +193,7 @@ class RoleLimits(Protocol):
 
 
 class Shares:
-    """All shares of which something is taken; the others take no memory.
+    """All shares of which something is taken, and some of those that will soon be asked for again.
 
     Args:
         streams: requests that one person may have open on a cluster, watches included.
@@ -212,7 +212,7 @@ class Shares:
 
     def __len__(self) -> int:
         """Pairs of a person and a cluster with open requests."""
-        return len(self._taken)
+        return sum(share.streams > 0 for share in self._taken.values())
 
     def follow(self, policy: RoleLimits) -> None:
         """Take the limits of this policy's roles from now on, for what is open, too."""
@@ -241,7 +241,7 @@ class Shares:
             if self._policy is not None:
                 most, buffered = self._policy.limits_of(user, exchange.cluster, most, buffered)
             share = self._taken[key] = Share(key, buffered, most, user)
-        elif share.streams >= share.most:
+        elif share.streams and share.streams >= share.most:
             raise _too_many(share.streams, exchange.cluster)
         size = len(exchange.head.target)
         if size > LONG_TARGET:
@@ -266,7 +266,7 @@ class Shares:
         if self._long:
             share.used -= self._long.pop(exchange, 0)
         share.streams -= 1
-        if not share.streams:
+        if not share.streams and len(self._taken) > IDLE_SHARES:
             del self._taken[share.key]
 
 

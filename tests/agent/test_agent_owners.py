@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mk8s_agent.apiserver import owners as owners_module
 from mk8s_agent.apiserver.owners import Owners
 from mk8s_agent.wire.limits import BufferBudget
 from tests.support.agent_side import HEAD, AgentSide
@@ -86,4 +87,15 @@ def test_shares_last_as_long_as_requests(identity: bytes) -> None:
     assert len(owners) == 1
     owners.give_back(first)
     assert len(owners) == 0
-    assert owners.take(identity) is not first
+    assert owners.take(identity) is first
+
+
+def test_idle_owners_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners_module, "IDLE_SHARES", 2)
+    owners = Owners(BufferBudget(1000))
+    shares = {name: owners.take(name) for name in (b"a", b"b", b"c")}
+    for share in shares.values():
+        owners.give_back(share)
+    assert len(owners) == 0
+    kept = [name for name, share in shares.items() if owners.take(name) is share]
+    assert kept == [b"b", b"c"]
