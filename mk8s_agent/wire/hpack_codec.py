@@ -315,8 +315,12 @@ class Decoder:
         self._decode = _decoding(table_size, max_list, library)
         self._most = max_list // _FIELD_OVERHEAD
 
-    def decode(self, encoded: bytes) -> Fields:
+    def decode(self, encoded: bytes, counted: bool = False) -> Fields:
         """The fields of a block, in order.
+
+        Args:
+            encoded: the block.
+            counted: somebody has seen that it has few fields.
 
         Raises:
             HpackError: anything that is not a valid block within the limits.
@@ -324,7 +328,7 @@ class Decoder:
         try:
             if encoded and 0x20 <= encoded[0] < 0x40:
                 _check_updates(encoded)
-            if len(encoded) > _UNCOUNTED_BYTES:
+            if not counted and len(encoded) > _UNCOUNTED_BYTES:
                 _check_count(encoded, self._most)
             decoded = self._decode(encoded, True)
         except (HpackError, KeyboardInterrupt, SystemExit):

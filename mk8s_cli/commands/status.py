@@ -28,17 +28,35 @@ RULE_COLUMNS = ("role", "effect", "verbs", "resources", "namespaces", "names")
 @format_option("table", "json", "yaml")
 def status(form: str) -> None:
     """Show who you are, what you may do on the current cluster and how its agent is."""
-    known = contexts.profile_in_use(chosen_central())
+    problem = _kubeconfig_problem()
+    central = chosen_central()
+    known = config.profile_for(central) if problem else contexts.profile_in_use(central)
     with waiting("asking central"):
-        facts = gather(known)
+        facts = gather(known, readable=problem is None)
     if form != "table":
         document(form, facts)
-        return
-    _print(facts)
+    else:
+        _print(facts)
+    if problem is not None:  # behind what is good to know all the same
+        raise problem
 
 
-def gather(known: Profile) -> Document:
-    """Return all facts as one document."""
+def _kubeconfig_problem() -> CliError | None:
+    """Return why the kubeconfig cannot be read; the login does not depend on it."""
+    try:
+        kubeconfig_files.read()
+    except CliError as error:
+        return error
+    return None
+
+
+def gather(known: Profile, *, readable: bool) -> Document:
+    """Return all facts as one document.
+
+    Args:
+        known: whose.
+        readable: whether the kubeconfig says which cluster is meant; else the one chosen last is.
+    """
     token = access_tokens.access_token(known, "")
     central = Central(access_tokens.transport(known), token.token)
     about = central.whoami()
@@ -55,7 +73,7 @@ def gather(known: Profile) -> Document:
     }
     clusters = {cluster.name: cluster for cluster in central.clusters()}
     facts["clusters"] = sorted(clusters)
-    context, name = _current(known)
+    context, name = _current(known) if readable else ("", known.cluster)
     if name:
         facts["cluster"] = _cluster_facts(central, context, name, clusters.get(name))
     return facts

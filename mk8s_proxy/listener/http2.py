@@ -165,7 +165,8 @@ class ClientHttp2(Http2Server):
         if not self.authenticated and (refusal := self._refused_unread(block)):
             self._refuse_unread(stream_id, end, refusal)
             return
-        fields = self.decode(block)  # even a refused block: the decoder's table must follow
+        # Even a refused block: the decoder's table must follow. A stranger's fields are counted.
+        fields = self.decode(block, not self.authenticated)
         head, refusal = UNREADABLE, _NO_REFUSAL
         try:
             head = read_repeated_head(fields, end, self._head_limits, underscores=self._underscores)

@@ -311,7 +311,10 @@ def test_malformed_kubeconfig_is_named_and_left_alone(
     assert result.code == 1
     assert f"the kubeconfig {path} is not valid YAML in line" in result.err
     assert path.read_text() == "clusters: {a: ["
-    assert run("status").code == 1, "a malformed kubeconfig stays in the way"
+    status = run("status")
+    assert "dev@example.com" in status.out, "the state of the login does not depend on it"
+    assert f"the kubeconfig {path} is not valid YAML" in status.err
+    assert status.code == 1
     path.unlink()
     assert run("kubeconfig", "sync").code == 0, "the login itself was kept"
 

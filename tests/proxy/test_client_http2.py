@@ -6,6 +6,7 @@ from typing import Any
 import hpack
 import pytest
 
+from mk8s_agent.wire import hpack_codec
 from mk8s_proxy.listener.http2 import UNAUTHENTICATED_REQUESTS
 from tests.support.front_door import PODS, Central, Http2Person, refusal_of
 from tests.support.memory import (
@@ -512,3 +513,22 @@ def test_a_body_goes_frame_by_frame(central: Central) -> None:
     person.send(data(number, b"two", end=True))
     assert agent.requests() == [Frame("DATA", 3, b"two", end=True)]
     person.send(window_update(0, 1))
+
+
+def test_attack_an_agents_head_with_huffman_padding_that_other_decoders_refuse(
+    central: Central,
+) -> None:
+    """An agent's blocks are decoded, not checked for their padding: nothing of them travels on. The
+    client's connection, which others' requests share, gets what central composes."""
+    agent, person = central.agent(), central.http2()
+    number = person.ask()
+    stream, _ = agent.request()
+    padded_with_zeros = b"\x00\x01x\x81\x18"  # "a" is 00011: 0x1f with its padding
+    agent.send(head(stream, b"\x88" + padded_with_zeros, end=True))
+    person.connection.flush()
+    wire = person.transport.written
+    answer = wire[wire.index(b"\x88") :]
+    assert answer == b"\x88" + hpack_codec.literal(b"x", b"a")
+    assert b"\x81\x18" not in wire
+    person.read()
+    assert person.answers[number].code == 200
