@@ -168,6 +168,8 @@ class Endpoint:
     resource: str = ""
     """What it does it to, for the audit."""
     media_type: str = "application/json"
+    streamed_as: str = ""
+    """The media type in which the answer comes bit by bit, for whoever accepts that."""
     prepare: Preparation | None = None
     """What comes before the row of a change: it may say more of the call, or refuse it."""
 

@@ -2,7 +2,14 @@
 
 from typing import Any, Final
 
-from mk8s_proxy.api import audit_schemas, list_schemas, policy_schemas, schemas
+from mk8s_proxy.api import (
+    audit_schemas,
+    exec_schemas,
+    list_schemas,
+    policy_schemas,
+    schemas,
+    token_schemas,
+)
 from mk8s_proxy.api.schemas import Model
 
 REQUEST_ID: Final = "0198b0c2-7a10-7c11-9d0a-5d2f1c3b4a59"
@@ -25,6 +32,7 @@ _USER: Final[dict[str, Any]] = {
     "roles": ["developer"],
     "disabled": False,
     "has_password": True,
+    "must_change_password": False,
     "created_at": _MOMENT,
 }
 _CLUSTER: Final[dict[str, Any]] = {
@@ -118,6 +126,23 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
         ],
         "dry_run": True,
     },
+    token_schemas.CreateTokenRequest: {
+        "name": "ci",
+        "roles": ["developer"],
+        "clusters": ["dev-*"],
+        "expires_in": 7776000,
+    },
+    token_schemas.RotateTokenRequest: {"overlap": 3600},
+    exec_schemas.ExecRequest: {"command": ["get", "pods", "-n", "default"]},
+    exec_schemas.ExecResponse: {
+        "output": "No resources found in default namespace.\n",
+        "errors": "",
+        "exit_code": 0,
+        "truncated": False,
+        "ended_by": "exit",
+        "duration_ms": 310.5,
+        "id": REQUEST_ID,
+    },
     audit_schemas.AuditEntry: _REQUEST,
     audit_schemas.AuditPage: {"audit": [_REQUEST], "next_cursor": None, "newest": 4711},
 }
@@ -130,6 +155,7 @@ PATH_EXAMPLES: Final = {
     "/roles/{name}": "developer",
     "/keys/{id}": "k1",
     "/audit/{id}": REQUEST_ID,
+    "/tokens/{id}": "ci",
 }
 """By the beginning of a path."""
 

@@ -27,7 +27,9 @@ _MEANINGS = {
     "/roles/{name}": "the role's name",
     "/keys/{id}": "the key's id",
     "/audit/{id}": "the request's Audit-ID",
+    "/tokens/{id}": "the service token's id or name",
 }
+"""Of the variable part of a path."""
 
 
 def describe(endpoint: Endpoint, references: References) -> dict[str, Any]:
@@ -137,6 +139,8 @@ def _responses(endpoint: Endpoint, references: References) -> dict[str, Any]:
     if endpoint.response is not None:
         reference = references[endpoint.response, "serialization"]
         success["content"] = _content(endpoint.response, reference)
+        if endpoint.streamed_as:
+            success["content"][endpoint.streamed_as] = {"schema": {"type": "string"}}
     elif endpoint.status != 204:
         success["content"] = {endpoint.media_type: {}}
     responses = {str(endpoint.status): success}

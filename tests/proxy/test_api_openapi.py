@@ -72,6 +72,7 @@ def test_examples_are_what_they_are_examples_of() -> None:
 async def test_every_operation_says_what_may_go_wrong(document: Any) -> None:
     for method, path, operation in operations(document):
         responses = operation["responses"]
+        assert set(operation["tags"]) <= {tag["name"] for tag in document["tags"]}
         assert {"405", "429", "500"} <= responses.keys(), path
         assert ("401" in responses) or not operation["security"], path
         assert ("404" in responses) or "{" not in path, path

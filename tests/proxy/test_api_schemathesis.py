@@ -11,7 +11,7 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.checks import load_all_checks
+from schemathesis.checks import load_all_checks, not_a_server_error
 
 from mk8s_proxy.api.application import DOCUMENT
 from mk8s_proxy.db import clusters, users
@@ -89,4 +89,7 @@ def test_attack_the_api_does_what_its_description_says(
     case: schemathesis.Case, served: Served
 ) -> None:
     headers = {"Authorization": f"Bearer {served.token()}", "x-mk8s-source-ip": "192.0.2.1"}
-    case.call_and_validate(base_url=served.url, headers=headers, session=served.session)
+    response = case.call(base_url=served.url, headers=headers, session=served.session)
+    # This central runs no commands, which is a 501 as described.
+    excluded = [not_a_server_error] if response.status_code == 501 else []
+    case.validate_response(response, excluded_checks=excluded)
