@@ -3,8 +3,10 @@
 The table of endpoints is the one list of what is served; the OpenAPI document is made from it.
 """
 
+import functools
 import importlib.metadata
 import json
+from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -32,6 +34,29 @@ from mk8s_proxy.audit.identifier import new_audit_id
 BODY_BYTES = 1 << 20
 """Largest body of a request; the largest real one is a role with a thousand rules."""
 
+HEAD_LIMITS: dict[str, Any] = {"max_line_size": 512 << 10, "max_field_size": 256 << 10}
+"""For the server that runs the application: beyond what the listener lets through, since aiohttp
+refuses a longer one in a form of its own."""
+
+
+async def open_api(call: Call) -> web.Response:
+    """Describe this API in OpenAPI 3.1."""
+    headers = {hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "public, max-age=60"}
+    return web.Response(body=_described(call.context.settings.public_url), headers=headers)
+
+
+@functools.lru_cache(maxsize=8)
+def _described(public_url: str) -> bytes:
+    return json.dumps(DOCUMENT | {"servers": [{"url": public_url}]}).encode()
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("mk8s")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
 ENDPOINTS: tuple[Endpoint, ...] = (
     *login.ENDPOINTS,
     *passwords.ENDPOINTS,
@@ -46,34 +71,21 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *keys.ENDPOINTS,
     *join.ENDPOINTS,
     *audit.ENDPOINTS,
+    Endpoint("GET", "/openapi.json", open_api, "Get this document", Access.PUBLIC),
 )
+
+DOCUMENT = openapi.document(ENDPOINTS, _version())
+"""Made at the import: it takes some 50 ms, for which nobody should wait."""
 
 
 def create_application(context: ApiContext) -> web.Application:
     """Make the application for the private Unix socket behind the listener.
 
-    Run it with `access_log=None`: aiohttp's own would write queries, and what people put there.
+    Run it with `HEAD_LIMITS` and `access_log=None`: aiohttp's own would write queries, and what
+    people put there.
     """
     guard = Guard(context, new_audit_id)
     application = web.Application(client_max_size=BODY_BYTES, middlewares=[guard.answer])
-    for endpoint in (*ENDPOINTS, _document_endpoint(context)):
+    for endpoint in ENDPOINTS:
         application.router.add_route(endpoint.method, endpoint.path, Door(endpoint, context).serve)
     return application
-
-
-def _document_endpoint(context: ApiContext) -> Endpoint:
-    document = openapi.document(ENDPOINTS, context.settings.public_url, _version())
-    body = json.dumps(document).encode()
-
-    async def open_api(_: Call) -> web.Response:
-        headers = {hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "public, max-age=60"}
-        return web.Response(body=body, headers=headers)
-
-    return Endpoint("GET", "/openapi.json", open_api, "Get this document", Access.PUBLIC)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("mk8s")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"

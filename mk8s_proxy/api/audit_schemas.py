@@ -1,21 +1,29 @@
 """What is asked of the audit, and what it answers. The other models are in `schemas`."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
-from mk8s_proxy.api.list_schemas import Cursor, NextCursor
+from mk8s_proxy.api.list_schemas import Cursor, Digits, Flag, NextCursor
 from mk8s_proxy.api.schemas import Model, Page
 
 MOST_ROWS = 500
 """On one page."""
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
 
 
 def _plain(value: str) -> str:
     if not value.isprintable():
         raise ValueError("must be printable")
+    return value
+
+
+def _rfc_3339(value: object) -> object:
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise ValueError("must be like 2026-01-31T08:00:00Z")
     return value
 
 
@@ -26,7 +34,7 @@ def _moment(value: datetime) -> datetime:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_plain)]
-Moment = Annotated[AwareDatetime, AfterValidator(_moment)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_moment)]
 
 
 class AuditQuery(Model):
@@ -48,18 +56,18 @@ class AuditQuery(Model):
         str | None,
         Field(pattern="^([0-9]{1,3}|[1-5]xx)$", description="HTTP status, or a class such as 4xx"),
     ] = None
-    denied: Annotated[bool | None, Field(description="refused by mk8s or by the cluster")] = None
+    denied: Annotated[Flag | None, Field(description="refused by mk8s or by the cluster")] = None
     cursor: Cursor = None
     after: Annotated[
-        int | None,
+        Digits | None,
         Field(
             ge=0,
             le=1 << 62,
             description="follow: what was written after this `number`, oldest first",
         ),
     ] = None
-    limit: Annotated[int, Field(ge=1, le=MOST_ROWS)] = 100
-    events: Annotated[bool, Field(description="with the whole audit.k8s.io/v1 Event")] = False
+    limit: Annotated[Digits, Field(ge=1, le=MOST_ROWS)] = 100
+    events: Annotated[Flag, Field(description="with the whole audit.k8s.io/v1 Event")] = False
 
 
 class AuditEntry(Model):

@@ -11,8 +11,8 @@ from mk8s_proxy.db import clusters
 async def cluster_rbac(call: Call) -> Model:
     """Compile what all roles may do on a cluster into its own RBAC."""
     query = call.read_query(policy_schemas.ClusterRbacQuery)
-    name = call.cluster = call.subject = call.path["name"]
-    await clusters.get_by_name(call.context.database, name)
+    name = (await clusters.get_by_key(call.context.database, call.path["id"])).name
+    call.cluster = call.subject = name
     policy = call.context.policy_feed.current
     try:
         made = manifest(policy, name, ServiceAccount(query.agent_namespace, query.agent_name))
@@ -30,7 +30,7 @@ async def cluster_rbac(call: Call) -> Model:
 ENDPOINTS = (
     Endpoint(
         "GET",
-        "/clusters/{name}/rbac",
+        "/clusters/{id}/rbac",
         cluster_rbac,
         "Print RBAC that holds the upper bounds of the roles on a cluster",
         Access.ADMIN,

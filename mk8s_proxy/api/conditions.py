@@ -17,6 +17,8 @@ from mk8s_proxy.db.revisions import Condition
 
 _TAGS = re.compile(r'(?:\s*(?:W/)?"[!#-~\x80-\xff]*"\s*(?:,|$))+')
 _TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
+PATTERN = r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$'
+"""For the description: what `_TAGS` takes, in JSON Schema's words."""
 _DIGITS = 32
 """Hexadecimal ones of SHA-256 that are kept: 128 bits."""
 

@@ -9,11 +9,11 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from aiohttp import hdrs, web
-from pydantic import ValidationError
+from aiohttp import web
 
 from mk8s_proxy.api import conditions
 from mk8s_proxy.api.audit_rows import AuditRow
+from mk8s_proxy.api.bodies import parse_query, read_body, respond, respond_older, tagged
 from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
@@ -139,7 +139,8 @@ class Call:
         return self.user is not None and self.user.administers
 
 
-Handler = Callable[[Call], Awaitable[Model | Versioned | web.StreamResponse | None]]
+Result = Model | Versioned | web.Response | None
+Handler = Callable[[Call], Awaitable[Result | web.StreamResponse]]
 Preparation = Callable[[Call], Awaitable[None]]
 
 
@@ -167,6 +168,8 @@ class Endpoint:
     resource: str = ""
     """What it does it to, for the audit."""
     media_type: str = "application/json"
+    streamed_as: str = ""
+    """The media type in which the answer comes bit by bit, for whoever accepts that."""
     prepare: Preparation | None = None
     """What comes before the row of a change: it may say more of the call, or refuse it."""
 
@@ -218,14 +221,18 @@ class Door:
         if row is not None and self.endpoint.audit is Audit.CHANGE:
             await _open(row, request)
         result = await self.endpoint.handler(call)
-        if isinstance(result, web.StreamResponse):
+        if isinstance(result, web.StreamResponse) and not isinstance(result, web.Response):
             return result
+        return self._write(call, request, result)
+
+    def _write(self, call: Call, request: web.Request, result: Result) -> web.Response:
+        if isinstance(result, web.Response):
+            return tagged(request, result)
         if call.older_cli_items and isinstance(result, Page):
-            return _respond_older(result)
+            return respond_older(result)
         if isinstance(result, Versioned):
-            return _tagged(request, respond(result.model, self.endpoint.status), result.revision)
-        response = respond(result, self.endpoint.status)
-        return _tagged(request, response) if request.method == hdrs.METH_GET else response
+            return tagged(request, respond(result.model, self.endpoint.status), result.revision)
+        return tagged(request, respond(result, self.endpoint.status))
 
     async def _admit(self, call: Call) -> None:
         if self.endpoint.access is Access.PUBLIC:
@@ -299,72 +306,6 @@ async def _service_token(context: ApiContext, identity: Identity) -> UserRecord:
         created_at=token.created_at,
         clusters=token.clusters,
     )
-
-
-async def read_body(request: web.Request, kind: type[_ModelType]) -> _ModelType:
-    """Parse a JSON body.
-
-    A form's content type is refused, so that no other site's page can post here (CSRF).
-
-    Raises:
-        ApiError: Not JSON, or not as the model says.
-    """
-    if request.content_type != "application/json":
-        raise ApiError(415, "send the body as application/json")
-    try:
-        return kind.model_validate_json(await request.read())
-    except ValidationError as error:
-        shown = error.errors(include_url=False, include_context=False, include_input=False)
-        raise ApiError.from_validation(shown) from None
-
-
-def parse_query(request: web.Request, kind: type[_ModelType]) -> _ModelType:
-    """Parse the parameters of a request's target.
-
-    Raises:
-        ApiError: One comes twice, or not as the model says.
-    """
-    given: dict[str, str] = {}
-    for name, value in request.query.items():
-        if name in given:
-            raise ApiError.invalid(name, "give it once")
-        given[name] = value
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        shown = error.errors(include_url=False, include_context=False, include_input=False)
-        raise ApiError.from_validation(shown) from None
-
-
-def respond(
-    result: Model | None, status: int = 200, media_type: str = "application/json"
-) -> web.Response:
-    """Write a model as JSON; None is an empty 204."""
-    if result is None:
-        return web.Response(status=204)
-    return web.Response(
-        status=status,
-        body=result.model_dump_json().encode(),
-        headers={hdrs.CONTENT_TYPE: media_type},
-    )
-
-
-def _tagged(request: web.Request, response: web.Response, revision: str = "") -> web.Response:
-    """Give an answer its ETag; leave its body out where the client has it."""
-    assert isinstance(response.body, bytes)
-    etag = conditions.tag(response.body, revision)
-    if request.method == hdrs.METH_GET and conditions.is_known(request, etag):
-        response = web.Response(status=304)
-    response.headers[hdrs.ETAG] = etag
-    return response
-
-
-def _respond_older(page: Page) -> web.Response:
-    """Write a list as it was before: its items are called so."""
-    document = page.model_dump(mode="json")
-    (name,) = (name for name, value in document.items() if isinstance(value, list))
-    document["items"] = document.pop(name)
-    return web.json_response(document)
 
 
 def too_many(sender: str, seconds: int) -> ApiError:

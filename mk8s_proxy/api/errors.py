@@ -36,6 +36,7 @@ REASONS = {
 """Kubernetes's words (apimachinery metav1.StatusReason) where it has one, so that clients know one
 vocabulary."""
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 TYPE_PREFIX = "tag:mk8s.io,2026:problem:"
 """Of a problem's type: a tag URI (RFC 4151), which names and leads nowhere."""
 MOST_FIELDS = 20
@@ -97,7 +98,7 @@ class ApiError(Exception):
         reason = REASONS.get(self.code, "Failure")
         return Problem(
             type=TYPE_PREFIX + reason,
-            title=HTTPStatus(self.code).phrase,
+            title=_PHRASES.get(self.code, "Failure"),
             status=self.code,
             detail=self.message,
             instance=instance,

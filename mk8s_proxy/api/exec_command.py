@@ -195,6 +195,7 @@ ENDPOINTS = (
         Audit.CHANGE,
         request=ExecRequest,
         response=ExecResponse,
+        streamed_as="text/event-stream",
         refusals=(403, 404, 429, 501),
         verb="create",
         resource="commands",

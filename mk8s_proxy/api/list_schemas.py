@@ -3,20 +3,34 @@
 The audit's are in `audit_schemas`. How pages are cut is in `pages`.
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from mk8s_proxy.api.policy_schemas import Role
 from mk8s_proxy.api.schemas import Agent, Cluster, Model, Page, SigningKey, User
 
 MOST_ITEMS = 500
 """On one page, and how many there are if nobody says."""
+_DECIMAL = re.compile(r"-?[0-9]{1,19}")
 
 
 def _plain(value: str) -> str:
     if not value.isprintable():
         raise ValueError("must be printable")
+    return value
+
+
+def _decimal(value: object) -> object:
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        raise ValueError("must be a number in digits")
+    return value
+
+
+def _true_or_false(value: object) -> object:
+    if value not in ("true", "false", True, False):
+        raise ValueError("must be true or false")
     return value
 
 
@@ -26,6 +40,9 @@ def _label(value: str) -> str:
     return _plain(value)
 
 
+Digits = Annotated[int, BeforeValidator(_decimal)]
+"""A number behind a "?", where pydantic would take "1_0" and " 1.0 ", too."""
+Flag = Annotated[bool, BeforeValidator(_true_or_false)]
 Word = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)]
 Pattern = Annotated[Word, Field(description='"*" stands for anything, as in dev-*')]
 Labels = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_label)]
@@ -40,7 +57,7 @@ class PageQuery(Model):
     """Which part of a list is wanted."""
 
     limit: Annotated[
-        int | None,
+        Digits | None,
         Field(ge=1, le=MOST_ITEMS, description=f"at most so many; {MOST_ITEMS} if not given"),
     ] = None
     cursor: Cursor = None

@@ -10,9 +10,10 @@ import datetime
 from aiohttp import web
 
 from mk8s_proxy.api import schemas
+from mk8s_proxy.api.bodies import respond
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_access, end_login
-from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate, respond
+from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.passwords import check_password, is_known
 from mk8s_proxy.api.visibility import visible_cluster, visible_names

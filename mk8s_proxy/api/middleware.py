@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from mk8s_proxy.api import problem_schemas
+from mk8s_proxy.api.bodies import NO_STORE, respond
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import (
     CALL,
     SOURCE_HEADER,
     Call,
-    respond,
     too_many,
     translate_failure,
 )
@@ -92,7 +92,7 @@ def _refuse(request: web.Request, call: Call, error: Exception) -> web.Response:
 def harden(response: web.StreamResponse, call: Call) -> None:
     """Set the headers that every answer has; a handler that streams does it before it begins."""
     response.headers[REQUEST_ID_HEADER] = call.request_id
-    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    response.headers.setdefault(hdrs.CACHE_CONTROL, NO_STORE)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     # aiohttp would name itself and its version.

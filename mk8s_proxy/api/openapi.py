@@ -1,35 +1,69 @@
 """The OpenAPI 3.1 document, made from the table of endpoints and the models of their bodies.
 
 `application` serves it at /openapi.json. As it is made from what is served, it cannot describe
-anything else.
+anything else; `examples` adds what a reader may copy, `openapi_operations` describes an endpoint.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from mk8s_proxy.api.endpoint import Access, Audit, Endpoint
-from mk8s_proxy.api.errors import REASONS
+from mk8s_proxy.api.endpoint import Endpoint
+from mk8s_proxy.api.errors import REASONS, ApiError
+from mk8s_proxy.api.examples import REQUEST_ID
+from mk8s_proxy.api.openapi_operations import Mode, References, describe
 from mk8s_proxy.api.problem_schemas import MEDIA_TYPE, Problem
 from mk8s_proxy.api.schemas import Model
 
-_VARIABLE = re.compile(r"\{(\w+)\}")
 _REFERENCE = "#/components/schemas/{model}"
 
+_HEADERS: dict[str, Any] = {
+    "X-Request-Id": {
+        "description": "names this request in central's log and audit",
+        "required": True,
+        "schema": {"type": "string", "format": "uuid"},
+    },
+    "ETag": {
+        "description": "names this state of what was asked for, for If-Match and If-None-Match",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "seconds until it is worth to try again",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {"required": True, "schema": {"type": "string"}},
+    "Allow": {"required": True, "schema": {"type": "string"}},
+}
+_OF_REFUSALS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
+_TAGS = {
+    "auth": "Logins and their tokens.",
+    "clusters": "Clusters and the join tokens of their agents.",
+    "agents": "Agents by their certificates.",
+    "users": "Who may log in, with what roles.",
+    "roles": "What users may do on which clusters.",
+    "rbac": "All roles and users at once, as in a policy file.",
+    "keys": "Signing keys of access tokens.",
+    "tokens": "Service tokens, which jobs show instead of a login.",
+    "audit": "Who did what.",
+    "join": "The admission of agents.",
+}
 
-def document(endpoints: Sequence[Endpoint], server: str, version: str) -> dict[str, Any]:
-    """Describe the endpoints.
+
+def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
+    """Describe the endpoints, but for the server at which they are.
 
     Args:
         endpoints: What is served.
-        server: Central's public URL.
         version: Of mk8s.
     """
+    references, schemas = _schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+        described = describe(endpoint, references)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -38,106 +72,57 @@ def document(endpoints: Sequence[Endpoint], server: str, version: str) -> dict[s
             "description": "Logins, clusters, users, roles and audit of mk8s-central.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": server}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _schemas(endpoints),
+            "schemas": schemas,
+            "headers": _HEADERS,
+            "responses": {REASONS[code]: _refusal(code) for code in _codes(paths)},
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "`token` of POST /auth/login, not one bound to a cluster",
+                }
             },
         },
     }
 
 
-def _schemas(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    models: set[type[Model]] = {Problem}
+def _schemas(endpoints: Sequence[Endpoint]) -> tuple[References, dict[str, Any]]:
+    """A reference for each model, as it is sent or answered, and what they lead to."""
+    models: set[tuple[type[Model], Mode]] = {(Problem, "serialization")}
     for endpoint in endpoints:
-        models |= {model for model in (endpoint.request, endpoint.response) if model}
-    ordered = sorted(models, key=lambda model: model.__name__)
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in ordered], ref_template=_REFERENCE
+        if endpoint.request:
+            models.add((endpoint.request, "validation"))
+        if endpoint.response:
+            models.add((endpoint.response, "serialization"))
+    ordered: list[tuple[type[Model], JsonSchemaMode]] = sorted(
+        models, key=lambda it: (it[0].__name__, it[1])
     )
-    return dict(definitions["$defs"])
+    references, definitions = models_json_schema(ordered, ref_template=_REFERENCE)
+    found = {(model, mode): reference for (model, mode), reference in references.items()}
+    return found, dict(definitions["$defs"])  # type: ignore[return-value]
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    operation: dict[str, Any] = {
-        "operationId": _operation_id(endpoint),
-        "summary": endpoint.summary,
-        "tags": [endpoint.path.split("/")[1].removeprefix(".")],
-        "security": [] if endpoint.access is Access.PUBLIC else [{"bearer": []}],
-        "responses": _responses(endpoint),
+def _codes(paths: dict[str, dict[str, Any]]) -> list[int]:
+    """The statuses of refusals that an operation names."""
+    operations = [operation for item in paths.values() for operation in item.values()]
+    codes = {int(code) for operation in operations for code in operation["responses"]}
+    return sorted(code for code in codes if code >= 400)
+
+
+def _refusal(code: int) -> dict[str, Any]:
+    names = ["X-Request-Id"] + ([_OF_REFUSALS[code]] if code in _OF_REFUSALS else [])
+    if code == 422:
+        error = ApiError.invalid("email", "must be an email address")
+    else:
+        error = ApiError(code, "what is wrong, and what to do")
+    schema = {"$ref": _REFERENCE.format(model=Problem.__name__)}
+    example = error.body(f"urn:uuid:{REQUEST_ID}").model_dump(mode="json")
+    return {
+        "description": REASONS[code],
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        "content": {MEDIA_TYPE: {"schema": schema, "example": example}},
     }
-    if endpoint.access is Access.ADMIN:
-        operation["description"] = "For users with the role admin."
-    parameters = [*_path_parameters(endpoint), *_query_parameters(endpoint)]
-    if parameters:
-        operation["parameters"] = parameters
-    if endpoint.request is not None:
-        operation["requestBody"] = {"required": True, "content": _content(endpoint.request)}
-    return operation
-
-
-def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _VARIABLE.findall(endpoint.path)
-    ]
-
-
-def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    """One for each field of the model; absent and null are the same behind a "?"."""
-    if endpoint.query is None:
-        return []
-    schema = endpoint.query.model_json_schema()
-    required = schema.get("required", ())
-    parameters = []
-    for name, field in schema["properties"].items():
-        kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
-        kind = {key: value for key, value in kinds[0].items() if key != "title"}
-        parameter = {"name": name, "in": "query", "required": name in required, "schema": kind}
-        if "description" in field:
-            parameter["description"] = field["description"]
-        parameters.append(parameter)
-    return parameters
-
-
-def _operation_id(endpoint: Endpoint) -> str:
-    name = getattr(endpoint.handler, "__name__", endpoint.path)
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
-
-
-def _responses(endpoint: Endpoint) -> dict[str, Any]:
-    success: dict[str, Any] = {"description": endpoint.summary}
-    if endpoint.response is not None:
-        success["content"] = _content(endpoint.response)
-    elif endpoint.status != 204:
-        success["content"] = {endpoint.media_type: {}}
-    responses = {str(endpoint.status): success}
-    for code in sorted(_refusals(endpoint)):
-        responses[str(code)] = {
-            "description": REASONS[code],
-            "content": _content(Problem, MEDIA_TYPE),
-        }
-    return responses
-
-
-def _refusals(endpoint: Endpoint) -> set[int]:
-    codes = {500, *endpoint.refusals}
-    if endpoint.access is not Access.PUBLIC:
-        codes |= {401, 503}
-    if endpoint.access is Access.ADMIN:
-        codes.add(403)
-    if endpoint.request is not None:
-        codes |= {400, 413, 415, 422}
-    if endpoint.query is not None:
-        codes.add(422)
-    if endpoint.audit is not Audit.NOTHING:
-        codes.add(503)
-    return codes
-
-
-def _content(model: type[Model], media_type: str = "application/json") -> dict[str, Any]:
-    reference = _REFERENCE.format(model=model.__name__)
-    return {media_type: {"schema": {"$ref": reference}}}

@@ -20,7 +20,7 @@ from mk8s_agent.wire.heap import HeapWatch
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
-from mk8s_proxy.api.application import create_application
+from mk8s_proxy.api.application import HEAD_LIMITS, create_application
 from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.chain.addresses import Router
@@ -228,7 +228,7 @@ class Central:
         await listen(await self._run(health), self.settings.admin_listen)
 
     async def _run(self, application: web.Application) -> web.AppRunner:
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, access_log=None, **HEAD_LIMITS)
         await runner.setup()
         self._runners.append(runner)
         return runner

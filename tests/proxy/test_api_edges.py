@@ -172,6 +172,12 @@ async def test_body_too_large(central: Central) -> None:
     assert answer.message == "the body is too large: at most 1 MiB"
 
 
+async def test_a_long_query_is_refused_as_any_other(central: Central) -> None:
+    path = "/roles?name=" + "n" * (200 << 10)
+    answer = await central.call("GET", path, token=await central.admin())
+    assert (answer.status, answer.field) == (422, "name")
+
+
 @pytest.mark.parametrize("path", ["/", "/nope", "/users/a/b/c", "/auth", "/users/"])
 async def test_unknown_paths(central: Central, path: str) -> None:
     answer = await central.call("GET", path, token=await central.admin())

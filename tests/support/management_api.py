@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDict
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.api.application import create_application
+from mk8s_proxy.api.application import HEAD_LIMITS, create_application
 from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.audit.journal import Journal
@@ -130,7 +130,7 @@ class Central:
         await users.create_user(database, "admin@example.com", "Ada", PASSWORD_HASH, ["admin"])
         await users.create_user(database, "dev@example.com", "Dev", PASSWORD_HASH, ["developer"])
         await central.feed.start()
-        await central.client.server.start_server(access_log=None)  # as app.py has it
+        await central.client.server.start_server(access_log=None, **HEAD_LIMITS)  # as app.py
         await central.client.start_server()
         return central
 
@@ -140,7 +140,7 @@ class Central:
         folder.mkdir()
         central = cls(database, folder, Settings(data_dir=folder, public_url=PUBLIC_URL))
         await central.feed.start()
-        await central.client.server.start_server(access_log=None)
+        await central.client.server.start_server(access_log=None, **HEAD_LIMITS)
         await central.client.start_server()
         return central
 

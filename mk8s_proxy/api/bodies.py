@@ -1,0 +1,84 @@
+"""Bodies and queries: read as the models of an endpoint, written with their ETags."""
+
+from typing import TypeVar
+
+from aiohttp import hdrs, web
+from pydantic import ValidationError
+
+from mk8s_proxy.api import conditions
+from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.schemas import Model, Page
+
+NO_STORE = "no-store"
+"""Cache-Control of what says nothing else."""
+
+_ModelType = TypeVar("_ModelType", bound=Model)
+
+
+async def read_body(request: web.Request, kind: type[_ModelType]) -> _ModelType:
+    """Parse a JSON body.
+
+    A form's content type is refused, so that no other site's page can post here (CSRF).
+
+    Raises:
+        ApiError: Not JSON, or not as the model says.
+    """
+    if request.content_type != "application/json":
+        raise ApiError(415, "send the body as application/json")
+    try:
+        return kind.model_validate_json(await request.read(), strict=True)
+    except ValidationError as error:
+        shown = error.errors(include_url=False, include_context=False, include_input=False)
+        raise ApiError.from_validation(shown) from None
+
+
+def parse_query(request: web.Request, kind: type[_ModelType]) -> _ModelType:
+    """Parse the parameters of a request's target.
+
+    Raises:
+        ApiError: One comes twice, or not as the model says.
+    """
+    given: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in given:
+            raise ApiError.invalid(name, "give it once")
+        given[name] = value
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        shown = error.errors(include_url=False, include_context=False, include_input=False)
+        raise ApiError.from_validation(shown) from None
+
+
+def respond(
+    result: Model | None, status: int = 200, media_type: str = "application/json"
+) -> web.Response:
+    """Write a model as JSON; None is an empty 204."""
+    if result is None:
+        return web.Response(status=204)
+    return web.Response(
+        status=status,
+        body=result.model_dump_json().encode(),
+        headers={hdrs.CONTENT_TYPE: media_type},
+    )
+
+
+def tagged(request: web.Request, response: web.Response, revision: str = "") -> web.Response:
+    """Give what can be asked for again its ETag; leave its body out where the client has it."""
+    is_get = request.method == hdrs.METH_GET
+    if not isinstance(response.body, bytes) or not (is_get or revision):
+        return response
+    etag = conditions.tag(response.body, revision)
+    if is_get and conditions.is_known(request, etag):
+        kept = {hdrs.CACHE_CONTROL: response.headers.get(hdrs.CACHE_CONTROL, NO_STORE)}
+        response = web.Response(status=304, headers=kept)
+    response.headers[hdrs.ETAG] = etag
+    return response
+
+
+def respond_older(page: Page) -> web.Response:
+    """Write a list as it was before: its items are called so."""
+    document = page.model_dump(mode="json")
+    (name,) = (name for name, value in document.items() if isinstance(value, list))
+    document["items"] = document.pop(name)
+    return web.json_response(document)

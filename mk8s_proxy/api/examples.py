@@ -1,0 +1,168 @@
+"""Examples for the OpenAPI document: what a reader may copy, and tools may begin with."""
+
+from typing import Any, Final
+
+from mk8s_proxy.api import (
+    audit_schemas,
+    exec_schemas,
+    list_schemas,
+    policy_schemas,
+    schemas,
+    token_schemas,
+)
+from mk8s_proxy.api.schemas import Model
+
+REQUEST_ID: Final = "0198b0c2-7a10-7c11-9d0a-5d2f1c3b4a59"
+_MOMENT: Final = "2026-01-31T08:00:00Z"
+_USER_ID: Final = "6f1c9f0e-6f0b-4c58-9a36-5a4c1f9d2b10"
+_RULES: Final[list[dict[str, Any]]] = [
+    {
+        "name": "dev-*",
+        "namespaces": ["*"],
+        "verbs": ["get", "list", "logs", "exec"],
+        "resources": ["pods", "services", "deployments"],
+    }
+]
+_TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl"
+_REFRESH: Final = "a refresh token"
+_USER: Final[dict[str, Any]] = {
+    "id": _USER_ID,
+    "email": "dev@example.com",
+    "name": "Dev",
+    "roles": ["developer"],
+    "disabled": False,
+    "has_password": True,
+    "must_change_password": False,
+    "created_at": _MOMENT,
+}
+_CLUSTER: Final[dict[str, Any]] = {
+    "id": "0b0c8f52-20a4-4c55-8a45-0f8a6f0d9d11",
+    "name": "prod",
+    "labels": {"env": "prod"},
+    "status": "connected",
+    "agents": 2,
+    "agent_version": "0.1.0",
+    "kubernetes_version": "v1.37.2",
+    "last_seen": _MOMENT,
+    "created_at": _MOMENT,
+    "alert": "",
+    "verbs": ["get", "list"],
+    "namespace": "",
+    "server": "https://mk8s.example.com/k8s/prod",
+    "context": "prod",
+}
+_ROLE: Final[dict[str, Any]] = {
+    "name": "developer",
+    "clusters": _RULES,
+    "limits": {"streams": None, "buffered": None},
+    "built_in": False,
+}
+_LOGIN: Final[dict[str, Any]] = {
+    "token": _TOKEN,
+    "access_token": _TOKEN,
+    "token_type": "Bearer",
+    "expires_in": 900,
+    "expires_at": _MOMENT,
+    "cluster": None,
+    "refresh_token": _REFRESH,
+    "refresh_expires_in": 43200,
+    "user": {key: _USER[key] for key in ("id", "email", "name", "roles")},
+}
+_REQUEST: Final[dict[str, Any]] = {
+    "id": REQUEST_ID,
+    "number": 4711,
+    "created_at": _MOMENT,
+    "user": "dev@example.com",
+    "user_id": _USER_ID,
+    "cluster": "prod",
+    "command": "get pods -n shop",
+    "status": "success",
+    "code": 200,
+    "duration_ms": 12.5,
+    "verb": "list",
+    "action": "list",
+    "api_group": "",
+    "resource": "pods",
+    "subresource": "",
+    "namespace": "shop",
+    "name": "",
+    "denied": False,
+    "source_ip": "192.0.2.1",
+    "event": None,
+}
+
+EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
+    schemas.LoginRequest: {"email": "dev@example.com", "password": "correct horse battery"},
+    schemas.RefreshRequest: {"refresh_token": _REFRESH},
+    schemas.LogoutRequest: {"refresh_token": _REFRESH},
+    schemas.ClusterTokenRequest: {"cluster": "prod"},
+    schemas.TokenResponse: _LOGIN,
+    schemas.CreateClusterRequest: {"name": "staging", "labels": {"env": "staging"}},
+    schemas.LabelsRequest: {"labels": {"env": "prod"}},
+    schemas.Cluster: _CLUSTER,
+    list_schemas.ClusterList: {"clusters": [_CLUSTER], "next_cursor": None},
+    schemas.CreateUserRequest: {
+        "email": "new@example.com",
+        "name": "New",
+        "password": "correct horse battery",
+        "roles": ["developer"],
+    },
+    schemas.UserRolesRequest: {"roles": ["developer"]},
+    schemas.PasswordRequest: {"password": "another horse battery"},
+    schemas.DisabledRequest: {"disabled": True},
+    schemas.User: _USER,
+    list_schemas.UserList: {"users": [_USER], "next_cursor": None},
+    policy_schemas.RoleRequest: {"clusters": _RULES},
+    policy_schemas.Role: _ROLE,
+    list_schemas.RoleList: {"roles": [_ROLE], "next_cursor": None},
+    policy_schemas.RbacRequest: {
+        "roles": [{"name": "developer", "clusters": _RULES}],
+        "users": [{"email": "dev@example.com", "roles": ["developer"]}],
+        "dry_run": True,
+    },
+    policy_schemas.RbacChanges: {
+        "changes": [
+            {"kind": "role", "name": "developer", "action": "unchanged", "detail": ""},
+        ],
+        "dry_run": True,
+    },
+    token_schemas.CreateTokenRequest: {
+        "name": "ci",
+        "roles": ["developer"],
+        "clusters": ["dev-*"],
+        "expires_in": 7776000,
+    },
+    token_schemas.RotateTokenRequest: {"overlap": 3600},
+    exec_schemas.ExecRequest: {"command": ["get", "pods", "-n", "default"]},
+    exec_schemas.ExecResponse: {
+        "output": "No resources found in default namespace.\n",
+        "errors": "",
+        "exit_code": 0,
+        "truncated": False,
+        "ended_by": "exit",
+        "duration_ms": 310.5,
+        "id": REQUEST_ID,
+    },
+    audit_schemas.AuditEntry: _REQUEST,
+    audit_schemas.AuditPage: {"audit": [_REQUEST], "next_cursor": None, "newest": 4711},
+}
+"""By the model of a body."""
+
+PATH_EXAMPLES: Final = {
+    "/users/{id}": "dev@example.com",
+    "/clusters/{id}": "prod",
+    "/agents/{id}": "4f1d2c",
+    "/roles/{name}": "developer",
+    "/keys/{id}": "k1",
+    "/audit/{id}": REQUEST_ID,
+    "/tokens/{id}": "ci",
+}
+"""By the beginning of a path."""
+
+QUERY_EXAMPLES: Final[dict[str, Any]] = {
+    "label": "env=prod",
+    "since": _MOMENT,
+    "resource": "pods",
+    "limit": 50,
+}
+"""By the name of a parameter."""
