@@ -293,11 +293,12 @@ class TokenAuthenticator:
         self._check_user(identity)
 
     def _check_user(self, identity: Identity) -> None:
-        if self._is_revoked(identity):
-            raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
+        ended = self._is_revoked(identity)
         if is_service_user(identity.user):
-            self.service_tokens.require_live(identity.login)
+            self.service_tokens.require_live("" if ended else identity.login)
             return
+        if ended:
+            raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
         epoch = self._valid_epochs(identity.uid)
         if epoch is None:
             raise Unauthenticated("USER_DISABLED", "this account is disabled: ask your admin")

@@ -138,7 +138,7 @@ class ServiceTokens:
         )
 
     def require_live(self, login: str) -> None:
-        """Refuse what came of a secret that is not good any more.
+        """Refuse what came of a secret that is not good any more; "" is never good.
 
         Raises:
             Unauthenticated: It was revoked or rotated, or has expired.

@@ -153,8 +153,8 @@ def test_a_revoked_token_is_refused_at_once(world: World, remembered: bool) -> N
 def test_the_end_of_its_login_ends_it_too(world: World) -> None:
     identity, access = world.authenticate(), world.access_token()
     world.authenticator.revoke("login-1", NOW + 3600)
-    assert world.refusal() == "TOKEN_REVOKED"
-    assert world.refusal(access) == "TOKEN_REVOKED"
+    assert world.refusal() == "SERVICE_TOKEN_ENDED"
+    assert world.refusal(access) == "SERVICE_TOKEN_ENDED"
     with pytest.raises(Unauthenticated):
         world.authenticator.recheck(identity)
 
