@@ -92,6 +92,12 @@ def test_a_role_of_one_namespace() -> None:
     assert differences(found) == {"LISTS"}
 
 
+def test_words_alone() -> None:
+    found = made({"namespaces": ["*"], "verbs": ["logs"], "resources": ["pods", "services"]})
+    assert rules_of(found, "ClusterRole") == [on("core", "pods/log", "get")]
+    assert differences(found) == set()
+
+
 def test_everything_that_a_star_means() -> None:
     found = made({"namespaces": ["*"], "verbs": ["*"], "resources": ["*"]})
     whole, *words = rules_of(found, "ClusterRole")
