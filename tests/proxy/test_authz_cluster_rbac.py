@@ -215,7 +215,7 @@ def test_paths() -> None:
     ]
 
 
-def test_the_objects_can_be_applied_and_pruned() -> None:
+def test_the_objects_can_be_applied_and_found_again() -> None:
     found = made({"namespaces": ["shop", "team-1"], "verbs": ["get"], "resources": ["pods"]})
     places = [(it["kind"], it["metadata"].get("namespace", "")) for it in found.objects]
     assert places[-4:] == [
