@@ -108,7 +108,7 @@ class Walk:
         program, *rest = command.words
         if program == "mk8s-central":
             return self.machines["central"]
-        is_administrator = rest[0] == "apply"
+        is_administrator = rest[0] in ("apply", "delete")
         by_the_cluster = program == "mk8s-agent" or (program == "kubectl" and is_administrator)
         return self.machines["cluster" if by_the_cluster else "person"]
 

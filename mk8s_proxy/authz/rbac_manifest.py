@@ -1,7 +1,7 @@
 """The objects of Kubernetes that hold the upper bounds of all roles on a cluster.
 
 Made for the management API from what `cluster_rbac` says of each role. All have the same labels, so
-that what is not there any more can be pruned, and a server-side apply changes nothing else.
+that all of them can be found and deleted, and a server-side apply changes nothing else.
 """
 
 from collections.abc import Iterable, Iterator

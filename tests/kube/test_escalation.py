@@ -173,7 +173,7 @@ def test_who_may_all_the_same(hands, world: World) -> None:
 @pytest.mark.parametrize("cluster", [OPEN, FENCED])
 def test_can_i_bind_and_escalate_tell_the_truth(hands, cluster: str) -> None:
     def may(who: str, *question: str) -> bool:
-        return hands(who, cluster)("auth", "can-i", *question, code=None).split()[-1] == "yes"
+        return "yes" in hands(who, cluster)("auth", "can-i", *question, code=None).split()
 
     for verb in ("bind", "escalate"):
         assert not may("shop", verb, "clusterroles")
@@ -209,9 +209,9 @@ def test_attack_a_group_of_a_role_that_somebody_does_not_have(
     somebody = enrol(world, world.fresh_name("actor"), rules)
     somebody.use(FENCED)
     act = Hands(somebody, FENCED)
-    asked = ("get", "secrets", "-n", "shop", "--as=shop-only@example.com")
-    refused = act(*asked, "--as-group=mk8s:role:admin", code=1)
-    assert "mk8s:" in refused
+    asked = ("get", "serviceaccounts", "-n", "shop", "--as=shop-only@example.com")
+    assert "builder" in act(*asked)
+    assert "Forbidden" in act(*asked, "--as-group=mk8s:role:admin", code=1)
 
 
 def test_administrators_are_warned(world: World, fence: dict[str, Person]) -> None:

@@ -92,6 +92,12 @@ def test_a_role_of_one_namespace() -> None:
     assert differences(found) == {"LISTS"}
 
 
+def test_words_alone() -> None:
+    found = made({"namespaces": ["*"], "verbs": ["logs"], "resources": ["pods", "services"]})
+    assert rules_of(found, "ClusterRole") == [on("core", "pods/log", "get")]
+    assert differences(found) == set()
+
+
 def test_everything_that_a_star_means() -> None:
     found = made({"namespaces": ["*"], "verbs": ["*"], "resources": ["*"]})
     whole, *words = rules_of(found, "ClusterRole")
@@ -209,7 +215,7 @@ def test_paths() -> None:
     ]
 
 
-def test_the_objects_can_be_applied_and_pruned() -> None:
+def test_the_objects_can_be_applied_and_found_again() -> None:
     found = made({"namespaces": ["shop", "team-1"], "verbs": ["get"], "resources": ["pods"]})
     places = [(it["kind"], it["metadata"].get("namespace", "")) for it in found.objects]
     assert places[-4:] == [

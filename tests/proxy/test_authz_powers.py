@@ -116,7 +116,8 @@ def test_what_a_cluster_says_later_counts_at_once() -> None:
     allowed = snapshot.decide_request(*question)[1]
     assert (allowed.allowed, allowed.groups) == (True, ("mk8s:role:r",))
     assert not facts.learn_bounds("prod", BOUNDED, ["mk8s:role:r"])
-    assert not facts.learn_bounds("prod", "", [])  # an older agent of the same cluster
+    _, learn_bounds = facts.learners
+    assert not learn_bounds("prod", "", ())  # an older agent of the same cluster
     assert snapshot.bounds_of("prod") == Bounds(BOUNDED, frozenset({"mk8s:role:r"}))
     assert facts.learn_bounds("prod", UNKNOWN, [])
     assert not snapshot.decide_request(*question)[1].allowed
