@@ -165,8 +165,7 @@ class ClientHttp2(Http2Server):
         if not self.authenticated and (refusal := self._refused_unread(block)):
             self._refuse_unread(stream_id, end, refusal)
             return
-        # Even a refused block: the decoder's table must follow. A stranger's fields are counted.
-        fields = self.decode(block, not self.authenticated)
+        fields = self.decode(block, not self.authenticated)  # a stranger's are counted already
         head, refusal = UNREADABLE, _NO_REFUSAL
         try:
             head = read_repeated_head(fields, end, self._head_limits, underscores=self._underscores)
