@@ -1,4 +1,4 @@
-"""Writes the reference pages from what they describe: settings, metrics and commands.
+"""Writes the reference pages from what they describe: settings, metrics, commands, the REST API.
 
 Run from a checkout with the extra `central` installed, after a setting or command has changed:
 
@@ -26,6 +26,7 @@ from mk8s_agent import settings as agent_settings
 from mk8s_agent.tunnel import metrics as agent_metrics
 from mk8s_agent.wire.metrics import Metric
 from mk8s_cli import command_table
+from mk8s_proxy.api import application as rest_api
 from mk8s_proxy.process import main as central_main
 from mk8s_proxy.process import metrics as central_metrics
 from mk8s_proxy.settings import load as central_load
@@ -173,6 +174,56 @@ def reference(command: click.Command, name: str) -> str:
     return "\n\n".join(command_section(*it) for it in commands_of(command, name))
 
 
+def rest_reference() -> str:
+    """Every operation of the REST API, by its tag."""
+    operations = [
+        (operation["tags"][0], rest_operation(path, method, operation))
+        for path, item in rest_api.DOCUMENT["paths"].items()
+        for method, operation in item.items()
+    ]
+    parts = []
+    for tag in rest_api.DOCUMENT["tags"]:
+        parts.append(f"### {tag['name']}\n\n{tag['description']}")
+        parts += [text for name, text in operations if name == tag["name"]]
+    return "\n\n".join(parts)
+
+
+def rest_operation(path: str, method: str, operation: dict[str, Any]) -> str:
+    """One operation: what it does, what it takes and what it answers."""
+    lines = [f"#### `{method.upper()} {path}`", "", " ".join(operation["description"].split()), ""]
+    if not operation["security"]:
+        lines.append("- without a token")
+    lines += [
+        f"- `?{it['name']}=`{_behind(_plain(it.get('description', '')))}"
+        for it in operation.get("parameters", ())
+        if it["in"] == "query"
+    ]
+    content = operation.get("requestBody", {}).get("content", {})
+    lines += [f"- takes {rest_fields(it['schema'])}" for it in content.values()]
+    for code, response in operation["responses"].items():
+        if code.startswith("2"):
+            shown = [
+                rest_fields(it.get("schema", {})) for it in response.get("content", {}).values()
+            ]
+            lines.append(f"- {code}{_behind(next((it for it in shown if it), ''))}")
+    refusals = [code for code in operation["responses"] if code >= "3"]
+    lines.append(f"- else {', '.join(refusals)}")
+    return "\n".join(lines)
+
+
+def _behind(text: str) -> str:
+    return f": {text}" if text else ""
+
+
+def rest_fields(schema: dict[str, Any]) -> str:
+    """The fields of a body; those that may be left out in brackets."""
+    if "$ref" in schema:
+        schema = rest_api.DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    required = schema.get("required", ())
+    names = [f"`{it}`" if it in required else f"(`{it}`)" for it in schema.get("properties", ())]
+    return ", ".join(names)
+
+
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "configuration.md": {
         "central": central_table,
@@ -184,6 +235,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "metrics-central": lambda: metrics_table(central_metrics.METRICS),
         "metrics-agent": lambda: metrics_table(agent_metrics.METRICS),
     },
+    "rest.md": {"rest": rest_reference},
     "cli.md": {
         "mk8s": lambda: reference(command_table.mk8s, "mk8s"),
         "mk8s-central": lambda: reference(central_main.main, "mk8s-central"),

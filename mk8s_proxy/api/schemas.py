@@ -82,7 +82,12 @@ Secret = Annotated[str, Field(max_length=128, repr=False)]
 class Model(BaseModel):
     """A body."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_serialization_defaults_required=True,  # an answer leaves nothing out
+    )
 
 
 class Page(Model):
