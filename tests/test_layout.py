@@ -191,7 +191,7 @@ def test_a_room_says_what_it_is_for_and_its_init_holds_nothing_else(room: Path) 
     assert [type(statement) for statement in tree.body] == [ast.Expr]
 
 
-DISTRIBUTIONS = {"yaml": "pyyaml"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "prometheus_client": "prometheus-client"}
 
 
 class RunTime(ast.NodeTransformer):

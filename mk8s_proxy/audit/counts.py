@@ -84,8 +84,7 @@ class RequestCounts:
         """By their reason."""
         self.logins: dict[Labels, int] = {}
         """Credentials that were asked for: by what asked, and what came of it."""
-        self._admission, self._cluster, self._answer = self.stages.values()
-        self._bounds = SECONDS
+        self._stages = tuple(self.stages.values())
 
     def follow(self, names: Iterable[str]) -> None:
         """The clusters have changed; what was counted of one that is gone is forgotten."""
@@ -105,17 +104,17 @@ class RequestCounts:
         counts.received += entry.bytes_in
         counts.sent += entry.bytes_out
         if answered:
-            left, bounds = entry.left, self._bounds
-            admission, cluster = self._admission, self._cluster
-            spent = left - entry.began
-            admission[bisect_left(bounds, spent)] += 1
+            left, began = entry.left, entry.began
+            admission, cluster, answer = self._stages
+            spent = left - began
+            admission[bisect_left(SECONDS, spent)] += 1
             admission[-1] += spent
             spent = answered - left
-            cluster[bisect_left(bounds, spent)] += 1
+            cluster[bisect_left(SECONDS, spent)] += 1
             cluster[-1] += spent
             if not entry.lasts:
-                answer, spent = self._answer, entry.began + entry.duration - answered
-                answer[bisect_left(bounds, spent)] += 1
+                spent = began + entry.duration - answered
+                answer[bisect_left(SECONDS, spent)] += 1
                 answer[-1] += spent
         if entry.refusal:
             self._refused(entry.refusal)

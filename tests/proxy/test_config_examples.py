@@ -22,6 +22,8 @@ from tests.support.world import AGENT, CENTRAL, MK8S, wait_until
 EXAMPLES = CHECKOUT / "deploy" / "config"
 PASSWORD = "an example's long password"
 
+pytestmark = pytest.mark.timeout(300)  # several programs one after the other, on a busy machine too
+
 
 @dataclasses.dataclass
 class Machine:
@@ -59,7 +61,7 @@ class Machine:
         assert "refresh_seconds: 86400" in checked.stdout
         assert "example.com" not in checked.stderr
         program = Program("mk8s-central", [*CENTRAL, "serve", *config], environment)
-        self.opened.enter_context(program).wait_for_port(self.port)
+        self.opened.enter_context(program).wait_for_port(self.port, seconds=120)
         return made.stdout
 
 
@@ -103,7 +105,7 @@ def test_the_examples_of_a_small_installation(machine: Machine) -> None:
     def shown() -> str:
         return run([*MK8S, "clusters", "list"], person).stdout
 
-    wait_until(lambda: "connected" in shown(), 30, shown)
+    wait_until(lambda: "connected" in shown(), 120, shown)
     run([*MK8S, "kubeconfig", "sync"], person)
     assert "prod" in run([*MK8S, "status"], person).stdout
     assert "current_cluster: prod\n" in known.read_text()

@@ -22,6 +22,7 @@ from tests.support.world import AGENT, CENTRAL, MK8S, wait_until
 
 PASSWORD = "a scraper's long password"
 PODS = "/api/v1/namespaces/default/pods"
+pytestmark = pytest.mark.timeout(300)  # several programs start, on a busy machine too
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
@@ -72,7 +73,7 @@ class Installation:
         pin = told.partition("--ca-pin ")[2].split()[0]
         serve = Program("mk8s-central", [*CENTRAL, "serve", "--workers", "2"], environment)
         self.central = self.opened.enter_context(serve)
-        self.central.wait_for_line("central.ready")
+        self.central.wait_for_line("central.ready", seconds=120)
         login = ("login", self.url, "--email", "admin@example.com", "--password-stdin")
         run([*MK8S, *login, "--ca-pin", pin], self.person, stdin=f"{PASSWORD}\n")
         added = run([*MK8S, "admin", "clusters", "add", "prod", "-o", "json"], self.person)
@@ -94,7 +95,7 @@ class Installation:
         )
         words = [*AGENT, "--kubeconfig", self.folder / "api" / "kubeconfig"]
         self.opened.enter_context(Program("mk8s-agent", words, environment))
-        wait_until(self.is_connected, 30, lambda: self.central.output)
+        wait_until(self.is_connected, 120, lambda: self.central.output)
 
     def is_connected(self) -> bool:
         try:
@@ -157,7 +158,7 @@ def requests(samples: Samples) -> float:
 def until_counted(installation: Installation, port: int, count: float) -> Samples:
     """What another worker counted is known here within a second."""
     wait_until(
-        lambda: requests(installation.scrape(port)) >= count, 20, lambda: installation.text(port)
+        lambda: requests(installation.scrape(port)) >= count, 60, lambda: installation.text(port)
     )
     return installation.scrape(port)
 
@@ -195,7 +196,7 @@ def test_the_agent_has_metrics_of_its_own(installation: Installation) -> None:
         lambda: (
             installation.scrape(installation.health)["mk8s_agent_requests_total", ()] == before + 1
         ),
-        20,
+        60,
         lambda: installation.text(installation.health),
     )
     found = installation.scrape(installation.health)
@@ -218,7 +219,7 @@ def test_attack_strangers_make_no_series(installation: Installation) -> None:
         assert installation.ask(f"/k8s/made-up-{number}{PODS}", token=installation.token) >= 400
     wait_until(
         lambda: total(installation.scrape(admin), "mk8s_central_refusals_total") > 8,
-        20,
+        60,
         lambda: installation.text(admin),
     )
     found = installation.scrape(admin)
@@ -239,12 +240,12 @@ def test_a_worker_that_is_killed_counts_once(installation: Installation) -> None
     pid = process_of(central.output, 2)
     seen = len(central.output.splitlines())
     os.kill(pid, signal.SIGKILL)
-    central.wait_for_line("worker.ready", after=seen)
+    central.wait_for_line("worker.ready", seconds=120, after=seen)
     for port in (admin, admin + 1):
         assert requests(installation.scrape(port)) == count
     wait_until(
         lambda: installation.ask(f"/k8s/prod{PODS}", token=installation.token) == 200,
-        30,
+        60,
         lambda: central.output,
     )
     assert requests(until_counted(installation, admin + 1, count + 1)) == count + 1
