@@ -3,6 +3,7 @@
 What they run is run here: the selection of the lock, and the wheel of nothing but what is copied.
 """
 
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -15,7 +16,6 @@ import pytest
 import yaml
 
 from mk8s_proxy.settings.model import Settings
-from tests.support import own_image
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DOCKER = CHECKOUT / "deploy" / "docker"
@@ -38,6 +38,33 @@ def instructions(image: str) -> Iterator[tuple[str, str]]:
 
 def of(image: str, name: str) -> list[str]:
     return [words for it, words in instructions(image) if it == name]
+
+
+def distributions(extra: str) -> set[str]:
+    """The installed distributions that an extra of ours means, and what they need."""
+    found: set[str] = set()
+    waiting = [("mk8s", extra)]
+    while waiting:
+        name, wanted = waiting.pop()
+        for requirement in importlib.metadata.requires(name) or ():
+            match = re.match(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?[^;]*(?:;(.*))?", requirement)
+            assert match is not None
+            other, extras, marker = match[1].lower(), match[2] or "", match[3] or ""
+            if "extra ==" in marker and f"'{wanted}'" not in marker.replace('"', "'"):
+                continue
+            for more in extras.split(",") if extras else [""]:
+                if f"{other}[{more}]" not in found and _is_installed(other):
+                    found.add(f"{other}[{more}]")
+                    waiting.append((other, more))
+    return {name.partition("[")[0] for name in found} - {"mk8s"}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def locked(*extras: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -123,8 +150,8 @@ def test_the_agent_of_compose_may_read_its_kubeconfig() -> None:
 def test_the_selection_of_the_lock_is_whole(extras: tuple[str, ...]) -> None:
     text = locked(*extras).stdout
     names = set(re.findall(r"(?m)^([a-z0-9][a-z0-9-]*)==", text))
-    needed = {re.sub(r"[._]", "-", it) for it in own_image.distributions(extras[-1]) if extras[-1]}
-    base = {re.sub(r"[._]", "-", it) for it in own_image.distributions("")}
+    needed = {re.sub(r"[._]", "-", it) for it in distributions(extras[-1]) if extras[-1]}
+    base = {re.sub(r"[._]", "-", it) for it in distributions("")}
     assert needed - base <= names
     assert ("keyring" in names) is ("base" in extras)
     for entry in re.split(r"\n(?=[a-z])", text.strip()):

@@ -4,6 +4,7 @@ The real images are built from `deploy/docker`, which needs a registry for their
 the same programs, user and paths that matter to a pod, and get into a node by `ctr images import`.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import io
@@ -29,31 +30,15 @@ LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ens
 SHELL = Path("/bin/busybox")
 
 
-def distributions(extra: str) -> set[str]:
-    """The installed distributions that an extra of ours means, and what they need."""
-    found: set[str] = set()
-    waiting = [("mk8s", extra)]
-    while waiting:
-        name, wanted = waiting.pop()
-        for requirement in importlib.metadata.requires(name) or ():
-            match = re.match(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?[^;]*(?:;(.*))?", requirement)
-            assert match is not None
-            other, extras, marker = match[1].lower(), match[2] or "", match[3] or ""
-            if "extra ==" in marker and f"'{wanted}'" not in marker.replace('"', "'"):
-                continue
-            for more in extras.split(",") if extras else [""]:
-                if f"{other}[{more}]" not in found and _is_installed(other):
-                    found.add(f"{other}[{more}]")
-                    waiting.append((other, more))
-    return {name.partition("[")[0] for name in found} - {"mk8s"}
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+def installed(*extras: str) -> list[importlib.metadata.Distribution]:
+    """What the lock has for these extras and this Python, as it is installed here."""
+    command = [sys.executable, CHECKOUT / "deploy" / "docker" / "locked.py", *extras]
+    locked = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    found = []
+    for name in re.findall(r"(?m)^([a-z0-9-]+)==", locked):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(importlib.metadata.distribution(name))
+    return found
 
 
 def _files(extra: str, packages: Iterable[str]) -> Iterator[tuple[str, Path]]:
@@ -62,8 +47,8 @@ def _files(extra: str, packages: Iterable[str]) -> Iterator[tuple[str, Path]]:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     yield f"{PYTHON}/bin/python3", Path(sys.executable).resolve()
     yield from _below(library, f"{PYTHON}/lib/{version}")
-    for name in distributions(extra):
-        for file in importlib.metadata.files(name) or ():
+    for distribution in installed(extra):
+        for file in distribution.files or ():
             path = Path(str(file.locate()))
             if ".." not in file.parts and "__pycache__" not in file.parts and path.is_file():
                 yield f"{SITE}/{file.as_posix()}", path
