@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.listener.head_limits import (
     HEAD_LIMITS,
+    MAX_FIELDS,
     HeadLimits,
-    exceeds,
     head_bytes,
     target_of,
 )
@@ -212,8 +212,8 @@ def check_bytes(fields: list[Field], target: bytes, limits: HeadLimits) -> int:
     """
     if not fields:
         raise HeaderRefusal("BAD_HEADER")
-    size = head_bytes(fields)
-    if exceeds(len(fields), size, len(target), limits):
+    size, long = head_bytes(fields), len(target)
+    if len(fields) > MAX_FIELDS or long > limits.target or size - long > limits.fields:
         raise HeaderRefusal("HEADER_TOO_LARGE")
     values = [value for _, value in fields]
     stripped = [value.strip() for value in values]
