@@ -34,11 +34,6 @@ HEAD_LIMITS: Final = HeadLimits()
 """The limits of a head unless the settings say otherwise."""
 
 
-def exceeds(fields: int, size: int, target: int, limits: HeadLimits) -> bool:
-    """Whether a head of so many fields and bytes is over the limits, so many of its target."""
-    return fields > MAX_FIELDS or target > limits.target or size - target > limits.fields
-
-
 def head_bytes(fields: list[tuple[bytes, bytes]]) -> int:
     """What a head counts: 32 for each field, too (RFC 9113, 6.5.2)."""
     names, values = zip(*fields, strict=True)
