@@ -92,7 +92,7 @@ def test_looking(demo: Demo) -> None:
 
 
 def test_changing_what_stdin_says(demo: Demo) -> None:
-    objects = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: c}}"
+    objects = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {b: c}\n"
     told = demo.run("apply", "-f", "-", "-n", "shop", stdin=objects)
     assert told["output"] == "configmap/a created\n", told["errors"]
     told = demo.run("get", "cm", "a", "-n", "shop", "-o", "jsonpath={.data.b}")

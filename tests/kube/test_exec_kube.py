@@ -34,7 +34,7 @@ def test_a_caller_without_kubectl_applies_looks_runs_and_is_refused(
         body = {"command": list(command), "stdin": stdin}
         return post(world, "/clusters/prod/exec", body, login["token"])
 
-    objects = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: c}}"
+    objects = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {b: c}\n"
     told = run("dev@example.com", "apply", "-n", namespace, "-f", "-", stdin=objects)
     assert (told["exit_code"], told["output"]) == (0, "configmap/a created\n"), told
     told = run("viewer@example.com", "get", "cm", "a", "-n", namespace, "-ojsonpath={.data.b}")
