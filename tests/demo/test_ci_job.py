@@ -53,7 +53,7 @@ class Demo:
             "PYTHONPATH": CHECKOUT,
             "MK8S_CENTRAL": self.url,
             "MK8S_CA_FILE": str(self.folder / "ca.pem"),
-            "HOME": "/nonexistent",
+            "HOME": "/dev/null",
             **more,
         }
 
@@ -132,7 +132,9 @@ def test_a_static_kubeconfig_needs_no_mk8s_at_all(demo: Demo, tmp_path: Path) ->
     kubeconfig = tmp_path / "kubeconfig"
     options = ("--token-file", str(token_file), "--out", str(kubeconfig), "--static")
     run([*MK8S, "kubeconfig", "sync", *options], demo.job())
-    kubectl = Kubectl(newest(), {"PATH": "/bin", "KUBECONFIG": str(kubeconfig)})
+    kubectl = Kubectl(
+        newest(), {"PATH": "/bin", "HOME": str(tmp_path), "KUBECONFIG": str(kubeconfig)}
+    )
     assert kubectl("get", "pods", "-n", "shop").stdout.count("Running") == 3
     with kubectl.start("get", "pods", "-n", "shop", "-w") as watching:
         watching.wait_for_line("Running")
@@ -151,7 +153,9 @@ def test_rotation_reaches_a_static_kubeconfig_by_its_file(demo: Demo, tmp_path: 
     kubeconfig = tmp_path / "kubeconfig"
     options = ("--token-file", str(token_file), "--out", str(kubeconfig), "--static")
     run([*MK8S, "kubeconfig", "sync", *options], demo.job())
-    kubectl = Kubectl(newest(), {"PATH": "/bin", "KUBECONFIG": str(kubeconfig)})
+    kubectl = Kubectl(
+        newest(), {"PATH": "/bin", "HOME": str(tmp_path), "KUBECONFIG": str(kubeconfig)}
+    )
     following = demo.mk8s("admin", "tokens", "rotate", "nightly", "--overlap", "0s")
     assert "must be logged in" in kubectl("get", "pods", code=1).stderr
     token_file.write_text(following)
