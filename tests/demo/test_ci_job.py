@@ -53,7 +53,7 @@ class Demo:
             "PYTHONPATH": CHECKOUT,
             "MK8S_CENTRAL": self.url,
             "MK8S_CA_FILE": str(self.folder / "ca.pem"),
-            "HOME": "/dev/null",
+            "HOME": "/proc/nobody",
             **more,
         }
 
