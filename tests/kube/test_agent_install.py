@@ -166,7 +166,7 @@ def test_central_runs_from_its_chart(here: Here, tmp_path: Path) -> None:
     repository, _, tag = own_image.CENTRAL.rpartition(":")
     image = (f"image.repository={repository}", f"image.tag={tag}", "image.pullPolicy=Never")
     values = ("publicUrl=https://mk8s.example.com", "admin.existingSecret=admin", *image,
-              "persistence.enabled=false", "podAnnotations.restarted=no")  # fmt: skip
+              "persistence.enabled=false")  # fmt: skip
     words = [word for value in values for word in ("--set", value)]
     chart = str(helms.CHARTS / "central")
     rendered = helms.helm("template", "mk8s-central", chart, "-n", "central", *words).stdout

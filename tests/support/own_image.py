@@ -20,7 +20,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 AGENT = "docker.io/lab/mk8s-agent:1"
-CENTRAL = "docker.io/lab/mk8s-central:1"
+CENTRAL = "docker.io/lab/mk8s-central:v1"
 PYTHON, SITE, OWN = "opt/python", "opt/site", "opt/lib"
 LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip"} | {
     "__pycache__",
