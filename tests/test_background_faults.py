@@ -16,6 +16,7 @@ from aiohttp import web
 
 from mk8s_agent import agent as agent_module
 from mk8s_agent.agent import Agent
+from mk8s_agent.apiserver.own_rights import Rights
 from mk8s_agent.settings import Address
 from mk8s_agent.tunnel.data_plane import TunnelPlane
 from mk8s_agent.tunnel.dialer import Dialer
@@ -23,17 +24,19 @@ from mk8s_agent.wire import background as background_module
 from mk8s_agent.wire import pki
 from mk8s_agent.wire.control import Refused, Renew, Renewed
 from mk8s_agent.wire.limits import BufferBudget
+from mk8s_proxy.api.exec_runner import CommandRunner, Unavailable
 from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.db import clusters
 from mk8s_proxy.db.agents import Standing
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import DatabaseUnavailable
 from mk8s_proxy.listener.server import Contexts
-from mk8s_proxy.process import run
+from mk8s_proxy.process import app, run
 from mk8s_proxy.process.app import Central
+from mk8s_proxy.process.certificate_watch import make_contexts
 from mk8s_proxy.process.init import AdminChoice, install
 from mk8s_proxy.process.worker import FAILED, Worker
-from mk8s_proxy.settings.model import Settings
+from mk8s_proxy.settings.model import ExecSettings, Settings
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from tests.agent import test_dialer as dialling
 from tests.proxy import test_api_upstream as upstream
@@ -54,13 +57,14 @@ OF_CENTRAL = {
         "certificate files",
         "clock",
         "journal sync",
+        "last uses of service tokens",
         "renewals",
         "signing keys",
     },
 }
 OF_AGENT = {
     "forever": {"dialer", "credentials", "identity store"},
-    "every": {"clock", "version"},
+    "every": {"clock", "rights", "version"},
 }
 
 
@@ -188,16 +192,15 @@ def test_one_database_error_at_the_hourly_renewal_does_not_end_it(
     central: type[WatchedCentral], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = [DatabaseUnavailable("the database failed: one hiccup")]
-    contexts = Central._contexts
     loads: list[str] = []
 
-    async def load(central: Central) -> Contexts:
+    async def load(*parts: Any) -> Contexts:
         loads.append("")
         if len(loads) > 1 and failing:  # the first is the start's
             raise failing.pop()
-        return await contexts(central)
+        return await make_contexts(*parts)
 
-    monkeypatch.setattr(Central, "_contexts", load)
+    monkeypatch.setattr(app, "make_contexts", load)
 
     async def renewed_twice() -> None:
         serving = asyncio.create_task(run._serve(settings_in(tmp_path), Worker()))
@@ -248,8 +251,12 @@ class AgentScene:
         async def resources(*_: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
             return (), ()
 
+        async def rights(_: object) -> Rights:
+            return Rights("bounded", ())
+
         monkeypatch.setattr(agent_module, "kubernetes_version", version)
         monkeypatch.setattr(agent_module.OwnResources, "ask", resources)
+        monkeypatch.setattr(agent_module, "ask_rights", rights)
         monkeypatch.setattr(agent_module, "freeze_memory", lambda: None)
         monkeypatch.setattr(background_module, "FIRST_RETRY", 0.01)
         made: Any = self.background
@@ -396,6 +403,16 @@ async def a_place(_: Path, __: Any) -> None:
     assert background.faults == 1
 
 
+async def a_look_for_kubectl(folder: Path, _: Any) -> None:
+    """Commands are answered with the reason, and not by waiting for ever."""
+    background: Any = FaultyLooseBackground("exec.look")
+    runner = CommandRunner(ExecSettings(), folder, b"")
+    runner.start(background)
+    with pytest.raises(Unavailable, match="on purpose"):
+        await runner.kubectl()
+    assert background.faults == 1
+
+
 SHORT: dict[str, Callable[[Path, Any], Awaitable[None]]] = {
     "tunnel.register": a_registration,
     "tunnel.renew": a_renewal,
@@ -405,6 +422,7 @@ SHORT: dict[str, Callable[[Path, Any], Awaitable[None]]] = {
     "apiserver.dial": a_dial,
     "apiserver.upgrade": an_upgrade,
     "tunnel.place": a_place,
+    "exec.look": a_look_for_kubectl,
 }
 
 

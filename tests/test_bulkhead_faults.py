@@ -6,9 +6,11 @@ The names come from the code itself: a loop that is new has no scene here, and f
 import asyncio
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
@@ -17,6 +19,7 @@ from mk8s_agent.tunnel.dialer import Dialer
 from mk8s_agent.wire.bulkhead import BULKHEADS, Bulkhead
 from mk8s_agent.wire.heap import HeapWatch
 from mk8s_agent.wire.limits import BufferBudget, Limits
+from mk8s_agent.wire.metrics import histogram
 from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.chain.api_upstream import Management
@@ -26,10 +29,12 @@ from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.kube.request_info import RequestInfo
 from mk8s_proxy.listener.connection_limits import ConnectionLimits
+from mk8s_proxy.listener.http2 import ClientHttp2
 from mk8s_proxy.listener.server import Listener, ListenerTransport
 from mk8s_proxy.process.app import Central as Process
 from mk8s_proxy.process.policy_feed import PolicyFeed
 from mk8s_proxy.settings.model import PolicySettings
+from mk8s_proxy.tunnel.session import TunnelSession
 from tests.agent.test_wire_flow_control import answering, send
 from tests.agent.test_wire_http2_server import GET, NotingServer
 from tests.proxy.test_policy_feed import RULES
@@ -65,6 +70,18 @@ class Noted:
                 raise ValueError(f"{name} on purpose")
 
         return note
+
+
+@contextmanager
+def failing_once(kind: type, method: str) -> Iterator[None]:
+    """The first call of a method, of whatever instance, raises."""
+    once = Once(getattr(kind, method))
+
+    def failing(*arguments: Any) -> Any:  # a function, so that it is given the instance
+        return once(*arguments)
+
+    with mock.patch.object(kind, method, failing):
+        yield
 
 
 def pair(what: str) -> tuple[Any, Any]:
@@ -136,18 +153,20 @@ def listener_abort(_: Parts) -> None:
 
 def central_second(_: Parts) -> None:
     """The listener's clock fails as a whole; tokens and logouts are looked at all the same."""
-    listener, revoked, long_running = Noted("second"), Noted(), Noted()
+    listener, revoked, long_running, metrics = Noted("second"), Noted(), Noted(), Noted()
     central: Any = types.SimpleNamespace(
         listener=listener,
         _end_and_forget=revoked.recheck,
         ticks=types.SimpleNamespace(schedule=lambda: None),
         chain=types.SimpleNamespace(long_running=long_running),
         _counted=0.0,
+        metrics=metrics,
         _heap=HeapWatch(),
-        _buffers=BufferBudget(),
+        buffers=BufferBudget(),
     )
     asyncio.run(Process._count_second(central))
     assert (listener.done, revoked.done, long_running.done) == (["second"], ["recheck"], ["second"])
+    assert metrics.done == ["second"]
 
 
 # -- the chain
@@ -219,38 +238,20 @@ def long_running_ending(_: Parts) -> None:
     assert not long_running._ending
 
 
-def long_running_warned(_: Parts) -> None:
-    """Two terminals are to be told that their login ends; the first one's connection fails."""
-    recheck = Once(lambda _: "")
-    long_running = LongRunning(recheck, lambda _: "", lambda _: 50.0)
-    shells = [Watch("send_data"), Watch()]
-    for shell in shells:
-        made: Any = shell
-        shell.head = Head(upgrade=b"websocket", target=b"/x?tty=true")
-        shell.subprotocol = b"v5.channel.k8s.io"
-        shell.front.head_passed = True
-        long_running.add(made, 0.0)
-    for moment in (0.0, 1.0, 2.0):
-        long_running.second(moment)
-    assert shells[0].connection.done == ["send_data", "reset"]
-    assert shells[1].connection.done == ["send_data"]
-    assert [shell.entry.refusal for shell in shells] == ["INTERNAL", ""]
-
-
 def chain_release(parts: Parts) -> None:
     """Two requests of one tick go to two clusters; the first tunnel cannot take one."""
     central = Central(parts.folder)
     agents = [central.agent(name) for name in ("prod", "staging")]
     people = [central.http2(), central.http2()]
-    turn, marks = central.ticks.turn, Once(central.ticks.mark)
-    held: Any = central.ticks
+    turn, held = central.ticks.turn, central.ticks
     held.turn = lambda: None  # both requests come within one tick
     numbers = [
         person.ask(f"/k8s/{name}/api/v1/namespaces/default/pods".encode(), token=b"dev")
         for person, name in zip(people, ("prod", "staging"), strict=True)
     ]
-    held.mark, held.turn = marks, turn
-    turn()
+    held.turn = turn
+    with failing_once(TunnelSession, "open_prepared"):
+        turn()
     answers = [person.answer(it) for person, it in zip(people, numbers, strict=True)]
     assert [answer.code for answer in answers] == [502, 0]
     assert agents[1].request()[1][b":method"] == b"GET"
@@ -263,9 +264,8 @@ def streams_lost(parts: Parts) -> None:
     agent = central.agent()
     people = [central.http2(), central.http2()]
     numbers = [person.ask() for person in people]
-    held: Any = central.ticks
-    held.mark = Once(central.ticks.mark)
-    agent.session.connection_lost()
+    with failing_once(ClientHttp2, "reset"):
+        agent.session.connection_lost()
     assert people[0].transport.aborted
     assert people[1].answer(numbers[1]).code == 502
     assert central.closed == [agent.session]
@@ -359,6 +359,7 @@ def plane_with(*items: Any) -> TunnelPlane:
     plane = TunnelPlane.__new__(TunnelPlane)
     plane.open_tunnels = set(items)
     plane._counted = 0.0
+    plane._delays = histogram()
     apiserver: Any = Noted()
     plane.apiserver = apiserver
     plane._heap, plane.buffers = HeapWatch(), BufferBudget()
@@ -480,7 +481,6 @@ SCENES: dict[str, Callable[[Parts], Any]] = {
     "long_running.checked": long_running_checked,
     "long_running.drained": long_running_drained,
     "long_running.ending": long_running_ending,
-    "long_running.warned": long_running_warned,
     "chain.release": chain_release,
     "streams.lost": streams_lost,
     "streams.stalled": streams_stalled,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
-from mk8s_proxy.api.list_schemas import Cursor, Digits, Flag, NextCursor
+from mk8s_proxy.api.list_schemas import IN_DIGITS, Cursor, Flag, NextCursor
 from mk8s_proxy.api.schemas import Model, Page
 
 MOST_ROWS = 500
@@ -59,14 +59,10 @@ class AuditQuery(Model):
     denied: Annotated[Flag | None, Field(description="refused by mk8s or by the cluster")] = None
     cursor: Cursor = None
     after: Annotated[
-        Digits | None,
-        Field(
-            ge=0,
-            le=1 << 62,
-            description="follow: what was written after this `number`, oldest first",
-        ),
+        Annotated[int, Field(ge=0, le=1 << 62), IN_DIGITS] | None,
+        Field(description="follow: what was written after this `number`, oldest first"),
     ] = None
-    limit: Annotated[Digits, Field(ge=1, le=MOST_ROWS)] = 100
+    limit: Annotated[int, Field(ge=1, le=MOST_ROWS), IN_DIGITS] = 100
     events: Annotated[Flag, Field(description="with the whole audit.k8s.io/v1 Event")] = False
 
 

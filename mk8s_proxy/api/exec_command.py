@@ -134,7 +134,7 @@ async def _run(call: Call, prepared: Prepared, sink: Sink) -> Ended:
     token = await _mint(call, prepared)
     try:
         ended = await prepared.runner.run(
-            prepared.checked.arguments, sink,
+            prepared.checked, sink,
             cluster=prepared.cluster.name, token=token, stdin=prepared.stdin,
         )  # fmt: skip
     finally:

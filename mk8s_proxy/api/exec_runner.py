@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from mk8s_proxy.api import exec_child
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.exec_process import Command, Ended, Limits, Sink, Stream, run
 from mk8s_proxy.kubectl import table
+from mk8s_proxy.kubectl.check import Checked
 from mk8s_proxy.settings.model import ExecSettings
 
 log = logging.getLogger(__name__)
@@ -148,17 +149,18 @@ class CommandRunner:
                 del self._running[caller]
 
     async def run(
-        self, arguments: Sequence[str], sink: Sink, *, cluster: str, token: str, stdin: bytes
+        self, checked: Checked, sink: Sink, *, cluster: str, token: str, stdin: bytes
     ) -> Ended:
-        """Run one command to its end; `arguments` are those that `mk8s_proxy.kubectl` composed.
+        """Run one command to its end.
 
         Raises:
             Unavailable, Gone, OSError: it was not run, or not to its end.
         """
         kubectl, settings, port = await self.kubectl(), self._settings, self.port
         limits = Limits(settings.seconds, settings.output_bytes, settings.memory_bytes)
-        config = kubeconfig(f"https://127.0.0.1:{port}/k8s/{cluster}", self._ca_pem, token)
-        command = Command(arguments, {"config": config}, stdin)
+        path = "" if checked.is_raw else f"/k8s/{cluster}"
+        config = kubeconfig(f"https://127.0.0.1:{port}{path}", self._ca_pem, token)
+        command = Command(checked.arguments, {"config": config}, stdin)
         return await run(kubectl.programs, command, sink, limits, port=port, parent=self._folder)
 
 

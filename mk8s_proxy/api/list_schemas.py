@@ -40,8 +40,10 @@ def _label(value: str) -> str:
     return _plain(value)
 
 
-Digits = Annotated[int, BeforeValidator(_decimal)]
-"""A number behind a "?", where pydantic would take "1_0" and " 1.0 ", too."""
+IN_DIGITS = BeforeValidator(_decimal)
+"""Of a number behind a "?", where pydantic would take "1_0" and " 1.0 ", too. Behind its `Field`,
+or the document says nothing of the bounds."""
+Limit = Annotated[int, Field(ge=1, le=MOST_ITEMS), IN_DIGITS]
 Flag = Annotated[bool, BeforeValidator(_true_or_false)]
 Word = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)]
 Pattern = Annotated[Word, Field(description='"*" stands for anything, as in dev-*')]
@@ -57,8 +59,7 @@ class PageQuery(Model):
     """Which part of a list is wanted."""
 
     limit: Annotated[
-        Digits | None,
-        Field(ge=1, le=MOST_ITEMS, description=f"at most so many; {MOST_ITEMS} if not given"),
+        Limit | None, Field(description=f"at most so many; {MOST_ITEMS} if not given")
     ] = None
     cursor: Cursor = None
 

@@ -32,6 +32,9 @@ class Checked(NamedTuple):
     """As whom it acts, if so asked: policy decides."""
     groups: tuple[str, ...]
     """As whose members."""
+    is_raw: bool
+    """Whether it names a whole path on central: older kubectls put that in place of the server's
+    own path, newer ones behind it. So the server should have none."""
 
 
 def check(arguments: list[str], prefix: str) -> Checked:
@@ -39,7 +42,7 @@ def check(arguments: list[str], prefix: str) -> Checked:
 
     Args:
         arguments: what the caller would write behind "kubectl".
-        prefix: the path of the cluster on central, as in /k8s/prod, which `--raw` would leave out.
+        prefix: the path of the cluster on central, as in /k8s/prod, for `--raw`.
 
     Raises:
         CommandRefused: it cannot be read, or is not run for callers.
@@ -61,6 +64,7 @@ def check(arguments: list[str], prefix: str) -> Checked:
         (*line.command.words, *hidden, *shown_arguments),
         _values(line, "as"),
         _values(line, "as-group"),
+        any(given.flag.name == rules.RAW for given in line.flags),
     )
 
 

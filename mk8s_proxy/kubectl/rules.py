@@ -184,6 +184,8 @@ PROFILES: Final = frozenset(
 )
 """Of `debug --profile`; the flag of that name of all other commands writes a file."""
 _RAW_PATH: Final = re.compile(r"/(?!/)[!-~]*")
+_DOTS: Final = re.compile(r"/(?:\.|%2e){1,2}(?:[/?;]|%2f|$)", re.IGNORECASE)
+"""A segment that leads out of the cluster's part of central, however kubectl reads it."""
 
 _BY_COMMAND: Final[Mapping[Words, frozenset[str]]] = {
     tuple(words.split()): frozenset(f"{flags} {EVERYWHERE}".split())
@@ -218,7 +220,9 @@ def problem_of(words: Words, name: str, value: str) -> str:
         return "only - is taken; send the objects as stdin"
     if name == "output" and value.partition("=")[0] not in FORMATS:
         return f'"{shown(value)}" is no format that is written here'
-    if name == RAW and (not _RAW_PATH.fullmatch(value) or "#" in value or "\\" in value):
+    if name == RAW and (
+        not _RAW_PATH.fullmatch(value) or "#" in value or "\\" in value or _DOTS.search(value)
+    ):
         return "only a path is taken, as in /apis/apps/v1"
     if name == "v" and value not in map(str, range(LOUDEST + 1)):
         return f"a number up to {LOUDEST}"

@@ -42,7 +42,8 @@ def test_whoami_is_who_the_cluster_sees(through: Kubectl) -> None:
     shown = json.loads(through("auth", "whoami", "-o", "json").stdout)
     user = shown["status"]["userInfo"]
     assert user["username"] == "dev@example.com"
-    assert set(user["groups"]) == {"mk8s:users", "system:authenticated"}
+    told = {"mk8s:users", "mk8s:role:demo-developer", "system:authenticated"}
+    assert set(user["groups"]) == told
 
 
 def test_the_cluster_allows_all_and_mk8s_does_not(through: Kubectl) -> None:

@@ -121,7 +121,7 @@ def test_attack_the_management_api_is_not_reached_by_raw_requests(demo: Demo) ->
     assert told["exit_code"] == 1
     assert 'cannot post path "/auth/login" of cluster "demo"' in told["errors"]
     told = demo.run("get", "--raw", "/../../auth/whoami")
-    assert "the path contains a . or .. segment" in told["errors"]
+    assert "only a path is taken" in told["detail"]
 
 
 @pytest.mark.parametrize(

@@ -270,8 +270,8 @@ async def test_a_change_whose_outcome_cannot_be_written_is_told_as_done(
     admin = await central.admin()
     original = users.create_user
 
-    async def then_lose_the_journal(*arguments: Any) -> Any:
-        created = await original(*arguments)
+    async def then_lose_the_journal(*arguments: Any, **named: Any) -> Any:
+        created = await original(*arguments, **named)
         central.journal.close()
         return created
 

@@ -222,7 +222,23 @@ def test_output_formats_that_read_a_template_file(output: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["x", "https://evil.example/", "//evil.example/", "", "/a b", "/a\\b", "/a#b", "/a\n", "/é"],
+    [
+        "x",
+        "https://evil.example/",
+        "//evil.example/",
+        "",
+        "/a b",
+        "/a\\b",
+        "/a#b",
+        "/a\n",
+        "/é",
+        "/..",
+        "/a/../b",
+        "/./a",
+        "/a/..?x",
+        "/%2e%2E/a",
+        "/a/.%2e%2fb",
+    ],
 )
 @pytest.mark.parametrize("command", ["get", "create", "replace", "delete"])
 def test_raw_requests_for_anything_but_a_path(command: str, path: str) -> None:
