@@ -43,20 +43,25 @@ def trees(packages: tuple[str, ...] = PACKAGES) -> Iterator[tuple[Path, ast.Modu
                 yield path, ast.parse(path.read_text())
 
 
-def docstrings(tree: ast.Module) -> set[int]:
+def walked(tree: ast.AST) -> list[ast.AST]:
+    """All nodes. To find them takes long, so whoever asks more than one question keeps them."""
+    return list(ast.walk(tree))
+
+
+def docstrings(nodes: list[ast.AST]) -> set[int]:
     """The statements that are nothing but a string: they name functions and call none."""
     return {
         id(node.value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
 
 
-def names_used(tree: ast.Module) -> set[str]:
+def names_used(nodes: list[ast.AST]) -> set[str]:
     """Identifiers that are read, and words of strings such as "package.module:function"."""
-    said = docstrings(tree)
+    said = docstrings(nodes)
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Name):
             found.add(node.id)
         elif isinstance(node, ast.Attribute):
@@ -73,15 +78,16 @@ def is_command(function: Function) -> bool:
     return any(isinstance(it, ast.Attribute) and it.attr in {"command", "group"} for it in calls)
 
 
-def functions(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+def functions(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, Function) and not node.name.startswith("__") and not is_command(node):
             yield node.name
 
 
 def uncalled(parsed: list[ast.Module]) -> set[str]:
-    used = set().union(*map(names_used, parsed))
-    return {name for tree in parsed for name in functions(tree)} - used
+    modules = [walked(tree) for tree in parsed]
+    used = set().union(*map(names_used, modules))
+    return {name for nodes in modules for name in functions(nodes)} - used
 
 
 def test_every_function_has_a_caller() -> None:
@@ -142,18 +148,18 @@ def last_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def annotated(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
+def annotated(nodes: list[ast.AST]) -> Iterator[tuple[str, set[str]]]:
     """Names with the words of their annotations."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.arg) and node.annotation:
             yield node.arg, set(re.findall(r"\w+", ast.unparse(node.annotation)))
         elif isinstance(node, ast.AnnAssign):
             yield last_name(node.target), set(re.findall(r"\w+", ast.unparse(node.annotation)))
 
 
-def assigned(tree: ast.AST) -> Iterator[tuple[str, str]]:
+def assigned(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
     """What is given a value, with what the value is called."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 pairs = [(target, node.value)]
@@ -162,12 +168,16 @@ def assigned(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 yield from ((last_name(to), last_name(value)) for to, value in pairs)
 
 
-def called(tree: ast.AST, part: str, kinds: dict[str, Any]) -> set[str]:
+def called(
+    part: str,
+    kinds: dict[str, Any],
+    annotations: list[tuple[str, set[str]]],
+    values: list[tuple[str, str]],
+) -> set[str]:
     """How a module calls the settings of this part: as annotated, or by what it assigns."""
     kind = kinds[part].__name__
     others = {other.__name__ for other in kinds.values()} - {kind}
     names = {part or "settings", SEEN_AS.get(kind, "")} - {""}
-    annotations, values = list(annotated(tree)), list(assigned(tree))
     names -= {name for name, words in annotations if words & others}
     names |= {name for name, words in annotations if kind in words}
     while more := {to for to, value in values if value in names and to} - names:
@@ -177,12 +187,13 @@ def called(tree: ast.AST, part: str, kinds: dict[str, Any]) -> set[str]:
 
 def reads(tree: ast.AST, owner: Any, whole: str = "") -> set[str]:
     """Places of the settings that a module reads, as `audit.keep` or by names that stand for it."""
-    kinds = sections(owner)
-    names = {part: called(tree, part, kinds) for part in kinds}
+    kinds, nodes = sections(owner), walked(tree)
+    annotations, values = list(annotated(nodes)), list(assigned(nodes))
+    names = {part: called(part, kinds, annotations, values) for part in kinds}
     names[""] |= {whole} - {""}
     return {
         f"{part}.{node.attr}".removeprefix(".")
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
         for part in kinds
         if last_name(node.value) in names[part]
