@@ -65,7 +65,7 @@ class UpgradedSession:
         aside, self._aside = self._aside, b""
         if self._words:
             self._finish()
-        elif aside:
+        else:
             front.connection.send_data(front, aside, len(aside), False)
 
     def _finish(self) -> None:

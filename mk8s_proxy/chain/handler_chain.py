@@ -242,9 +242,7 @@ class HandlerChain:
         command, to which its rows refer."""
         info, identity, decision = exchange.info, exchange.identity, exchange.decision
         texts = exchange.entry.texts
-        if not (info and identity and decision and texts):
-            return
-        if identity.original is not None or identity.command:
+        if not (info and identity and decision and texts) or identity.original or identity.command:
             return
         recurring.admission = Admission(
             info, identity, decision, exchange.prefix, texts, parts,

@@ -66,11 +66,15 @@ def fail_write(monkeypatch: pytest.MonkeyPatch, *, number: int = errno.ENOSPC) -
 
 def test_intent_then_outcome(journal: Journal, path: Path) -> None:
     request = entry()
+    assert not journal.has_noted
     journal.intent(request)
+    assert journal.has_noted
     assert rows(path) == []
     assert journal.commit()
+    assert not journal.has_noted
     assert rows(path) == [("a", "RequestReceived")]
     journal.outcome(request)
+    assert journal.has_noted
     assert journal.commit()
     assert rows(path) == [("a", "RequestReceived"), ("a", "ResponseComplete")]
 

@@ -80,7 +80,7 @@ def test_nothing_is_asked_before_its_time(scene: Scene) -> None:
     exchange = scene.add(100.0)
     scene.reasons[exchange] = "expired"
     scene.second(99.0)
-    assert len(scene.open) == 1
+    assert list(scene.open.exchanges()) == [exchange]
     assert not client_of(exchange).ended
 
 

@@ -68,7 +68,8 @@ class Http2Server(Http2Connection):
         table = self.table
         if stream_id & 1 and stream_id > table.last_peer:
             table.last_peer = stream_id
-        elif not table.peer_opens(stream_id):
+        else:
+            table.peer_opens(stream_id)  # raises, unless it crossed our reset
             return None
         if self.draining or len(self.streams) >= self.limits.max_streams:
             self.floods.spend_reset()
