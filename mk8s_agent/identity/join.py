@@ -310,8 +310,10 @@ class _Join:
 
 
 def _error_message(content: bytes) -> str:
+    """What central says: `detail` of RFC 9457, or what centrals before 0.2 have in its place."""
     try:
-        message = orjson.loads(content)["error"]["message"]
+        answer = orjson.loads(content)
+        message = answer["detail"] if "detail" in answer else answer["error"]["message"]
     except (ValueError, KeyError, TypeError):
         return ""
     return _one_line(message) if isinstance(message, str) else ""

@@ -177,9 +177,19 @@ async def test_a_date_that_says_nothing_is_no_error(central: Central, date: str)
 
 def error(status: int, message: object) -> Callable[[dict[str, Any]], Awaitable[web.Response]]:
     async def answer(_: dict[str, Any]) -> web.Response:
-        return web.json_response({"error": {"code": status, "message": message}}, status=status)
+        return web.json_response({"status": status, "detail": message}, status=status)
 
     return answer
+
+
+async def test_the_words_of_an_older_central_are_read(central: Central) -> None:
+    async def answer(_: dict[str, Any]) -> web.Response:
+        return web.json_response({"error": {"code": 403, "message": "expired"}}, status=403)
+
+    central.answer = answer
+    async with central.serve():
+        with pytest.raises(JoinError, match="expired"):
+            await joined(central.request())
 
 
 @pytest.mark.parametrize("reason", ["used already", "expired", "of another cluster"])

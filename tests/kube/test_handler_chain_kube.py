@@ -191,4 +191,5 @@ def test_the_api_server_sees_the_person_and_never_the_token(kubectl: Kubectl, wo
     (row,) = [row for row in world.upstream_audit() if row.get("objectRef", {}).get("name") == name]
     person = row["impersonatedUser"]
     assert person["username"] == "dev@example.com"
-    assert set(person["groups"]) == {"mk8s:users", "system:authenticated"}
+    groups = {"mk8s:users", "mk8s:role:developer", "system:authenticated"}
+    assert set(person["groups"]) == groups

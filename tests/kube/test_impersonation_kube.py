@@ -62,6 +62,7 @@ def test_as_another_user_has_that_users_rights(
     assert row["impersonatedUser"]["username"] == "dev@example.com"
     assert set(row["impersonatedUser"]["groups"]) == {
         "mk8s:users",
+        "mk8s:role:developer",
         "team-a",
         "system:authenticated",
     }

@@ -195,6 +195,15 @@ def test_verbs_that_mk8s_does_not_know_are_the_clusters() -> None:
     assert exercised(Attributes("use", RBAC, "roles")) == ()
 
 
+def test_kubectl_asks_for_a_signer_by_its_whole_name() -> None:
+    """`kubectl auth can-i approve signers.certificates.k8s.io`: no API has such a resource."""
+    name = f"signers.{CERTIFICATES}"
+    assert exercised(Attributes("approve", "", name)) == exercised(
+        Attributes("approve", CERTIFICATES, "signers")
+    )
+    assert not may("approve", "", name, WIDE, reach=UNBOUNDED)
+
+
 @pytest.mark.parametrize(
     ("verb", "group", "resource", "allowed"),
     [
