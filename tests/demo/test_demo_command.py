@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_it_works(
 ) -> None:
     """In this process: the person types while the demo sleeps between two looks."""
     directory = tmp_path / "data"
+    journal = directory / "central" / "audit" / "journal.jsonl"
     used = {"MK8S_HOME": str(directory / "home"), "KUBECONFIG": str(directory / "kubeconfig")}
     newest = max(kubectls.binaries(), key=kubectls.version_of)
     kubectl = Kubectl(newest, environment | used)
@@ -61,6 +63,8 @@ def test_it_works(
         assert "scaled" in kubectl("scale", "deployment/web", "--replicas=2").stdout
         refused = kubectl("get", "secrets", code=1).stderr
         assert 'cannot list resource "secrets"' in refused
+        while b'"forbid"' not in journal.read_bytes():  # rows come a moment after the answer
+            time.sleep(0.01)
         yield
         raise KeyboardInterrupt
 
