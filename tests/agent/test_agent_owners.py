@@ -90,6 +90,7 @@ def test_shares_last_as_long_as_requests(identity: bytes) -> None:
     assert owners.take(identity) is first
 
 
+@pytest.mark.pure
 def test_idle_owners_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owners_module, "IDLE_SHARES", 2)
     owners = Owners(BufferBudget(1000))

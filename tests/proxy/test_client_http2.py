@@ -216,6 +216,7 @@ LARGE: dict[str, tuple[Fields, bool, str]] = {
 
 
 @pytest.mark.parametrize(("fields", "coded", "reason"), LARGE.values(), ids=list(LARGE))
+@pytest.mark.pure
 def test_attack_a_large_head_of_nobody_is_not_even_decoded(
     central: Central, fields: Fields, coded: bool, reason: str
 ) -> None:

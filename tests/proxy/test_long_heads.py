@@ -144,6 +144,7 @@ def test_an_older_agent_keeps_its_tunnel(central: Central) -> None:
 # -- strangers
 
 
+@pytest.mark.pure
 def test_attack_a_long_target_is_not_read_before_its_token_is(
     central: Central, monkeypatch: pytest.MonkeyPatch
 ) -> None:

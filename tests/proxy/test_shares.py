@@ -118,6 +118,7 @@ def test_an_upgrade_counts_until_it_ends(tmp_path: Path) -> None:
     assert len(central.chain.departures.shares) == 0
 
 
+@pytest.mark.pure
 def test_shares_that_nobody_uses_are_kept_up_to_a_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
