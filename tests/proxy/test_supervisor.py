@@ -148,10 +148,11 @@ def test_two_workers_are_one_central(services: Services, database: dict[str, str
         product.central.wait_for_line(said("tunnel.opened", number), seconds=60)
     # The cluster came into the database behind their backs: each one finds it by its next poll.
     eventually(lambda: answers_of(product, 10) == {"200"}, "a worker does not know the cluster")
+    # At least: the last rows of those before may be written a moment later than this is read.
     before = lists_of(product, 1) + lists_of(product, 2)
     assert answers_of(product, 40) == {"200"}
     written = f"not all of {before + 40} rows are written"
-    eventually(lambda: lists_of(product, 1) + lists_of(product, 2) == before + 40, written)
+    eventually(lambda: lists_of(product, 1) + lists_of(product, 2) >= before + 40, written)
     assert lists_of(product, 1)
     assert lists_of(product, 2)
 
