@@ -171,7 +171,13 @@ async def _tokens(
 ) -> schemas.Model:
     context = call.context
     lifetime = context.settings.tokens.access_seconds
-    login = Login(token.login_id, token.expires_at.timestamp())
+    login = Login(
+        token.login_id,
+        token.expires_at.timestamp(),
+        token.groups,
+        token.narrowing,
+        token.delegate,
+    )
     access, expires = _mint(context, user, cluster, lifetime, login)
     await _announce(context, access)
     return schemas.TokenResponse(

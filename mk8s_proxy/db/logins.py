@@ -5,8 +5,8 @@ and by what changes a user. A login ends by itself at ``ends_at``, or is ended b
 replicas learn of it (``db.ended_tokens``), and its row stays, so that a late comer is told why.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,6 +21,9 @@ from mk8s_proxy.db.models import Login
 
 PASSWORD: Final = "password"
 SERVICE_TOKEN: Final = "service_token"
+OIDC: Final = "oidc"
+FEDERATION: Final = "federation"
+DELEGATION: Final = "delegation"
 """Sources."""
 
 LOGOUT: Final = "logout"
@@ -29,6 +32,7 @@ PASSWORD_CHANGED: Final = "password changed"
 DISABLED: Final = "disabled"
 REVOKED: Final = "revoked"
 ROTATED: Final = "rotated"
+PARENT_ENDED: Final = "parent ended"
 """Why one ended before its time."""
 
 _KEPT: Final = timedelta(days=7)
@@ -53,6 +57,20 @@ class LoginRecord:
     ended_at: datetime | None
     """When it was ended before its time."""
     ended_why: str
+    issuer: str = ""
+    """The configured issuer that vouched, "" for none."""
+    address: str = ""
+    """Where from it was opened."""
+    label: str = ""
+    """What its owner calls it."""
+    groups: tuple[str, ...] = ()
+    """Of its source, as policy knows them."""
+    claims: Mapping[str, str] = field(default_factory=dict)
+    """What the source said, for people to read."""
+    narrowing: str = ""
+    """Canonical JSON; "" for a login that may do all that its subject may."""
+    parent: str = ""
+    """The login that delegated it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +82,13 @@ class NewLogin:
     ends_at: datetime
     source: str = PASSWORD
     client: str = ""
+    issuer: str = ""
+    address: str = ""
+    label: str = ""
+    groups: tuple[str, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    narrowing: str = ""
+    parent: str = ""
 
 
 async def get_login(database: Database, login_id: str) -> LoginRecord:
@@ -104,6 +129,13 @@ async def open_within(session: AsyncSession, new: NewLogin, now: datetime) -> Lo
         opened_at=now,
         last_seen=now,
         ends_at=new.ends_at,
+        issuer=new.issuer,
+        address=new.address,
+        label=new.label,
+        groups=list(new.groups),
+        claims=dict(new.claims),
+        narrowing=new.narrowing,
+        parent=new.parent,
     )
     session.add(login)
     await session.flush()
@@ -127,6 +159,11 @@ async def end_within(
     await note_ended(session, login_ids, now + LONGEST_ACCESS, now)
     live = update(Login).where(col(Login.id).in_(login_ids), col(Login.ended_at).is_(None))
     await session.execute(live.values(ended_at=now, ended_why=why))
+    children = select(col(Login.id)).where(
+        col(Login.parent).in_(login_ids), col(Login.ended_at).is_(None)
+    )
+    if delegated := list((await session.scalars(children)).all()):
+        await end_within(session, delegated, PARENT_ENDED, now)
 
 
 async def end_all_within(
@@ -163,4 +200,11 @@ def login_record(login: Login) -> LoginRecord:
         ends_at=login.ends_at,
         ended_at=login.ended_at,
         ended_why=login.ended_why,
+        issuer=login.issuer,
+        address=login.address,
+        label=login.label,
+        groups=tuple(login.groups),
+        claims=login.claims,
+        narrowing=login.narrowing,
+        parent=login.parent,
     )

@@ -129,7 +129,19 @@ class Login(SQLModel, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
     subject: str = Field(max_length=36, index=True)
     source: str = Field(max_length=32)
+    issuer: str = Field(default="", max_length=63)
+    """The configured issuer whose token proved it, "" for a source that has none."""
     client: str = Field(default="", max_length=256)
+    address: str = Field(default="", max_length=64)
+    label: str = Field(default="", max_length=128)
+    groups: list[str] = Field(default_factory=list, sa_type=JSON)
+    """As policy knows them, with the prefix of their source; none of mk8s's own."""
+    claims: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    """What the source said that people and the audit read; no decision does."""
+    narrowing: str = Field(default="", max_length=4096)
+    """Canonical JSON; "" for a login that may do all that its subject may."""
+    parent: str = Field(default="", max_length=36, index=True)
+    """The login that this one was delegated by: it ends with that one."""
     opened_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
     last_seen: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
     ends_at: datetime = Field(sa_type=UtcDateTime, index=True)
@@ -187,6 +199,117 @@ class ServiceSecret(SQLModel, table=True):
         max_length=36, foreign_key="service_tokens.id", ondelete="CASCADE", index=True
     )
     secret_hash: str = Field(unique=True, max_length=64)
+
+
+class Group(SQLModel, table=True):
+    """A group that roles are given to: of mk8s, or, with ":" in its name, of an issuer."""
+
+    __tablename__: ClassVar[str] = "groups"
+
+    name: str = Field(primary_key=True, max_length=256)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+
+
+class GroupRole(SQLModel, table=True):
+    """That a group has a role."""
+
+    __tablename__: ClassVar[str] = "group_roles"
+
+    group_name: str = Field(
+        primary_key=True, max_length=256, foreign_key="groups.name", ondelete="CASCADE"
+    )
+    role_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="roles.id", ondelete="RESTRICT", index=True
+    )
+
+
+class GroupMember(SQLModel, table=True):
+    """That a user is in a group of mk8s; who is in an issuer's is its word at each login."""
+
+    __tablename__: ClassVar[str] = "group_members"
+
+    group_name: str = Field(
+        primary_key=True, max_length=256, foreign_key="groups.name", ondelete="CASCADE"
+    )
+    user_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="users.id", ondelete="CASCADE", index=True
+    )
+
+
+class UserIdentity(SQLModel, table=True):
+    """Whom an issuer means by a subject: an email address alone is no proof."""
+
+    __tablename__: ClassVar[str] = "user_identities"
+
+    issuer: str = Field(primary_key=True, max_length=256)
+    subject: str = Field(primary_key=True, max_length=256)
+    user_id: str = Field(max_length=36, foreign_key="users.id", ondelete="CASCADE", index=True)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    last_used: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+
+
+class UpstreamToken(SQLModel, table=True):
+    """The issuer's refresh token of a login, sealed: a refresh asks the issuer again."""
+
+    __tablename__: ClassVar[str] = "upstream_tokens"
+
+    login_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="logins.id", ondelete="CASCADE"
+    )
+    sealed: str = Field(sa_type=Text)
+
+
+class PendingLogin(SQLModel, table=True):
+    """A login on its way through a browser, by the hash of what its owner shows."""
+
+    __tablename__: ClassVar[str] = "pending_logins"
+
+    id: str = Field(primary_key=True, max_length=64)
+    kind: str = Field(max_length=16)
+    user_code: str | None = Field(default=None, unique=True, max_length=16)
+    state: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Lock(SQLModel, table=True):
+    """That something is shut until somebody opens it again, or until its end."""
+
+    __tablename__: ClassVar[str] = "locks"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    kind: str = Field(max_length=16)
+    target: str = Field(max_length=256)
+    reason: str = Field(default="", max_length=512)
+    created_by: str = Field(default="", max_length=254)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    ends_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class FederationRule(SQLModel, table=True):
+    """Which tokens of a trusted issuer let a job in, by what they claim."""
+
+    __tablename__: ClassVar[str] = "federation_rules"
+
+    name: str = Field(primary_key=True, max_length=63)
+    issuer: str = Field(max_length=63)
+    claims: dict[str, list[str]] = Field(default_factory=dict, sa_type=JSON)
+    """Globs, one of which each of these claims must match."""
+    seconds: int = Field(default=3600)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+
+
+class FederationRuleRole(SQLModel, table=True):
+    """That a federation rule gives a role."""
+
+    __tablename__: ClassVar[str] = "federation_rule_roles"
+
+    rule_name: str = Field(
+        primary_key=True, max_length=63, foreign_key="federation_rules.name", ondelete="CASCADE"
+    )
+    role_id: str = Field(
+        primary_key=True, max_length=36, foreign_key="roles.id", ondelete="RESTRICT", index=True
+    )
 
 
 class EndedToken(SQLModel, table=True):

@@ -15,7 +15,15 @@ from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Expired, JoinTokenExpired, JoinTokenUsed, NotFound, RefreshReused
-from mk8s_proxy.db.logins import REUSED, NewLogin, end_login, lock_login, open_within
+from mk8s_proxy.db.logins import (
+    REUSED,
+    LoginRecord,
+    NewLogin,
+    end_login,
+    lock_login,
+    login_record,
+    open_within,
+)
 from mk8s_proxy.db.models import Cluster, JoinToken, Login, RefreshToken
 
 
@@ -28,6 +36,7 @@ class RefreshRecord:
     user_id: str
     expires_at: datetime
     """When its login ends."""
+    login: LoginRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +162,7 @@ async def _use(
         token.used_at = login.last_seen = now
         if following:
             session.add(RefreshToken(login_id=login.id, token_hash=following, created_at=now))
-    return RefreshRecord(token.id, login.id, login.subject, login.ends_at)
+    return RefreshRecord(token.id, login.id, login.subject, login.ends_at, login_record(login))
 
 
 async def _by_hash(session: AsyncSession, token_hash: str) -> RefreshToken:

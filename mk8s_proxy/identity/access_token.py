@@ -126,6 +126,8 @@ def mint(
             claims["command"] = cluster.command
     if login is not None:
         claims |= {"sid": login.id, "sid_exp": int(login.ends)}
+        said = {"groups": list(login.groups), "narrow": login.narrowing, "delegate": login.delegate}
+        claims |= {name: value for name, value in said.items() if value}
     token = jwt.encode(claims, key.private_key, algorithm="RS256", headers={"kid": key.kid})
     return token, float(expires)
 

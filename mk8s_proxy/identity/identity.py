@@ -18,6 +18,11 @@ OWN_PREFIX = "mk8s:"
 RESERVED_PREFIX = "system:"
 """Names that Kubernetes gives a meaning of its own; no person may be called so."""
 
+MOST_GROUPS = 200
+MOST_GROUP_BYTES = 3072
+"""Groups of one login, and their names together: a token carries them in each request."""
+MOST_NARROWING_BYTES = 2048
+
 LONGEST_NAME_BYTES = 256
 """Longest user name, in bytes of UTF-8 (the agent refuses longer ones too)."""
 
@@ -48,6 +53,12 @@ class Login(NamedTuple):
     id: str
     ends: float
     """When it ends by itself, epoch seconds: what its tokens opened may stay open until then."""
+    groups: tuple[str, ...] = ()
+    """Of its source, without the group of everybody."""
+    narrowing: str = ""
+    """Canonical JSON of what it may do at most; "" for all that its user may."""
+    delegate: str = ""
+    """What a delegation is called, "" for a login of the user's own."""
 
 
 class BoundCluster(NamedTuple):
@@ -94,6 +105,10 @@ class Identity:
     command: str = ""
     """Audit id of the command that central runs for the caller with this token; "" for any other
     token."""
+    narrowing: str = ""
+    """Claim narrow, canonical JSON: may do no more than this, whatever the user may; "" for all."""
+    delegate: str = ""
+    """Claim delegate, what the user calls whom this login was delegated to; "" for the user."""
     original: "Identity | None" = None
     """Whose token it is when somebody acts as `user` (`mk8s_proxy.chain.impersonation`)."""
     extra: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
@@ -102,7 +117,10 @@ class Identity:
     @property
     def of_login(self) -> Login | None:
         """The login that the token comes of, None for none."""
-        return Login(self.login, self.login_ends) if self.login else None
+        if not self.login:
+            return None
+        groups = tuple(group for group in self.groups if group != USERS_GROUP)
+        return Login(self.login, self.login_ends, groups, self.narrowing, self.delegate)
 
     @property
     def credential_ends(self) -> float:
@@ -145,5 +163,20 @@ def is_safe_user_name(name: str) -> bool:
         and name.isprintable()
         and " " not in name
         and not name.lower().startswith(RESERVED_PREFIX)
+        and len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME_BYTES
+    )
+
+
+def is_issuers_group(name: str) -> bool:
+    """Say whether a group may come of a login's source: its prefix, ":" and a safe name.
+
+    Never one that Kubernetes (`system:`) or mk8s (`mk8s:`) gives a meaning.
+    """
+    prefix, colon, rest = name.partition(":")
+    return (
+        bool(prefix and colon and rest)
+        and name.isprintable()
+        and name == name.strip()
+        and not name.casefold().startswith((RESERVED_PREFIX, OWN_PREFIX))
         and len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME_BYTES
     )

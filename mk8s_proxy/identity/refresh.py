@@ -70,17 +70,31 @@ class RefreshToken:
     login_id: str
     expires_at: datetime.datetime
     """When the login ends, however often it is used."""
+    groups: tuple[str, ...] = ()
+    """Of the login's source."""
+    narrowing: str = ""
+    delegate: str = ""
+    """What the delegation is called, "" for a login of one's own."""
 
 
 async def issue(
     database: Database, user_id: str, *, lifetime: float, now: datetime.datetime, client: str = ""
 ) -> RefreshToken:
-    """Start a login that lasts `lifetime` seconds, for the user agent `client`."""
+    """Start a login by password that lasts `lifetime` seconds, for the user agent `client`."""
     expires_at = now + datetime.timedelta(seconds=lifetime)
-    token = _random_token()
     new = logins.NewLogin(str(uuid.uuid4()), user_id, expires_at, client=client)
+    return await open_login(database, new, now=now)
+
+
+async def open_login(
+    database: Database, new: logins.NewLogin, *, now: datetime.datetime
+) -> RefreshToken:
+    """Open a login, whatever proved it, and return its first token."""
+    token = _random_token()
     await tokens.open_login(database, new, hash_token(token), now)
-    return RefreshToken(token, user_id, new.id, expires_at)
+    return RefreshToken(
+        token, new.subject, new.id, new.ends_at, new.groups, new.narrowing, _delegate(new)
+    )
 
 
 async def rotate(
@@ -100,7 +114,11 @@ async def rotate(
     successor = _Successor(token, attempt)
     try:
         used = await tokens.use_refresh(database, hash_token(token), now, successor.name)
-        return RefreshToken(successor.token, used.user_id, used.login_id, used.expires_at)
+        login = used.login
+        return RefreshToken(
+            successor.token, used.user_id, used.login_id, used.expires_at,
+            login.groups, login.narrowing, _delegate(login),
+        )  # fmt: skip
     except RefreshReused as error:
         why = _WHY_ENDED.get(error.ended_before or logins.REUSED, "the login has been ended")
         message = f"{why}: run mk8s login"
@@ -152,6 +170,10 @@ async def _login(database: Database, token: str) -> tuple[str, str]:
         return await tokens.login_of(database, hash_token(token))
     except NotFound:
         raise RefreshRefused("REFRESH_UNKNOWN") from None
+
+
+def _delegate(login: logins.NewLogin | logins.LoginRecord) -> str:
+    return (login.label or login.id) if login.source == logins.DELEGATION else ""
 
 
 class _Successor:

@@ -16,9 +16,11 @@ import jwt
 
 from mk8s_proxy.identity.identity import (
     CLUSTER_NAME,
+    MOST_GROUPS,
     USERS_GROUP,
     Identity,
     Unauthenticated,
+    is_issuers_group,
     is_safe_user_name,
 )
 from mk8s_proxy.identity.service_token import BEARER
@@ -118,12 +120,14 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not _are_groups(claims.get("groups", [])):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if not (claims["sub"] and claims["jti"] and is_safe_user_name(claims["email"])):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     return Identity(
         user=claims["email"],
         uid=claims["sub"],
-        groups=(USERS_GROUP,),
+        groups=(USERS_GROUP, *claims.get("groups", ())),
         expires=float(claims["exp"]),
         cluster=claims.get("cluster", ""),
         cluster_id=claims.get("cluster_id", ""),
@@ -134,6 +138,8 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
         name=claims["name"],
         key_id=kid,
         command=claims.get("command", ""),
+        narrowing=claims.get("narrow", ""),
+        delegate=claims.get("delegate", ""),
     )
 
 
@@ -150,13 +156,24 @@ _CLAIM_TYPES: tuple[tuple[str, type], ...] = (
     ("exp", int),
     ("epoch", int),
     ("command", str),
+    ("narrow", str),
+    ("delegate", str),
 )
-_OPTIONAL = {"command": ""}
+_OPTIONAL = {"command": "", "narrow": "", "delegate": ""}
 
 
 def _is_cluster(name: object, cluster_id: object) -> bool:
     named = isinstance(name, str) and CLUSTER_NAME.fullmatch(name) is not None
     return named and isinstance(cluster_id, str)
+
+
+def _are_groups(groups: object) -> bool:
+    """Whether they may be an issuer's: no group that mk8s or Kubernetes gives a meaning."""
+    return (
+        isinstance(groups, list)
+        and len(groups) <= MOST_GROUPS
+        and all(isinstance(group, str) and is_issuers_group(group) for group in groups)
+    )
 
 
 def check_times(claims: dict[str, Any], now: float) -> None:

@@ -333,8 +333,8 @@ def test_check_config_finds_what_serve_would_stumble_over(
 
 
 def test_migrate_tells_what_it_did(central: Central) -> None:
-    assert "went from empty to revision 0005" in central("migrate").stdout
-    assert "is at revision 0005 already" in central("migrate").stdout
+    assert "went from empty to revision 0006" in central("migrate").stdout
+    assert "is at revision 0006 already" in central("migrate").stdout
 
 
 @pytest.fixture
