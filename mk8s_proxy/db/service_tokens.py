@@ -37,6 +37,7 @@ from mk8s_proxy.db.models import (
     new_id,
     utc_now,
 )
+from mk8s_proxy.db.revisions import Condition, revision_of
 
 MOST: Final = 5000
 """Service tokens that there may be: every worker holds their hashes in memory."""
@@ -66,6 +67,12 @@ class ServiceTokenRecord:
     created_at: datetime
     logins: tuple[LoginRecord, ...] = ()
     """Of its secrets that are still good or were not ended before their time, newest first."""
+
+    @property
+    def revision(self) -> str:
+        """Changes with each rotation, and with another token of the name; not with its use."""
+        secrets = [(login.id, login.ends_at.isoformat()) for login in self.logins]
+        return revision_of(self.id, self.roles, self.clusters, secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,12 @@ async def create(
 
 
 async def rotate(
-    database: Database, token_id: str, secret: NewSecret, overlap: timedelta, now: datetime
+    database: Database,
+    token_id: str,
+    secret: NewSecret,
+    overlap: timedelta,
+    now: datetime,
+    condition: Condition | None = None,
 ) -> tuple[ServiceTokenRecord, list[str]]:
     """Give a service token its next secret.
 
@@ -140,16 +152,19 @@ async def rotate(
         secret: the next one.
         overlap: how long the newest of those before stays good; older ones end now.
         now: aware time.
+        condition: what the token must be like.
 
     Returns:
         The token, and the logins that have ended.
 
     Raises:
         NotFound: no such service token.
+        Stale: the condition does not hold.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
         token = await _get(session, token_id)
+        await _check(session, token, condition)
         former = [login for login in await _logins_of(session, token_id) if login.ends_at > now]
         kept = former[:1] if overlap else []
         for login in kept:
@@ -162,11 +177,20 @@ async def rotate(
         return await _whole(session, token), ended
 
 
-async def revoke(database: Database, token_id: str, now: datetime) -> list[str]:
-    """Forget a service token. Returns its logins, which have ended; raises :class:`NotFound`."""
+async def revoke(
+    database: Database, token_id: str, now: datetime, condition: Condition | None = None
+) -> list[str]:
+    """Forget a service token. Returns its logins, which have ended.
+
+    Raises:
+        NotFound: no such service token.
+        Stale: the condition does not hold.
+    """
     async with database.transaction() as session:
         await raise_policy_version(session)
-        return await _revoke(session, await _get(session, token_id), now)
+        token = await _get(session, token_id)
+        await _check(session, token, condition)
+        return await _revoke(session, token, now)
 
 
 async def revoke_of(database: Database, creator_id: str, now: datetime) -> list[str]:
@@ -248,6 +272,11 @@ async def holders_of(session: AsyncSession, role_id: str) -> list[str]:
         .order_by(col(ServiceToken.name))
     )
     return list((await session.scalars(names)).all())
+
+
+async def _check(session: AsyncSession, token: ServiceToken, condition: Condition | None) -> None:
+    if condition is not None:
+        condition.check((await _whole(session, token)).revision)
 
 
 async def _revoke(session: AsyncSession, token: ServiceToken, now: datetime) -> list[str]:
