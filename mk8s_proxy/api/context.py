@@ -15,7 +15,7 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
-from mk8s_proxy.identity.ca import Authorities
+from mk8s_proxy.identity.authorities import Authorities
 from mk8s_proxy.identity.login_queue import LoginQueue
 from mk8s_proxy.identity.passwords import ROUNDS, PasswordHasher, at_once
 from mk8s_proxy.identity.request_rate import RequestRate

@@ -49,7 +49,7 @@ async def load_policy(database: Database) -> PolicyRows:
         revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
         tokens = await grants(session)
         secrets = await live_secrets(session)
-        keys = await read_keys(session)
+        keys = await read_keys(session, database.vault)
     if version is None:
         raise NotFound("the policy version")
     names: dict[str, list[str]] = {email: [] for _, email, _ in users}
