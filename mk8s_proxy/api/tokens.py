@@ -97,7 +97,8 @@ async def _named(call: Call) -> ServiceTokenRecord:
 def _secret(call: Call, seconds: int) -> tuple[str, NewSecret]:
     token = new_service_token()
     ends = call.context.now() + datetime.timedelta(seconds=seconds)
-    return token, NewSecret(hash_service_token(token.encode()), ends, call.user_agent)
+    secret = hash_service_token(token.encode())
+    return token, NewSecret(secret, ends, call.user_agent, call.source)
 
 
 def _life_of(token: ServiceTokenRecord) -> int:

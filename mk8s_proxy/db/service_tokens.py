@@ -93,6 +93,8 @@ class NewSecret:
     secret_hash: str
     ends_at: datetime
     client: str = ""
+    address: str = ""
+    """Where from it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ async def create(
             session.add(token)
             await session.flush()
             await _give_roles(session, token.id, new.roles)
-            login = await _open(session, token.id, secret, now)
+            login = await _open(session, token, secret, now)
     except IntegrityError as error:
         raise Conflict(f'there is a service token "{new.name}" already') from error
     return _record(token, sorted(set(new.roles)), [login_record(login)])
@@ -172,7 +174,7 @@ async def rotate(
         ended = [login.id for login in former if login not in kept]
         if ended:
             await end_within(session, ended, ROTATED, now)
-        await _open(session, token_id, secret, now)
+        await _open(session, token, secret, now)
         await session.flush()
         return await _whole(session, token), ended
 
@@ -200,6 +202,14 @@ async def revoke_of(database: Database, creator_id: str, now: datetime) -> list[
         mine = select(ServiceToken).where(col(ServiceToken.creator_id) == creator_id)
         tokens = (await session.scalars(mine.order_by(col(ServiceToken.id)))).all()
         return [ended for token in tokens for ended in await _revoke(session, token, now)]
+
+
+async def end_secret(database: Database, login_id: str, why: str, now: datetime) -> list[str]:
+    """End one secret by its login; the token stays, for its other secrets and the next one."""
+    async with database.transaction() as session:
+        # Secrets are read with the policy; that a login has ended is remembered for an hour only.
+        await raise_policy_version(session)
+        return await end_within(session, [login_id], why, now)
 
 
 async def get_by_id(database: Database, token_id: str) -> ServiceTokenRecord:
@@ -288,10 +298,20 @@ async def _revoke(session: AsyncSession, token: ServiceToken, now: datetime) -> 
     return ended
 
 
-async def _open(session: AsyncSession, token_id: str, secret: NewSecret, now: datetime) -> Login:
-    new = NewLogin(new_id(), token_id, secret.ends_at, SERVICE_TOKEN, secret.client)
+async def _open(
+    session: AsyncSession, token: ServiceToken, secret: NewSecret, now: datetime
+) -> Login:
+    new = NewLogin(
+        new_id(),
+        token.id,
+        secret.ends_at,
+        SERVICE_TOKEN,
+        secret.client,
+        address=secret.address,
+        label=token.name,
+    )
     login = await open_within(session, new, now)
-    session.add(ServiceSecret(login_id=login.id, token_id=token_id, secret_hash=secret.secret_hash))
+    session.add(ServiceSecret(login_id=login.id, token_id=token.id, secret_hash=secret.secret_hash))
     await session.flush()
     return login
 
