@@ -6,7 +6,6 @@ after it was revoked.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlmodel import col
@@ -68,7 +67,7 @@ def _named(login: Login, email: str | None) -> str:
     return email or ""
 
 
-def _search(wanted: LoginSearch) -> Select[Any]:
+def _search(wanted: LoginSearch) -> "Select[Login, str]":
     found = (
         select(Login, col(User.email))
         .join(User, col(User.id) == col(Login.subject), isouter=True)

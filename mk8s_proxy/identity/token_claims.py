@@ -108,22 +108,7 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
     Raises:
         Unauthenticated: A claim is missing, of a wrong type, or unusable as a name.
     """
-    if any(type((_OPTIONAL | claims).get(name)) is not kind for name, kind in _CLAIM_TYPES):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if "cluster" in claims and not _is_cluster(claims["cluster"], claims.get("cluster_id")):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if "sid_exp" in claims and ("sid" not in claims or type(claims["sid_exp"]) is not int):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not 0 <= claims.get("sid_exp", 0) < _END_OF_TIME:
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not _are_groups(claims.get("groups", [])):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not (claims["sub"] and claims["jti"] and is_safe_user_name(claims["email"])):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    _check_claims(claims)
     return Identity(
         user=claims["email"],
         uid=claims["sub"],
@@ -141,6 +126,25 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
         narrowing=claims.get("narrow", ""),
         delegate=claims.get("delegate", ""),
     )
+
+
+def _check_claims(claims: dict[str, Any]) -> None:
+    if any(type((_OPTIONAL | claims).get(name)) is not kind for name, kind in _CLAIM_TYPES):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if "cluster" in claims and not _is_cluster(claims["cluster"], claims.get("cluster_id")):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if "sid_exp" in claims and ("sid" not in claims or type(claims["sid_exp"]) is not int):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not 0 <= claims.get("sid_exp", 0) < _END_OF_TIME:
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not _are_groups(claims.get("groups", [])):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not (claims["sub"] and claims["jti"] and is_safe_user_name(claims["email"])):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
 
 
 _END_OF_TIME = 2**40
