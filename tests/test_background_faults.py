@@ -406,7 +406,7 @@ async def a_place(_: Path, __: Any) -> None:
 async def a_look_for_kubectl(folder: Path, _: Any) -> None:
     """Commands are answered with the reason, and not by waiting for ever."""
     background: Any = FaultyLooseBackground("exec.look")
-    runner = CommandRunner(ExecSettings(), folder, b"")
+    runner = CommandRunner(ExecSettings(), folder, bytes)
     runner.start(background)
     with pytest.raises(Unavailable, match="on purpose"):
         await runner.kubectl()

@@ -4,16 +4,22 @@ One `IdentityKeeper` is shared by all tunnels of an agent: each new tunnel asks 
 to show, and whichever control session notices first that renewal is due asks central for it. The
 key of the next certificate is made for it and is known to nobody else.
 
+Whom the agent verifies central by may change, too: central tells it on each tunnel, and while one
+authority follows another also to renew early (`IdentityKeeper.trust`).
+
 That key is stored before central sees it, and stays the same until there is an answer: central
 renews a certificate into one other only, and takes whoever asks with another key for a thief.
 """
 
 import dataclasses
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
 from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from mk8s_agent.identity.store import AgentIdentity, IdentityError, make_identity
 from mk8s_agent.wire import pki
@@ -52,8 +58,10 @@ class IdentityKeeper:
         self._changed = changed
         self._prepared = prepared
         self._clock = clock
-        self._stored_key_pem = identity.next_key_pem
+        self._stored = _worth_storing(identity)
         self._prepared_at = 0.0
+        self._moves_at = math.inf
+        """When the certificate is renewed although much of its life is left."""
         self._asker: object = None
         self._asked_at = 0.0
         self._not_before = 0.0
@@ -62,18 +70,43 @@ class IdentityKeeper:
         """Tell whether central should be asked now, by anyone."""
         now = self._clock()
         life = self.current.not_after - self.current.not_before
-        if now < self.current.not_before + life * RENEW_AT or now < self._not_before:
+        due = min(self.current.not_before + life * RENEW_AT, self._moves_at)
+        if now < due or now < self._not_before:
             return False
         if not self.current.next_key_pem:
             self._prepare()
-        is_stored = self.current.next_key_pem == self._stored_key_pem
+        is_stored = _worth_storing(self.current) == self._stored
         if not is_stored and now - self._prepared_at < _STORE_SECONDS:
             return False
         return self._asker is None or now - self._asked_at > _ANSWER_SECONDS
 
     def stored(self, identity: AgentIdentity) -> None:
         """Be told that an identity, and the next key in it, would survive a crash."""
-        self._stored_key_pem = identity.next_key_pem
+        self._stored = _worth_storing(identity)
+
+    def trust(self, authorities_pem: bytes, renew_seconds: float) -> None:
+        """Verify central by these authorities from now on; tunnels that are open stay open.
+
+        Args:
+            authorities_pem: one certificate or several; what is none of that changes nothing.
+            renew_seconds: above 0, the certificate in use is of an authority that is on its way
+                out, and is renewed at a random moment within so many seconds.
+        """
+        try:
+            pins = pki.spki_pins(authorities_pem)
+            known = pki.spki_pins(self.current.authority_pem)
+        except (pki.PkiError, UnsupportedAlgorithm) as error:
+            log.warning("identity.trust_refused", extra={"reason": str(error)})
+            return
+        if set(pins) != set(known):
+            self.current = dataclasses.replace(self.current, authority_pem=authorities_pem)
+            self._prepared_at = self._clock()
+            self._prepared(self.current)
+            log.info("identity.trust_changed", extra={"pins": ", ".join(pins)})
+        if renew_seconds and self._moves_at == math.inf:
+            # Spread, so that central does not sign for a thousand agents at once.
+            pause = random.uniform(0, renew_seconds)  # noqa: S311  jitter, no secret
+            self._moves_at = self._clock() + pause
 
     def adopt(self, kept: AgentIdentity) -> None:
         """Take over what another process of this agent has stored, as during a rolling update.
@@ -85,7 +118,7 @@ class IdentityKeeper:
         if kept.cluster_id != current.cluster_id:
             return
         if kept.not_before > current.not_before:
-            self._asker = None
+            self._asker, self._moves_at = None, math.inf
             self.current = kept
             self._changed(kept)
         elif kept.certificate_pem == current.certificate_pem and self._asker is None:
@@ -109,7 +142,8 @@ class IdentityKeeper:
         key = pki.key_from_pem(self.current.next_key_pem)
         self._asker = asker
         self._asked_at = self._clock()
-        return Renew(pki.csr(key, self.current.cluster_name).decode())
+        trusts = pki.spki_pins(self.current.authority_pem)
+        return Renew(pki.csr(key, self.current.cluster_name).decode(), trusts)
 
     def complete(self, asker: object, certificate_pem: bytes) -> bool:
         """Take up the certificate that central issued.
@@ -131,7 +165,7 @@ class IdentityKeeper:
         except IdentityError as error:
             self.give_up(asker, str(error))
             return False
-        self._asker = None
+        self._asker, self._moves_at = None, math.inf
         self.current = identity  # one assignment: nobody sees a key without its certificate
         self._changed(identity)
         log.info("identity.renewed", extra={"not_after": int(identity.not_after)})
@@ -152,3 +186,8 @@ class IdentityKeeper:
             raise IdentityError("central issued the certificate of another cluster")
         if identity.not_after <= self._clock():
             raise IdentityError("central issued a certificate that has ended; check both clocks")
+
+
+def _worth_storing(identity: AgentIdentity) -> tuple[bytes, bytes]:
+    """What must not be forgotten before a new certificate is asked for."""
+    return identity.next_key_pem, identity.authority_pem

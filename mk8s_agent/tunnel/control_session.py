@@ -14,7 +14,7 @@ from typing import Final
 from mk8s_agent.identity.renewal import IdentityKeeper
 from mk8s_agent.wire import control
 
-CAPABILITIES: Final = ("renew", "drain")
+CAPABILITIES: Final = ("renew", "drain", control.TRUST)
 REGISTER_SECONDS: Final = 15.0
 """How long central may take to accept a tunnel."""
 MISSED_HEARTBEATS: Final = 3
@@ -140,6 +140,8 @@ class ControlSession:
                 self._keeper.complete(self, message.certificate.encode())
             case control.Refused():
                 self._refused(message.message)
+            case control.Trust():
+                self._keeper.trust(message.authorities.encode(), message.renew_seconds)
             case control.Drain():
                 self._events.draining()
             case control.Unknown():

@@ -11,12 +11,13 @@ with a member ``type``::
                 <-------------------------  heartbeat_ack
       renew     ------------------------->
                 <-------------------------  renewed | refused
+                <-------------------------  trust
                 <-------------------------  drain
 
 Two releases of mk8s meet on one tunnel during an upgrade. So an unknown member is ignored, a
 message of an unknown type arrives as `Unknown`, and a new message is only sent to a peer that named
-it among its capabilities. Everything else that is not exactly as described raises `ControlError`,
-which costs the peer this tunnel and nothing more.
+it among its capabilities (`TRUST`). Everything else that is not exactly as described raises
+`ControlError`, which costs the peer this tunnel and nothing more.
 """
 
 import dataclasses
@@ -25,6 +26,11 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import orjson
+
+from mk8s_agent.wire import control_values
+
+TRUST: Final = "trust"
+"""The capability of an agent that takes the message of this name."""
 
 MAX_MESSAGE_BYTES: Final = 65536
 """Longest message, without its length. A certificate chain of four is about 4 KiB."""
@@ -46,11 +52,6 @@ ROLE_GROUP: Final = re.compile(r"mk8s:role:[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,61}[A
 """The group of a role of central."""
 
 _LENGTH_BYTES: Final = 4
-_MAX_TEXT: Final = 1024
-_MAX_CAPABILITIES: Final = 64
-_MAX_COUNT: Final = 2**31 - 1
-_MAX_CLOCK: Final = 253402300800.0  # the year 10000, where datetime ends
-_MAX_HEARTBEAT_SECONDS: Final = 3600.0
 
 
 class ControlError(Exception):
@@ -131,6 +132,8 @@ class Renew:
 
     csr: str
     """PEM, made with a fresh key."""
+    trusts: tuple[str, ...] = ()
+    """Pins of the authorities that the agent verifies central by; empty from older agents."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,6 +149,17 @@ class Refused:
     """Central will not do what the agent asked for last; the sentence says why and what to do."""
 
     message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom the agent is to verify central by from now on."""
+
+    authorities: str
+    """PEM, one certificate or several."""
+    renew_seconds: float
+    """The agent's own certificate is of an authority that is on its way out: it asks for another
+    one at some moment within so many seconds. 0 where that is not so."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,54 +183,10 @@ Message: TypeAlias = (
     | Renew
     | Renewed
     | Refused
+    | Trust
     | Drain
     | Unknown
 )
-
-
-def _text(value: object) -> str:
-    # printable, because these texts are shown in logs and on terminals of the other side
-    if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
-        raise ValueError(f"must be a string of at most {_MAX_TEXT} printable characters")
-    return value
-
-
-def _pem(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("-----BEGIN "):
-        raise ValueError("must be PEM")
-    return value
-
-
-def _number(value: object, highest: float) -> float:
-    # bool is an int to Python and never one to a protocol
-    number = -1.0 if isinstance(value, bool) or not isinstance(value, (int, float)) else value
-    if not 0 <= number <= highest:
-        raise ValueError(f"must be a number between 0 and {highest:g}")
-    return float(number)
-
-
-def _clock(value: object) -> float:
-    return _number(value, _MAX_CLOCK)
-
-
-def _heartbeat_seconds(value: object) -> float:
-    seconds = _number(value, _MAX_HEARTBEAT_SECONDS)
-    if seconds < 1:
-        raise ValueError("must be at least 1")
-    return seconds
-
-
-def _count(value: object) -> int:
-    count = _number(value, _MAX_COUNT)
-    if not count.is_integer():
-        raise ValueError("must be a whole number")
-    return int(count)
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > _MAX_CAPABILITIES:
-        raise ValueError(f"must be a list of at most {_MAX_CAPABILITIES} strings")
-    return tuple(_text(item) for item in value)
 
 
 def _kinds(value: object) -> tuple[str, ...]:
@@ -249,11 +219,11 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
     "register": (
         Register,
         {
-            "agent_version": _text,
-            "instance": _text,
-            "kubernetes_version": _text,
-            "capabilities": _texts,
-            "clock": _clock,
+            "agent_version": control_values.text,
+            "instance": control_values.text,
+            "kubernetes_version": control_values.text,
+            "capabilities": control_values.texts,
+            "clock": control_values.clock,
             "cluster_scoped": _kinds,
             "namespaced": _kinds,
             "users_group": _reach,
@@ -263,28 +233,32 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
     "registered": (
         Registered,
         {
-            "tunnel_id": _text,
-            "heartbeat_seconds": _heartbeat_seconds,
-            "clock": _clock,
-            "instance": _text,
-            "instances": _count,
+            "tunnel_id": control_values.text,
+            "heartbeat_seconds": control_values.heartbeat_seconds,
+            "clock": control_values.clock,
+            "instance": control_values.text,
+            "instances": control_values.count,
         },
     ),
-    "heartbeat": (Heartbeat, {"clock": _clock, "streams": _count}),
-    "heartbeat_ack": (HeartbeatAck, {"clock": _clock}),
+    "heartbeat": (Heartbeat, {"clock": control_values.clock, "streams": control_values.count}),
+    "heartbeat_ack": (HeartbeatAck, {"clock": control_values.clock}),
     "resources": (
         Resources,
         {
-            "kubernetes_version": _text,
+            "kubernetes_version": control_values.text,
             "cluster_scoped": _kinds,
             "namespaced": _kinds,
             "users_group": _reach,
             "role_groups": _role_groups,
         },
     ),
-    "renew": (Renew, {"csr": _pem}),
-    "renewed": (Renewed, {"certificate": _pem}),
-    "refused": (Refused, {"message": _text}),
+    "renew": (Renew, {"csr": control_values.pem, "trusts": control_values.texts}),
+    "renewed": (Renewed, {"certificate": control_values.pem}),
+    "refused": (Refused, {"message": control_values.text}),
+    "trust": (
+        Trust,
+        {"authorities": control_values.pem, "renew_seconds": control_values.seconds},
+    ),
     "drain": (Drain, {}),
 }
 _OPTIONAL: Final = {
@@ -298,6 +272,7 @@ _OPTIONAL: Final = {
     ("registered", "instance"),
     ("registered", "instances"),
     ("heartbeat_ack", "clock"),
+    ("renew", "trusts"),
 }
 _KINDS: Final = {message: kind for kind, (message, _) in _MESSAGES.items()}
 
@@ -372,7 +347,7 @@ def _decode_body(body: bytes) -> Message:
     if not isinstance(members, dict):
         raise ControlError("a message is not a JSON object")
     kind = members.get("type")
-    if not isinstance(kind, str) or not kind or len(kind) > _MAX_TEXT:
+    if not isinstance(kind, str) or not kind or len(kind) > control_values.MAX_TEXT:
         raise ControlError("a message has no type")
     if kind not in _MESSAGES:
         return Unknown(kind)

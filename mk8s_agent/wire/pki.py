@@ -27,6 +27,8 @@ CLUSTER_URI_SCHEME = "mk8s"
 CLUSTER_URI_HOST = "cluster"
 CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 """What may stand behind ``mk8s://cluster/``: the id of a cluster, in one spelling only."""
+MAX_AUTHORITIES = 8
+"""That central may be verified by at once: two while one follows the other, and some to spare."""
 FORBIDDEN_MODE = 0o027
 """Mode bits that a private file must not have: group write, and anything for others."""
 
@@ -100,6 +102,21 @@ def spki_pin(certificate: bytes) -> str:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return PIN_PREFIX + hashlib.sha256(spki).hexdigest()
+
+
+def spki_pins(certificates_pem: bytes) -> tuple[str, ...]:
+    """The pins of one or several certificates.
+
+    Raises:
+        PkiError: there is none, there are more than `MAX_AUTHORITIES`, or one is not readable.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(certificates_pem)
+    except ValueError:
+        raise PkiError("the certificates are not readable") from None
+    if len(found) > MAX_AUTHORITIES:
+        raise PkiError(f"there are more than {MAX_AUTHORITIES} certificates")
+    return tuple(spki_pin(it.public_bytes(serialization.Encoding.PEM)) for it in found)
 
 
 def parse_pin(text: str) -> str:

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from mk8s_proxy.api import (
     agents,
     audit,
+    ca,
     cluster_rbac,
     clusters,
     exec_command,
@@ -71,6 +72,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *roles.ENDPOINTS,
     *rbac.ENDPOINTS,
     *keys.ENDPOINTS,
+    *ca.ENDPOINTS,
     *join.ENDPOINTS,
     *audit.ENDPOINTS,
     Endpoint("GET", "/openapi.json", open_api, "Get this document", Access.PUBLIC),

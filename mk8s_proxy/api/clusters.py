@@ -111,7 +111,7 @@ async def _join_token(call: Call, cluster: ClusterRecord) -> schemas.JoinToken:
     expires_at = context.now() + datetime.timedelta(seconds=context.settings.join.token_seconds)
     hashed = hash_join_token(token)
     await tokens.store_join_token(context.database, cluster.id, hashed, call.actor, expires_at)
-    pin, url = context.authorities.server_ca.pin, context.settings.public_url
+    pin, url = context.authorities.current.server_ca.pin, context.settings.public_url
     return schemas.JoinToken(
         join_token=token,
         join_expires_at=expires_at,

@@ -15,7 +15,7 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
-from mk8s_proxy.identity.authorities import Authorities
+from mk8s_proxy.identity.authorities import AuthorityKeeper
 from mk8s_proxy.identity.login_queue import LoginQueue
 from mk8s_proxy.identity.oidc.providers import Providers
 from mk8s_proxy.identity.passwords import ROUNDS, PasswordHasher, at_once
@@ -57,6 +57,9 @@ class Tunnels(Protocol):
     def serials(self, cluster_id: str) -> list[str]:
         """Return the agent's certificate of each live tunnel of a cluster."""
 
+    def serials_not_of(self, issuer: str) -> set[str]:
+        """Return the certificates of live tunnels that another authority has signed."""
+
 
 class PolicyFeed(Protocol):
     """The policy that the handler chain decides by, and the users whose tokens it accepts."""
@@ -78,7 +81,7 @@ class ApiContext:
     keys: SigningKeys
     authenticator: TokenAuthenticator
     policy_feed: PolicyFeed
-    authorities: Authorities
+    authorities: AuthorityKeeper
     journal: Journal
     tunnels: Tunnels
     clock: Callable[[], float] = time.time

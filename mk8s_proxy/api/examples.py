@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from mk8s_proxy.api import (
     audit_schemas,
+    ca_schemas,
     exec_schemas,
     list_schemas,
     login_schemas,
@@ -169,6 +170,7 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
         "duration_ms": 310.5,
         "id": REQUEST_ID,
     },
+    ca_schemas.Retirement: {"force": False},
     audit_schemas.AuditEntry: _REQUEST,
     audit_schemas.AuditPage: {"audit": [_REQUEST], "next_cursor": None, "newest": 4711},
 }

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,10 +59,10 @@ class CommandRunner:
     Args:
         settings: what an operator chose.
         folder: a private one for what runs need.
-        ca_pem: what vouches for the certificate that is shown there.
+        ca_pem: gives what vouches for the certificate that is shown there.
     """
 
-    def __init__(self, settings: ExecSettings, folder: Path, ca_pem: bytes) -> None:
+    def __init__(self, settings: ExecSettings, folder: Path, ca_pem: Callable[[], bytes]) -> None:
         self.port = 0
         """Of 127.0.0.1; known before the first run."""
         self._settings = settings
@@ -159,7 +159,7 @@ class CommandRunner:
         kubectl, settings, port = await self.kubectl(), self._settings, self.port
         limits = Limits(settings.seconds, settings.output_bytes, settings.memory_bytes)
         path = "" if checked.is_raw else f"/k8s/{cluster}"
-        config = kubeconfig(f"https://127.0.0.1:{port}{path}", self._ca_pem, token)
+        config = kubeconfig(f"https://127.0.0.1:{port}{path}", self._ca_pem(), token)
         command = Command(checked.arguments, {"config": config}, stdin)
         return await run(kubectl.programs, command, sink, limits, port=port, parent=self._folder)
 

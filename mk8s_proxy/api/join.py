@@ -41,16 +41,16 @@ async def join(call: Call) -> schemas.Model:
     context.joins.refund(source)
     return schemas.JoinResponse(
         certificate=signed.certificate_pem,
-        ca_certificate=context.authorities.server_ca.certificate_pem.decode(),
+        ca_certificate=context.authorities.current.servers_pem.decode(),
         cluster_id=cluster_id,
         expires_at=signed.not_after,
     )
 
 
 async def ca_pem(call: Call) -> web.Response:
-    """Publish the CA that signed central's own certificate; the pin proves it."""
+    """Publish the CA that signed central's own certificate, and the one that is to follow it."""
     return web.Response(
-        body=call.context.authorities.server_ca.certificate_pem,
+        body=call.context.authorities.current.servers_pem,
         headers={hdrs.CONTENT_TYPE: "application/x-pem-file"},
     )
 
@@ -72,9 +72,9 @@ def _sign(call: Call, csr: str, cluster_id: str) -> Issued:
     context = call.context
     life = datetime.timedelta(seconds=context.settings.agent.certificate_seconds)
     try:
-        signed = context.authorities.agent_ca.sign_agent(
-            csr.encode(), cluster_id, now=context.now(), life=life
-        )
+        keeper, now = context.authorities, context.now()
+        authority = keeper.following(now) or keeper.current.agent_ca  # it learns both server CAs
+        signed = authority.sign_agent(csr.encode(), cluster_id, now=now, life=life)
         key_hash = requested_key_hash(csr.encode())
     except CaError as error:
         raise ApiError.invalid("csr", str(error)) from None

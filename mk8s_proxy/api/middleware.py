@@ -27,6 +27,9 @@ from mk8s_proxy.identity.throttle import source_key
 logger = logging.getLogger("mk8s_proxy.api")
 
 REQUEST_ID_HEADER = "x-request-id"
+TRUST_HEADER = "x-mk8s-trust"
+"""SHA-256 of what `GET /ca.pem` answers, where central's own CA signed what central shows: a CLI
+that has pinned something else asks for it then."""
 LONGEST_TEXT = 512
 """Characters of a path or user agent that are kept."""
 
@@ -95,6 +98,8 @@ def harden(response: web.StreamResponse, call: Call) -> None:
     response.headers.setdefault(hdrs.CACHE_CONTROL, NO_STORE)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    if call.context.settings.tls.certificate is None:
+        response.headers[TRUST_HEADER] = call.context.authorities.current.fingerprint
     # aiohttp would name itself and its version.
     response.headers[hdrs.SERVER] = "mk8s"
 

@@ -23,6 +23,7 @@ MANAGEMENT_PATHS: Final = frozenset(
         b"agents",
         b"audit",
         b"auth",
+        b"ca",
         b"ca.pem",
         b"clusters",
         b"join",

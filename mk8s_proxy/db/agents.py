@@ -67,6 +67,8 @@ class AgentRecord:
     not_after: datetime
     revoked_at: datetime | None
     revoked_why: str
+    certificate_pem: str = ""
+    """Of `serial`."""
 
 
 async def record_joined(database: Database, cluster_id: str, issued: Issued) -> None:
@@ -241,6 +243,7 @@ def _agent(lineage: str, found: list[tuple[AgentCertificate, str]]) -> AgentReco
         not_after=newest.not_after,
         revoked_at=newest.revoked_at,
         revoked_why=newest.revoked_why,
+        certificate_pem=newest.certificate_pem,
     )
 
 

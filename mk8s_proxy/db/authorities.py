@@ -1,11 +1,15 @@
 """The certificate authorities as they are stored: rows of ``meta``, their private keys sealed.
 
 Called by :mod:`mk8s_proxy.identity.authorities`, which knows what the certificates mean, and by the
-policy feed's reading. A row is called after what its authority signs for, "server" or "agent".
+policy feed's reading. A row is called after what its authority signs for, "server" or "agent"; that
+of an authority which follows another one has ".next" behind it, until it takes that one's place.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,11 +17,13 @@ from sqlmodel import col
 
 from mk8s_proxy.db import meta
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.errors import StoreError
+from mk8s_proxy.db.errors import Conflict, StoreError
+from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Meta
 from mk8s_proxy.db.sealing import Vault, is_sealed
 
-_PREFIX = "ca."
+NEXT: Final = ".next"
+_PREFIX: Final = "ca."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,10 @@ class AuthorityRecord:
     certificate_pem: str
     private_pem: str = field(repr=False)
     """A secret: never logged, never shown."""
+    ways: tuple[str, ...] = ()
+    """Certificates (PEM) by which older authorities vouch for this one, the latest first."""
+    made_at: datetime | None = None
+    """When it was published as the next one; None of the first of an installation."""
 
 
 async def read_authorities(session: AsyncSession, vault: Vault) -> dict[str, AuthorityRecord]:
@@ -36,10 +46,7 @@ async def read_authorities(session: AsyncSession, vault: Vault) -> dict[str, Aut
         SealError: a key cannot be opened.
         StoreError: a row is damaged.
     """
-    return {
-        name: AuthorityRecord(parts["certificate"], vault.open(_place(name), parts["key"]))
-        for name, parts in (await _rows(session)).items()
-    }
+    return {name: _record(name, parts, vault) for name, parts in (await _rows(session)).items()}
 
 
 async def load_authorities(database: Database) -> dict[str, AuthorityRecord]:
@@ -58,6 +65,49 @@ async def replace_authority(database: Database, name: str, record: AuthorityReco
     """Store an authority in place of the one of this name, or of none."""
     fresh = _sealed(name, record, database.vault)
     await meta.replace_meta(database, _PREFIX + name, fresh)
+
+
+async def publish_next(database: Database, following: Mapping[str, AuthorityRecord]) -> None:
+    """Store the authorities that are to follow those of these names.
+
+    Raises:
+        Conflict: some follow already.
+    """
+    rows = [
+        Meta(key=_PREFIX + name + NEXT, value=_sealed(name + NEXT, record, database.vault))
+        for name, record in following.items()
+    ]
+    async with database.transaction() as session:
+        await raise_policy_version(session)
+        if any(name.endswith(NEXT) for name in await _rows(session)):
+            raise Conflict("a rotation is under way already; it ends with: mk8s admin ca retire")
+        session.add_all(rows)
+
+
+async def promote_next(database: Database) -> None:
+    """Let those that follow take the place of the ones before, whose keys are gone then.
+
+    Raises:
+        Conflict: none follow.
+    """
+    vault = database.vault
+    async with database.transaction() as session:
+        await raise_policy_version(session)
+        following = await _next_rows(session)
+        if not following:
+            raise Conflict("no rotation is under way; one begins with: mk8s admin ca rotate")
+        for row in following:
+            name = row.key.removeprefix(_PREFIX)
+            record = _record(name, _parts(row.key, row.value), vault)
+            place = name.removesuffix(NEXT)
+            await session.merge(Meta(key=_PREFIX + place, value=_sealed(place, record, vault)))
+            await session.delete(row)
+
+
+async def _next_rows(session: AsyncSession) -> list[Meta]:
+    found = select(Meta).where(col(Meta.key).startswith(_PREFIX)).order_by(col(Meta.key))
+    rows = await session.scalars(found.with_for_update())
+    return [row for row in rows if row.key.endswith(NEXT)]
 
 
 async def seal_authorities(session: AsyncSession, vault: Vault) -> int:
@@ -81,15 +131,15 @@ async def any_sealed(session: AsyncSession) -> bool:
     return any(is_sealed(parts["key"]) for parts in (await _rows(session)).values())
 
 
-async def _rows(session: AsyncSession) -> dict[str, dict[str, str]]:
+async def _rows(session: AsyncSession) -> dict[str, dict[str, Any]]:
     found = select(col(Meta.key), col(Meta.value)).where(col(Meta.key).startswith(_PREFIX))
     rows = (await session.execute(found.order_by(col(Meta.key)))).all()
     return {key.removeprefix(_PREFIX): _parts(key, value) for key, value in rows}
 
 
-def _parts(key: str, value: str) -> dict[str, str]:
+def _parts(key: str, value: str) -> dict[str, Any]:
     try:
-        parts: dict[str, str] = json.loads(value)
+        parts: dict[str, Any] = json.loads(value)
         usable = all(isinstance(parts[name], str) for name in ("certificate", "key"))
     except (ValueError, KeyError, TypeError):
         usable = False
@@ -100,8 +150,23 @@ def _parts(key: str, value: str) -> dict[str, str]:
 
 
 def _sealed(name: str, record: AuthorityRecord, vault: Vault) -> str:
-    key = vault.seal(_place(name), record.private_pem)
-    return json.dumps({"certificate": record.certificate_pem, "key": key})
+    parts: dict[str, object] = {"certificate": record.certificate_pem}
+    parts["key"] = vault.seal(_place(name), record.private_pem)
+    if record.ways:
+        parts["ways"] = record.ways
+    if record.made_at is not None:
+        parts["made_at"] = record.made_at.isoformat()
+    return json.dumps(parts)
+
+
+def _record(name: str, parts: Mapping[str, Any], vault: Vault) -> AuthorityRecord:
+    made_at = parts.get("made_at")
+    return AuthorityRecord(
+        parts["certificate"],
+        vault.open(_place(name), parts["key"]),
+        tuple(parts.get("ways", ())),
+        datetime.fromisoformat(made_at) if made_at else None,
+    )
 
 
 def _place(name: str) -> str:

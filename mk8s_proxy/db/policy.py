@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlmodel import col
 
+from mk8s_proxy.db.authorities import AuthorityRecord, read_authorities
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.keys import KeyRecord, read_keys
@@ -34,6 +35,8 @@ class PolicyRows:
     """Token epoch by user id: a token of anybody else, or of another epoch, is refused."""
     revoked: frozenset[str] = frozenset()
     """Serials of agents' certificates that are revoked and would otherwise be good."""
+    authorities: dict[str, AuthorityRecord] = field(default_factory=dict)
+    """The certificate authorities, as `db.authorities` calls them."""
     keys: tuple[KeyRecord, ...] = ()
     """The signing keys, the newest first, retired ones included."""
 
@@ -50,6 +53,7 @@ async def load_policy(database: Database) -> PolicyRows:
         tokens = await grants(session)
         secrets = await live_secrets(session)
         keys = await read_keys(session, database.vault)
+        authorities = await read_authorities(session, database.vault)
     if version is None:
         raise NotFound("the policy version")
     names: dict[str, list[str]] = {email: [] for _, email, _ in users}
@@ -66,6 +70,7 @@ async def load_policy(database: Database) -> PolicyRows:
         cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
         epochs={user_id: epoch for user_id, _, epoch in users},
         revoked=frozenset(revoked),
+        authorities=authorities,
         keys=tuple(keys),
     )
 

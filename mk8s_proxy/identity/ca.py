@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mk8s_agent.wire import pki
@@ -60,6 +61,8 @@ class CertificateAuthority:
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
         self.pin = pki.spki_pin(self.certificate_pem)
         """ "sha256:<hex>" of the public key: what an agent is given to know this authority by."""
+        self.key_id = _key_id(certificate.public_key())
+        """What stands in every certificate of this authority as that of its issuer's key."""
         self.not_after = certificate.not_valid_after_utc
 
     def __repr__(self) -> str:
@@ -70,15 +73,8 @@ class CertificateAuthority:
         """Make a new authority."""
         moment = now or datetime.now(UTC)
         key = pki.new_key()
-        name = _name(_COMMON_NAME[purpose])
-        builder = (
-            _builder(name, key.public_key(), moment, moment + AUTHORITY_LIFE)
-            .issuer_name(name)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(authority=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([_USAGE[purpose]]), critical=False)
-            .add_extension(_authority_key_id(key.public_key()), critical=False)
-        )
+        life = moment, moment + AUTHORITY_LIFE
+        builder = _authority_builder(purpose, key.public_key(), life, key.public_key())
         return cls(builder.sign(key, hashes.SHA256()), key)
 
     @classmethod
@@ -109,6 +105,25 @@ class CertificateAuthority:
         except (pki.PkiError, ValueError, TypeError, InvalidSignature):
             return False
         return True
+
+    def vouch(self, other: "CertificateAuthority", *, now: datetime | None = None) -> bytes:
+        """Certify the key of an authority that follows this one, under the same name. Returns PEM.
+
+        Whoever trusts this one finds the way to what the other one signs (NewWithOld of RFC 4210,
+        4.4). A self-issued certificate does not count in a path length (RFC 5280, 4.2.1.9), for
+        OpenSSL; Go counts it, and does not take this way.
+
+        Raises:
+            CaError: the other one has another purpose.
+        """
+        if other.purpose != self.purpose:
+            raise CaError(f"the {self.purpose} CA does not vouch for the {other.purpose} CA")
+        moment = now or datetime.now(UTC)
+        end = min(self.not_after, other.not_after)
+        key = other._key.public_key()  # noqa: SLF001  of the same class
+        builder = _authority_builder(other.purpose, key, (moment, end), self._key.public_key())
+        certificate = builder.sign(self._key, hashes.SHA256())
+        return certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue_server(
         self,
@@ -214,6 +229,27 @@ def _builder(
     )
 
 
+def _authority_builder(
+    purpose: Purpose,
+    public_key: ec.EllipticCurvePublicKey,
+    life: tuple[datetime, datetime],
+    issuer: ec.EllipticCurvePublicKey,
+) -> x509.CertificateBuilder:
+    name = _name(_COMMON_NAME[purpose])
+    return (
+        _builder(name, public_key, *life)
+        .issuer_name(name)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([_USAGE[purpose]]), critical=False)
+        .add_extension(_authority_key_id(issuer), critical=False)
+    )
+
+
+def _key_id(public_key: CertificatePublicKeyTypes) -> str:
+    return x509.SubjectKeyIdentifier.from_public_key(public_key).digest.hex()
+
+
 def _key_usage(*, authority: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not authority,
@@ -246,6 +282,19 @@ def _server_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
     except ValueError:
         raise CaError(f'"{name}" is neither an ASCII DNS name nor an IP address') from None
+
+
+def issuer_key_id(certificate: x509.Certificate) -> str:
+    """The `CertificateAuthority.key_id` that a certificate names as its issuer's; "" for none.
+
+    It proves nothing by itself: the signature has to be verified, as TLS does.
+    """
+    try:
+        kind = x509.AuthorityKeyIdentifier
+        identifier = certificate.extensions.get_extension_for_class(kind).value.key_identifier
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ""
+    return identifier.hex() if identifier is not None else ""
 
 
 def requested_key_hash(csr_pem: bytes) -> str:

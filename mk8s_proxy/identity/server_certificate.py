@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from mk8s_agent.wire import pki
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.identity.authorities import load_authorities
+from mk8s_proxy.identity.authorities import Authorities, load_authorities
 from mk8s_proxy.identity.ca import CaError, CertificateAuthority
 from mk8s_proxy.settings.model import TUNNEL_SERVER_NAME, Settings
 
@@ -42,14 +42,15 @@ async def ensure_own_certificate(
     """The chain and key (PEM) of our own CA, for agents whatever the public certificate is.
 
     The chain ends with the CA itself, so that an agent that knows only its pin can find it there.
+    Before it come the ways from former CAs, for those who still trust one of them.
 
     Raises:
         CaError: no CA yet.
         OSError: ``data_dir`` cannot be written.
     """
-    authority = (await load_authorities(database)).server_ca
+    authorities = await load_authorities(database)
     moment = now or datetime.now(UTC)
-    return await asyncio.to_thread(_kept_or_new, authority, settings, moment)
+    return await asyncio.to_thread(_kept_or_new, authorities, settings, moment)
 
 
 def server_names(settings: Settings) -> list[str]:
@@ -97,16 +98,18 @@ def read_operator_certificate(
 
 
 def _kept_or_new(
-    authority: CertificateAuthority, settings: Settings, moment: datetime
+    authorities: Authorities, settings: Settings, moment: datetime
 ) -> tuple[bytes, bytes]:
     # One file holds key and chain, so that a crash can never leave an unmatched pair.
     path = settings.data_dir / "tls" / "server.pem"
-    names = server_names(settings)
+    names, authority = server_names(settings), authorities.server_ca
     kept = _read_kept(path)
     if kept is not None and _still_good(kept[0], authority, names, moment):
         return kept
     key = pki.new_key()
-    chain = authority.issue_server(names, key, now=moment) + authority.certificate_pem
+    leaf = authority.issue_server(names, key, now=moment)
+    # A verifier takes the first issuer that fits: the CA itself would be one nobody trusts yet.
+    chain = leaf + b"".join(authorities.ways) + authority.certificate_pem
     key_pem = pki.key_to_pem(key)
     pki.write_private(path, key_pem + chain)
     return chain, key_pem

@@ -31,7 +31,6 @@ from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import TokenAuthenticator
-from mk8s_proxy.identity.authorities import load_authorities
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.key_rotation import rotation_of
 from mk8s_proxy.identity.signing_keys import SigningKeys
@@ -41,7 +40,7 @@ from mk8s_proxy.listener.http2 import ClientHttp2
 from mk8s_proxy.listener.server import Listener, Makers
 from mk8s_proxy.process.admin import create_health, listen
 from mk8s_proxy.process.audit_shipping import audit_shipping
-from mk8s_proxy.process.certificate_watch import LOOK_SECONDS, CertificateWatch, make_contexts
+from mk8s_proxy.process.authority_feed import AuthorityFeed
 from mk8s_proxy.process.clients import client_config, front_limits
 from mk8s_proxy.process.commands import command_runner, start_commands
 from mk8s_proxy.process.journals import key_retired, open_journals
@@ -63,8 +62,6 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 10.0
 _SYNC_SECONDS: Final = 1.0
-_REFRESH_SECONDS: Final = 3600.0
-_RENEWAL_SECONDS: Final = 60.0
 _KEY_SECONDS: Final = 5.0
 _SECOND: Final = Bulkhead("central.second")
 _PAGE_TOKENS: Final = b"mk8s page tokens of filtered lists"
@@ -87,6 +84,7 @@ class Central:
             self.database, self.keys, rotation_of(settings), self._share_seal,
             retired=self._note_retired,
         )  # fmt: skip
+        self._authority_feed = AuthorityFeed(self.database, settings, self.tunnels)
         self._agents = AgentRecords(self.database, self.background)
         self.port = 0
         """The bound port, once started."""
@@ -118,7 +116,7 @@ class Central:
         await self.background.open()
         await self.database.start()
         await open_secrets(settings, self.database, make=makes_own_key(settings))
-        self.authorities = await load_authorities(self.database)
+        self.authorities = await self._authority_feed.load()
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
@@ -143,8 +141,7 @@ class Central:
         self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
         self.shipping.start(self.background)
         self._logins.start(self.background)
-        self.background.every("renewals", _REFRESH_SECONDS, self._renew)
-        self.background.every("certificate files", LOOK_SECONDS, self._certificate.look)
+        self._authority_feed.follow(self.listener, self.background)
 
     def _open_journals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -155,6 +152,7 @@ class Central:
 
     def _policy_changed(self, feed: PolicyFeed) -> None:
         self._key_feed.take(feed.rows.keys)
+        self._authority_feed.take(feed.rows.authorities)
         self.tunnels.follow(feed.rows.cluster_names, feed.rows.revoked)
         self.journal.counts.follow(feed.rows.cluster_names.values())
         self._recheck()
@@ -238,11 +236,9 @@ class Central:
     # -- the listener
 
     async def _start_listener(self) -> None:
-        files = self.settings.tls.certificate, self.settings.tls.key
-        self._certificate = CertificateWatch(files, self._show_certificates)
         limits = self.settings.limits
         self.listener = Listener(
-            await make_contexts(self.database, self.settings, self.authorities),
+            await self._authority_feed.contexts(),
             Makers(self._make_http2, self._make_http1, self._make_tunnel),
             limits=ConnectionLimits(limits.connections, limits.connections_per_address),
             handshake_seconds=limits.handshake_seconds,
@@ -286,7 +282,7 @@ class Central:
             self.background,
             self.database,
             self._agents,
-            self.authorities.agent_ca,
+            self.authorities,
             self.settings.agent.certificate_seconds,
             self.tunnels,
             self.chain.tunnel_refused,
@@ -335,15 +331,6 @@ class Central:
     def reopen_journal(self) -> None:
         """Looks at once whether the journal's file was moved away; for SIGHUP."""
         asyncio.get_running_loop().run_in_executor(None, self.journal.sync)
-
-    async def _renew(self) -> None:
-        """Server certificates, as other replicas or time changed them."""
-        async with asyncio.timeout(_RENEWAL_SECONDS):
-            await self._show_certificates()
-
-    async def _show_certificates(self) -> None:
-        contexts = await make_contexts(self.database, self.settings, self.authorities)
-        self.listener.contexts = contexts
 
     # -- stop
 

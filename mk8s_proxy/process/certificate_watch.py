@@ -40,7 +40,7 @@ async def make_contexts(
     own = await ensure_own_certificate(database, settings)
     return Contexts(
         tls.server_context(*public),
-        tls.tunnel_server_context(*own, authorities.agent_ca.certificate_pem),
+        tls.tunnel_server_context(*own, authorities.agents_pem),
         tls.server_context(*own),
     )
 

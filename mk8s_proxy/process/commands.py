@@ -2,17 +2,17 @@
 
 from mk8s_agent.wire.background import Background
 from mk8s_proxy.api.exec_runner import CommandRunner
-from mk8s_proxy.identity.authorities import Authorities
+from mk8s_proxy.identity.authorities import AuthorityKeeper
 from mk8s_proxy.listener.server import Listener
 from mk8s_proxy.settings.model import Settings
 
 
-def command_runner(settings: Settings, authorities: Authorities) -> CommandRunner | None:
+def command_runner(settings: Settings, authorities: AuthorityKeeper) -> CommandRunner | None:
     """What runs commands; None where that is switched off."""
     if not settings.exec.enabled:
         return None
-    ca_pem = authorities.server_ca.certificate_pem
-    return CommandRunner(settings.exec, settings.data_dir / "exec", ca_pem)
+    folder = settings.data_dir / "exec"
+    return CommandRunner(settings.exec, folder, lambda: authorities.current.servers_pem)
 
 
 async def start_commands(

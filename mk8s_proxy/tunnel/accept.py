@@ -8,6 +8,7 @@ from mk8s_agent.wire import pki
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_agent.wire.transport import TlsTransport
+from mk8s_proxy.identity.ca import issuer_key_id
 from mk8s_proxy.tunnel.control import TunnelControl, TunnelServices
 from mk8s_proxy.tunnel.session import TunnelEvents, TunnelSession
 
@@ -33,6 +34,7 @@ def accept_tunnel(
         return None
     certificate = x509.load_der_x509_certificate(der)
     session = TunnelSession(transport, ticks, buffers, cluster_id=cluster_id, events=events)
+    session.issuer = issuer_key_id(certificate)  # of the two that TLS may have verified it by
     session.conversation = TunnelControl(
         session, services, f"{certificate.serial_number:x}", certificate.not_valid_after_utc
     )

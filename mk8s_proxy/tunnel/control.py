@@ -15,6 +15,7 @@ from typing import Final
 from mk8s_agent.wire.background import Background, Failed, OwnedTasks, Work
 from mk8s_agent.wire.control import (
     BOUNDED,
+    TRUST,
     Drain,
     Heartbeat,
     HeartbeatAck,
@@ -25,6 +26,7 @@ from mk8s_agent.wire.control import (
     Renew,
     Renewed,
     Resources,
+    Trust,
 )
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_proxy.db import agents
@@ -32,7 +34,8 @@ from mk8s_proxy.db.agents import Issued, Standing
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import CertificateReused, CertificateRevoked, StoreError
-from mk8s_proxy.identity.ca import CaError, CertificateAuthority, requested_key_hash
+from mk8s_proxy.identity.authorities import AuthorityKeeper
+from mk8s_proxy.identity.ca import CaError, requested_key_hash
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from mk8s_proxy.tunnel.registry import TunnelRegistry
 from mk8s_proxy.tunnel.session import TunnelSession
@@ -40,6 +43,8 @@ from mk8s_proxy.tunnel.session import TunnelSession
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 10.0
+MOVE_SECONDS = 120.0
+"""Within so long after a new agent CA has begun to sign, agents ask it for certificates."""
 _MESSAGE_SECONDS: Final = 30.0
 _REFUSED_SKEW: Final = 300.0
 _NOTED_SKEW: Final = 60.0
@@ -48,6 +53,7 @@ _TOUCH_SECONDS: Final = 30.0
 _LEARN_SECONDS: Final = 5.0
 """What changes about a cluster is taken this often at most; agents tell it with a heartbeat."""
 _REVOKED: Final = "the agent's certificate was revoked: join again"
+_RETIRED: Final = "the authority of the agent's certificate was retired: join again"
 _FAILED: Final = "central failed, its log says why: try again"
 _UNKNOWN: Final = "the cluster of this certificate is not known"
 _ADVICE: Final = (
@@ -67,7 +73,7 @@ class TunnelServices:
     background: Background
     database: Database
     records: AgentRecords
-    agent_ca: CertificateAuthority
+    authorities: AuthorityKeeper
     certificate_seconds: int
     registry: TunnelRegistry
     on_refused: Callable[[TunnelSession, str], None] = lambda _session, _reason: None
@@ -104,6 +110,7 @@ class TunnelControl:
         self._touched = 0.0
         self._learns_again = 0.0
         self._renewing = False
+        self._told_trust: object = None
         self._tasks = OwnedTasks(services.background)
         self._not_after = not_after.timestamp()
         session.control.on_message = self.on_message
@@ -157,6 +164,8 @@ class TunnelControl:
             self._refuse(_UNKNOWN)
         elif registry.is_revoked(self._serial):
             self._refuse(_REVOKED)
+        elif not registry.trusts(session.issuer):
+            self._refuse(_RETIRED)
         else:
             self._accept(register, cluster)
 
@@ -170,6 +179,7 @@ class TunnelControl:
         )
         session.control.send(accepted)
         services.registry.add(session, register.agent_version, register.kubernetes_version)
+        self._tell_trust()
         self._learn_facts(register)
         self._touch()
 
@@ -205,8 +215,9 @@ class TunnelControl:
         asyncio.get_running_loop().call_later(1.0, self._session.transport.close)
 
     def second(self) -> None:
-        """Once a second: ends the tunnel with the certificate it came by."""
+        """Once a second: tells new authorities, ends the tunnel with the certificate it came by."""
         if time.time() < self._not_after:
+            self._tell_trust()
             return
         self._session.control.send(Drain())
         self._session.close_reason = "the agent's certificate has expired"
@@ -239,6 +250,20 @@ class TunnelControl:
             Sighting(cluster_id, register.agent_version, register.kubernetes_version, seen)
         )
 
+    def _tell_trust(self) -> None:
+        """With the registration, and again when it is something else."""
+        session, keeper = self._session, self._services.authorities
+        register = self._register
+        if not session.registered or register is None or TRUST not in register.capabilities:
+            return
+        following = keeper.following(datetime.now(UTC))
+        outdated = following is not None and session.issuer != following.key_id
+        news = (keeper.current, outdated)
+        if news != self._told_trust:
+            self._told_trust = news
+            seconds = MOVE_SECONDS if outdated else 0.0
+            session.control.send(Trust(keeper.current.servers_pem.decode(), seconds))
+
     # -- renew
 
     async def _renew(self, message: Renew) -> None:
@@ -249,7 +274,7 @@ class TunnelControl:
                 services.database,
                 self._serial,
                 session.cluster_id,
-                lambda: self._issue(csr, key_hash),
+                lambda: self._issue(csr, key_hash, message.trusts),
                 key_hash,
             )
         except CaError as error:
@@ -267,10 +292,11 @@ class TunnelControl:
         finally:
             self._renewing = False
 
-    def _issue(self, csr: bytes, key_hash: str) -> Issued:
+    def _issue(self, csr: bytes, key_hash: str, trusts: tuple[str, ...]) -> Issued:
         services = self._services
         life = timedelta(seconds=services.certificate_seconds)
-        signed = services.agent_ca.sign_agent(csr, self._session.cluster_id, life=life)
+        authority = services.authorities.signer(datetime.now(UTC), trusts)
+        signed = authority.sign_agent(csr, self._session.cluster_id, life=life)
         pem = signed.certificate_pem.decode()
         return Issued(signed.serial, key_hash, pem, signed.not_after)
 

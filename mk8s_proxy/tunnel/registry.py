@@ -46,6 +46,7 @@ class TunnelRegistry:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._revoked: frozenset[str] = frozenset()
+        self._trusted: frozenset[str] | None = None
         self._by_name: dict[str, ClusterTunnels] = {}
         self._by_id: dict[str, ClusterTunnels] = {}
 
@@ -99,6 +100,22 @@ class TunnelRegistry:
     def is_revoked(self, serial: str) -> bool:
         """Whether the policy in force here came with the revocation of this certificate."""
         return serial in self._revoked
+
+    def trusts(self, issuer: str) -> bool:
+        """Whether the authority with this key id still counts; before `trust`, all do."""
+        return self._trusted is None or issuer in self._trusted
+
+    def trust(self, issuers: frozenset[str]) -> None:
+        """Ends the tunnels of agents whose certificates are of other authorities than these."""
+        self._trusted = issuers
+        self._end("the authority of the agent's certificate was retired", self._is_stray)
+
+    def _is_stray(self, session: TunnelSession) -> bool:
+        return not self.trusts(session.issuer)
+
+    def serials_not_of(self, issuer: str) -> set[str]:
+        """The certificates of live tunnels that another authority has signed."""
+        return {session.serial for session in self.all_sessions() if session.issuer != issuer}
 
     def serials(self, cluster_id: str) -> list[str]:
         """The certificate of each live tunnel of a cluster."""

@@ -73,8 +73,8 @@ class TunnelSession(Http2Client):
     """
 
     __slots__ = (
-        "_events", "cluster", "cluster_id", "control", "conversation", "instance", "registered",
-        "serial",
+        "_events", "cluster", "cluster_id", "control", "conversation", "instance", "issuer",
+        "registered", "serial",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +95,8 @@ class TunnelSession(Http2Client):
         """The agent's process, the same on all its tunnels, once it has registered."""
         self.serial = ""
         """Of the agent's certificate, lower-case hexadecimal."""
+        self.issuer = ""
+        """Which authority signed that certificate: its `CertificateAuthority.key_id`."""
         self.registered = False
         self.conversation: Conversation | None = None
         """What answers on the control stream."""

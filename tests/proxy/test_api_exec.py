@@ -55,7 +55,7 @@ async def with_commands(
     chosen = {"kubectl": install(folder / "bin"), "seconds": 20} | settings
     central = await Central.start(database, folder, exec=ExecSettings(**chosen))
     ca_pem = AUTHORITIES.server_ca.certificate_pem
-    runner = CommandRunner(central.context.settings.exec, folder / "exec", ca_pem)
+    runner = CommandRunner(central.context.settings.exec, folder / "exec", lambda: ca_pem)
     runner.port = 12345
     runner.start(background)
     central.context.commands = runner
@@ -411,7 +411,7 @@ async def test_a_probe_that_fails_is_no_kubectl(
         raise OSError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(exec_runner, "run", fail)
-    runner = CommandRunner(ExecSettings(kubectl=install(tmp_path / "bin")), tmp_path / "exec", b"")
+    runner = CommandRunner(ExecSettings(kubectl=install(tmp_path / "bin")), tmp_path / "exec", bytes)
     runner.start(background)
     with pytest.raises(Unavailable, match="cannot run"):
         await runner.kubectl()
@@ -419,7 +419,7 @@ async def test_a_probe_that_fails_is_no_kubectl(
 
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, background: Background) -> None:
     (tmp_path / "file").touch()
-    runner = CommandRunner(ExecSettings(), tmp_path / "file" / "exec", b"")
+    runner = CommandRunner(ExecSettings(), tmp_path / "file" / "exec", bytes)
     runner.start(background)
     with pytest.raises(Unavailable, match="Not a directory"):
         await runner.kubectl()

@@ -11,7 +11,7 @@ import trustme
 
 from mk8s_agent.wire import pki, tls
 from mk8s_proxy.identity.server_certificate import read_operator_certificate
-from mk8s_proxy.process import app
+from mk8s_proxy.process import authority_feed
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.certificate_watch import CertificateWatch
 from mk8s_proxy.process.init import AdminChoice, install
@@ -102,7 +102,7 @@ async def seen_by_a_client(port: int) -> bytes:
 async def test_a_running_central_shows_the_new_one(
     shown: Shown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(authority_feed, "LOOK_SECONDS", 0.05)
     choice = AdminChoice("a@example.com", "a long password", lambda _: "")
     await install(shown.settings, choice, None, print)
     central = Central(shown.settings)

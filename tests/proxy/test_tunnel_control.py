@@ -31,6 +31,7 @@ from mk8s_proxy.authz.cluster_facts import Bounds, ClusterFacts
 from mk8s_proxy.db import agents, clusters
 from mk8s_proxy.db.agents import Issued, Standing
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
+from mk8s_proxy.identity.authorities import Authorities, AuthorityKeeper
 from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.tunnel import control as control_module
 from mk8s_proxy.tunnel.agent_records import AgentRecords
@@ -68,6 +69,9 @@ class Scene:
         self.learned: list[tuple[Any, ...]] = []
         self.facts = ClusterFacts()
         self.peer.send(settings({1: 0, 3: 100}), headers(1, [(b":status", b"200")]))
+        self.authorities = AuthorityKeeper(
+            Authorities(CertificateAuthority.create("server"), AGENT_CA)
+        )
         self.control = self.build()
 
     def build(self, lives: float = 3600.0, **more: Any) -> TunnelControl:
@@ -75,7 +79,7 @@ class Scene:
             self.background,
             self.database,
             self.records,
-            AGENT_CA,
+            self.authorities,
             LIFE,
             self.central.registry,
             self.central.chain.tunnel_refused,

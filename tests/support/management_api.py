@@ -20,7 +20,7 @@ from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.db import roles, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthenticator
-from mk8s_proxy.identity.authorities import Authorities
+from mk8s_proxy.identity.authorities import Authorities, AuthorityKeeper
 from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.passwords import hash_password
@@ -56,12 +56,16 @@ class FakeTunnels:
     def __init__(self) -> None:
         self.by_cluster: dict[str, FakeTunnel] = {}
         self.held: dict[str, list[str]] = {}
+        self.outdated: set[str] = set()
 
     def status(self, cluster_id: str) -> FakeTunnel:
         return self.by_cluster.get(cluster_id, FakeTunnel())
 
     def serials(self, cluster_id: str) -> list[str]:
         return self.held.get(cluster_id, [])
+
+    def serials_not_of(self, _issuer: str) -> set[str]:
+        return self.outdated
 
 
 @dataclasses.dataclass
@@ -113,7 +117,7 @@ class Central:
             keys=self.keys,
             authenticator=self.authenticator,
             policy_feed=self.feed,
-            authorities=AUTHORITIES,
+            authorities=AuthorityKeeper(AUTHORITIES),
             journal=ApiJournal(self.journal, self.journal.commit),
             tunnels=self.tunnels,
             clock=lambda: self.now,
