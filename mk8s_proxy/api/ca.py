@@ -47,7 +47,7 @@ async def retire(call: Call) -> schemas.Model:
             raise Conflict(f"the new authority signs only from {keeper.signs_from:%H:%M:%S} UTC on")
         if waiting := await _waiting(call):
             raise Conflict(_refusal(waiting))
-    await authorities.retire(context.database)
+    await authorities.retire(context.database, now)
     await context.policy_feed.refresh()
     return await _shown(call)
 

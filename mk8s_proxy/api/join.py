@@ -41,7 +41,7 @@ async def join(call: Call) -> schemas.Model:
     context.joins.refund(source)
     return schemas.JoinResponse(
         certificate=signed.certificate_pem,
-        ca_certificate=context.authorities.current.servers_pem.decode(),
+        ca_certificate=context.authorities.servers_pem(context.now()).decode(),
         cluster_id=cluster_id,
         expires_at=signed.not_after,
     )
@@ -50,7 +50,7 @@ async def join(call: Call) -> schemas.Model:
 async def ca_pem(call: Call) -> web.Response:
     """Publish the CA that signed central's own certificate, and the one that is to follow it."""
     return web.Response(
-        body=call.context.authorities.current.servers_pem,
+        body=call.context.authorities.servers_pem(call.context.now()),
         headers={hdrs.CONTENT_TYPE: "application/x-pem-file"},
     )
 

@@ -99,7 +99,8 @@ def harden(response: web.StreamResponse, call: Call) -> None:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     if call.context.settings.tls.certificate is None:
-        response.headers[TRUST_HEADER] = call.context.authorities.current.fingerprint
+        context = call.context
+        response.headers[TRUST_HEADER] = context.authorities.fingerprint(context.now())
     # aiohttp would name itself and its version.
     response.headers[hdrs.SERVER] = "mk8s"
 

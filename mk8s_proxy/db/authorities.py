@@ -7,7 +7,7 @@ of an authority which follows another one has ".next" behind it, until it takes 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,7 +36,9 @@ class AuthorityRecord:
     ways: tuple[str, ...] = ()
     """Certificates (PEM) by which older authorities vouch for this one, the latest first."""
     made_at: datetime | None = None
-    """When it was published as the next one; None of the first of an installation."""
+    """When it was published as the next one or took its place; None of an installation's first."""
+    former_pem: str = ""
+    """The certificate of the one whose place it took, where that may still be shown for a while."""
 
 
 async def read_authorities(session: AsyncSession, vault: Vault) -> dict[str, AuthorityRecord]:
@@ -84,7 +86,7 @@ async def publish_next(database: Database, following: Mapping[str, AuthorityReco
         session.add_all(rows)
 
 
-async def promote_next(database: Database) -> None:
+async def promote_next(database: Database, now: datetime) -> None:
     """Let those that follow take the place of the ones before, whose keys are gone then.
 
     Raises:
@@ -98,9 +100,12 @@ async def promote_next(database: Database) -> None:
             raise Conflict("no rotation is under way; one begins with: mk8s admin ca rotate")
         for row in following:
             name = row.key.removeprefix(_PREFIX)
-            record = _record(name, _parts(row.key, row.value), vault)
             place = name.removesuffix(NEXT)
-            await session.merge(Meta(key=_PREFIX + place, value=_sealed(place, record, vault)))
+            held = await session.get_one(Meta, _PREFIX + place)
+            former = _parts(held.key, held.value)["certificate"]
+            record = _record(name, _parts(row.key, row.value), vault)
+            record = replace(record, made_at=now, former_pem=former)
+            held.value = _sealed(place, record, vault)
             await session.delete(row)
 
 
@@ -154,6 +159,8 @@ def _sealed(name: str, record: AuthorityRecord, vault: Vault) -> str:
     parts["key"] = vault.seal(_place(name), record.private_pem)
     if record.ways:
         parts["ways"] = record.ways
+    if record.former_pem:
+        parts["former"] = record.former_pem
     if record.made_at is not None:
         parts["made_at"] = record.made_at.isoformat()
     return json.dumps(parts)
@@ -166,6 +173,7 @@ def _record(name: str, parts: Mapping[str, Any], vault: Vault) -> AuthorityRecor
         vault.open(_place(name), parts["key"]),
         tuple(parts.get("ways", ())),
         datetime.fromisoformat(made_at) if made_at else None,
+        parts.get("former", ""),
     )
 
 

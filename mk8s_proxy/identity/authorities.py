@@ -12,7 +12,7 @@ new pair take the old one's place, whose keys are gone then.
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -41,16 +41,10 @@ class Authorities:
     """By which former server CAs vouch for the present one (PEM)."""
     rotated_at: datetime | None = None
     """When the next ones were published."""
-
-    @property
-    def servers_pem(self) -> bytes:
-        """What central is to be verified by: one certificate, or two, the present one first."""
-        return _pem(self.server_ca, self.next_server_ca)
-
-    @property
-    def fingerprint(self) -> str:
-        """By which a CLI notices that central is to be verified by something else."""
-        return hashlib.sha256(self.servers_pem).hexdigest()
+    former_pem: bytes = b""
+    """The server CA before, which some replica may have shown until it knew the present one."""
+    retired_at: datetime | None = None
+    """When the present one took that one's place."""
 
     @property
     def agents_pem(self) -> bytes:
@@ -82,6 +76,18 @@ class AuthorityKeeper:
         if records != self._records:
             self.current = authorities_of(records)
             self._records = dict(records)
+
+    def servers_pem(self, now: datetime) -> bytes:
+        """What central is to be verified by: one certificate, or two, the present one first."""
+        current = self.current
+        retired_at = current.retired_at
+        shown_still = retired_at is not None and now < retired_at + self._settle
+        former = current.former_pem if shown_still else b""
+        return _pem(current.server_ca, current.next_server_ca) + former
+
+    def fingerprint(self, now: datetime) -> str:
+        """By which a CLI notices that central is to be verified by something else."""
+        return hashlib.sha256(self.servers_pem(now)).hexdigest()
 
     @property
     def signs_from(self) -> datetime | None:
@@ -123,12 +129,22 @@ def authorities_of(records: Mapping[str, AuthorityRecord]) -> Authorities:
     if any(purpose not in records for purpose in PURPOSES):
         raise CaError("there is no certificate authority yet; run: mk8s-central init")
     present = [_taken_up(records[purpose], purpose) for purpose in PURPOSES]
-    ways = tuple(way.encode() for way in records["server"].ways)
+    server = records["server"]
+    found = Authorities(
+        *present,
+        ways=tuple(way.encode() for way in server.ways),
+        former_pem=server.former_pem.encode(),
+        retired_at=server.made_at,
+    )
     if any(purpose + NEXT not in records for purpose in PURPOSES):
-        return Authorities(*present, ways=ways)
+        return found
     following = [_taken_up(records[purpose + NEXT], purpose) for purpose in PURPOSES]
-    rotated_at = records["server" + NEXT].made_at
-    return Authorities(*present, *following, ways=ways, rotated_at=rotated_at)
+    return replace(
+        found,
+        next_server_ca=following[0],
+        next_agent_ca=following[1],
+        rotated_at=records["server" + NEXT].made_at,
+    )
 
 
 async def ensure_authorities(database: Database) -> tuple[Authorities, bool]:
@@ -157,13 +173,16 @@ async def rotate(database: Database, now: datetime) -> None:
     await store.publish_next(database, following)
 
 
-async def retire(database: Database) -> None:
-    """Let those that follow take the place of the present ones, which nobody trusts any more.
+async def retire(database: Database, now: datetime) -> None:
+    """Let those that follow take the place of the present ones, which sign nothing any more.
+
+    Until every replica knows it, one may still show a certificate of the old server CA, so people
+    and agents are told to drop that one a little later.
 
     Raises:
         Conflict: no rotation is under way.
     """
-    await store.promote_next(database)
+    await store.promote_next(database, now)
 
 
 async def replace_authority(database: Database, purpose: Purpose) -> CertificateAuthority:

@@ -1,5 +1,7 @@
 """kubectl for callers in this process: made before the API, started with the listener."""
 
+from datetime import UTC, datetime
+
 from mk8s_agent.wire.background import Background
 from mk8s_proxy.api.exec_runner import CommandRunner
 from mk8s_proxy.identity.authorities import AuthorityKeeper
@@ -12,7 +14,7 @@ def command_runner(settings: Settings, authorities: AuthorityKeeper) -> CommandR
     if not settings.exec.enabled:
         return None
     folder = settings.data_dir / "exec"
-    return CommandRunner(settings.exec, folder, lambda: authorities.current.servers_pem)
+    return CommandRunner(settings.exec, folder, lambda: authorities.servers_pem(datetime.now(UTC)))
 
 
 async def start_commands(

@@ -110,7 +110,7 @@ class TunnelControl:
         self._touched = 0.0
         self._learns_again = 0.0
         self._renewing = False
-        self._told_trust: object = None
+        self._told_trust: Trust | None = None
         self._tasks = OwnedTasks(services.background)
         self._not_after = not_after.timestamp()
         session.control.on_message = self.on_message
@@ -256,13 +256,13 @@ class TunnelControl:
         register = self._register
         if not session.registered or register is None or TRUST not in register.capabilities:
             return
-        following = keeper.following(datetime.now(UTC))
+        now = datetime.now(UTC)
+        following = keeper.following(now)
         outdated = following is not None and session.issuer != following.key_id
-        news = (keeper.current, outdated)
+        news = Trust(keeper.servers_pem(now).decode(), MOVE_SECONDS if outdated else 0.0)
         if news != self._told_trust:
             self._told_trust = news
-            seconds = MOVE_SECONDS if outdated else 0.0
-            session.control.send(Trust(keeper.current.servers_pem.decode(), seconds))
+            session.control.send(news)
 
     # -- renew
 
