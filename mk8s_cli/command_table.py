@@ -169,6 +169,12 @@ ADMIN_KEYS = {
     "retire": Entry("commands.admin_keys", "retire", "Refuse all tokens of a signing key."),
 }
 
+ADMIN_CA = {
+    "show": Entry("commands.admin_ca", "show_authorities", "Show the certificate authorities."),
+    "rotate": Entry("commands.admin_ca", "rotate", "Publish new certificate authorities."),
+    "retire": Entry("commands.admin_ca", "retire", "Trust the old ones no more."),
+}
+
 ADMIN = {
     "clusters": Entry("command_table", "admin_clusters", "Register clusters, issue join tokens."),
     "agents": Entry("command_table", "admin_agents", "List agents, revoke their certificates."),
@@ -177,6 +183,7 @@ ADMIN = {
     "tokens": Entry("command_table", "admin_tokens", "Service tokens for jobs."),
     "logins": Entry("command_table", "admin_logins", "See who is logged in; end logins."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
+    "ca": Entry("command_table", "admin_ca", "Show, rotate and retire certificate authorities."),
     "cluster-rbac": Entry(
         "commands.admin_cluster_rbac", "cluster_rbac", "Print the roles as RBAC of a cluster."
     ),
@@ -304,3 +311,8 @@ def admin_roles() -> None:
 @click.group(cls=LazyGroup, table=ADMIN_KEYS, epilog="Example: mk8s admin keys list")
 def admin_keys() -> None:
     """List, rotate and retire the keys that access tokens are signed with."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_CA, epilog="Example: mk8s admin ca show")
+def admin_ca() -> None:
+    """Show, rotate and retire the authorities of central's and of the agents' certificates."""

@@ -118,7 +118,18 @@ def _run_command(words: list[str]) -> int:
     except click.Abort:
         print("mk8s: stopped", file=sys.stderr)
         return FAILED
+    finally:
+        _renew_kubeconfig()
     return code if isinstance(code, int) else OK
+
+
+def _renew_kubeconfig() -> None:
+    """Where the command learned that another authority vouches for a central, kubectl is told."""
+    trusted = sys.modules.get("mk8s_cli.login.trusted")
+    if trusted is not None and trusted.moved:
+        from mk8s_cli.kubeconfig import contexts
+
+        contexts.renew_trust()
 
 
 def _print_kubectls_completion(mk8s: "click.Command", variable: str) -> bool:

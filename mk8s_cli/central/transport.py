@@ -40,6 +40,8 @@ MAX_ANSWER_BYTES = 8 << 20
 CLOCK_SECONDS = 60.0
 """Clocks further apart make valid tokens and certificates look invalid: worth a warning."""
 
+TRUST_HEADER = "x-mk8s-trust"
+"""SHA-256 of what `GET /ca.pem` answers, where central's own authority is in use."""
 RETRY_CODES = frozenset({429, 502, 503, 504})
 _NOT_YET_VALID, _EXPIRED, _HOST_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
 _NO_TRUST = frozenset({2, 18, 19, 20, 21})
@@ -93,6 +95,8 @@ class Transport:
         """
         self.central = central
         self.clock_skew = 0.0
+        self.trust_told = ""
+        """By which digest central named what it is to be verified by; "" where it said nothing."""
         self._context = context
         self._tries = tries
         self._warned = quiet
@@ -160,6 +164,7 @@ class Transport:
         if len(content) > MAX_ANSWER_BYTES:
             raise Unreachable(f"{self.central} answers with more than {MAX_ANSWER_BYTES} bytes")
         self._read_clock(fields.get("date", ""))
+        self.trust_told = fields.get(TRUST_HEADER, "")
         return Answer(response.status, fields, content)
 
     def _unreachable(self, error: OSError) -> Unreachable:

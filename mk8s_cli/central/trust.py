@@ -4,6 +4,7 @@ Called by the login. Order: a file given, a pin given, what was pinned before, w
 trusts anyway; only then a person is shown the pin and asked. Without a person to ask it fails.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from mk8s_cli.central import certificate
@@ -46,6 +47,17 @@ def vouched_for(central: str, authority_file: Path | None, pin: str) -> str:
     return _read(authority_file) if authority_file is not None else _pinned(central, pin)
 
 
+def followed(transport: Transport) -> str:
+    """Return what central is to be verified by from now on, as it says over a verified connection.
+
+    Raises:
+        CliError: that would not verify it, as where a proxy in between has a certificate of its
+            own: what is pinned then is that proxy's authority.
+    """
+    told = "".join(certificate.split_pem(Central(transport).ca_pem()))
+    return _proven(transport.central, told)
+
+
 def _proven(central: str, authority: str) -> str:
     Central(Transport(central, trusting(authority))).ca_pem()
     return authority
@@ -65,6 +77,14 @@ def _presented(central: str) -> dict[str, str]:
     return {certificate.pin(pem): pem for pem in certificate.split_pem(text)}
 
 
+def _in_use(central: str) -> tuple[str, str]:
+    """Return pin and PEM of the authority that central's certificate is of, as it says."""
+    for pin, authority in _presented(central).items():
+        with suppress(UntrustedCertificate):
+            return pin, _proven(central, authority)
+    raise CliError(f"none of the authorities that {central} names has signed its certificate")
+
+
 def _pinned(central: str, pin: str) -> str:
     wanted = pin.strip().lower()
     if not PIN.fullmatch(wanted):
@@ -79,10 +99,7 @@ def _pinned(central: str, pin: str) -> str:
 
 
 def _confirmed(central: str) -> str:
-    presented = _presented(central)
-    if len(presented) > 1:
-        raise CliError(f"{central} presents several authorities; say which with --ca-pin")
-    pin, authority = next(iter(presented.items()))
+    pin, authority = _in_use(central)
     if not is_interactive():
         raise CliError(
             f"{central} uses its own authority, not trusted here; compare its pin {pin} with "

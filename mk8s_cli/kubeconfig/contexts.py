@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mk8s_cli.central.api import Cluster, text
 from mk8s_cli.kubeconfig import files as kubeconfig_files
-from mk8s_cli.login import config, exec_versions, service_token, token_cache
+from mk8s_cli.login import config, exec_versions, service_token, token_cache, trusted
 from mk8s_cli.login.config import Config, Profile
+from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.screen import escape
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ def sync_into(
     if not kubeconfig.current_context and len(outcome.contexts) == 1:
         kubeconfig.use_context(next(iter(outcome.contexts.values())))
     return outcome
+
+
+def renew_trust() -> None:
+    """Keep pins that have moved in this process: in the kubeconfig, for kubectl's next start."""
+    try:
+        with kubeconfig_files.editing() as kubeconfig:
+            for central, authority in trusted.moved.items():
+                kubeconfig.renew_trust(central, authority)
+        trusted.keep()
+    except CliError:
+        return  # what is pinned serves on, and the next command tries again
 
 
 def exec_versions_for(profile: Profile, clusters: Iterable[Cluster]) -> dict[str, str]:

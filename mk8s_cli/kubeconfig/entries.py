@@ -156,6 +156,14 @@ class Kubeconfig:
                 self.set_namespace(context, namespace)
         return Outcome(contexts=contexts, removed=removed)
 
+    def renew_trust(self, central: str, certificate_authority: str) -> int:
+        """Put another pinned authority into our entries of a central; returns how many have it."""
+        encoded = base64.b64encode(certificate_authority.encode()).decode()
+        entries = [entry for entry in self._owned(central) if self._find("clusters", entry)]
+        for entry in entries:
+            self._put("clusters", entry, {"certificate-authority-data": encoded})
+        return len(entries)
+
     def remove(self, central: str, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
         """Remove our entries of `central`, not of the clusters `keep`; return the context names."""
         gone = [entry for entry, cluster in self._owned(central).items() if cluster not in keep]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.central.api import Central, Grant
-from mk8s_cli.login import config, service_token, token_cache
+from mk8s_cli.login import config, service_token, token_cache, trusted
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn, Refused, Unwritable
 from mk8s_cli.terminal.private_files import ensure_directory, locked
 from mk8s_cli.terminal.screen import warn
@@ -143,6 +143,7 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
             raise
         if error.is_full:
             warn(f"{error}; until then each command asks central for a token")
+    trusted.follow(profile, central.transport)
     return grant.access_token
 
 
@@ -151,11 +152,15 @@ def _of_service_token(profile: config.Profile, token: str, cluster: str) -> Acce
     if not cluster:
         now = time.time()
         return AccessToken(token, now, now + AS_IT_IS_SECONDS)
+    central = Central(transport(profile, quiet=True), token)
     try:
-        return Central(transport(profile, quiet=True), token).cluster_token(cluster)
+        exchanged = central.cluster_token(cluster)
     except Refused as refusal:
         _refuse_cluster(refusal, cluster)
         raise
+    if profile.secrets != service_token.ENVIRONMENT:  # a job keeps nothing
+        trusted.follow(profile, central.transport)
+    return exchanged
 
 
 def _refresh_by_service_token(profile: config.Profile, token: str, cluster: str) -> AccessToken:

@@ -72,6 +72,8 @@ class FakeCentral:
     """How many answers to refreshes are lost on their way: the connection breaks instead."""
     headers: dict[str, str] = field(default_factory=dict)
     """Added to every answer."""
+    published: str | None = None
+    """What `GET /ca.pem` answers in place of the authority."""
     takes_service_token: bool = True
     port: int = 0
 
@@ -141,7 +143,7 @@ class FakeCentral:
     def _answer(self, request: web.Request, body: Any) -> Answer:
         method, path = request.method, request.path
         if path == "/ca.pem":
-            return 200, self.authority_pem
+            return 200, self.authority_pem if self.published is None else self.published
         if path == "/auth/login":
             if body != {"email": EMAIL, "password": self.password}:
                 return error(401, "wrong email or password")

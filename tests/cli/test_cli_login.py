@@ -200,13 +200,13 @@ def test_a_person_who_does_not_know_the_pin_sends_no_password(
     assert central.count("POST", "/auth/login") == 0
 
 
-def test_several_authorities_need_a_pin(
+def test_of_several_authorities_a_person_is_shown_the_one_in_use(
     run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mk8s_cli.central.trust.is_interactive", lambda: True)
     both = trustme.CA().cert_pem.bytes().decode() + central.authority_pem
     central.overrides["GET /ca.pem"] = [(200, both)]
-    assert "--ca-pin" in run("login", central.url, *WORDS, stdin="x\n").line
+    assert pin_of(central) in run("login", central.url, *WORDS, stdin="x\n").line
     central.overrides["GET /ca.pem"] = [(200, both)]
     words = ("login", central.url, *WORDS, "--ca-pin", pin_of(central))
     assert run(*words, stdin=f"{PASSWORD}\n").code == 0
