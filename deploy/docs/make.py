@@ -30,6 +30,7 @@ from mk8s_proxy.api import application as rest_api
 from mk8s_proxy.process import main as central_main
 from mk8s_proxy.process import metrics as central_metrics
 from mk8s_proxy.settings import load as central_load
+from mk8s_proxy.settings import login as login_settings
 from mk8s_proxy.settings import model as central_settings
 from mk8s_proxy.settings import spellings
 
@@ -100,6 +101,16 @@ def central_table() -> str:
     """The settings of central."""
     variables = central_load.environment_variables()
     return settings_table(central_settings.Settings, lambda place: f"`{variables[place]}`")
+
+
+def items_table(owner: type) -> str:
+    """What each item of a list of sections has."""
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for place, field, meaning in settings_of(owner):
+        needed = field.default is dataclasses.MISSING and field.default_factory is field.default
+        default = "needed" if needed else shown_default(field)
+        rows.append(f"| `{place}` | {default} | {meaning.replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)
 
 
 def agent_table() -> str:
@@ -228,6 +239,9 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "configuration.md": {
         "central": central_table,
         "central-spellings": central_spellings,
+        "central-issuers": lambda: items_table(login_settings.IssuerSettings),
+        "central-groups": lambda: items_table(login_settings.GroupRule),
+        "central-federation": lambda: items_table(login_settings.FederationSettings),
         "agent": agent_table,
         "agent-spellings": agent_spellings,
     },

@@ -25,6 +25,14 @@ class Unusable(Exception):
     """A value does not fit its setting; the message completes "place: ..."."""
 
 
+class UnusableItems(Unusable):
+    """Several parts of a value do not fit; each of ``problems`` completes a line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """One setting: where it is in the file, its type, and its range."""
@@ -96,6 +104,8 @@ def expanded(value: object, environment: Mapping[str, str]) -> object:
     """
     if isinstance(value, list):
         return [expanded(item, environment) for item in value]
+    if isinstance(value, dict):
+        return {key: expanded(item, environment) for key, item in value.items()}
     if not isinstance(value, str):
         return value
     return _REFERENCE.sub(lambda found: _variable(found, environment), value)

@@ -6,14 +6,14 @@ that environment variable.
 """
 
 import difflib
-import types
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeAlias, TypeVar, get_type_hints
 
-from mk8s_agent.wire.setting_values import Known, Unusable, convert, expanded
+from mk8s_agent.wire.setting_items import item_type, known, read_items
+from mk8s_agent.wire.setting_values import Known, Unusable, UnusableItems, convert, expanded
 from mk8s_agent.wire.yaml_file import YamlDocument, YamlFileError, read_yaml
 
 Model = TypeVar("Model")
@@ -104,16 +104,8 @@ def _known_settings(owner: type, place: str, prefix: str) -> list[Known]:
             assert isinstance(hint, type)
             found += _known_settings(hint, f"{place}{entry.name}.", prefix)
         else:
-            found.append(_known(entry, hint, place, prefix))
+            found.append(known(entry, hint, place, prefix))
     return found
-
-
-def _known(entry: Field[Any], hint: Any, place: str, prefix: str) -> Known:
-    optional = get_origin(hint) in (Union, types.UnionType)
-    kind = get_args(hint)[0] if optional else hint
-    limits = entry.metadata
-    least, most = limits.get("least"), limits.get("most")
-    return Known(place + entry.name, kind, optional, least, most, prefix)
 
 
 def _from_file(path: Path, reader: "_Reader") -> None:
@@ -142,8 +134,12 @@ class _Reader:
     """Which key of the file said each value."""
 
     def take(self, entry: Known, value: object, source: str) -> None:
+        kind = item_type(entry.kind)
         try:
-            self.values[entry.place] = convert(entry, value)
+            taken = convert(entry, value) if kind is None else read_items(kind, value)
+            self.values[entry.place] = taken
+        except UnusableItems as error:
+            self.problems.extend(f"{source}{line}" for line in error.problems)
         except Unusable as error:
             self.problems.append(f"{source}: {error}")
 

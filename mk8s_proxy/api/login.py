@@ -15,7 +15,7 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_access, end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
-from mk8s_proxy.api.passwords import check_password, is_known
+from mk8s_proxy.api.passwords import check_password, is_known, require_passwords
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
 from mk8s_proxy.db import ended_tokens, login_sources, logins, users
 from mk8s_proxy.db.clusters import ClusterRecord
@@ -40,6 +40,7 @@ JWKS_SECONDS = 300
 async def login(call: Call) -> schemas.Model:
     """Exchange a password for tokens."""
     body, context = call.read(schemas.LoginRequest), call.context
+    require_passwords(context)
     email = users.normal_email(body.email)
     # A password typed into the wrong field must not reach the log.
     call.actor = email if "@" in email else "(not an email address)"

@@ -7,6 +7,7 @@ the same path with a dummy hash and gets the same bytes as a wrong password, thr
 import contextlib
 
 from mk8s_proxy.api import schemas
+from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
@@ -24,6 +25,7 @@ async def change_password(call: Call) -> None:
     Whoever shows an access token as well stays logged in there.
     """
     body, context = call.read(schemas.ChangePasswordRequest), call.context
+    require_passwords(context)
     if body.new_password == body.password:
         raise ApiError.invalid("new_password", "must be another one than before")
     email = users.normal_email(body.email)
@@ -44,6 +46,13 @@ async def change_password(call: Call) -> None:
     )
     for login_id in ended:
         end_login(context, login_id)
+
+
+def require_passwords(context: ApiContext) -> None:
+    """Refuse whoever comes with a password where single sign-on is the only way."""
+    if not context.settings.login.passwords:
+        message = "logins by password are off here: log in by single sign-on (mk8s login)"
+        raise ApiError(403, message, audit_reason="PASSWORDS_OFF")
 
 
 async def check_password(call: Call, email: str, password: str) -> UserRecord:
@@ -109,7 +118,7 @@ ENDPOINTS = (
         Audit.OWN_CHANGE,
         request=schemas.ChangePasswordRequest,
         status=204,
-        refusals=(401, 409, 429),
+        refusals=(401, 403, 409, 429),
         verb="update",
         resource="passwords",
     ),

@@ -4,7 +4,6 @@ Looks only: makes no folder, no database, no key.
 """
 
 import dataclasses
-import ipaddress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import DatabaseUnavailable, parse_database_url, shown_url
 from mk8s_proxy.identity.ca import CaError
 from mk8s_proxy.identity.server_certificate import read_operator_certificate
+from mk8s_proxy.settings.login import IdentitySource, is_loopback
 from mk8s_proxy.settings.model import Settings, parse_address
 
 
@@ -48,6 +48,8 @@ def check(settings: Settings) -> Findings:
     _check_folder(settings.journal_path.parent, "audit.path", findings)
     _check_database(settings, findings)
     _check_addresses(settings, findings)
+    for source in settings.login.sources:
+        _check_trust(source, findings)
     if settings.tls.certificate is not None:
         try:
             read_operator_certificate(settings)
@@ -58,9 +60,15 @@ def check(settings: Settings) -> Findings:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        names = [entry.name for entry in dataclasses.fields(value)]
-        return {name: _plain(getattr(value, name)) for name in names}
+        entries = dataclasses.fields(value)
+        return {it.name: _shown(it, _plain(getattr(value, it.name))) for it in entries}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _shown(entry: "dataclasses.Field[Any]", value: Any) -> Any:
+    return value if entry.repr or not value else "(secret)"
 
 
 def _check_folder(path: Path, name: str, findings: Findings) -> None:
@@ -90,23 +98,21 @@ def _check_database(settings: Settings, findings: Findings) -> None:
         findings.problems.append(str(error))
 
 
+def _check_trust(source: IdentitySource, findings: Findings) -> None:
+    if source.ca_file is not None and not source.ca_file.is_file():
+        findings.problems.append(f"login: {source.name}: ca_file: {source.ca_file} is no file")
+
+
 def _check_addresses(settings: Settings, findings: Findings) -> None:
     host = parse_address(settings.admin_listen)[0] if settings.admin_listen else "127.0.0.1"
-    if not _is_loopback(host):
+    if not is_loopback(host):
         findings.notes.append(
             f"admin_listen: {settings.admin_listen} is not a loopback address; "
             "health and metrics have no login"
         )
     public = urlsplit(settings.public_url).hostname or ""
-    if _is_loopback(public) and not _is_loopback(parse_address(settings.listen)[0]):
+    if is_loopback(public) and not is_loopback(parse_address(settings.listen)[0]):
         findings.notes.append(
             f"public_url: {settings.public_url} works on this machine only; "
             "set it to the name that clients and agents use"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from mk8s_agent.wire.log import LogSettings
 from mk8s_agent.wire.settings import SettingsError, setting
+from mk8s_proxy.settings.login import LoginSettings
 from mk8s_proxy.settings.networks import parse_networks
 from mk8s_proxy.settings.patterns import BadPattern, compile_pattern
 
@@ -210,6 +211,7 @@ class Settings:
     """Processes that share the port; more than one for more than one processor."""
     tls: TlsSettings = field(default_factory=TlsSettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)
+    login: LoginSettings = field(default_factory=LoginSettings)
     join: JoinSettings = field(default_factory=JoinSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
@@ -328,7 +330,7 @@ def _problems(settings: Settings) -> list[str]:
     if settings.policy.poll_seconds * 2 > settings.policy.lease_seconds:
         problems.append("policy: lease_seconds must be at least twice poll_seconds")
     problems += _pattern_problems(settings.audit.redact_commands)
-    return problems + settings.log.problems()
+    return problems + settings.login.problems() + settings.log.problems()
 
 
 def _pattern_problems(patterns: tuple[str, ...]) -> list[str]:

@@ -10,6 +10,7 @@ from mk8s_proxy.db import users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.throttle import PER_PAIR
+from mk8s_proxy.settings.login import IssuerSettings, LoginSettings
 from tests.support.management_api import PASSWORD, Answer, Central
 
 NEW = "another good password"
@@ -182,3 +183,17 @@ async def test_whoami_says_until_when_the_login_is_good(central: Central) -> Non
     central.now += 12 * 3600
     late = await central.call("POST", "/auth/refresh", {"refresh_token": again["refresh_token"]})
     assert late.status == 401
+
+
+async def test_where_single_sign_on_is_the_only_way_no_password_is_taken(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    issuer = IssuerSettings("acme", "https://sso.example", "mk8s")
+    off = LoginSettings(passwords=False, issuers=(issuer,))
+    central = await Central.start(sqlite_database, tmp_path, login=off)
+    body = {"email": "dev@example.com", "password": PASSWORD}
+    for path, more in (("/auth/login", {}), ("/auth/password", {"new_password": "another one 1"})):
+        refused = await central.call("POST", path, body | more)
+        assert (refused.status, "single sign-on" in refused.message) == (403, True)
+        assert central.last_row()["responseStatus"]["code"] == 403
+    await central.close()
