@@ -45,6 +45,11 @@ ANY_GROUP: Final = "*"
 ROLE_GROUP: Final = re.compile(r"mk8s:role:[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,61}[A-Za-z0-9])?")
 """The group of a role of central."""
 
+MAX_OTHER_GROUPS: Final = 256
+MAX_OTHER_GROUP_BYTES: Final = 16384
+"""Groups that are none of central's, and their names together: a message has 64 KiB."""
+_LONGEST_GROUP: Final = 256
+
 _LENGTH_BYTES: Final = 4
 _MAX_TEXT: Final = 1024
 _MAX_CAPABILITIES: Final = 64
@@ -79,6 +84,8 @@ class Register:
     """What the group of everybody, mk8s:users, may do in the cluster: one of `REACHES`."""
     role_groups: tuple[str, ...] = ()
     """The groups of roles that the agent may act with; `ANY_GROUP` alone for all."""
+    other_groups: tuple[str, ...] = ()
+    """Other groups that the agent may act with: those that issuers name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,6 +122,7 @@ class Resources:
     namespaced: tuple[str, ...]
     users_group: str = ""
     role_groups: tuple[str, ...] = ()
+    other_groups: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -243,6 +251,26 @@ def _role_groups(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def is_other_group(name: str) -> bool:
+    """Whether it may be a group of an issuer, ISSUER:GROUP: none to which Kubernetes or mk8s gives
+    a meaning."""
+    return (
+        ":" in name
+        and len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_GROUP
+        and name.isprintable()
+        and name == name.strip()
+        and not name.casefold().startswith(("system:", "mk8s:"))
+    )
+
+
+def _other_groups(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_OTHER_GROUPS:
+        raise ValueError(f"must be a list of at most {MAX_OTHER_GROUPS} groups")
+    if not all(isinstance(one, str) and is_other_group(one) for one in value):
+        raise ValueError("must be a list of groups of issuers")
+    return tuple(value)
+
+
 _Check: TypeAlias = Callable[[object], object]
 
 _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
@@ -258,6 +286,7 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
             "namespaced": _kinds,
             "users_group": _reach,
             "role_groups": _role_groups,
+            "other_groups": _other_groups,
         },
     ),
     "registered": (
@@ -280,6 +309,7 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
             "namespaced": _kinds,
             "users_group": _reach,
             "role_groups": _role_groups,
+            "other_groups": _other_groups,
         },
     ),
     "renew": (Renew, {"csr": _pem}),
@@ -292,8 +322,10 @@ _OPTIONAL: Final = {
     ("register", "namespaced"),
     ("register", "users_group"),
     ("register", "role_groups"),
+    ("register", "other_groups"),
     ("resources", "users_group"),
     ("resources", "role_groups"),
+    ("resources", "other_groups"),
     ("registered", "clock"),
     ("registered", "instance"),
     ("registered", "instances"),

@@ -218,7 +218,9 @@ def check_group_name(place: Place) -> str:
             )
         return name
     if issuer.casefold() in _RESERVED_ISSUERS:
-        raise place.error(f'no group of a login is called "{issuer}:...": name an issuer of central')
+        raise place.error(
+            f'no group of a login is called "{issuer}:...": name an issuer of central'
+        )
     too_long = len(name.encode("utf-8", "surrogatepass")) > LONGEST_GROUP_BYTES
     if not issuer or not rest or name != name.strip() or too_long:
         raise place.error(f'"{name}" is no group: write ISSUER:GROUP, 256 bytes at most')

@@ -133,7 +133,7 @@ class PolicySnapshot:
                 roles = self._roles_on(user, cluster)
             else:
                 roles = self._user_roles.get(user.lower(), ())
-            if len(groups) > 1:
+            if len(groups) > 1:  # the first is the one of everybody
                 access = self._access(user, cluster, groups)
             else:
                 key = (roles, cluster)
@@ -269,12 +269,8 @@ class PolicySnapshot:
         return tuple(sorted(given.union(roles))) if given else roles
 
     def _access(self, user: str, cluster: str, groups: tuple[str, ...]) -> Access:
-        told: tuple[str, ...] = ()
-        if len(groups) > 1:  # others than the one of everybody
-            roles = self._roles_with(user, cluster, groups)
-            told = tuple(group for group in groups if self._is_told(group))
-        else:
-            roles = self._roles_on(user, cluster)
+        roles = self._roles_with(user, cluster, groups)
+        told = tuple(group for group in groups if self._is_told(group))
         key = (roles, cluster, *told) if told else (roles, cluster)
         return self._by_roles.find(key) or self._make_access(roles, cluster, told)
 

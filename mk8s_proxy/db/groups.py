@@ -66,8 +66,8 @@ async def list_groups(database: Database) -> list[GroupRecord]:
 async def read_groups(session: AsyncSession) -> list[GroupRecord]:
     """The same in a transaction of this package's."""
     groups = (await session.scalars(select(Group).order_by(col(Group.name)))).all()
-    roles = _by_group((await session.execute(_ROLES)).tuples())
-    members = _by_group((await session.execute(_MEMBERS)).tuples())
+    roles = _by_group((await session.execute(_ROLES)))
+    members = _by_group((await session.execute(_MEMBERS)))
     return [_record(it, roles.get(it.name, ()), members.get(it.name, ())) for it in groups]
 
 
@@ -140,7 +140,7 @@ async def set_members_within(session: AsyncSession, name: str, emails: Iterable[
     """Make these the members of a stored group."""
     wanted = sorted({normal_email(email) for email in emails})
     known = select(col(User.email), col(User.id)).where(col(User.email).in_(wanted))
-    ids = dict((await session.execute(known)).tuples().all())
+    ids = dict((await session.execute(known)).all())
     for email in wanted:
         if email not in ids:
             raise NotFound("user", email)
@@ -162,7 +162,8 @@ async def asking(database: Database, user: UserRecord, groups: Sequence[str]) ->
         own = list((await session.scalars(mine)).all())
         named = [*own, *filter(is_issuers, groups)]
         roles = await _roles_by(session, named) if named else set()
-    return replace(user, groups=(*sorted(own), *groups), group_roles=tuple(sorted(roles)))
+    brought = filter(is_issuers, groups)
+    return replace(user, groups=(*sorted(own), *brought), group_roles=tuple(sorted(roles)))
 
 
 async def roles_by_group(session: AsyncSession) -> dict[str, list[str]]:
@@ -170,9 +171,9 @@ async def roles_by_group(session: AsyncSession) -> dict[str, list[str]]:
     roles: dict[str, list[str]] = {}
     for name in await session.scalars(select(col(Group.name))):
         roles[name] = []
-    for name, role in (await session.execute(_ROLES)).tuples():
+    for name, role in await session.execute(_ROLES):
         roles[name].append(role)
-    for rule, role in (await session.execute(_RULE_ROLES)).tuples():
+    for rule, role in await session.execute(_RULE_ROLES):
         roles.setdefault(f"{FEDERATED}{rule}", []).append(role)
     return roles
 
@@ -180,7 +181,7 @@ async def roles_by_group(session: AsyncSession) -> dict[str, list[str]]:
 async def groups_of_users(session: AsyncSession) -> dict[str, list[str]]:
     """The groups of mk8s that each user is in, by email, for the policy's reader."""
     groups: dict[str, list[str]] = {}
-    for name, email in (await session.execute(_MEMBERS)).tuples():
+    for name, email in await session.execute(_MEMBERS):
         groups.setdefault(email, []).append(name)
     return groups
 
@@ -189,9 +190,9 @@ async def _roles_by(session: AsyncSession, groups: Sequence[str]) -> set[str]:
     by_group = _ROLES.where(col(GroupRole.group_name).in_(groups))
     rules = [name.removeprefix(FEDERATED) for name in groups if name.startswith(FEDERATED)]
     by_rule = _RULE_ROLES.where(col(FederationRuleRole.rule_name).in_(rules))
-    found = (await session.execute(by_group)).tuples().all()
+    found = (await session.execute(by_group)).all()
     if rules:
-        found = [*found, *(await session.execute(by_rule)).tuples().all()]
+        found = [*found, *(await session.execute(by_rule)).all()]
     return {role for _, role in found}
 
 
@@ -223,8 +224,8 @@ async def _whole(session: AsyncSession, group: Group) -> GroupRecord:
     members = _MEMBERS.where(col(GroupMember.group_name) == group.name)
     return _record(
         group,
-        [role for _, role in (await session.execute(roles)).tuples()],
-        [email for _, email in (await session.execute(members)).tuples()],
+        [role for _, role in (await session.execute(roles))],
+        [email for _, email in (await session.execute(members))],
     )
 
 

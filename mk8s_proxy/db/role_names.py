@@ -19,7 +19,7 @@ async def ids_of_roles(session: AsyncSession, names: Iterable[str]) -> dict[str,
     """
     wanted = sorted(set(names))
     known = select(col(Role.name), col(Role.id)).where(col(Role.name).in_(wanted))
-    ids = dict((await session.execute(known)).tuples().all())
+    ids = dict((await session.execute(known)).all())
     for name in wanted:
         if name not in ids:
             raise NotFound("role", name)
