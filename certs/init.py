@@ -16,9 +16,11 @@ from mk8s_agent.wire import pki
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import StoreError
-from mk8s_proxy.identity.ca import CaError, CertificateAuthority, Purpose, replace_authority
+from mk8s_proxy.identity.authorities import replace_authority
+from mk8s_proxy.identity.ca import CaError, CertificateAuthority, Purpose
+from mk8s_proxy.process.vault import open_secrets
 from mk8s_proxy.settings.load import CONFIG_VARIABLE, load_settings
-from mk8s_proxy.settings.model import SettingsError
+from mk8s_proxy.settings.model import Settings, SettingsError
 
 
 @click.command(help=__doc__)
@@ -72,17 +74,18 @@ def _laboratory(out: Path, names: list[str], cluster: str) -> None:
 def _replace(purpose: Purpose, config: Path | None) -> None:
     who = "every agent" if purpose == "agent" else "every agent and every person's CLI"
     click.confirm(f"Replace the {purpose} CA? {who} must be given new trust.", abort=True)
-    url = load_settings(config, os.environ).database_url
-    if migrations.pending(url):
+    settings = load_settings(config, os.environ)
+    if migrations.pending(settings.database_url):
         raise CaError("the database is not ready; run: mk8s-central init")
-    pin = asyncio.run(_replaced(url, purpose))
+    pin = asyncio.run(_replaced(settings, purpose))
     click.echo(f"the new {purpose} CA has the pin {pin}; restart every mk8s-central")
 
 
-async def _replaced(url: str, purpose: Purpose) -> str:
-    database = Database(url)
+async def _replaced(settings: Settings, purpose: Purpose) -> str:
+    database = Database(settings.database_url)
     await database.start()
     try:
+        await open_secrets(settings, database, make=False)
         return (await replace_authority(database, purpose)).pin
     finally:
         await database.close()

@@ -18,9 +18,11 @@ from mk8s_agent.wire import pki
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import StoreError
-from mk8s_proxy.identity.ca import Authorities, CaError, load_authorities
+from mk8s_proxy.identity.authorities import Authorities, load_authorities
+from mk8s_proxy.identity.ca import CaError
+from mk8s_proxy.process.vault import open_secrets
 from mk8s_proxy.settings.load import CONFIG_VARIABLE, load_settings
-from mk8s_proxy.settings.model import SettingsError
+from mk8s_proxy.settings.model import Settings, SettingsError
 
 WARN_DAYS = 365
 
@@ -73,7 +75,7 @@ def _show_central(config: Path | None) -> None:
     settings = load_settings(config, os.environ)
     if migrations.pending(settings.database_url):
         raise CaError("the database is not ready; run: mk8s-central init")
-    authorities = asyncio.run(_authorities(settings.database_url))
+    authorities = asyncio.run(_authorities(settings))
     _show_pem(
         "server CA (this is the CA pin that agents and people get)",
         authorities.server_ca.certificate_pem,
@@ -85,10 +87,11 @@ def _show_central(config: Path | None) -> None:
             _show_pem(f"server certificate {path}", path.read_bytes())
 
 
-async def _authorities(url: str) -> Authorities:
-    database = Database(url)
+async def _authorities(settings: Settings) -> Authorities:
+    database = Database(settings.database_url)
     await database.start()
     try:
+        await open_secrets(settings, database, make=False)
         return await load_authorities(database)
     finally:
         await database.close()

@@ -97,6 +97,11 @@ CLUSTERS = {
     "use": Entry("commands.use", "use", "Make a cluster the current one."),
 }
 
+LOGINS = {
+    "list": Entry("commands.logins", "list_own", "List your logins, on all machines."),
+    "end": Entry("commands.logins", "end_own", "End one of your logins, or all others."),
+}
+
 CENTRALS = {
     "list": Entry("commands.centrals", "list_centrals", "List the centrals known here."),
     "use": Entry("commands.centrals", "use", "Make a central the current one."),
@@ -146,6 +151,11 @@ ADMIN_TOKENS = {
     "revoke": Entry("commands.admin_tokens", "revoke", "Revoke one; ends what it has open."),
 }
 
+ADMIN_LOGINS = {
+    "list": Entry("commands.logins", "list_all", "List everybody's logins, or one user's."),
+    "end": Entry("commands.logins", "end_any", "End a login, or all of a user."),
+}
+
 ADMIN_ROLES = {
     "list": Entry("commands.admin_roles", "list_roles", "List roles."),
     "get": Entry("commands.admin_roles", "get", "Print a role as YAML."),
@@ -173,6 +183,7 @@ ADMIN = {
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
     "groups": Entry("command_table", "admin_groups", "Roles for many: of mk8s or of an issuer."),
     "tokens": Entry("command_table", "admin_tokens", "Service tokens for jobs."),
+    "logins": Entry("command_table", "admin_logins", "See who is logged in; end logins."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
     "cluster-rbac": Entry(
         "commands.admin_cluster_rbac", "cluster_rbac", "Print the roles as RBAC of a cluster."
@@ -185,6 +196,7 @@ COMMANDS = {
         "commands.login", "login", "Log in to central and write the kubeconfig contexts."
     ),
     "logout": Entry("commands.login", "logout", "Revoke the login and remove our contexts."),
+    "logins": Entry("command_table", "logins", "See where you are logged in; end logins."),
     "passwd": Entry("commands.passwd", "passwd", "Change your password."),
     "status": Entry("commands.status", "status", "Who you are, what you may do, agent health."),
     "clusters": Entry("command_table", "clusters", "List and choose clusters."),
@@ -234,6 +246,11 @@ def clusters() -> None:
     """List and choose clusters."""
 
 
+@click.group(cls=LazyGroup, table=LOGINS, epilog="Example: mk8s logins list")
+def logins() -> None:
+    """Your logins on all machines: see them, end them."""
+
+
 @click.group(cls=LazyGroup, table=CENTRALS, epilog="Example: mk8s centrals list")
 def centrals() -> None:
     """The centrals that you have logged in to on this machine."""
@@ -280,6 +297,11 @@ def admin_users() -> None:
 )
 def admin_tokens() -> None:
     """Service tokens: what CI jobs and programs show instead of a login."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_LOGINS, epilog="Example: mk8s admin logins list")
+def admin_logins() -> None:
+    """Everybody's logins: by what, from where, used when; and their ends."""
 
 
 @click.group(cls=LazyGroup, table=ADMIN_ROLES, epilog="Example: mk8s admin roles get developer")

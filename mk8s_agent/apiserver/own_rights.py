@@ -20,15 +20,13 @@ import orjson
 from mk8s_agent.apiserver.impersonation import MARKER_GROUP
 from mk8s_agent.apiserver.own_requests import ApiServerUnreachable, request_as_agent
 from mk8s_agent.credentials.sources import ApiServerCredentials
-from mk8s_agent.wire.control import (
+from mk8s_agent.wire.control import BOUNDED, UNBOUNDED, UNKNOWN
+from mk8s_agent.wire.group_names import (
     ANY_GROUP,
-    BOUNDED,
     MAX_OTHER_GROUP_BYTES,
     MAX_OTHER_GROUPS,
     MAX_ROLE_GROUPS,
     ROLE_GROUP,
-    UNBOUNDED,
-    UNKNOWN,
     is_other_group,
 )
 

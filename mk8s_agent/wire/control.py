@@ -26,6 +26,8 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from mk8s_agent.wire.group_names import other_groups, role_groups
+
 MAX_MESSAGE_BYTES: Final = 65536
 """Longest message, without its length. A certificate chain of four is about 4 KiB."""
 
@@ -40,15 +42,6 @@ UNKNOWN: Final = "unknown"
 REACHES: Final = frozenset({"", BOUNDED, UNBOUNDED, UNKNOWN})
 """What the group of everybody may do in a cluster: not everything; everything, or what leads there;
 the API server does not say. Empty: nobody has asked yet."""
-MAX_ROLE_GROUPS: Final = 512
-ANY_GROUP: Final = "*"
-ROLE_GROUP: Final = re.compile(r"mk8s:role:[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,61}[A-Za-z0-9])?")
-"""The group of a role of central."""
-
-MAX_OTHER_GROUPS: Final = 256
-MAX_OTHER_GROUP_BYTES: Final = 16384
-"""Groups that are none of central's, and their names together: a message has 64 KiB."""
-_LONGEST_GROUP: Final = 256
 
 _LENGTH_BYTES: Final = 4
 _MAX_TEXT: Final = 1024
@@ -241,36 +234,6 @@ def _reach(value: object) -> str:
     return value
 
 
-def _role_groups(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_ROLE_GROUPS:
-        raise ValueError(f"must be a list of at most {MAX_ROLE_GROUPS} groups")
-    if value == [ANY_GROUP]:
-        return (ANY_GROUP,)
-    if not all(isinstance(one, str) and ROLE_GROUP.fullmatch(one) for one in value):
-        raise ValueError("must be a list of groups of roles")
-    return tuple(value)
-
-
-def is_other_group(name: str) -> bool:
-    """Whether it may be a group of an issuer, ISSUER:GROUP: none to which Kubernetes or mk8s gives
-    a meaning."""
-    return (
-        ":" in name
-        and len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_GROUP
-        and name.isprintable()
-        and name == name.strip()
-        and not name.casefold().startswith(("system:", "mk8s:"))
-    )
-
-
-def _other_groups(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_OTHER_GROUPS:
-        raise ValueError(f"must be a list of at most {MAX_OTHER_GROUPS} groups")
-    if not all(isinstance(one, str) and is_other_group(one) for one in value):
-        raise ValueError("must be a list of groups of issuers")
-    return tuple(value)
-
-
 _Check: TypeAlias = Callable[[object], object]
 
 _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
@@ -285,8 +248,8 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
             "cluster_scoped": _kinds,
             "namespaced": _kinds,
             "users_group": _reach,
-            "role_groups": _role_groups,
-            "other_groups": _other_groups,
+            "role_groups": role_groups,
+            "other_groups": other_groups,
         },
     ),
     "registered": (
@@ -308,8 +271,8 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
             "cluster_scoped": _kinds,
             "namespaced": _kinds,
             "users_group": _reach,
-            "role_groups": _role_groups,
-            "other_groups": _other_groups,
+            "role_groups": role_groups,
+            "other_groups": other_groups,
         },
     ),
     "renew": (Renew, {"csr": _pem}),

@@ -145,12 +145,13 @@ class Central:
         rules = next((value for value in lists if isinstance(value, list)), [])
         return [rule for rule in rules[:MAX_ITEMS] if isinstance(rule, dict)]
 
-    def items(self, path: str) -> list[Document]:
-        """Return the objects of a list endpoint, from all of its pages."""
+    def items(self, path: str, filters: Mapping[str, str] | None = None) -> list[Document]:
+        """Return the objects of a list endpoint that `filters` let through, from all its pages."""
         from urllib.parse import urlencode
 
         items: list[Document] = []
-        page = self.call("GET", path)
+        query = dict(filters or {})
+        page = self.call("GET", f"{path}?{urlencode(query)}" if query else path)
         while True:
             items += listed(page, path.strip("/"), f"GET {path}")
             cursor = page.get("next_cursor")
@@ -158,7 +159,7 @@ class Central:
                 return items
             if not isinstance(cursor, str) or len(items) >= MAX_ITEMS:
                 raise _strange(f"GET {path} has too many pages")
-            page = self.call("GET", f"{path}?{urlencode({'cursor': cursor})}")
+            page = self.call("GET", f"{path}?{urlencode({**query, 'cursor': cursor})}")
 
 
 def listed(page: Document, name: str, call: str) -> list[Document]:

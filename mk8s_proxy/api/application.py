@@ -20,6 +20,7 @@ from mk8s_proxy.api import (
     join,
     keys,
     login,
+    logins,
     openapi,
     passwords,
     rbac,
@@ -60,6 +61,7 @@ def _version() -> str:
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *login.ENDPOINTS,
+    *logins.ENDPOINTS,
     *passwords.ENDPOINTS,
     *clusters.ENDPOINTS,
     *cluster_rbac.ENDPOINTS,

@@ -15,8 +15,9 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKeys, TokenAuthenticator
-from mk8s_proxy.identity.ca import Authorities
+from mk8s_proxy.identity.authorities import Authorities
 from mk8s_proxy.identity.login_queue import LoginQueue
+from mk8s_proxy.identity.oidc.providers import Providers
 from mk8s_proxy.identity.passwords import ROUNDS, PasswordHasher, at_once
 from mk8s_proxy.identity.request_rate import RequestRate
 from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
@@ -93,6 +94,8 @@ class ApiContext:
     passwords: PasswordHasher = dataclasses.field(init=False)
     logins: LoginQueue = dataclasses.field(init=False)
     joins: Throttle = dataclasses.field(init=False)
+    issuers: Providers = dataclasses.field(init=False)
+    """Who vouches for people and jobs."""
     per_identity: RequestRate = dataclasses.field(init=False)
     """Of all requests with a valid access token."""
     per_address: RequestRate = dataclasses.field(init=False)
@@ -104,6 +107,12 @@ class ApiContext:
         throttle = LoginThrottle(self.monotonic, self._tell_attempt)
         self.logins = LoginQueue(throttle, self._tell_login)
         self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic, self._tell_attempt)
+        self.issuers = Providers(
+            self.settings.login,
+            self.settings.public_url,
+            clock=self.clock,
+            monotonic=self.monotonic,
+        )
         limits = self.settings.limits
         self.per_identity = RequestRate(limits.api_per_identity, self.monotonic)
         self.per_address = RequestRate(limits.api_per_address, self.monotonic)

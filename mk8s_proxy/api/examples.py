@@ -7,6 +7,7 @@ from mk8s_proxy.api import (
     exec_schemas,
     group_schemas,
     list_schemas,
+    login_schemas,
     policy_schemas,
     schemas,
     token_schemas,
@@ -15,6 +16,7 @@ from mk8s_proxy.api.schemas import Model
 
 REQUEST_ID: Final = "0198b0c2-7a10-7c11-9d0a-5d2f1c3b4a59"
 _MOMENT: Final = "2026-01-31T08:00:00Z"
+_LOGIN_ID: Final = "1b7c2d0e-3f6a-4d0b-8a51-90c4f5b1a7de"
 _USER_ID: Final = "6f1c9f0e-6f0b-4c58-9a36-5a4c1f9d2b10"
 _RULES: Final[list[dict[str, Any]]] = [
     {
@@ -144,6 +146,30 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
         "clusters": ["dev-*"],
         "expires_in": 7776000,
     },
+    login_schemas.LoginList: {
+        "logins": [
+            {
+                "id": _LOGIN_ID,
+                "user": "dev@example.com",
+                "source": "password",
+                "issuer": "",
+                "client": "mk8s-cli",
+                "address": "192.0.2.1",
+                "label": "",
+                "claims": {},
+                "status": "active",
+                "opened_at": _MOMENT,
+                "last_seen": _MOMENT,
+                "ends_at": _MOMENT,
+                "ended_at": None,
+                "ended_why": "",
+                "parent": "",
+                "narrowing": None,
+                "current": True,
+            }
+        ],
+        "next_cursor": None,
+    },
     token_schemas.RotateTokenRequest: {"overlap": 3600},
     exec_schemas.ExecRequest: {"command": ["get", "pods", "-n", "default"]},
     exec_schemas.ExecResponse: {
@@ -169,6 +195,7 @@ PATH_EXAMPLES: Final = {
     "/keys/{id}": "k1",
     "/audit/{id}": REQUEST_ID,
     "/tokens/{id}": "ci",
+    "/logins/{id}": _LOGIN_ID,
 }
 """By the beginning of a path."""
 

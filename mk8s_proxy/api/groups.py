@@ -35,7 +35,7 @@ async def get_group(call: Call) -> Versioned:
     return _versioned(await groups.get_group(call.context.database, call.path["name"]))
 
 
-async def set_roles(call: Call) -> Versioned:
+async def set_group_roles(call: Call) -> Versioned:
     """Replace the roles of a group, which is made if there is none."""
     name, wanted = _name_of(call), call.read(GroupRolesRequest).roles
     try:
@@ -48,7 +48,7 @@ async def set_roles(call: Call) -> Versioned:
     return _versioned(group)
 
 
-async def set_members(call: Call) -> Versioned:
+async def set_group_members(call: Call) -> Versioned:
     """Replace the members of a group of mk8s, which is made if there is none."""
     name, wanted = _name_of(call), call.read(GroupMembersRequest).members
     if groups.is_issuers(name):
@@ -113,7 +113,7 @@ ENDPOINTS = (
     Endpoint(
         "PUT",
         "/groups/{name}/roles",
-        set_roles,
+        set_group_roles,
         "Replace the roles of a group",
         Access.ADMIN,
         Audit.CHANGE,
@@ -127,7 +127,7 @@ ENDPOINTS = (
     Endpoint(
         "PUT",
         "/groups/{name}/members",
-        set_members,
+        set_group_members,
         "Replace the members of a group of mk8s",
         Access.ADMIN,
         Audit.CHANGE,

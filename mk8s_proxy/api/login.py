@@ -56,6 +56,7 @@ async def login(call: Call) -> schemas.Model:
         lifetime=context.settings.tokens.refresh_seconds,
         now=context.now(),
         client=call.user_agent,
+        address=call.source,
     )
     return await _tokens(call, user, token, None)
 

@@ -8,6 +8,7 @@ import datetime
 
 from mk8s_proxy.api import pages
 from mk8s_proxy.api import token_schemas as schemas
+from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
@@ -51,26 +52,33 @@ async def create_token(call: Call) -> Model:
     return _made(context, made, token)
 
 
-async def rotate_token(call: Call) -> Model:
+async def get_token(call: Call) -> Versioned:
+    """Show one service token."""
+    found = await _named(call)
+    return Versioned(_shown(call.context, found), found.revision)
+
+
+async def rotate_token(call: Call) -> Versioned:
     """Give a service token its next secret; the one before stays good for a while."""
     body, context = call.read(schemas.RotateTokenRequest), call.context
     found = await _named(call)
     token, secret = _secret(call, body.expires_in or _life_of(found))
     overlap = datetime.timedelta(seconds=body.overlap)
     rotated, ended = await service_tokens.rotate(
-        context.database, found.id, secret, overlap, context.now()
+        context.database, found.id, secret, overlap, context.now(), call.condition
     )
     for login in ended:
         end_login(context, login)
     await context.policy_feed.refresh()
-    return _made(context, rotated, token)
+    return Versioned(_made(context, rotated, token), rotated.revision)
 
 
 async def revoke_token(call: Call) -> None:
     """Revoke a service token, with all that came of it."""
     context = call.context
     found = await _named(call)
-    for login in await service_tokens.revoke(context.database, found.id, context.now()):
+    ended = await service_tokens.revoke(context.database, found.id, context.now(), call.condition)
+    for login in ended:
         end_login(context, login)
     await context.policy_feed.refresh()
 
@@ -89,7 +97,8 @@ async def _named(call: Call) -> ServiceTokenRecord:
 def _secret(call: Call, seconds: int) -> tuple[str, NewSecret]:
     token = new_service_token()
     ends = call.context.now() + datetime.timedelta(seconds=seconds)
-    return token, NewSecret(hash_service_token(token.encode()), ends, call.user_agent)
+    secret = hash_service_token(token.encode())
+    return token, NewSecret(secret, ends, call.user_agent, call.source)
 
 
 def _life_of(token: ServiceTokenRecord) -> int:
@@ -148,6 +157,15 @@ ENDPOINTS = (
         resource="servicetokens",
     ),
     Endpoint(
+        "GET",
+        "/tokens/{id}",
+        get_token,
+        "Show one service token",
+        Access.ADMIN,
+        response=schemas.ServiceToken,
+        refusals=(404,),
+    ),
+    Endpoint(
         "POST",
         "/tokens/{id}/rotate",
         rotate_token,
@@ -156,6 +174,7 @@ ENDPOINTS = (
         Audit.CHANGE,
         request=schemas.RotateTokenRequest,
         response=schemas.MadeServiceToken,
+        conditional=True,
         refusals=(404,),
         verb="update",
         resource="servicetokens",
@@ -168,6 +187,7 @@ ENDPOINTS = (
         Access.ADMIN,
         Audit.CHANGE,
         status=204,
+        conditional=True,
         refusals=(404,),
         verb="delete",
         resource="servicetokens",

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mk8s_agent.wire.control import ANY_GROUP, BOUNDED
+from mk8s_agent.wire.control import BOUNDED
+from mk8s_agent.wire.group_names import ANY_GROUP
 from mk8s_proxy.authz.scopes import NOTHING_ELSE, Kind, Scope, is_known, scope_of
 
 

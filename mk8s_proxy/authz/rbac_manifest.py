@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from mk8s_agent.wire.control import MAX_ROLE_GROUPS
+from mk8s_agent.wire.group_names import MAX_ROLE_GROUPS
 from mk8s_proxy.authz.access import (
     DISCOVERY_PATHS,
     DISCOVERY_PREFIXES,

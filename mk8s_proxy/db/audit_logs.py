@@ -17,9 +17,10 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
+from mk8s_proxy.db.audit_models import AuditEvent, AuditLog, AuditPosition
 from mk8s_proxy.db.engine import Database, first_line
 from mk8s_proxy.db.errors import StoreError
-from mk8s_proxy.db.models import AuditEvent, AuditLog, AuditPosition, Meta
+from mk8s_proxy.db.models import Meta
 
 COUNTER = "audit_logs"
 _AT_ONCE = 200

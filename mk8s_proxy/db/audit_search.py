@@ -28,9 +28,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.audit_logs import COLUMNS, COUNTER
+from mk8s_proxy.db.audit_models import AuditEvent, AuditLog
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
-from mk8s_proxy.db.models import AuditEvent, AuditLog, Meta, UtcDateTime
+from mk8s_proxy.db.models import Meta, UtcDateTime
 
 WALKED_ROWS = 2000
 """Looked at before the time is; also how far the rows of a filter are counted."""

@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from mk8s_proxy.db.errors import StoreError
+from mk8s_proxy.db.sealing import Vault
 
 SQLITE_BUSY_SECONDS = 10
 """How long a SQLite writer waits for another process's transaction."""
@@ -83,6 +84,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.vault = Vault()
+        """What opens the secrets in it; without a key until `process.vault` gives one."""
         self._url = parse_database_url(url)
         self._engine: AsyncEngine | None = None
         self._file: tuple[int, int] | None = None

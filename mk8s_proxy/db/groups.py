@@ -66,8 +66,8 @@ async def list_groups(database: Database) -> list[GroupRecord]:
 async def read_groups(session: AsyncSession) -> list[GroupRecord]:
     """The same in a transaction of this package's."""
     groups = (await session.scalars(select(Group).order_by(col(Group.name)))).all()
-    roles = _by_group((await session.execute(_ROLES)))
-    members = _by_group((await session.execute(_MEMBERS)))
+    roles = _by_group(await session.execute(_ROLES))
+    members = _by_group(await session.execute(_MEMBERS))
     return [_record(it, roles.get(it.name, ()), members.get(it.name, ())) for it in groups]
 
 

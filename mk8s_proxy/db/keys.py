@@ -1,6 +1,7 @@
 """Keys that sign access tokens. Called by ``init``, the management API and ``process.key_feed``.
 
-Their phases are `mk8s_proxy.identity.key_rotation`'s; here is only what is stored.
+Their phases are `mk8s_proxy.identity.key_rotation`'s; here is only what is stored. Private keys are
+sealed on their way in and opened on their way out.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import SigningKey, utc_now
+from mk8s_proxy.db.sealing import Vault, is_sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +37,32 @@ class KeyRecord:
 
 
 async def list_keys(database: Database) -> list[KeyRecord]:
-    """All keys, the newest first."""
+    """All keys, the newest first. Raises :class:`~mk8s_proxy.db.sealing.SealError`."""
     async with database.session() as session:
-        return await read_keys(session)
+        return await read_keys(session, database.vault)
 
 
-async def read_keys(session: AsyncSession) -> list[KeyRecord]:
+async def read_keys(session: AsyncSession, vault: Vault) -> list[KeyRecord]:
     """All keys, the newest first, within a reading that is under way."""
     newest = select(SigningKey).order_by(
         col(SigningKey.created_at).desc(), col(SigningKey.kid).desc()
     )
-    return [_record(key) for key in await session.scalars(newest)]
+    found = await session.scalars(newest)
+    return [_record(key, _opened(key, vault)) for key in found]
 
 
 async def add_key(
     database: Database, kid: str, private_pem: str, created_at: datetime | None = None
 ) -> KeyRecord:
     """Add a key. Raises :class:`Conflict` when the kid is taken."""
-    key = SigningKey(kid=kid, private_pem=private_pem, created_at=created_at or utc_now())
+    sealed = database.vault.seal(_place(kid), private_pem)
+    key = SigningKey(kid=kid, private_pem=sealed, created_at=created_at or utc_now())
     try:
         async with database.transaction() as session:
             session.add(key)
     except IntegrityError as error:
         raise Conflict(f'the signing key "{kid}" exists already') from error
-    return _record(key)
+    return _record(key, private_pem)
 
 
 async def rotate_key(
@@ -69,7 +73,8 @@ async def rotate_key(
     Raises:
         Conflict: the kid is taken, or the last one published is not yet known to every replica.
     """
-    key = SigningKey(kid=kid, private_pem=private_pem, created_at=now)
+    sealed = database.vault.seal(_place(kid), private_pem)
+    key = SigningKey(kid=kid, private_pem=sealed, created_at=now)
     try:
         async with database.transaction() as session:
             await raise_policy_version(session)
@@ -80,7 +85,7 @@ async def rotate_key(
             session.add(key)
     except IntegrityError as error:
         raise Conflict(f'the signing key "{kid}" exists already') from error
-    return _record(key)
+    return _record(key, private_pem)
 
 
 async def retire_key(database: Database, kid: str, *, now: datetime | None = None) -> KeyRecord:
@@ -100,7 +105,7 @@ async def retire_key(database: Database, kid: str, *, now: datetime | None = Non
                 raise Conflict("this is the only signing key; run: mk8s admin keys rotate")
             key.retired_at = now or utc_now()
             key.private_pem = ""
-        return _record(key)
+        return _record(key, "")
 
 
 _LIVE = (
@@ -110,5 +115,33 @@ _LIVE = (
 )
 
 
-def _record(key: SigningKey) -> KeyRecord:
-    return KeyRecord(key.kid, key.private_pem, key.created_at, key.retired_at)
+async def seal_keys(session: AsyncSession, vault: Vault) -> int:
+    """Seal what an older release wrote, or another key sealed; gives how many there were.
+
+    Raises:
+        SealError: a key cannot be opened, or there is none to seal with.
+    """
+    changed = 0
+    held = select(SigningKey).order_by(col(SigningKey.kid)).with_for_update()
+    for key in await session.scalars(held):  # or one that is being retired would come back
+        if key.private_pem and (again := vault.sealed_again(_place(key.kid), key.private_pem)):
+            key.private_pem = again
+            changed += 1
+    return changed
+
+
+async def any_sealed(session: AsyncSession) -> bool:
+    """Whether the private key of any signing key is sealed."""
+    return any(map(is_sealed, await session.scalars(select(col(SigningKey.private_pem)))))
+
+
+def _opened(key: SigningKey, vault: Vault) -> str:
+    return vault.open(_place(key.kid), key.private_pem) if key.private_pem else ""
+
+
+def _place(kid: str) -> str:
+    return f"signing_keys/{kid}"
+
+
+def _record(key: SigningKey, private_pem: str) -> KeyRecord:
+    return KeyRecord(key.kid, private_pem, key.created_at, key.retired_at)

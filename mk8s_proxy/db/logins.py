@@ -33,11 +33,13 @@ DISABLED: Final = "disabled"
 REVOKED: Final = "revoked"
 ROTATED: Final = "rotated"
 PARENT_ENDED: Final = "parent ended"
+ENDED_BY_OWNER: Final = "ended by its owner"
 """Why one ended before its time."""
 
 _KEPT: Final = timedelta(days=7)
 """After its time; that is longer than any access token lives."""
 _LONGEST_CLIENT: Final = 256
+_LONGEST_ADDRESS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,23 @@ async def get_login(database: Database, login_id: str) -> LoginRecord:
     return login_record(login)
 
 
-async def end_login(database: Database, login_id: str, why: str, now: datetime) -> None:
+async def end_login(database: Database, login_id: str, why: str, now: datetime) -> list[str]:
     """End a login: no refresh token and no access token of it works any more, and all replicas
-    learn that. Unknown ones, and those that have ended, are fine."""
+    learn that. Unknown ones, and those that have ended, are fine.
+
+    Returns:
+        Its id, and those of the delegations that end with it.
+    """
     async with database.transaction() as session:
-        await end_within(session, [login_id], why, now)
+        return await end_within(session, [login_id], why, now)
+
+
+async def end_logins_of(
+    database: Database, subject: str, why: str, now: datetime, *, but: str = ""
+) -> list[str]:
+    """End all logins of one user, but one. Returns the ids of those that have ended."""
+    async with database.transaction() as session:
+        return await end_all_within(session, subject, why, now, but=but)
 
 
 async def note_seen(database: Database, login_ids: Iterable[str], now: datetime) -> None:
@@ -130,7 +144,7 @@ async def open_within(session: AsyncSession, new: NewLogin, now: datetime) -> Lo
         last_seen=now,
         ends_at=new.ends_at,
         issuer=new.issuer,
-        address=new.address,
+        address=new.address[:_LONGEST_ADDRESS],
         label=new.label,
         groups=list(new.groups),
         claims=dict(new.claims),
@@ -153,7 +167,7 @@ async def lock_login(session: AsyncSession, login_id: str) -> Login | None:
 
 async def end_within(
     session: AsyncSession, login_ids: Sequence[str], why: str, now: datetime
-) -> None:
+) -> list[str]:
     """The same as `end_login`, for several, in a transaction of this package's."""
     # The counter's row first, then the login's: everybody who takes both takes them so.
     await note_ended(session, login_ids, now + LONGEST_ACCESS, now)
@@ -163,7 +177,8 @@ async def end_within(
         col(Login.parent).in_(login_ids), col(Login.ended_at).is_(None)
     )
     if delegated := list((await session.scalars(children)).all()):
-        await end_within(session, delegated, PARENT_ENDED, now)
+        return [*login_ids, *await end_within(session, delegated, PARENT_ENDED, now)]
+    return list(login_ids)
 
 
 async def end_all_within(
@@ -177,9 +192,7 @@ async def end_all_within(
         col(Login.id) != but,
     )
     ids = list((await session.scalars(live)).all())
-    if ids:
-        await end_within(session, ids, why, now)
-    return ids
+    return await end_within(session, ids, why, now) if ids else []
 
 
 async def say_why_within(session: AsyncSession, subject: str, why: str, now: datetime) -> None:

@@ -1,5 +1,6 @@
 """Everything that decides requests, read as of one moment. Called by the policy feed only."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -55,14 +56,11 @@ async def load_policy(database: Database) -> PolicyRows:
         by_group = await roles_by_group(session)
         memberships = await groups_of_users(session)
         secrets = await live_secrets(session)
-        keys = await read_keys(session)
+        keys = await read_keys(session, database.vault)
     if version is None:
         raise NotFound("the policy version")
     names: dict[str, set[str]] = {email: set() for _, email, _ in users}
-    for email, role in pairs:
-        names[email].add(role)
-    for email in memberships.keys() & names.keys():
-        names[email].update(*(by_group[group] for group in memberships[email]))
+    _add_roles(names, pairs, memberships, by_group)
     names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
     return PolicyRows(
         version=version,
@@ -77,6 +75,20 @@ async def load_policy(database: Database) -> PolicyRows:
         revoked=frozenset(revoked),
         keys=tuple(keys),
     )
+
+
+def _add_roles(
+    roles: dict[str, set[str]],
+    pairs: Iterable[tuple[str, str]],
+    memberships: dict[str, list[str]],
+    by_group: dict[str, list[str]],
+) -> None:
+    """Give users their own roles and those of the groups of mk8s that they are in."""
+    for email, role in pairs:
+        roles[email].add(role)
+    # Who is disabled may be a member, and has no roles.
+    for email in memberships.keys() & roles.keys():
+        roles[email].update(*(by_group[group] for group in memberships[email]))
 
 
 async def policy_version(database: Database) -> int:

@@ -37,6 +37,7 @@ from mk8s_proxy.db.models import (
     new_id,
     utc_now,
 )
+from mk8s_proxy.db.revisions import Condition, revision_of
 from mk8s_proxy.db.role_names import ids_of_roles
 
 MOST: Final = 5000
@@ -68,6 +69,12 @@ class ServiceTokenRecord:
     logins: tuple[LoginRecord, ...] = ()
     """Of its secrets that are still good or were not ended before their time, newest first."""
 
+    @property
+    def revision(self) -> str:
+        """Changes with each rotation, and with another token of the name; not with its use."""
+        secrets = [(login.id, login.ends_at.isoformat()) for login in self.logins]
+        return revision_of(self.id, self.roles, self.clusters, secrets)
+
 
 @dataclass(frozen=True, slots=True)
 class NewServiceToken:
@@ -87,6 +94,8 @@ class NewSecret:
     secret_hash: str
     ends_at: datetime
     client: str = ""
+    address: str = ""
+    """Where from it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +133,19 @@ async def create(
             session.add(token)
             await session.flush()
             await _give_roles(session, token.id, new.roles)
-            login = await _open(session, token.id, secret, now)
+            login = await _open(session, token, secret, now)
     except IntegrityError as error:
         raise Conflict(f'there is a service token "{new.name}" already') from error
     return _record(token, sorted(set(new.roles)), [login_record(login)])
 
 
 async def rotate(
-    database: Database, token_id: str, secret: NewSecret, overlap: timedelta, now: datetime
+    database: Database,
+    token_id: str,
+    secret: NewSecret,
+    overlap: timedelta,
+    now: datetime,
+    condition: Condition | None = None,
 ) -> tuple[ServiceTokenRecord, list[str]]:
     """Give a service token its next secret.
 
@@ -141,16 +155,19 @@ async def rotate(
         secret: the next one.
         overlap: how long the newest of those before stays good; older ones end now.
         now: aware time.
+        condition: what the token must be like.
 
     Returns:
         The token, and the logins that have ended.
 
     Raises:
         NotFound: no such service token.
+        Stale: the condition does not hold.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
         token = await _get(session, token_id)
+        await _check(session, token, condition)
         former = [login for login in await _logins_of(session, token_id) if login.ends_at > now]
         kept = former[:1] if overlap else []
         for login in kept:
@@ -158,16 +175,25 @@ async def rotate(
         ended = [login.id for login in former if login not in kept]
         if ended:
             await end_within(session, ended, ROTATED, now)
-        await _open(session, token_id, secret, now)
+        await _open(session, token, secret, now)
         await session.flush()
         return await _whole(session, token), ended
 
 
-async def revoke(database: Database, token_id: str, now: datetime) -> list[str]:
-    """Forget a service token. Returns its logins, which have ended; raises :class:`NotFound`."""
+async def revoke(
+    database: Database, token_id: str, now: datetime, condition: Condition | None = None
+) -> list[str]:
+    """Forget a service token. Returns its logins, which have ended.
+
+    Raises:
+        NotFound: no such service token.
+        Stale: the condition does not hold.
+    """
     async with database.transaction() as session:
         await raise_policy_version(session)
-        return await _revoke(session, await _get(session, token_id), now)
+        token = await _get(session, token_id)
+        await _check(session, token, condition)
+        return await _revoke(session, token, now)
 
 
 async def revoke_of(database: Database, creator_id: str, now: datetime) -> list[str]:
@@ -177,6 +203,14 @@ async def revoke_of(database: Database, creator_id: str, now: datetime) -> list[
         mine = select(ServiceToken).where(col(ServiceToken.creator_id) == creator_id)
         tokens = (await session.scalars(mine.order_by(col(ServiceToken.id)))).all()
         return [ended for token in tokens for ended in await _revoke(session, token, now)]
+
+
+async def end_secret(database: Database, login_id: str, why: str, now: datetime) -> list[str]:
+    """End one secret by its login; the token stays, for its other secrets and the next one."""
+    async with database.transaction() as session:
+        # Secrets are read with the policy; that a login has ended is remembered for an hour only.
+        await raise_policy_version(session)
+        return await end_within(session, [login_id], why, now)
 
 
 async def get_by_id(database: Database, token_id: str) -> ServiceTokenRecord:
@@ -251,6 +285,11 @@ async def holders_of(session: AsyncSession, role_id: str) -> list[str]:
     return list((await session.scalars(names)).all())
 
 
+async def _check(session: AsyncSession, token: ServiceToken, condition: Condition | None) -> None:
+    if condition is not None:
+        condition.check((await _whole(session, token)).revision)
+
+
 async def _revoke(session: AsyncSession, token: ServiceToken, now: datetime) -> list[str]:
     ended = [login.id for login in await _logins_of(session, token.id)]
     if ended:
@@ -260,10 +299,20 @@ async def _revoke(session: AsyncSession, token: ServiceToken, now: datetime) -> 
     return ended
 
 
-async def _open(session: AsyncSession, token_id: str, secret: NewSecret, now: datetime) -> Login:
-    new = NewLogin(new_id(), token_id, secret.ends_at, SERVICE_TOKEN, secret.client)
+async def _open(
+    session: AsyncSession, token: ServiceToken, secret: NewSecret, now: datetime
+) -> Login:
+    new = NewLogin(
+        new_id(),
+        token.id,
+        secret.ends_at,
+        SERVICE_TOKEN,
+        secret.client,
+        address=secret.address,
+        label=token.name,
+    )
     login = await open_within(session, new, now)
-    session.add(ServiceSecret(login_id=login.id, token_id=token_id, secret_hash=secret.secret_hash))
+    session.add(ServiceSecret(login_id=login.id, token_id=token.id, secret_hash=secret.secret_hash))
     await session.flush()
     return login
 

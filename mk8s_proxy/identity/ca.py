@@ -1,17 +1,13 @@
-"""The two certificate authorities of central: one signs servers, the other signs agents.
+"""A certificate authority of central: it signs servers, or it signs agents.
 
-Called by ``init`` and ``app`` (:func:`ensure_authorities`, :func:`load_authorities`), by
-``server_identity`` and by the join endpoint and the tunnel's renewal (``sign_agent``). They are
-separate so that neither kind of certificate can ever be taken for the other; each authority also
-carries its purpose in its own certificate and has path length 0, so it can sign leaves only.
-Certificates and keys are kept in the database, which all replicas share. certs/README.md has the
-trust map.
+Made and kept by ``authorities``; used by ``server_certificate`` and by the join endpoint and the
+tunnel's renewal (``sign_agent``). The two kinds are separate so that neither kind of certificate
+can ever be taken for the other; each authority also carries its purpose in its own certificate and
+has path length 0, so it can sign leaves only. certs/README.md has the trust map.
 """
 
 import hashlib
 import ipaddress
-import json
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -22,8 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.db import meta
-from mk8s_proxy.db.engine import Database
 
 AUTHORITY_LIFE = timedelta(days=3650)
 """An authority outlives many agents; its rotation is a planned act (certs/README.md)."""
@@ -192,68 +186,6 @@ class CertificateAuthority:
             .add_extension(sans, critical=False)
         )
         return builder.sign(self._key, hashes.SHA256())
-
-
-@dataclass(frozen=True, slots=True)
-class Authorities:
-    """Both authorities of one installation."""
-
-    server_ca: CertificateAuthority
-    agent_ca: CertificateAuthority
-
-
-async def load_authorities(database: Database) -> Authorities:
-    """The authorities that ``init`` made.
-
-    Raises:
-        CaError: there are none yet, or the stored ones are damaged.
-    """
-    loaded = []
-    for purpose in ("server", "agent"):
-        stored = await meta.read_meta(database, f"ca.{purpose}")
-        if stored is None:
-            raise CaError("there is no certificate authority yet; run: mk8s-central init")
-        loaded.append(_from_stored(stored, purpose))
-    return Authorities(*loaded)
-
-
-async def ensure_authorities(database: Database) -> tuple[Authorities, bool]:
-    """The authorities, made now if they are missing; the flag tells whether any was."""
-    made = False
-    purposes: tuple[Purpose, ...] = ("server", "agent")
-    for purpose in purposes:
-        if await meta.read_meta(database, f"ca.{purpose}") is None:
-            fresh = _to_stored(CertificateAuthority.create(purpose))
-            made |= await meta.keep_meta(database, f"ca.{purpose}", fresh) == fresh
-    return await load_authorities(database), made
-
-
-async def replace_authority(database: Database, purpose: Purpose) -> CertificateAuthority:
-    """Make a new authority in place of the present one; what that signed is worthless then.
-
-    Called by `certs/init.py`, when a key may have become known.
-    """
-    fresh = CertificateAuthority.create(purpose)
-    await meta.replace_meta(database, f"ca.{purpose}", _to_stored(fresh))
-    return fresh
-
-
-def _to_stored(authority: CertificateAuthority) -> str:
-    return json.dumps(
-        {"certificate": authority.certificate_pem.decode(), "key": authority.key_pem.decode()}
-    )
-
-
-def _from_stored(stored: str, purpose: str) -> CertificateAuthority:
-    try:
-        parts = json.loads(stored)
-        certificate, key = parts["certificate"].encode(), parts["key"].encode()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CaError(f"the stored {purpose} CA is damaged; restore it from a backup") from None
-    authority = CertificateAuthority.load(certificate, key)
-    if authority.purpose != purpose:
-        raise CaError(f"in place of the {purpose} CA, one for {authority.purpose}s is stored")
-    return authority
 
 
 def _purpose_of(certificate: x509.Certificate) -> Purpose:

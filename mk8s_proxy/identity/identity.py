@@ -6,9 +6,7 @@ Built by `access_token.TokenAuthenticator`; read by the chain, the audit and the
 # compiled: every request and every row reads it
 
 import dataclasses
-import json
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 USERS_GROUP = "mk8s:users"
@@ -25,8 +23,7 @@ RESERVED_PREFIX = "system:"
 
 MOST_GROUPS = 200
 MOST_GROUP_BYTES = 3072
-"""Groups of one login, and their names together as JSON spells them: a token carries them in each
-request."""
+"""Groups of one login, and their names together: a token carries them in each request."""
 MOST_NARROWING_BYTES = 2048
 
 LONGEST_NAME_BYTES = 256
@@ -175,21 +172,6 @@ def is_safe_user_name(name: str) -> bool:
         and " " not in name
         and not name.lower().startswith(RESERVED_PREFIX)
         and len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME_BYTES
-    )
-
-
-def too_many_groups(groups: Sequence[str]) -> str:
-    """Why a login cannot have all of these groups; "" where it can.
-
-    Leaving some out would take rights away, and nobody could say which.
-    """
-    size = sum(len(json.dumps(group)) - 2 for group in groups)
-    if len(groups) <= MOST_GROUPS and size <= MOST_GROUP_BYTES:
-        return ""
-    return (
-        f"{len(groups)} groups with {size} bytes of names are more than the {MOST_GROUPS} groups "
-        f"with {MOST_GROUP_BYTES} bytes that a login can have: choose fewer of them with "
-        "the rules of the issuer (login.issuers, groups)"
     )
 
 

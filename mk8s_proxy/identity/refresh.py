@@ -38,6 +38,9 @@ _WHY_ENDED = {
     "machine instead of copying a login",
     logins.PASSWORD_CHANGED: "the login was ended by a change of the password",
     logins.DISABLED: "the login was ended when the account was disabled",
+    logins.REVOKED: "the login was ended by an administrator",
+    logins.ENDED_BY_OWNER: "the login was ended from another one of yours",
+    logins.PARENT_ENDED: "the login was ended with the one that it was delegated by",
 }
 """By what the login's row says; no word for what earlier versions did not note."""
 
@@ -78,11 +81,18 @@ class RefreshToken:
 
 
 async def issue(
-    database: Database, user_id: str, *, lifetime: float, now: datetime.datetime, client: str = ""
+    database: Database,
+    user_id: str,
+    *,
+    lifetime: float,
+    now: datetime.datetime,
+    client: str = "",
+    address: str = "",
 ) -> RefreshToken:
-    """Start a login by password that lasts `lifetime` seconds, for the user agent `client`."""
+    """Start a login by password that lasts `lifetime` seconds, for the user agent `client` at
+    `address`."""
     expires_at = now + datetime.timedelta(seconds=lifetime)
-    new = logins.NewLogin(str(uuid.uuid4()), user_id, expires_at, client=client)
+    new = logins.NewLogin(str(uuid.uuid4()), user_id, expires_at, client=client, address=address)
     return await open_login(database, new, now=now)
 
 

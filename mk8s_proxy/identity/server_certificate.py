@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import serialization
 
 from mk8s_agent.wire import pki
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.identity.ca import CaError, CertificateAuthority, load_authorities
+from mk8s_proxy.identity.authorities import load_authorities
+from mk8s_proxy.identity.ca import CaError, CertificateAuthority
 from mk8s_proxy.settings.model import TUNNEL_SERVER_NAME, Settings
 
 RENEW_FRACTION = 3

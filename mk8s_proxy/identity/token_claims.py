@@ -16,13 +16,14 @@ import jwt
 
 from mk8s_proxy.identity.identity import (
     CLUSTER_NAME,
+    MOST_GROUP_BYTES,
+    MOST_GROUPS,
     MOST_NARROWING_BYTES,
     USERS_GROUP,
     Identity,
     Unauthenticated,
     is_issuers_group,
     is_safe_user_name,
-    too_many_groups,
 )
 from mk8s_proxy.identity.service_token import BEARER
 from mk8s_proxy.identity.signing_keys import KEY_ID
@@ -30,9 +31,9 @@ from mk8s_proxy.identity.signing_keys import KEY_ID
 LEEWAY = 30.0
 """Seconds by which the clocks of two replicas may differ, for exp, nbf and iat."""
 
-LONGEST_TOKEN_BYTES = 16384
-"""Ours are about 800 bytes, with all groups and the widest narrowing about 12,000; longer ones are
-refused unread."""
+LONGEST_TOKEN_BYTES = 24576
+"""Ours are about 800 bytes, and 23,000 with all groups and the widest narrowing, where JSON escapes
+each of their letters; longer ones are refused unread."""
 
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _HEADER_FIELDS = frozenset({"alg", "kid", "typ"})
@@ -110,24 +111,7 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
     Raises:
         Unauthenticated: A claim is missing, of a wrong type, or unusable as a name.
     """
-    if any(type((_OPTIONAL | claims).get(name)) is not kind for name, kind in _CLAIM_TYPES):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if "cluster" in claims and not _is_cluster(claims["cluster"], claims.get("cluster_id")):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if "sid_exp" in claims and ("sid" not in claims or type(claims["sid_exp"]) is not int):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not 0 <= claims.get("sid_exp", 0) < _END_OF_TIME:
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not _are_groups(claims.get("groups", [])):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if len(claims.get("narrow", "").encode("utf-8", "surrogatepass")) > MOST_NARROWING_BYTES:
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not (claims["sub"] and claims["jti"] and is_safe_user_name(claims["email"])):
-        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    _check_claims(claims)
     return Identity(
         user=claims["email"],
         uid=claims["sub"],
@@ -145,6 +129,27 @@ def identity_of(claims: dict[str, Any], kid: str) -> Identity:
         narrowing=claims.get("narrow", ""),
         delegate=claims.get("delegate", ""),
     )
+
+
+def _check_claims(claims: dict[str, Any]) -> None:
+    if any(type((_OPTIONAL | claims).get(name)) is not kind for name, kind in _CLAIM_TYPES):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if "cluster" in claims and not _is_cluster(claims["cluster"], claims.get("cluster_id")):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if "sid" in claims and not (isinstance(claims["sid"], str) and claims["sid"]):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if "sid_exp" in claims and ("sid" not in claims or type(claims["sid_exp"]) is not int):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not 0 <= claims.get("sid_exp", 0) < _END_OF_TIME:
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not _are_groups(claims.get("groups", [])):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if _size(claims.get("narrow", "")) > MOST_NARROWING_BYTES:
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
+    if not (claims["sub"] and claims["jti"] and is_safe_user_name(claims["email"])):
+        raise Unauthenticated("TOKEN_CLAIMS", INVALID)
 
 
 _END_OF_TIME = 2**40
@@ -175,9 +180,14 @@ def _are_groups(groups: object) -> bool:
     """Whether they may be an issuer's: no group that mk8s or Kubernetes gives a meaning."""
     return (
         isinstance(groups, list)
+        and len(groups) <= MOST_GROUPS
         and all(isinstance(group, str) and is_issuers_group(group) for group in groups)
-        and not too_many_groups(groups)
+        and sum(map(_size, groups)) <= MOST_GROUP_BYTES
     )
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def check_times(claims: dict[str, Any], now: float) -> None:

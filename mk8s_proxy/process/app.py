@@ -31,7 +31,7 @@ from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import TokenAuthenticator
-from mk8s_proxy.identity.ca import load_authorities
+from mk8s_proxy.identity.authorities import load_authorities
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.key_rotation import rotation_of
 from mk8s_proxy.identity.signing_keys import SigningKeys
@@ -49,6 +49,7 @@ from mk8s_proxy.process.key_feed import KeyFeed
 from mk8s_proxy.process.login_feed import LoginFeed
 from mk8s_proxy.process.metrics_files import metrics_of
 from mk8s_proxy.process.policy_feed import AnnouncedFeed, PolicyFeed
+from mk8s_proxy.process.vault import makes_own_key, open_secrets
 from mk8s_proxy.process.worker import Worker
 from mk8s_proxy.settings.model import Settings, inherited_socket, parse_address
 from mk8s_proxy.settings.networks import parse_networks
@@ -117,6 +118,7 @@ class Central:
         self.ticks = Ticks(loop.call_soon, loop.call_later)
         await self.background.open()
         await self.database.start()
+        await open_secrets(settings, self.database, make=makes_own_key(settings))
         self.authorities = await load_authorities(self.database)
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users

@@ -13,7 +13,8 @@ from typing import Final
 from mk8s_agent.wire import tls
 from mk8s_agent.wire.bulkhead import say
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.identity.ca import Authorities, CaError
+from mk8s_proxy.identity.authorities import Authorities
+from mk8s_proxy.identity.ca import CaError
 from mk8s_proxy.identity.server_certificate import ensure_own_certificate, ensure_server_certificate
 from mk8s_proxy.listener.server import Contexts
 from mk8s_proxy.settings.model import Settings

@@ -14,8 +14,10 @@ from mk8s_agent.wire.log import redact
 from mk8s_agent.wire.volume_modes import others_write
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import DatabaseUnavailable, parse_database_url, shown_url
+from mk8s_proxy.db.sealing import SealError
 from mk8s_proxy.identity.ca import CaError
 from mk8s_proxy.identity.server_certificate import read_operator_certificate
+from mk8s_proxy.process.vault import makes_own_key, read_vault
 from mk8s_proxy.settings.login import IdentitySource, is_loopback
 from mk8s_proxy.settings.model import Settings, parse_address
 
@@ -37,6 +39,9 @@ def effective(settings: Settings) -> str:
         values["database_url"] = shown_url(settings.database_url)
     except DatabaseUnavailable:
         values["database_url"] = "(unusable)"
+    values["secrets"] = {"key_file": str(settings.key_path)}
+    if settings.secrets.key:
+        values["secrets"] = {"key": "(given)"}
     values["audit"]["path"] = str(settings.journal_path)
     return redact(yaml.safe_dump(values, sort_keys=False, allow_unicode=False)).rstrip()
 
@@ -47,6 +52,7 @@ def check(settings: Settings) -> Findings:
     _check_folder(settings.data_dir, "data_dir", findings)
     _check_folder(settings.journal_path.parent, "audit.path", findings)
     _check_database(settings, findings)
+    _check_secrets(settings, findings)
     _check_addresses(settings, findings)
     for source in settings.login.sources:
         _check_trust(source, findings)
@@ -96,6 +102,20 @@ def _check_database(settings: Settings, findings: Findings) -> None:
             which.append("database_url: the schema is not current; run: mk8s-central migrate")
     except DatabaseUnavailable as error:
         findings.problems.append(str(error))
+
+
+def _check_secrets(settings: Settings, findings: Findings) -> None:
+    try:
+        missing = read_vault(settings) is None
+    except SealError as error:
+        findings.problems.append(str(error))
+        return
+    if missing:
+        line = f"secrets.key_file: {settings.key_path} does not exist; "
+        if makes_own_key(settings):
+            findings.notes.append(f"{line}it is made where nothing in the database is sealed yet")
+        else:
+            findings.problems.append(f"{line}mk8s-central init makes it once for all replicas")
 
 
 def _check_trust(source: IdentitySource, findings: Findings) -> None:

@@ -2,7 +2,7 @@
 
 from mk8s_agent.wire.background import Background
 from mk8s_proxy.api.exec_runner import CommandRunner
-from mk8s_proxy.identity.ca import Authorities
+from mk8s_proxy.identity.authorities import Authorities
 from mk8s_proxy.listener.server import Listener
 from mk8s_proxy.settings.model import Settings
 

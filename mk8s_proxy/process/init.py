@@ -1,4 +1,4 @@
-"""What ``mk8s-central init`` makes: database, built-in role, signing key, CAs, first admin.
+"""What ``mk8s-central init`` makes: database, keys, built-in role, CAs, first admin.
 
 Every step keeps what is there, so it can be run again after a failure, an upgrade, or to give the
 first admin a new password. Progress is told line by line as it becomes true: a password that was
@@ -17,10 +17,11 @@ from mk8s_proxy.db import keys, migrations, roles, users
 from mk8s_proxy.db.engine import Database, shown_url
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.identity import passwords
-from mk8s_proxy.identity.ca import ensure_authorities
+from mk8s_proxy.identity.authorities import ensure_authorities
 from mk8s_proxy.identity.server_certificate import ensure_own_certificate, server_names
 from mk8s_proxy.identity.signing_keys import SigningKey
 from mk8s_proxy.process import rbac_file
+from mk8s_proxy.process.vault import open_secrets
 from mk8s_proxy.settings.model import Settings
 
 DEFAULT_ADMIN = "admin@localhost"
@@ -71,6 +72,9 @@ async def _install(settings: Settings, admin: AdminChoice, rbac: Path | None, sa
     database = Database(settings.database_url)
     await database.start()
     try:
+        made = await open_secrets(settings, database, make=True)
+        where = "given by the settings" if settings.secrets.key else str(settings.key_path)
+        say(f"key of the secrets: {'created' if made else 'kept'}, {where}")
         await roles.ensure_admin_role(database)
         document = await rbac_file.load_file(database, rbac) if rbac else None
         if document is not None:  # nothing is made before the file is known to be good

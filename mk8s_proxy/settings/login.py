@@ -29,8 +29,8 @@ class GroupRule:
     """Which values of a claim become groups, and what these are called."""
 
     match: str = "*"
-    """A value, or a pattern with one "*" for any text. The first rule that matches a value decides;
-    a value that none matches is left out."""
+    """A value, or a pattern with one "*" for any characters, at least one. The first rule that
+    matches a value decides; a value that none matches is left out."""
     to: str = "*"
     """The group's name behind the issuer's and ":"; its "*" is what the "*" of `match` stood
     for."""

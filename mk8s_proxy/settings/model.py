@@ -17,6 +17,7 @@ from mk8s_agent.wire.settings import SettingsError, setting
 from mk8s_proxy.settings.login import LoginSettings
 from mk8s_proxy.settings.networks import parse_networks
 from mk8s_proxy.settings.patterns import BadPattern, compile_pattern
+from mk8s_proxy.settings.sealing import SecretsSettings
 
 MIB = 1 << 20
 MOST_HEAD_BYTES = 128 << 10
@@ -210,6 +211,7 @@ class Settings:
     workers: int = setting(1, least=1, most=64)
     """Processes that share the port; more than one for more than one processor."""
     tls: TlsSettings = field(default_factory=TlsSettings)
+    secrets: SecretsSettings = field(default_factory=SecretsSettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)
     login: LoginSettings = field(default_factory=LoginSettings)
     join: JoinSettings = field(default_factory=JoinSettings)
@@ -242,6 +244,11 @@ class Settings:
     def journal_path(self) -> Path:
         """The journal's file: ``audit.path``, or its default in ``data_dir``."""
         return self.audit.path or self.data_dir / "audit" / "journal.jsonl"
+
+    @property
+    def key_path(self) -> Path:
+        """The file of the sealing key: ``secrets.key_file``, or its default in ``data_dir``."""
+        return self.secrets.key_file or self.data_dir / "secret.key"
 
     @property
     def strangers_path(self) -> Path:

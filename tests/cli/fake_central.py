@@ -52,6 +52,7 @@ class FakeCentral:
     roles: list[dict[str, Any]] = field(default_factory=list)
     permissions: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[dict[str, Any]] = field(default_factory=list)
+    logins: list[dict[str, Any]] = field(default_factory=list)
     cluster_rbac: list[dict[str, Any]] = field(default_factory=list)
     rbac_notes: list[dict[str, Any]] = field(default_factory=list)
     admin: bool = False
@@ -62,6 +63,8 @@ class FakeCentral:
     overrides: dict[str, list[Answer]] = field(default_factory=dict)
     """"METHOD /path" to answers given before the usual ones."""
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
+    queries: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """Path and parameters of each call."""
     refresh_token: str = ""
     used: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Refresh token to the attempt that used it and the token that it gave."""
@@ -118,6 +121,7 @@ class FakeCentral:
         content = await request.read()
         body = json.loads(content) if content else None
         self.calls.append((request.method, request.path, body))
+        self.queries.append((request.path, dict(request.query)))
         waiting = self.overrides.get(f"{request.method} {request.path}")
         code, answer = waiting.pop(0) if waiting else self._answer(request, body)
         if request.path == "/auth/refresh" and self.lost_answers:
@@ -157,7 +161,7 @@ class FakeCentral:
             return self._of_service_token(path, body) or self._authenticated(method, path, body)
         if not bearer.startswith("Bearer access-"):
             return error(401, "no token: ask for one")
-        return self._authenticated(method, path, body)
+        return self._ends(method, path) or self._authenticated(method, path, body)
 
     def _of_service_token(self, path: str, body: Any) -> Answer | None:
         if path == "/auth/whoami":
@@ -175,13 +179,20 @@ class FakeCentral:
         token = {"access_token": f"access-{name}-{number}", "expires_in": self.expires_in}
         return 200, {**token, "token_type": "Bearer", "cluster": name}
 
+    def _ends(self, method: str, path: str) -> Answer | None:
+        if method != "DELETE":
+            return None
+        if path == "/logins" or (path.endswith("/logins") and self.admin):
+            return 200, {"ended": 2 if path == "/logins" else 3}
+        return (204, None) if path.startswith("/logins/") else None
+
     def _authenticated(self, method: str, path: str, body: Any) -> Answer:
         if path == "/auth/whoami":
             about = {"user": {"id": "1", "email": EMAIL, "name": "Dev"}, "roles": ["developer"]}
             return 200, {**about, "clusters": [], "admin": self.admin}
         if path.endswith("/permissions"):
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
-        if method == "GET" and path in {"/clusters", "/users", "/roles", "/tokens"}:
+        if method == "GET" and path in {"/clusters", "/users", "/roles", "/tokens", "/logins"}:
             return 200, {path[1:]: getattr(self, path[1:]), "next_cursor": None}
         if path.startswith("/tokens") and method == "POST":
             named = {"name": "ci", "expires_at": "2026-03-02T03:04:05.123Z"}

@@ -122,11 +122,13 @@ public class FirstSteps {
     process.destroy();
     PortForward.PortForwardResult forwarded = new PortForward(client)
         .forward(NAMESPACE, pod.getMetadata().getName(), List.of(8080, 81));
+    // Both streams before the first byte, and no flush: the page's server closes after its answer, and once the
+    // WebSocket is closed, WebSocketStreamHandler.flush and getInputStream throw, however much is still to be read.
+    // What is written is on its way: WebSocketOutputStream has no buffer.
     OutputStream ask = forwarded.getOutboundStream(8080);
-    ask.write("GET / HTTP/1.1\r\nHost: pod\r\n\r\n".getBytes(StandardCharsets.UTF_8));
-    ask.flush();
     BufferedReader page = new BufferedReader(
         new InputStreamReader(forwarded.getInputStream(8080), StandardCharsets.UTF_8));
+    ask.write("GET / HTTP/1.1\r\nHost: pod\r\n\r\n".getBytes(StandardCharsets.UTF_8));
     String line = page.readLine();
     while (line != null && !line.startsWith("hello")) line = page.readLine();
     show("port-forward", line);

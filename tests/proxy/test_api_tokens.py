@@ -56,6 +56,32 @@ async def test_a_token_is_made_and_shown_once(central: Central) -> None:
     assert await listed(central) == [made]
 
 
+async def test_a_token_is_rotated_and_revoked_only_as_it_was_seen(central: Central) -> None:
+    await make(central)
+    admin = await central.admin()
+
+    async def ask(method: str, path: str, tag: str = "", body: Any = None) -> Answer:
+        headers = {"If-Match": tag} if tag else {}
+        return await central.call(method, path, body, token=admin, headers=headers)
+
+    seen = (await ask("GET", "/tokens/ci")).headers["ETag"]
+    rotated = await ask("POST", "/tokens/ci/rotate", seen, {"overlap": 60})
+    assert rotated.status == 200, rotated.raw
+    for method, path, body in (
+        ("POST", "/tokens/ci/rotate", {"overlap": 60}),
+        ("DELETE", "/tokens/ci", None),
+    ):
+        refused = await ask(method, path, seen, body)
+        assert (refused.status, refused.json["reason"]) == (412, "PreconditionFailed")
+    shown = await ask("GET", "/tokens/ci")
+    assert (shown.status, shown.json["status"]) == (200, "rotating")
+    assert "token" not in shown.json
+    now = rotated.headers["ETag"].partition(".")[0]
+    assert shown.headers["ETag"].partition(".")[0] == now
+    assert (await ask("DELETE", "/tokens/ci", shown.headers["ETag"])).status == 204
+    assert (await ask("GET", "/tokens/ci")).status == 404
+
+
 async def test_attack_a_stolen_database_has_no_service_tokens(
     central: Central, tmp_path: Path
 ) -> None:

@@ -11,17 +11,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mk8s_agent.wire import pki
+from mk8s_proxy.db import authorities as store
 from mk8s_proxy.db import meta
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import StoreError
 from mk8s_proxy.db.meta import replace_meta
-from mk8s_proxy.identity.ca import (
+from mk8s_proxy.db.sealing import SealError
+from mk8s_proxy.identity.authorities import (
     Authorities,
-    CaError,
-    CertificateAuthority,
     ensure_authorities,
     load_authorities,
     replace_authority,
 )
+from mk8s_proxy.identity.ca import CaError, CertificateAuthority
 
 CLUSTER = "0b1f3c1e-6a52-4d0f-9f4e-0a6a3c0d5b11"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -313,15 +315,28 @@ async def test_of_two_racing_starts_both_keep_the_same_authority(database: Datab
 async def test_damaged_authority_is_one_clear_line(sqlite_database: Database, stored: str) -> None:
     await meta.keep_meta(sqlite_database, "ca.server", stored)
 
-    with pytest.raises(CaError, match="stored server CA is damaged"):
+    with pytest.raises(StoreError, match="stored server CA is damaged"):
         await load_authorities(sqlite_database)
 
 
-async def test_swapped_authorities_are_refused(sqlite_database: Database) -> None:
+async def test_a_row_of_one_authority_in_the_place_of_the_other_is_refused(
+    sqlite_database: Database,
+) -> None:
     await ensure_authorities(sqlite_database)
     agent = await meta.read_meta(sqlite_database, "ca.agent")
     assert agent is not None
     await replace_meta(sqlite_database, "ca.server", agent)
+
+    with pytest.raises(SealError, match=r"meta/ca\.server was damaged, or put there from another"):
+        await load_authorities(sqlite_database)
+
+
+async def test_an_authority_that_was_stored_for_the_other_purpose_is_refused(
+    sqlite_database: Database,
+) -> None:
+    await ensure_authorities(sqlite_database)
+    agent = (await store.load_authorities(sqlite_database))["agent"]
+    await store.replace_authority(sqlite_database, "server", agent)
 
     with pytest.raises(CaError, match="one for agents is stored"):
         await load_authorities(sqlite_database)

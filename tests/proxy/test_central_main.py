@@ -16,6 +16,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity import passwords
 from mk8s_proxy.process.main import main
 from mk8s_proxy.settings.model import Settings
+from tests.support.databases import vault_of
 from tests.support.postgres import PostgresServer
 
 PASSWORD = "correct horse battery"
@@ -71,6 +72,7 @@ def stored(data: Path) -> tuple[dict[str, users.UserRecord], int]:
 
     async def read() -> tuple[list[users.UserRecord], int]:
         database = Database(Settings(data_dir=data).database_url)
+        database.vault = vault_of(data)
         await database.start()
         try:
             return await users.list_users(database), len(await keys.list_keys(database))

@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from mk8s_proxy.db import migrations, policy
+from mk8s_proxy.db.audit_models import AuditLog
 from mk8s_proxy.db.engine import (
     WRITE_SECONDS,
     Database,
@@ -174,6 +175,7 @@ def test_migrations_make_exactly_the_models(empty_url: str) -> None:
 
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert AuditLog.__tablename__ in metadata.tables
         assert compare_metadata(context, metadata) == []
     engine.dispose()
 

@@ -12,8 +12,10 @@ import pytest
 
 from mk8s_proxy.db import engine, users
 from mk8s_proxy.db.engine import Database, DatabaseUnavailable
+from mk8s_proxy.db.sealing import new_key
 from mk8s_proxy.process.init import AdminChoice, install
 from mk8s_proxy.settings.model import Settings
+from mk8s_proxy.settings.sealing import SecretsSettings
 from tests.support.management_api import PASSWORD as MANAGEMENT_PASSWORD
 from tests.support.management_api import Central
 from tests.support.postgres import PostgresServer
@@ -112,8 +114,14 @@ async def test_two_init_at_once_both_succeed(
     if kind == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres_server")
         url = server.url(server.create())
+    secrets = SecretsSettings(key=new_key())
     settings = [
-        Settings(data_dir=tmp_path / name, database_url=url, public_url="https://c.example.com")
+        Settings(
+            data_dir=tmp_path / name,
+            database_url=url,
+            public_url="https://c.example.com",
+            secrets=secrets,
+        )
         for name in ("one", "two")
     ]
     choice = AdminChoice("admin@example.com", PASSWORD, lambda _: "")

@@ -20,12 +20,14 @@ from mk8s_proxy.identity.signing_keys import SigningKey
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.init import AdminChoice, install
 from mk8s_proxy.settings.model import PolicySettings, Settings
+from mk8s_proxy.settings.sealing import SecretsSettings
 
 
 def settings(folder: Path, name: str) -> Settings:
     return Settings(
         data_dir=folder / name,
         database_url=f"sqlite:///{folder / 'shared.db'}",
+        secrets=SecretsSettings(key_file=folder / "secret.key"),
         public_url="https://central.example.com",
         listen="127.0.0.1:0",
         admin_listen="",

@@ -10,7 +10,8 @@ from cryptography import x509
 
 from mk8s_agent.wire import pki
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.identity.ca import Authorities, CaError, ensure_authorities, replace_authority
+from mk8s_proxy.identity.authorities import Authorities, ensure_authorities, replace_authority
+from mk8s_proxy.identity.ca import CaError
 from mk8s_proxy.identity.server_certificate import (
     ensure_own_certificate,
     ensure_server_certificate,

@@ -51,7 +51,7 @@ def product_of(services: Services, settings: dict[str, str]) -> Product:
 
 
 def with_agent(services: Services, product: Product) -> Product:
-    """The same, started, with an agent in front of the demo's cluster."""
+    """The same, started, with an agent of the demo's cluster at both workers."""
     data = services.folder / "api"
     api = services.start(
         "demo API", (*DEMO_API, "--port", "0", "--data-dir", data), environment=os.environ
@@ -59,6 +59,8 @@ def with_agent(services: Services, product: Product) -> Product:
     api.wait_for_line(r"^https://127")
     product.start_central()
     product.start_agent(CLUSTER, data / "kubeconfig")
+    for number in (1, 2):  # a worker that has none yet answers 503, after a while
+        product.central.wait_for_line(said("tunnel.opened", number), seconds=60)
     return product
 
 
@@ -144,8 +146,6 @@ def tried(product: Product, token: str) -> set[int]:
 
 def test_two_workers_are_one_central(services: Services, database: dict[str, str]) -> None:
     product = with_agent(services, product_of(services, database))
-    for number in (1, 2):
-        product.central.wait_for_line(said("tunnel.opened", number), seconds=60)
     # The cluster came into the database behind their backs: each one finds it by its next poll.
     eventually(lambda: answers_of(product, 10) == {"200"}, "a worker does not know the cluster")
     # At least: the last rows of those before may be written a moment later than this is read.
@@ -174,8 +174,6 @@ def test_a_worker_that_dies_is_replaced_and_the_agent_finds_the_new_one(
 ) -> None:
     product = with_agent(services, product_of(services, {}))
     central = product.central
-    for number in (1, 2):
-        central.wait_for_line(said("tunnel.opened", number), seconds=60)
     token = logged_out(product)
     killed = workers_of(central)[2]
     seen = central.lines_printed()

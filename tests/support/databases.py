@@ -12,7 +12,16 @@ import pytest
 
 from mk8s_proxy.db import migrations
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.sealing import Vault, parse_keys
 from tests.support.postgres import PostgresServer
+
+VAULT = Vault([bytes(32)])
+"""What the databases of tests are opened with."""
+
+
+def vault_of(data_dir: Path) -> Vault:
+    """The vault of a central that was installed there."""
+    return Vault(parse_keys((data_dir / "secret.key").read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +60,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
+    database.vault = VAULT
     await database.start()
     yield database
     await database.close()
@@ -59,6 +69,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def sqlite_database(sqlite_url: str) -> AsyncIterator[Database]:
     database = Database(sqlite_url)
+    database.vault = VAULT
     await database.start()
     yield database
     await database.close()

@@ -20,7 +20,8 @@ from mk8s_proxy.audit.journal import Journal
 from mk8s_proxy.db import roles, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthenticator
-from mk8s_proxy.identity.ca import Authorities, CertificateAuthority
+from mk8s_proxy.identity.authorities import Authorities
+from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.passwords import hash_password
 from mk8s_proxy.process.login_feed import LoginFeed

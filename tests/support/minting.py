@@ -17,6 +17,7 @@ from mk8s_proxy.identity.access_token import mint
 from mk8s_proxy.identity.identity import BoundCluster
 from mk8s_proxy.identity.join_token import hash_join_token, new_join_token
 from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys
+from tests.support.databases import vault_of
 from tests.support.world import World
 
 LIFE = 900.0
@@ -28,6 +29,7 @@ def with_database(world: World, work: Callable[[Database], Awaitable[T]]) -> T:
 
     async def opened() -> T:
         database = Database(f"sqlite:///{world.data / 'central.db'}")
+        database.vault = vault_of(world.data)
         await database.start()
         try:
             return await work(database)

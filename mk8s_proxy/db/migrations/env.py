@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import mk8s_proxy.db.audit_models  # noqa: F401 -- the other tables are known by import
 from mk8s_proxy.db.models import metadata
 
 connection = context.config.attributes["connection"]

@@ -20,9 +20,11 @@ from mk8s_proxy.db import agents, clusters, keys, tokens, users
 from mk8s_proxy.db.agents import Issued
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity import access_token, join_token, signing_keys
-from mk8s_proxy.identity.ca import Authorities, SignedAgent, load_authorities
+from mk8s_proxy.identity.authorities import Authorities, load_authorities
+from mk8s_proxy.identity.ca import SignedAgent
 from tests.bench.relay.launch import Services, own_port
 from tests.bench.relay.targets import SMALL_PATHS, USERS, Target
+from tests.support.databases import vault_of
 from tests.support.processes import Program, run
 
 T = TypeVar("T")
@@ -131,7 +133,9 @@ class Product:
     def database(self) -> Database:
         """Central's database, to be started by the caller."""
         embedded = f"sqlite+aiosqlite:///{self.folder / 'central' / 'central.db'}"
-        return Database(self._settings.get("MK8S_DATABASE_URL", embedded))
+        database = Database(self._settings.get("MK8S_DATABASE_URL", embedded))
+        database.vault = vault_of(self.folder / "central")
+        return database
 
     def authorities(self) -> Authorities:
         """This central's own CAs."""
