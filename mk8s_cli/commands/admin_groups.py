@@ -38,7 +38,7 @@ def set_roles(name: str, roles: tuple[str, ...]) -> None:
 
     NAME is one of mk8s, or ISSUER:GROUP. It is made if there is none.
     """
-    path = f"/groups/{segment(_checked(name))}/roles"
+    path = f"/groups/{_segments(name)}/roles"
     access_tokens.connect(profile()).call("PUT", path, {"roles": list(roles)})
     click.echo(f"roles of the group {name}: {', '.join(roles) or 'none'}")
 
@@ -51,7 +51,7 @@ def set_members(name: str, emails: tuple[str, ...]) -> None:
     for email in emails:
         if not EMAIL.fullmatch(email):
             raise CliError(f"{email!a} is not an email address")
-    path = f"/groups/{segment(_checked(name))}/members"
+    path = f"/groups/{_segments(name)}/members"
     access_tokens.connect(profile()).call("PUT", path, {"members": list(emails)})
     click.echo(f"members of the group {name}: {', '.join(emails) or 'none'}")
 
@@ -61,13 +61,14 @@ def set_members(name: str, emails: tuple[str, ...]) -> None:
 @yes_option
 def remove(name: str, yes: bool) -> None:
     """Delete the group NAME; who was in it loses the roles that it gave, at once."""
-    path = f"/groups/{segment(_checked(name))}"
+    path = f"/groups/{_segments(name)}"
     agree(f"Delete group {name}?", yes=yes)
     access_tokens.connect(profile()).call("DELETE", path)
     click.echo(f"group {name} is deleted")
 
 
-def _checked(name: str) -> str:
+def _segments(name: str) -> str:
+    """A name as a part of a path: central takes slashes in it as they are."""
     if not GROUP_NAME.fullmatch(name):
         raise CliError(f"{name!a} is not a group's name")
-    return name
+    return "/".join(map(segment, name.split("/")))

@@ -36,8 +36,8 @@ async def apply(call: Call) -> Model:
     """Bring roles, users and groups into the database, or with `dry_run` say what that would do."""
     body, context = call.read(policy_schemas.RbacRequest), call.context
     document = await _parsed(call, body)
-    named = (*document.roles, *document.groups)
-    names = [it.name for it in named] + [user.email for user in document.users]
+    names = [role.name for role in document.roles] + [user.email for user in document.users]
+    names += [group.name for group in document.groups]
     call.subject = ", ".join(names)[:256]
     try:
         changes = await apply_rbac(

@@ -33,6 +33,8 @@ from mk8s_proxy.db.users import UserRecord, normal_email
 
 FEDERATED: Final = "federated:"
 """How the groups begin that federation rules are: a login by such a rule is in its group."""
+_OURS: Final = "mk8s:"
+"""How those begin that are no groups of a source, but what everybody has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +159,12 @@ async def asking(database: Database, user: UserRecord, groups: Sequence[str]) ->
         user: whose login it is.
         groups: those of the login, as its source named them.
     """
+    brought = [group for group in groups if is_issuers(group) and not group.startswith(_OURS)]
     mine = select(col(GroupMember.group_name)).where(col(GroupMember.user_id) == user.id)
     async with database.session() as session:
         own = list((await session.scalars(mine)).all())
-        named = [*own, *filter(is_issuers, groups)]
+        named = [*own, *brought]
         roles = await _roles_by(session, named) if named else set()
-    brought = filter(is_issuers, groups)
     return replace(user, groups=(*sorted(own), *brought), group_roles=tuple(sorted(roles)))
 
 
