@@ -242,7 +242,8 @@ class Agent:
         """What was said before counts until the API server says something else."""
         facts = self._facts
         try:
-            facts.users_group, facts.role_groups = await ask_rights(self._credentials)
+            rights = await ask_rights(self._credentials)
+            facts.users_group, facts.role_groups, facts.other_groups = rights
         except ApiServerUnreachable as error:
             log.info("apiserver.rights_unknown", extra={"reason": str(error)})
 

@@ -163,6 +163,13 @@ ADMIN_ROLES = {
     "remove": Entry("commands.admin_roles", "remove", "Delete a role that nobody has."),
 }
 
+ADMIN_GROUPS = {
+    "list": Entry("commands.admin_groups", "list_groups", "List groups, roles and members."),
+    "set-roles": Entry("commands.admin_groups", "set_roles", "Replace a group's roles."),
+    "set-members": Entry("commands.admin_groups", "set_members", "Replace a group's members."),
+    "remove": Entry("commands.admin_groups", "remove", "Delete a group; its members lose roles."),
+}
+
 ADMIN_KEYS = {
     "list": Entry("commands.admin_keys", "list_keys", "List the keys that sign access tokens."),
     "rotate": Entry("commands.admin_keys", "rotate", "Publish a new signing key."),
@@ -180,6 +187,7 @@ ADMIN = {
     "agents": Entry("command_table", "admin_agents", "List agents, revoke their certificates."),
     "users": Entry("command_table", "admin_users", "Create users, set roles and passwords."),
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
+    "groups": Entry("command_table", "admin_groups", "Roles for many: of mk8s or of an issuer."),
     "tokens": Entry("command_table", "admin_tokens", "Service tokens for jobs."),
     "logins": Entry("command_table", "admin_logins", "See who is logged in; end logins."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
@@ -187,7 +195,7 @@ ADMIN = {
     "cluster-rbac": Entry(
         "commands.admin_cluster_rbac", "cluster_rbac", "Print the roles as RBAC of a cluster."
     ),
-    "apply": Entry("commands.admin_apply", "apply", "Apply a file of roles and users (--dry-run)."),
+    "apply": Entry("commands.admin_apply", "apply", "Apply a file of roles, users, groups."),
 }
 
 COMMANDS = {
@@ -306,6 +314,13 @@ def admin_logins() -> None:
 @click.group(cls=LazyGroup, table=ADMIN_ROLES, epilog="Example: mk8s admin roles get developer")
 def admin_roles() -> None:
     """Show and change roles."""
+
+
+@click.group(
+    cls=LazyGroup, table=ADMIN_GROUPS, epilog="Example: mk8s admin groups set-roles acme:devs dev"
+)
+def admin_groups() -> None:
+    """Give roles to groups: of mk8s (devs), or of an issuer that people log in by (acme:devs)."""
 
 
 @click.group(cls=LazyGroup, table=ADMIN_KEYS, epilog="Example: mk8s admin keys list")

@@ -7,8 +7,8 @@ the API server's own, so they hold whatever made them so: RBAC, a webhook, a pri
   to hand on what they do not have (the verbs ``bind`` and ``escalate`` are its checks), and central
   must be stricter. So a user that nobody is, with just the groups that everybody has, asks what
   they may do.
-* ``mk8s:role:<role>`` may go along only where RBAC lets the agent act with it: a group that it may
-  not name would cost the person the whole request.
+* ``mk8s:role:<role>``, or a group that an issuer names, may go along only where RBAC lets the agent
+  act with it: a group that it may not name would cost the person the whole request.
 """
 
 import logging
@@ -20,13 +20,14 @@ import orjson
 from mk8s_agent.apiserver.impersonation import MARKER_GROUP
 from mk8s_agent.apiserver.own_requests import ApiServerUnreachable, request_as_agent
 from mk8s_agent.credentials.sources import ApiServerCredentials
-from mk8s_agent.wire.control import (
+from mk8s_agent.wire.control import BOUNDED, UNBOUNDED, UNKNOWN
+from mk8s_agent.wire.group_names import (
     ANY_GROUP,
-    BOUNDED,
+    MAX_OTHER_GROUP_BYTES,
+    MAX_OTHER_GROUPS,
     MAX_ROLE_GROUPS,
     ROLE_GROUP,
-    UNBOUNDED,
-    UNKNOWN,
+    is_other_group,
 )
 
 PROBE_USER: Final = "mk8s:probe"
@@ -62,6 +63,7 @@ class Rights(NamedTuple):
 
     users_group: str
     role_groups: tuple[str, ...]
+    other_groups: tuple[str, ...] = ()
 
 
 async def ask_rights(credentials: ApiServerCredentials) -> Rights:
@@ -70,7 +72,7 @@ async def ask_rights(credentials: ApiServerCredentials) -> Rights:
     Raises:
         ApiServerUnreachable: it cannot be asked now; what it said before still counts.
     """
-    return Rights(await _users_group(credentials), await _role_groups(credentials))
+    return Rights(await _users_group(credentials), *await _groups(credentials))
 
 
 async def _users_group(credentials: ApiServerCredentials) -> str:
@@ -85,19 +87,36 @@ async def _users_group(credentials: ApiServerCredentials) -> str:
     return BOUNDED
 
 
-async def _role_groups(credentials: ApiServerCredentials) -> tuple[str, ...]:
+async def _groups(
+    credentials: ApiServerCredentials,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of roles, and the others."""
     answer = await _review(credentials, "SelfSubjectRulesReview", {"namespace": "default"}, {})
     try:
         found = set(_impersonated((answer or {}).get("resourceRules") or []))
     except (AttributeError, KeyError, TypeError):
-        return ()
+        return (), ()
     if ANY_GROUP in found:
-        return (ANY_GROUP,)
+        return (ANY_GROUP,), ()
     groups = sorted(one for one in found if ROLE_GROUP.fullmatch(one))
     if len(groups) > MAX_ROLE_GROUPS:
         told = {"groups": len(groups), "limit": MAX_ROLE_GROUPS}
         log.warning("rights.too_many_role_groups", extra=told)
-    return tuple(groups[:MAX_ROLE_GROUPS])
+    return tuple(groups[:MAX_ROLE_GROUPS]), _others(found)
+
+
+def _others(found: set[str]) -> tuple[str, ...]:
+    """Those of them that issuers may name, as many as a message of the control stream holds."""
+    groups = sorted(one for one in found if isinstance(one, str) and is_other_group(one))
+    kept, size = [], 0
+    for group in groups[:MAX_OTHER_GROUPS]:
+        size += len(group.encode())
+        if size <= MAX_OTHER_GROUP_BYTES:
+            kept.append(group)
+    if len(kept) < len(groups):
+        told = {"groups": len(groups), "limit": MAX_OTHER_GROUPS, "bytes": MAX_OTHER_GROUP_BYTES}
+        log.warning("rights.too_many_other_groups", extra=told)
+    return tuple(kept)
 
 
 def _impersonated(rules: list[dict[str, Any]]) -> Iterator[str]:

@@ -37,6 +37,7 @@ class Facts:
     namespaced: tuple[str, ...] = ()
     users_group: str = ""
     role_groups: tuple[str, ...] = ()
+    other_groups: tuple[str, ...] = ()
 
     def of_cluster(self) -> control.Resources:
         """What may change while the agent runs."""
@@ -46,6 +47,7 @@ class Facts:
             self.namespaced,
             self.users_group,
             self.role_groups,
+            self.other_groups,
         )
 
 
@@ -122,6 +124,7 @@ class ControlSession:
             facts.namespaced,
             facts.users_group,
             facts.role_groups,
+            facts.other_groups,
         )
         self._send(message)
 

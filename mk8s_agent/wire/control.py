@@ -28,6 +28,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from mk8s_agent.wire import control_values
+from mk8s_agent.wire.group_names import other_groups, role_groups
 
 TRUST: Final = "trust"
 """The capability of an agent that takes the message of this name."""
@@ -46,10 +47,6 @@ UNKNOWN: Final = "unknown"
 REACHES: Final = frozenset({"", BOUNDED, UNBOUNDED, UNKNOWN})
 """What the group of everybody may do in a cluster: not everything; everything, or what leads there;
 the API server does not say. Empty: nobody has asked yet."""
-MAX_ROLE_GROUPS: Final = 512
-ANY_GROUP: Final = "*"
-ROLE_GROUP: Final = re.compile(r"mk8s:role:[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,61}[A-Za-z0-9])?")
-"""The group of a role of central."""
 
 _LENGTH_BYTES: Final = 4
 
@@ -80,6 +77,8 @@ class Register:
     """What the group of everybody, mk8s:users, may do in the cluster: one of `REACHES`."""
     role_groups: tuple[str, ...] = ()
     """The groups of roles that the agent may act with; `ANY_GROUP` alone for all."""
+    other_groups: tuple[str, ...] = ()
+    """Other groups that the agent may act with: those that issuers name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +115,7 @@ class Resources:
     namespaced: tuple[str, ...]
     users_group: str = ""
     role_groups: tuple[str, ...] = ()
+    other_groups: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -203,16 +203,6 @@ def _reach(value: object) -> str:
     return value
 
 
-def _role_groups(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_ROLE_GROUPS:
-        raise ValueError(f"must be a list of at most {MAX_ROLE_GROUPS} groups")
-    if value == [ANY_GROUP]:
-        return (ANY_GROUP,)
-    if not all(isinstance(one, str) and ROLE_GROUP.fullmatch(one) for one in value):
-        raise ValueError("must be a list of groups of roles")
-    return tuple(value)
-
-
 _Check: TypeAlias = Callable[[object], object]
 
 _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
@@ -227,7 +217,8 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
             "cluster_scoped": _kinds,
             "namespaced": _kinds,
             "users_group": _reach,
-            "role_groups": _role_groups,
+            "role_groups": role_groups,
+            "other_groups": other_groups,
         },
     ),
     "registered": (
@@ -249,7 +240,8 @@ _MESSAGES: Final[dict[str, tuple[type[Any], dict[str, _Check]]]] = {
             "cluster_scoped": _kinds,
             "namespaced": _kinds,
             "users_group": _reach,
-            "role_groups": _role_groups,
+            "role_groups": role_groups,
+            "other_groups": other_groups,
         },
     ),
     "renew": (Renew, {"csr": control_values.pem, "trusts": control_values.texts}),
@@ -266,8 +258,10 @@ _OPTIONAL: Final = {
     ("register", "namespaced"),
     ("register", "users_group"),
     ("register", "role_groups"),
+    ("register", "other_groups"),
     ("resources", "users_group"),
     ("resources", "role_groups"),
+    ("resources", "other_groups"),
     ("registered", "clock"),
     ("registered", "instance"),
     ("registered", "instances"),

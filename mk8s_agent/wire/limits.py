@@ -108,6 +108,8 @@ class Share:
     """Streams that may be open, where that is bounded by who is asked."""
     user: str = ""
     """Whose, by name, where that is known."""
+    groups: tuple[str, ...] = ()
+    """Of the login by which it was taken first, where limits depend on them."""
     used: int = 0
     """Bytes that wait for its readers, or for what its requests go to."""
     streams: int = 0

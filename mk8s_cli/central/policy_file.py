@@ -1,4 +1,4 @@
-"""The YAML of roles and users as the CLI reads it: shape only, central judges the rules.
+"""The YAML of roles, users and groups as the CLI reads it: shape only, central judges the rules.
 
 Called by `mk8s admin roles apply` and `mk8s admin apply`. The format is the one of
 `mk8s-central init -f rbac.yaml`.
@@ -10,23 +10,24 @@ from typing import Any
 
 from mk8s_cli.central.api import Document
 from mk8s_cli.terminal.errors import CliError
-from mk8s_cli.terminal.validation import EMAIL, ROLE_NAME
+from mk8s_cli.terminal.validation import EMAIL, GROUP_NAME, ROLE_NAME
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """Roles (name to rules and limits) and users (email to role names) of one file."""
+    """Roles (name to rules and limits), users (email to role names) and groups of one file."""
 
     roles: dict[str, Document]
     """What central is told of each."""
     users: dict[str, tuple[str, ...]]
+    groups: dict[str, Document]
 
     def document(self) -> Document:
         """Return what central takes as a whole."""
         return {
             "roles": [{"name": name, **role} for name, role in self.roles.items()],
             "users": [{"email": email, "roles": names} for email, names in self.users.items()],
-        }
+        } | ({"groups": list(self.groups.values())} if self.groups else {})
 
 
 def load(path: Path) -> PolicyFile:
@@ -45,15 +46,17 @@ def load(path: Path) -> PolicyFile:
         raise CliError(f"{path} is {error}") from error
     if isinstance(document, dict) and "name" in document:
         document = {"roles": [document]}
-    if not isinstance(document, dict) or not document.keys() <= {"roles", "users"}:
-        raise CliError(f"{path}: expected the keys roles and users")
+    if not isinstance(document, dict) or not document.keys() <= {"roles", "users", "groups"}:
+        raise CliError(f"{path}: expected the keys roles, users and groups")
     roles = [_role(item, f"{path}: {where}") for where, item in _listed(document, "roles", path)]
     users = [_user(item, f"{path}: {where}") for where, item in _listed(document, "users", path)]
-    for kind, names in (("role", [it for it, _ in roles]), ("user", [it for it, _ in users])):
+    groups = [_group(item, f"{path}: {where}") for where, item in _listed(document, "groups", path)]
+    for kind, entries in (("role", roles), ("user", users), ("group", groups)):
+        names = [name for name, _ in entries]
         if len(set(names)) < len(names):
             twice = max(names, key=names.count)
             raise CliError(f"{path}: the {kind} {twice} is there twice")
-    return PolicyFile(dict(roles), dict(users))
+    return PolicyFile(dict(roles), dict(users), dict(groups))
 
 
 def limits_of(role: Document) -> Document:
@@ -101,3 +104,17 @@ def _user(item: Any, where: str) -> tuple[str, tuple[str, ...]]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CliError(f"{where}.roles must be a list of role names")
     return email.lower(), tuple(names)
+
+
+def _group(item: Any, where: str) -> tuple[str, Document]:
+    name = item.get("name") if isinstance(item, dict) else None
+    if not isinstance(name, str) or not GROUP_NAME.fullmatch(name):
+        raise CliError(f"{where}.name must be a group's name")
+    unknown = item.keys() - {"name", "roles", "members"}
+    if unknown:
+        raise CliError(f"{where}: unknown key {min(map(str, unknown))!a}")
+    for key in ("roles", "members"):
+        names = item.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise CliError(f"{where}.{key} must be a list of names")
+    return name, {"roles": [], **item}

@@ -1,4 +1,4 @@
-"""`mk8s admin apply -f rbac.yaml`: roles and users of one file, with a look before the leap.
+"""`mk8s admin apply -f rbac.yaml`: roles, users and groups of a file, with a look before the leap.
 
 Called through `mk8s_cli.command_table`.
 """
@@ -23,11 +23,11 @@ SIGNS = {"created": "+", "changed": "~"}
     "path",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Roles and users, in the format of mk8s-central init.",
+    help="Roles, users and groups, in the format of mk8s-central init.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would change, or be refused.")
 def apply(path: Path, dry_run: bool) -> None:
-    """Make central hold the roles and users of a file; what the file does not name stays.
+    """Make central hold the roles, users and groups of a file; what the file does not name stays.
 
     All of it or nothing. A dry run is tried by central and undone: it is refused if this would be.
     """

@@ -14,6 +14,11 @@ LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 ROLE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?")
 """Role names travel in paths, so they hold nothing that would need escaping there."""
 
+GROUP_NAME = re.compile(
+    r"[^\s\x00-\x1f\x7f-\x9f](?:[^\x00-\x1f\x7f-\x9f]{0,254}[^\s\x00-\x1f\x7f-\x9f])?"
+)
+"""Of mk8s, or ISSUER:GROUP, which central knows better."""
+
 EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f-\x9f]{1,64}@[^\s@\x00-\x1f\x7f-\x9f]{1,189}")
 """The shape of an address; central decides whether it is somebody."""
 

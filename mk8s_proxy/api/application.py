@@ -17,6 +17,7 @@ from mk8s_proxy.api import (
     cluster_rbac,
     clusters,
     exec_command,
+    groups,
     join,
     keys,
     login,
@@ -39,6 +40,11 @@ BODY_BYTES = 1 << 20
 HEAD_LIMITS: dict[str, Any] = {"max_line_size": 512 << 10, "max_field_size": 256 << 10}
 """For the server that runs the application: beyond what the listener lets through, since aiohttp
 refuses a longer one in a form of its own."""
+
+
+_SLASHES = ("/groups/{name}", "/groups/{name:.+}")
+"""Some issuers call groups by paths, and the listener lets no %2F through. No two endpoints take
+the same path for it: a change ends in /roles or /members, anything else does not."""
 
 
 async def open_api(call: Call) -> web.Response:
@@ -70,6 +76,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *users.ENDPOINTS,
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
+    *groups.ENDPOINTS,
     *rbac.ENDPOINTS,
     *keys.ENDPOINTS,
     *ca.ENDPOINTS,
@@ -91,5 +98,6 @@ def create_application(context: ApiContext) -> web.Application:
     guard = Guard(context, new_audit_id)
     application = web.Application(client_max_size=BODY_BYTES, middlewares=[guard.answer])
     for endpoint in ENDPOINTS:
-        application.router.add_route(endpoint.method, endpoint.path, Door(endpoint, context).serve)
+        path = endpoint.path.replace(*_SLASHES)
+        application.router.add_route(endpoint.method, path, Door(endpoint, context).serve)
     return application

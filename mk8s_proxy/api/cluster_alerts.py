@@ -22,10 +22,16 @@ def bounds_alert(policy: PolicySnapshot, cluster: str) -> str:
     if bounds.unbounded:
         return _BY[bounds.reach]
     missing = [role for role in policy.rules_on(cluster) if not bounds.takes(group_of(role))]
-    if not missing:
+    groups = [group for group in policy.groups_to_tell if not bounds.takes(group)]
+    if not missing and not groups:
         return ""
-    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    what = f"the groups of the roles {_listed(missing)}" if missing else f"groups {_listed(groups)}"
     return (
-        f"the agent may not act with the groups of the roles {', '.join(missing[:_NAMED])}{more}: "
+        f"the agent may not act with {what}: "
         f"apply what mk8s admin cluster-rbac --cluster {cluster} prints"
     )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"

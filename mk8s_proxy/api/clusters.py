@@ -16,7 +16,7 @@ from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import TunnelStatus
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.list_schemas import ClusterList, ClusterQuery
-from mk8s_proxy.api.visibility import GROUPS, visible_cluster, visible_clusters
+from mk8s_proxy.api.visibility import visible_cluster, visible_clusters
 from mk8s_proxy.db import clusters, tokens
 from mk8s_proxy.db.clusters import ClusterRecord
 from mk8s_proxy.identity.join_token import hash_join_token, new_join_token
@@ -81,7 +81,7 @@ async def permissions(call: Call) -> schemas.Model:
     """List the rules of the caller's roles on a cluster."""
     _, user = call.caller()
     cluster = await visible_cluster(call.context, user, call.path["id"])
-    rules = call.context.policy_feed.current.permissions_of(user.email, GROUPS, cluster.name)
+    rules = call.context.policy_feed.current.permissions_of(user.email, user.groups, cluster.name)
     return schemas.Permissions(cluster=cluster.name, user=user.email, rules=rules)
 
 
@@ -187,7 +187,7 @@ def _status_of(
 
 def _granting_rules(call: Call, cluster: str) -> list[dict[str, Any]]:
     _, user = call.caller()
-    rules = call.context.policy_feed.current.permissions_of(user.email, GROUPS, cluster)
+    rules = call.context.policy_feed.current.permissions_of(user.email, user.groups, cluster)
     return [rule for rule in rules if not rule.get("deny")]
 
 

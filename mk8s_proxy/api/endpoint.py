@@ -19,7 +19,7 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
 from mk8s_proxy.api.schemas import Model, Page
 from mk8s_proxy.audit.identifier import AuditId
-from mk8s_proxy.db import service_tokens, users
+from mk8s_proxy.db import groups, service_tokens, users
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.revisions import Condition
 from mk8s_proxy.db.roles import ADMIN_ROLE
@@ -286,7 +286,7 @@ async def current_user(call: Call) -> UserRecord:
         raise Unauthenticated("USER_DISABLED", "this account is disabled: ask your admin")
     if user.token_epoch != call.identity.epoch:
         raise Unauthenticated("TOKEN_EPOCH", "the login was ended: run mk8s login")
-    return user
+    return await groups.asking(call.context.database, user, call.identity.groups)
 
 
 async def _service_token(context: ApiContext, identity: Identity) -> UserRecord:

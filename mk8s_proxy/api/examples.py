@@ -6,6 +6,7 @@ from mk8s_proxy.api import (
     audit_schemas,
     ca_schemas,
     exec_schemas,
+    group_schemas,
     list_schemas,
     login_schemas,
     policy_schemas,
@@ -59,6 +60,12 @@ _ROLE: Final[dict[str, Any]] = {
     "clusters": _RULES,
     "limits": {"streams": None, "buffered": None},
     "built_in": False,
+}
+_GROUP: Final[dict[str, Any]] = {
+    "name": "devs",
+    "roles": ["developer"],
+    "members": ["dev@example.com"],
+    "created_at": _MOMENT,
 }
 _LOGIN: Final[dict[str, Any]] = {
     "token": _TOKEN,
@@ -118,9 +125,14 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
     policy_schemas.RoleRequest: {"clusters": _RULES},
     policy_schemas.Role: _ROLE,
     list_schemas.RoleList: {"roles": [_ROLE], "next_cursor": None},
+    group_schemas.GroupRolesRequest: {"roles": ["developer"]},
+    group_schemas.GroupMembersRequest: {"members": ["dev@example.com"]},
+    group_schemas.Group: _GROUP,
+    group_schemas.GroupList: {"groups": [_GROUP], "next_cursor": None},
     policy_schemas.RbacRequest: {
         "roles": [{"name": "developer", "clusters": _RULES}],
         "users": [{"email": "dev@example.com", "roles": ["developer"]}],
+        "groups": [{"name": "acme:devs", "roles": ["developer"]}],
         "dry_run": True,
     },
     policy_schemas.RbacChanges: {
@@ -181,6 +193,7 @@ PATH_EXAMPLES: Final = {
     "/clusters/{id}": "prod",
     "/agents/{id}": "4f1d2c",
     "/roles/{name}": "developer",
+    "/groups/{name}": "acme:devs",
     "/keys/{id}": "k1",
     "/audit/{id}": REQUEST_ID,
     "/tokens/{id}": "ci",

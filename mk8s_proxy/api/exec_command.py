@@ -20,7 +20,7 @@ from mk8s_proxy.api.exec_schemas import ExecEnded, ExecRequest, ExecResponse
 from mk8s_proxy.api.exec_sinks import EVENT_STREAM, Collector, EventSink
 from mk8s_proxy.api.middleware import harden
 from mk8s_proxy.api.schemas import Model
-from mk8s_proxy.api.visibility import GROUPS, visible_cluster
+from mk8s_proxy.api.visibility import visible_cluster
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.messages import forbidden_message
 from mk8s_proxy.db.clusters import ClusterRecord
@@ -93,7 +93,7 @@ def _check_acting(call: Call, checked: Checked) -> None:
     asked += [("groups", name) for name in checked.groups]
     for resource, name in asked:
         attributes = Attributes("impersonate", resource=resource, name=name)
-        decision = policy.decide(user.email, GROUPS, call.cluster, attributes)
+        decision = policy.decide(user.email, user.groups, call.cluster, attributes)
         if not decision.allowed:
             raise ApiError(403, forbidden_message(user.email, call.cluster, attributes, decision))
 

@@ -17,7 +17,7 @@ from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.passwords import check_password, is_known, require_passwords
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
-from mk8s_proxy.db import ended_tokens, login_sources, logins, users
+from mk8s_proxy.db import ended_tokens, groups, login_sources, logins, users
 from mk8s_proxy.db.clusters import ClusterRecord
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.users import UserRecord
@@ -131,7 +131,8 @@ async def whoami(call: Call) -> schemas.Model:
     identity, user = call.caller()
     return schemas.WhoamiResponse(
         user=schemas.Person(id=user.id, email=user.email, name=user.name),
-        roles=list(user.roles),
+        roles=list(user.all_roles),
+        groups=list(user.groups),
         clusters=sorted(await visible_names(call.context, user)),
         expires_at=_date(identity.credential_ends),
         admin=call.is_admin,
@@ -181,6 +182,7 @@ async def _tokens(
         token.delegate,
     )
     access, expires = _mint(context, user, cluster, lifetime, login)
+    asking = await groups.asking(context.database, user, token.groups)
     await _announce(context, access)
     return schemas.TokenResponse(
         token=access,
@@ -191,17 +193,18 @@ async def _tokens(
         refresh_token=token.token,
         refresh_expires_in=_seconds_until(context, token.expires_at.timestamp()),
         user=schemas.UserSummary(
-            id=user.id, email=user.email, name=user.name, roles=list(user.roles)
+            id=user.id, email=user.email, name=user.name, roles=list(asking.all_roles)
         ),
     )
 
 
 async def _require_visible(call: Call, token: str, cluster: str) -> ClusterRecord:
-    user_id = await refresh.owner(call.context.database, token)
-    user = await _find_by_id(call, user_id)
+    login = await refresh.login_of(call.context.database, token)
+    user = await _find_by_id(call, login.subject)
     if user is None or user.disabled:
-        raise RefreshRefused("USER_DISABLED", user_id)
-    return await visible_cluster(call.context, user, cluster)
+        raise RefreshRefused("USER_DISABLED", login.subject)
+    asking = await groups.asking(call.context.database, user, login.groups)
+    return await visible_cluster(call.context, asking, cluster)
 
 
 async def _announce(context: ApiContext, token: str) -> None:

@@ -25,6 +25,7 @@ _MEANINGS = {
     "/clusters/{id}": "the cluster's name or id",
     "/agents/{id}": "the serial of any of the agent's certificates",
     "/roles/{name}": "the role's name",
+    "/groups/{name}": "the group's name",
     "/keys/{id}": "the key's id",
     "/audit/{id}": "the request's Audit-ID",
     "/logins/{id}": "the login's id",

@@ -31,17 +31,19 @@ class RoleRequest(Model):
 
 
 class RbacDocument(Model):
-    """Roles and users in the words of the policy file."""
+    """Roles, users and groups in the words of the policy file."""
 
     roles: list[dict[str, Any]]
     users: list[dict[str, Any]]
+    groups: list[dict[str, Any]]
 
 
 class RbacRequest(Model):
-    """Roles and users in the words of the policy file; what it does not name stays as it is."""
+    """Roles, users and groups as the policy file has them; what it does not name stays."""
 
     roles: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
     users: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
+    groups: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
     dry_run: bool = False
     """Do all of it and undo it: the answer is the one that the change would get."""
 
@@ -49,7 +51,7 @@ class RbacRequest(Model):
 class RbacChange(Model):
     """What became, or in a dry run would become, of one entry."""
 
-    kind: Literal["role", "user"]
+    kind: Literal["role", "user", "group"]
     name: str
     action: Literal["created", "changed", "unchanged"]
     detail: str

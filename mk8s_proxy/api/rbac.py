@@ -1,4 +1,4 @@
-"""Roles and users of a whole policy file: changed together or not at all. For admins."""
+"""Roles, users and groups of a whole policy file: changed together or not at all. For admins."""
 
 from mk8s_proxy.api import policy_schemas
 from mk8s_proxy.api.conditions import Versioned
@@ -8,11 +8,11 @@ from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.authz.policy import BUILT_IN_ROLES, PolicyError, RbacDocument, parse_rbac
 from mk8s_proxy.db import roles
 from mk8s_proxy.db.errors import NotFound
-from mk8s_proxy.db.rbac import WantedRole, WantedUser, apply_rbac, read_rbac
+from mk8s_proxy.db.rbac import WantedGroup, WantedRole, WantedUser, apply_rbac, read_rbac
 
 
 async def get_rbac(call: Call) -> Versioned:
-    """Show all roles and users as a policy file says them; built-in roles are left out."""
+    """Show all roles, users and groups as a policy file says them; built-in roles are left out."""
     stored = await read_rbac(call.context.database)
     document = policy_schemas.RbacDocument(
         roles=[
@@ -23,26 +23,34 @@ async def get_rbac(call: Call) -> Versioned:
             {"email": it.email, "roles": list(it.roles)} | ({"name": it.name} if it.name else {})
             for it in stored.users
         ],
+        groups=[
+            {"name": it.name, "roles": list(it.roles)}
+            | ({} if it.members is None else {"members": list(it.members)})
+            for it in stored.groups
+        ],
     )
     return Versioned(document, stored.revision)
 
 
 async def apply(call: Call) -> Model:
-    """Bring roles and users into the database, or with `dry_run` say what that would do."""
+    """Bring roles, users and groups into the database, or with `dry_run` say what that would do."""
     body, context = call.read(policy_schemas.RbacRequest), call.context
     document = await _parsed(call, body)
     names = [role.name for role in document.roles] + [user.email for user in document.users]
+    names += [group.name for group in document.groups]
     call.subject = ", ".join(names)[:256]
     try:
         changes = await apply_rbac(
             context.database,
             [WantedRole(it.name, it.document(), it.limits.document()) for it in document.roles],
             [WantedUser(user.email, user.roles, user.name) for user in document.users],
+            [WantedGroup(it.name, it.roles, it.members) for it in document.groups],
             dry_run=body.dry_run,
             condition=call.condition,
         )
-    except NotFound as error:  # a role that was removed a moment ago
-        raise ApiError.invalid("users", str(error)) from None
+    except NotFound as error:  # a member whom nobody knows, a role that was removed a moment ago
+        field = "groups" if error.kind == "user" else "users"
+        raise ApiError.invalid(field, str(error)) from None
     await context.policy_feed.refresh()
     told = [
         policy_schemas.RbacChange(kind=it.kind, name=it.name, action=it.action, detail=it.detail)
@@ -56,7 +64,8 @@ async def _parsed(call: Call, body: policy_schemas.RbacRequest) -> RbacDocument:
     known = [role.name for role in await roles.list_roles(call.context.database)]
     try:
         return parse_rbac(
-            {"roles": body.roles, "users": body.users}, known_roles={*BUILT_IN_ROLES, *known}
+            {"roles": body.roles, "users": body.users, "groups": body.groups},
+            known_roles={*BUILT_IN_ROLES, *known},
         )
     except PolicyError as error:
         raise ApiError.invalid(error.place, error.problem) from None
@@ -67,7 +76,7 @@ ENDPOINTS = (
         "GET",
         "/rbac",
         get_rbac,
-        "Show all roles and users as a policy file",
+        "Show all roles, users and groups as a policy file",
         Access.ADMIN,
         response=policy_schemas.RbacDocument,
     ),
@@ -75,7 +84,7 @@ ENDPOINTS = (
         "POST",
         "/rbac",
         apply,
-        "Change roles and users together, or try it",
+        "Change roles, users and groups together, or try it",
         Access.ADMIN,
         Audit.CHANGE,
         request=policy_schemas.RbacRequest,

@@ -192,7 +192,8 @@ class WhoamiResponse(Model):
     """The caller."""
 
     user: Person
-    roles: list[str]
+    roles: Annotated[list[str], Field(description="given to the user, and to the groups")]
+    groups: Annotated[list[str], Field(description="of mk8s, and of the login")]
     clusters: list[str]
     expires_at: datetime
     admin: bool

@@ -9,16 +9,13 @@ from mk8s_proxy.db import clusters
 from mk8s_proxy.db.clusters import ClusterRecord
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.users import UserRecord
-from mk8s_proxy.identity.identity import USERS_GROUP
-
-GROUPS = (USERS_GROUP,)
 
 
 def may_see(context: ApiContext, user: UserRecord, cluster: str) -> bool:
     """Say whether the user may know that the cluster exists."""
     if user.administers:
         return True
-    return cluster in context.policy_feed.current.clusters_of(user.email, GROUPS)
+    return cluster in context.policy_feed.current.clusters_of(user.email, user.groups)
 
 
 async def visible_clusters(context: ApiContext, user: UserRecord) -> list[ClusterRecord]:

@@ -159,6 +159,7 @@ class Access:
         sets: tuple[RuleSet, ...],
         scopes: Mapping[Kind, Scope] = NOTHING_ELSE,
         bounds: Bounds = UNTOLD,
+        told: tuple[str, ...] = (),
     ) -> None:
         self._scopes = scopes
         self.number = number
@@ -167,8 +168,8 @@ class Access:
         self._allows = _few(one.allow for one in sets if one.allow.rules)
         self._denies = _few(one.deny for one in sets if one.deny.rules)
         granting = dict.fromkeys(one.allow.rules[0].role for one in sets if one.allow.rules)
-        self.groups = tuple(filter(bounds.takes, map(group_of, granting)))
-        """Those of the roles that count on the cluster."""
+        self.groups = (*filter(bounds.takes, map(group_of, granting)), *filter(bounds.takes, told))
+        """Those of the roles that count on the cluster, and of the login those that it may know."""
         self._too_many = too_many(self.groups)
         self.unbounded = bounds.unbounded
         """Whether the cluster's own RBAC holds nobody back."""

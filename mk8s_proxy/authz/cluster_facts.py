@@ -2,15 +2,15 @@
 
 The agent of a cluster tells it when it registers and when it changes: which resources of
 Kubernetes's own groups live outside namespaces, where the list of `scopes` says otherwise; what
-everybody may do there by the group that mk8s gives them; and with which groups of roles the agent
-may act.
+everybody may do there by the group that mk8s gives them; and with which groups the agent may act.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mk8s_agent.wire.control import ANY_GROUP, BOUNDED
+from mk8s_agent.wire.control import BOUNDED
+from mk8s_agent.wire.group_names import ANY_GROUP
 from mk8s_proxy.authz.scopes import NOTHING_ELSE, Kind, Scope, is_known, scope_of
 
 
@@ -20,8 +20,8 @@ class Bounds:
 
     reach: str = ""
     """What `mk8s:users` may do there (`mk8s_agent.wire.control.REACHES`)."""
-    role_groups: frozenset[str] = frozenset()
-    """The groups of roles that the agent may act with."""
+    groups: frozenset[str] = frozenset()
+    """The groups of roles and of issuers that the agent may act with."""
 
     @property
     def unbounded(self) -> bool:
@@ -31,7 +31,7 @@ class Bounds:
 
     def takes(self, group: str) -> bool:
         """Whether a person may have this group there."""
-        return group in self.role_groups or ANY_GROUP in self.role_groups
+        return group in self.groups or ANY_GROUP in self.groups
 
 
 UNTOLD: Final = Bounds()
@@ -79,7 +79,7 @@ class ClusterFacts:
             self._scopes[cluster] = differing
             self.stamp += 1
 
-    def learn_bounds(self, cluster: str, reach: str, role_groups: Iterable[str]) -> bool:
+    def learn_bounds(self, cluster: str, reach: str, groups: Iterable[str]) -> bool:
         """Take what the agent of a registered cluster was told by the API server.
 
         An agent that has not asked yet, or is too old to ask, says nothing: what another one of the
@@ -88,12 +88,12 @@ class ClusterFacts:
         Args:
             cluster: its name.
             reach: one of `REACHES`.
-            role_groups: those that the agent may act with.
+            groups: those that the agent may act with.
 
         Returns:
             Whether it is new.
         """
-        bounds = Bounds(reach, frozenset(role_groups))
+        bounds = Bounds(reach, frozenset(groups))
         if not reach or bounds == self.bounds_of(cluster):
             return False
         self._bounds[cluster] = bounds

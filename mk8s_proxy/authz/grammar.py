@@ -39,6 +39,9 @@ _RESOURCE = re.compile(
     r"[a-z0-9*-]+(?:\.(?:[a-z0-9*]+(?:[.-]+[a-z0-9*]+)*)?)?(?:/[A-Za-z0-9*_.:-]+)?"
 )
 _LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,315}[A-Za-z0-9])?")
+_OWN_GROUP: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_RESERVED_ISSUERS: Final = frozenset({"system", "mk8s", "federated"})
+LONGEST_GROUP_BYTES: Final = 256
 _ROLE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,61}[A-Za-z0-9])?")
 _EMAIL = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,253}")
 _URL_PATH = re.compile(r"\*|/[!-)+-~]*\*?")
@@ -198,3 +201,27 @@ def check_email(place: Place) -> str:
     if not _EMAIL.fullmatch(email):
         raise place.error(f'"{email}" is no email address')
     return email.lower()
+
+
+def check_group_name(place: Place) -> str:
+    """Check the name of a group: of mk8s like `devs`, or of an issuer like `acme:devs`.
+
+    Never one to which Kubernetes or mk8s gives a meaning, nor that of a federation rule, whose
+    roles are given with the rule.
+    """
+    name = place.text()
+    issuer, colon, rest = name.partition(":")
+    if not colon:
+        if not _OWN_GROUP.fullmatch(name):
+            raise place.error(
+                "must be 1 to 63 letters, digits, dots, dashes or underscores, or ISSUER:GROUP"
+            )
+        return name
+    if issuer.casefold() in _RESERVED_ISSUERS:
+        raise place.error(
+            f'no group of a login is called "{issuer}:...": name an issuer of central'
+        )
+    too_long = len(name.encode("utf-8", "surrogatepass")) > LONGEST_GROUP_BYTES
+    if not issuer or not rest or name != name.strip() or too_long:
+        raise place.error(f'"{name}" is no group: write ISSUER:GROUP, 256 bytes at most')
+    return name

@@ -16,6 +16,7 @@ from mk8s_proxy.authz.grammar import (
     PolicyError,
     check_email,
     check_glob,
+    check_group_name,
     check_label_key,
     check_resource,
     check_role_name,
@@ -25,8 +26,8 @@ from mk8s_proxy.authz.grammar import (
 from mk8s_proxy.authz.role_limits import NO_LIMITS, RoleLimits, parse_limits
 
 __all__ = [
-    "PolicyError", "PolicySource", "RbacDocument", "RoleSpec", "RuleSpec", "UserSpec",
-    "parse_rbac", "parse_role",
+    "GroupSpec", "PolicyError", "PolicySource", "RbacDocument", "RoleSpec", "RuleSpec", "UserSpec",
+    "parse_group_name", "parse_rbac", "parse_role",
 ]  # fmt: skip
 
 BUILT_IN_ROLES: Final = frozenset({"admin"})
@@ -99,11 +100,23 @@ class UserSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A group of an RBAC file."""
+
+    name: str
+    """With ":" for one of an issuer."""
+    roles: tuple[str, ...]
+    members: tuple[str, ...] | None = None
+    """Email addresses in lower case; None where the file leaves them as they are."""
+
+
+@dataclass(frozen=True, slots=True)
 class RbacDocument:
     """An RBAC file."""
 
     roles: tuple[RoleSpec, ...]
     users: tuple[UserSpec, ...]
+    groups: tuple[GroupSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,10 @@ class PolicySource:
     """Labels of each cluster, by name."""
     user_clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Globs of the only clusters where the roles of a user count; of all for those not in here."""
+    group_roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Role names of each group that logins bring; what groups of mk8s give is in `user_roles`."""
+    told_groups: tuple[str, ...] = ()
+    """Globs of the groups of logins by which clusters, too, know who asks."""
 
 
 def parse_rbac(document: object, *, known_roles: Iterable[str] = BUILT_IN_ROLES) -> RbacDocument:
@@ -124,13 +141,13 @@ def parse_rbac(document: object, *, known_roles: Iterable[str] = BUILT_IN_ROLES)
 
     Args:
         document: what the YAML parser returned.
-        known_roles: roles that users may have although the file does not define them.
+        known_roles: roles that may be given although the file does not define them.
 
     Raises:
         PolicyError: the first mistake, with its place.
     """
     top = Place(document)
-    top.only_keys("roles", "users")
+    top.only_keys("roles", "users", "groups")
     roles: dict[str, RoleSpec] = {}
     for place in top.optional("roles").items():
         role = _parse_role(place)
@@ -144,7 +161,22 @@ def parse_rbac(document: object, *, known_roles: Iterable[str] = BUILT_IN_ROLES)
         if user.email in users:
             raise place.key("email").error(f'the user "{user.email}" is listed twice')
         users[user.email] = user
-    return RbacDocument(tuple(roles.values()), tuple(users.values()))
+    groups: dict[str, GroupSpec] = {}
+    for place in top.optional("groups").items():
+        group = _parse_group(place, known)
+        if group.name in groups:
+            raise place.key("name").error(f'the group "{group.name}" is listed twice')
+        groups[group.name] = group
+    return RbacDocument(tuple(roles.values()), tuple(users.values()), tuple(groups.values()))
+
+
+def parse_group_name(name: str) -> str:
+    """Read the name of a group.
+
+    Raises:
+        PolicyError: it is none.
+    """
+    return check_group_name(Place(name, "name"))
 
 
 def parse_role(name: str, rules: object, limits: object = MappingProxyType({})) -> RoleSpec:
@@ -172,14 +204,31 @@ def _parse_role(place: Place) -> RoleSpec:
 
 def _parse_user(place: Place, known_roles: set[str]) -> UserSpec:
     place.only_keys("email", "roles", "name")
+    roles = _parse_given_roles(place, known_roles)
+    name = place.optional("name", "").text(empty=True)
+    return UserSpec(check_email(place.key("email")), roles, name)
+
+
+def _parse_group(place: Place, known_roles: set[str]) -> GroupSpec:
+    place.only_keys("name", "roles", "members")
+    name = check_group_name(place.key("name"))
+    roles = _parse_given_roles(place, known_roles)
+    if not place.has("members"):
+        return GroupSpec(name, roles)
+    if ":" in name:
+        raise place.key("members").error("who is in a group of an issuer is the issuer's word")
+    members = [check_email(item) for item in place.key("members").items()]
+    return GroupSpec(name, roles, tuple(dict.fromkeys(members)))
+
+
+def _parse_given_roles(place: Place, known_roles: set[str]) -> tuple[str, ...]:
     roles = []
     for item in place.key("roles").items():
         role = item.text()
         if role not in known_roles:
             raise item.error(f'there is no role "{role}"{item.nearest(role, known_roles)}')
         roles.append(role)
-    name = place.optional("name", "").text(empty=True)
-    return UserSpec(check_email(place.key("email")), tuple(dict.fromkeys(roles)), name)
+    return tuple(dict.fromkeys(roles))
 
 
 def _parse_rules(place: Place) -> tuple[RuleSpec, ...]:

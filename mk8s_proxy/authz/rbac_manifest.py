@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from mk8s_agent.wire.control import MAX_ROLE_GROUPS
+from mk8s_agent.wire.group_names import MAX_ROLE_GROUPS
 from mk8s_proxy.authz.access import (
     DISCOVERY_PATHS,
     DISCOVERY_PREFIXES,
@@ -71,7 +71,7 @@ def manifest(policy: PolicySnapshot, cluster: str, agent: ServiceAccount = THE_A
         )
     scopes = policy.scopes_of(cluster)
     bounds = [bound_of(r, rules[r], scopes, built_in=is_built_in(r)) for r in sorted(rules)]
-    objects = [*_everybody(), *_agent(bounds, agent)]
+    objects = [*_everybody(), *_agent(bounds, policy.groups_to_tell, agent)]
     for bound in bounds:
         objects += _role(bound)
     return Manifest(tuple(objects), tuple(note for bound in bounds for note in bound.notes))
@@ -88,13 +88,15 @@ def _everybody() -> Iterator[Document]:
     yield from _cluster_wide(_USERS, rules, _group(_USERS))
 
 
-def _agent(bounds: Iterable[RoleBound], agent: ServiceAccount) -> Iterator[Document]:
+def _agent(
+    bounds: Iterable[RoleBound], issuers: tuple[str, ...], agent: ServiceAccount
+) -> Iterator[Document]:
     """With which groups the agent may act: by name, since a pattern would be system:masters, too.
 
     In both ways that Kubernetes has (KEP-5284). Each of them also asks for the user, so this alone
     gives nothing.
     """
-    names = tuple(group_of(bound.role) for bound in bounds)
+    names = (*(group_of(bound.role) for bound in bounds), *issuers)
     if not names:
         return
     rules = [

@@ -29,6 +29,9 @@ _RULE_BYTES: Final = 64
 _DECISION_BYTES: Final = 1536
 """What an answer holds beside its texts: question, reason and key."""
 
+_NEVER_TOLD: Final = ("system:", "mk8s:")
+"""Whatever the settings list: to Kubernetes and to us these mean rights."""
+
 _FAILED: Final = Decision(reason="the policy could not be evaluated: the log of central tells more")
 
 Answer = tuple[Attributes, Decision]
@@ -59,12 +62,14 @@ class PolicySnapshot:
             user.lower(): compile_globs(globs) for user, globs in source.user_clusters.items()
         }
         """Of those whose roles count on some clusters only."""
+        self._group_roles = dict(source.group_roles)
+        self._told = compile_globs(source.told_groups)
         self._selectors: dict[tuple[Any, ...], int] = {}
         self._selector_rules: list[ClusterSelector] = []
         self._roles = {role.name: self._compile(role) for role in source.roles}
         self._limits = {role.name: role.limits for role in source.roles if role.limits}
         self._selected: dict[str, frozenset[int]] = {}
-        self._by_roles: Memory[tuple[tuple[str, ...], str], Access] = Memory(65536, 64 << 20)
+        self._by_roles: Memory[tuple[Hashable, ...], Access] = Memory(65536, 64 << 20)
         # By roles, not by user, so one token holds none. Buys 13 % of a request with a known target
         # (compiled 15 %). What is behind it is made for each of them: see `bench_policy`.
         self._answers: Memory[tuple[Hashable, ...], Answer] = Memory(8192, 32 << 20)
@@ -77,14 +82,14 @@ class PolicySnapshot:
 
         Args:
             user: the email.
-            groups: those of the identity; no rule reads them yet.
+            groups: those of the login.
             cluster: the name of the cluster.
             attributes: the question.
         """
         try:
             if self._stamp != self._facts.stamp:
                 self._follow_facts()
-            return self._access(user, cluster).decide(attributes)
+            return self._access(user, cluster, groups).decide(attributes)
         except Exception:
             _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
             return _FAILED
@@ -105,8 +110,9 @@ class PolicySnapshot:
         return self._cluster_ids.get(name, "")
 
     def decide_request(
-        self, user: str, cluster: str, info: RequestInfo, upgrade: bool, content_type: bytes
-    ) -> Answer:
+        self, user: str, cluster: str, info: RequestInfo, upgrade: bool, content_type: bytes,
+        groups: tuple[str, ...] = (),
+    ) -> Answer:  # fmt: skip
         """The first denied of all questions that a request asks, or the last allowed one.
 
         But one that allows a part only stands, whatever else is allowed as a whole. Never raises:
@@ -118,6 +124,7 @@ class PolicySnapshot:
             info: what is asked.
             upgrade: whether it asks to upgrade the connection.
             content_type: the Content-Type header, empty if none.
+            groups: those of the login; the one of everybody alone is as good as none.
         """
         try:
             if self._stamp != self._facts.stamp:
@@ -126,7 +133,11 @@ class PolicySnapshot:
                 roles = self._roles_on(user, cluster)
             else:
                 roles = self._user_roles.get(user.lower(), ())
-            access = self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
+            if len(groups) > 1:  # the first is the one of everybody
+                access = self._access(user, cluster, groups)
+            else:
+                key = (roles, cluster)
+                access = self._by_roles.find(key) or self._make_access(roles, cluster)
             applies = info.verb == "patch" and is_apply(content_type)
             asked = (  # equal ones ask equal questions
                 access.number, info.is_resource_request, info.verb, info.api_group, info.resource,
@@ -144,7 +155,7 @@ class PolicySnapshot:
         """What the user may do on the cluster, for questions wider than one request."""
         if self._stamp != self._facts.stamp:
             self._follow_facts()
-        return self._access(user, cluster)
+        return self._access(user, cluster, groups)
 
     def bounds_of(self, cluster: str) -> Bounds:
         """What people may do in the cluster by its own word."""
@@ -153,6 +164,11 @@ class PolicySnapshot:
     def scopes_of(self, cluster: str) -> Mapping[Kind, Scope]:
         """What the cluster says of its resources, where the list says otherwise."""
         return self._facts.scopes_of(cluster)
+
+    @property
+    def groups_to_tell(self) -> tuple[str, ...]:
+        """The groups that are known here and that clusters may know, too."""
+        return tuple(group for group in sorted(self._group_roles) if self._is_told(group))
 
     def rules_on(self, cluster: str) -> dict[str, tuple[CompiledRule, ...]]:
         """The rules of each role that gives something on the cluster, denials included."""
@@ -166,20 +182,22 @@ class PolicySnapshot:
 
     def clusters_of(self, user: str, groups: tuple[str, ...]) -> frozenset[str]:
         """Tell on which clusters the user has any role that allows something."""
-        return frozenset(name for name in self._clusters if self._access(user, name).any_grant)
+        return frozenset(it for it in self._clusters if self._access(user, it, groups).any_grant)
 
     def permissions_of(
         self, user: str, groups: tuple[str, ...], cluster: str
     ) -> list[dict[str, Any]]:
         """List the user's rules on the cluster, as written, each with its `role` and `rule`."""
-        rules = [rule for one in self._access(user, cluster).sets for rule in one.rules]
+        rules = [rule for one in self._access(user, cluster, groups).sets for rule in one.rules]
         return [{"role": rule.role, "rule": rule.label, **rule.spec.document()} for rule in rules]
 
     def roles_of(self, user: str) -> tuple[str, ...]:
         """Name the user's roles."""
         return self._user_roles.get(user.lower(), ())
 
-    def limits_of(self, user: str, cluster: str, streams: int, buffered: int) -> tuple[int, int]:
+    def limits_of(
+        self, user: str, cluster: str, streams: int, buffered: int, groups: tuple[str, ...] = ()
+    ) -> tuple[int, int]:
         """What the user may have open on the cluster: the largest that their roles there allow.
 
         Args:
@@ -187,6 +205,7 @@ class PolicySnapshot:
             cluster: the name of the cluster.
             streams: requests, where a role says nothing.
             buffered: bytes that wait, where a role says nothing.
+            groups: those of the login.
         """
         if not self._limits:
             return streams, buffered
@@ -194,7 +213,7 @@ class PolicySnapshot:
         default = RoleLimits(streams, buffered)
         found = [
             self._limits.get(role, default)
-            for role in self._roles_on(user, cluster)
+            for role in self._roles_with(user, cluster, groups)
             if not selected.isdisjoint(self._roles.get(role, ()))
         ] or [default]
         return (
@@ -243,11 +262,25 @@ class PolicySnapshot:
             return ()
         return roles
 
-    def _access(self, user: str, cluster: str) -> Access:
+    def _roles_with(self, user: str, cluster: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+        """The same with those that the groups of a login give."""
         roles = self._roles_on(user, cluster)
-        return self._by_roles.find((roles, cluster)) or self._make_access(roles, cluster)
+        given = {role for group in groups for role in self._group_roles.get(group, ())}
+        return tuple(sorted(given.union(roles))) if given else roles
 
-    def _make_access(self, roles: tuple[str, ...], cluster: str) -> Access:
+    def _access(self, user: str, cluster: str, groups: tuple[str, ...]) -> Access:
+        roles = self._roles_with(user, cluster, groups)
+        told = tuple(group for group in groups if self._is_told(group))
+        key = (roles, cluster, *told) if told else (roles, cluster)
+        return self._by_roles.find(key) or self._make_access(roles, cluster, told)
+
+    def _is_told(self, group: str) -> bool:
+        """Whether clusters may know who asks by this group."""
+        return self._told.matches(group) and not group.casefold().startswith(_NEVER_TOLD)
+
+    def _make_access(
+        self, roles: tuple[str, ...], cluster: str, told: tuple[str, ...] = ()
+    ) -> Access:
         selected = self._selected_by(cluster)
         sets = tuple(
             rules
@@ -257,10 +290,11 @@ class PolicySnapshot:
         )
         self._made += 1
         facts = self._facts
-        access = Access(self._made, roles, sets, facts.scopes_of(cluster), facts.bounds_of(cluster))
+        scopes, bounds = facts.scopes_of(cluster), facts.bounds_of(cluster)
+        access = Access(self._made, roles, sets, scopes, bounds, told)
         rules = sum(len(one.allow.rules) + len(one.deny.rules) for one in sets)
         size = _ACCESS_BYTES + _RULE_BYTES * rules + 2 * sum(map(len, access.groups))
-        self._by_roles.keep((roles, cluster), access, size)
+        self._by_roles.keep((roles, cluster, *told) if told else (roles, cluster), access, size)
         return access
 
     def _selected_by(self, cluster: str) -> frozenset[int]:

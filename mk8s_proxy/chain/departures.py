@@ -19,6 +19,7 @@ from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
 from mk8s_proxy.answers.choose import Between
 from mk8s_proxy.chain.ports import AuditLog, Tunnel, Tunnels
+from mk8s_proxy.identity.identity import Identity
 from mk8s_proxy.kube.status import StatusError, service_unavailable, status_error
 from mk8s_proxy.listener.exchange import Exchange
 from mk8s_proxy.tunnel.request_block import AUDIT_FIELD
@@ -188,7 +189,9 @@ class Departures:
 class RoleLimits(Protocol):
     """The policy, as far as it says what people may have open."""
 
-    def limits_of(self, user: str, cluster: str, streams: int, buffered: int) -> tuple[int, int]:
+    def limits_of(
+        self, user: str, cluster: str, streams: int, buffered: int, groups: tuple[str, ...] = ()
+    ) -> tuple[int, int]:
         """Requests and waiting bytes of a user on a cluster; the arguments where no role says."""
 
 
@@ -219,7 +222,7 @@ class Shares:
         self._policy = policy
         for share in self._taken.values():
             share.most, share.limit = policy.limits_of(
-                share.user, share.key[1], self._streams, self._buffered
+                share.user, share.key[1], self._streams, self._buffered, share.groups
             )
 
     def take(self, exchange: Exchange, tunnel: Tunnel) -> None:
@@ -236,11 +239,7 @@ class Shares:
         key = (person.uid if person is not None else "", exchange.cluster)
         share = self._taken.get(key)
         if share is None:
-            user = person.user if person is not None else ""
-            most, buffered = self._streams, self._buffered
-            if self._policy is not None:
-                most, buffered = self._policy.limits_of(user, exchange.cluster, most, buffered)
-            share = self._taken[key] = Share(key, buffered, most, user)
+            share = self._taken[key] = self._new_share(key, person)
         elif share.streams and share.streams >= share.most:
             raise _too_many(share.streams, exchange.cluster)
         size = len(exchange.head.target)
@@ -248,6 +247,14 @@ class Shares:
             self._hold(exchange, share, size)
         share.streams += 1
         exchange.front.share = share
+
+    def _new_share(self, key: tuple[str, str], person: Identity | None) -> Share:
+        """Of a person with several logins at once, the groups of the first one count here."""
+        user, groups = ("", ()) if person is None else (person.user, person.groups)
+        most, buffered = self._streams, self._buffered
+        if self._policy is not None:
+            most, buffered = self._policy.limits_of(user, key[1], most, buffered, groups)
+        return Share(key, buffered, most, user, groups)
 
     def _hold(self, exchange: Exchange, share: Share, size: int) -> None:
         if share.streams and share.used + size > share.limit:

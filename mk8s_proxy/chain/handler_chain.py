@@ -204,8 +204,9 @@ class HandlerChain:
                 policy, identity, head.impersonation, exchange.cluster
             )
         attributes, decision = policy.decide_request(
-            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
-        )
+            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type,
+            identity.groups if identity.original is None else (),
+        )  # fmt: skip
         exchange.decision = decision
         if decision.allowed:
             exchange.entry.facts = facts_of(exchange, "allow", decision.reason)
@@ -311,8 +312,9 @@ class HandlerChain:
             return error.message
         head, policy = exchange.head, self._policies.current
         _, decision = policy.decide_request(
-            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type
-        )
+            identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type,
+            identity.groups if identity.original is None else (),
+        )  # fmt: skip
         visibility = decision.visibility
         if identity.original is not None and decision.allowed:
             decision = may_act(policy, identity, exchange.cluster)[1]

@@ -9,7 +9,8 @@ Who may act as whom is the `impersonate: {users, groups}` of a rule. A user must
 allowed; every group must be allowed too, but for the two that everybody has. A uid and extra values
 come with an allowed user and need no rule. Names that begin with `system:` are never acted as: the
 agent refuses them as well. Nor are groups that begin with `mk8s:`: those of roles are rights, and
-come with the roles of the other user alone.
+come with the roles of the other user alone. A group of an issuer that is asked for goes to the
+cluster, and gives none of the roles that mk8s gives to it: nobody proved to be in it.
 """
 
 import re

@@ -1,5 +1,6 @@
 """Everything that decides requests, read as of one moment. Called by the policy feed only."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -8,6 +9,7 @@ from sqlmodel import col
 from mk8s_proxy.db.authorities import AuthorityRecord, read_authorities
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.groups import groups_of_users, is_issuers, roles_by_group
 from mk8s_proxy.db.keys import KeyRecord, read_keys
 from mk8s_proxy.db.meta import POLICY_VERSION
 from mk8s_proxy.db.models import AgentCertificate, Cluster, Meta, Role, User, UserRole, utc_now
@@ -26,6 +28,9 @@ class PolicyRows:
     service tokens are called there."""
     user_clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Globs of the only clusters where roles count, by the same names, of those who have any."""
+    group_roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Role names by the groups that logins bring: an issuer's, and those of federation rules. What
+    groups of mk8s give is among their members' own roles."""
     service_secrets: tuple[LiveSecret, ...] = ()
     clusters: dict[str, dict[str, str]] = field(default_factory=dict)
     """Labels by cluster name."""
@@ -51,19 +56,21 @@ async def load_policy(database: Database) -> PolicyRows:
         clusters = (await session.execute(_CLUSTERS)).all()
         revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
         tokens = await grants(session)
+        by_group = await roles_by_group(session)
+        memberships = await groups_of_users(session)
         secrets = await live_secrets(session)
         keys = await read_keys(session, database.vault)
         authorities = await read_authorities(session, database.vault)
     if version is None:
         raise NotFound("the policy version")
-    names: dict[str, list[str]] = {email: [] for _, email, _ in users}
-    for email, role in pairs:
-        names[email].append(role)
-    names |= {service_user(name): roles_of for name, roles_of, _ in tokens}
+    names: dict[str, set[str]] = {email: set() for _, email, _ in users}
+    _add_roles(names, pairs, memberships, by_group)
+    names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
     return PolicyRows(
         version=version,
         roles=tuple(map(role_record, roles)),
-        user_roles={email: tuple(roles_of) for email, roles_of in names.items()},
+        user_roles={email: tuple(sorted(roles_of)) for email, roles_of in names.items()},
+        group_roles={name: tuple(of) for name, of in by_group.items() if is_issuers(name)},
         user_clusters={service_user(name): tuple(only) for name, _, only in tokens if only},
         service_secrets=tuple(secrets),
         clusters={name: labels for _, name, labels in clusters},
@@ -73,6 +80,20 @@ async def load_policy(database: Database) -> PolicyRows:
         authorities=authorities,
         keys=tuple(keys),
     )
+
+
+def _add_roles(
+    roles: dict[str, set[str]],
+    pairs: Iterable[tuple[str, str]],
+    memberships: dict[str, list[str]],
+    by_group: dict[str, list[str]],
+) -> None:
+    """Give users their own roles and those of the groups of mk8s that they are in."""
+    for email, role in pairs:
+        roles[email].add(role)
+    # Who is disabled may be a member, and has no roles.
+    for email in memberships.keys() & roles.keys():
+        roles[email].update(*(by_group[group] for group in memberships[email]))
 
 
 async def policy_version(database: Database) -> int:

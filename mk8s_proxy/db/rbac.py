@@ -15,8 +15,15 @@ from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.groups import (
+    GroupRecord,
+    give_roles,
+    is_issuers,
+    read_groups,
+    set_members_within,
+)
 from mk8s_proxy.db.meta import raise_policy_version
-from mk8s_proxy.db.models import Role, User, UserRole
+from mk8s_proxy.db.models import Group, Role, User, UserRole, utc_now
 from mk8s_proxy.db.revisions import Condition, hold, revision_of
 from mk8s_proxy.db.roles import as_built_in, built_in_refusal
 from mk8s_proxy.db.users import keeping_an_admin, normal_email
@@ -42,10 +49,20 @@ class WantedUser:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedGroup:
+    """A group of the file."""
+
+    name: str
+    roles: tuple[str, ...]
+    members: tuple[str, ...] | None = None
+    """None leaves the stored members alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What became, or would become, of one entry of the file."""
 
-    kind: Literal["role", "user"]
+    kind: Literal["role", "user", "group"]
     name: str
     action: Literal["created", "changed", "unchanged"]
     detail: str = ""
@@ -61,16 +78,18 @@ class RbacRows:
 
     roles: tuple[WantedRole, ...]
     users: tuple[WantedUser, ...]
+    groups: tuple[WantedGroup, ...] = ()
 
     @property
     def revision(self) -> str:
-        """Changes with each role and user."""
+        """Changes with each role, user and group."""
         roles = [(role.name, role.rules, role.limits) for role in self.roles]
-        return revision_of(roles, [(user.email, user.name, user.roles) for user in self.users])
+        users = [(user.email, user.name, user.roles) for user in self.users]
+        return revision_of(roles, users, [(it.name, it.roles, it.members) for it in self.groups])
 
 
 async def read_rbac(database: Database) -> RbacRows:
-    """All roles and users, by name and email."""
+    """All roles, users and groups, by name and email."""
     async with database.session() as session:
         return _as_file(await _read(session))
 
@@ -83,17 +102,18 @@ async def apply_rbac(
     database: Database,
     roles: Sequence[WantedRole],
     users: Sequence[WantedUser],
+    groups: Sequence[WantedGroup] = (),
     *,
     dry_run: bool = False,
     condition: Condition | None = None,
 ) -> list[Change]:
-    """Create and change roles and users so that they are as wanted, and tell what changed.
+    """Create and change roles, users and groups so that they are as wanted; tell what changed.
 
     A dry run does all of it and then undoes it, so it is refused whenever the change would be.
 
     Raises:
         Conflict: a built-in role would change, or nobody could log in as administrator any more.
-        NotFound: a user is to have a role that neither the file nor the database has.
+        NotFound: neither the file nor the database has a role or a member that is named.
         Stale: the condition does not hold.
     """
     changes: list[Change] = []
@@ -103,17 +123,18 @@ async def apply_rbac(
             await hold(session, condition)
             if condition is not None:
                 condition.check(_as_file(await _read(session)).revision)
-            changes = _compare(await _read(session), roles, users)
+            changes = _compare(await _read(session), roles, users, groups)
             if all(change.action == "unchanged" for change in changes):
                 return changes
             await raise_policy_version(session)
             # What was read before the lock may be old by now.
             session.expire_all()
             stored = await _read(session)
-            changes = _compare(stored, roles, users)
+            changes = _compare(stored, roles, users, groups)
             async with keeping_an_admin(session):
                 await _put_roles(session, stored, roles)
                 await _put_users(session, stored, users)
+                await _put_groups(session, stored, groups)
             if dry_run:
                 raise _Tried
     return changes
@@ -128,6 +149,7 @@ class _Stored:
     """By email."""
     roles_of: dict[str, set[str]]
     """Role names by user id."""
+    groups: dict[str, GroupRecord]
 
 
 async def _read(session: AsyncSession) -> _Stored:
@@ -139,7 +161,8 @@ async def _read(session: AsyncSession) -> _Stored:
         select(col(UserRole.user_id), col(UserRole.role_id))
     ):
         roles_of[user_id].add(names[role_id])
-    return _Stored(roles, users, roles_of)
+    groups = {group.name: group for group in await read_groups(session)}
+    return _Stored(roles, users, roles_of, groups)
 
 
 def _as_file(stored: _Stored) -> RbacRows:
@@ -148,15 +171,23 @@ def _as_file(stored: _Stored) -> RbacRows:
     return RbacRows(
         tuple(WantedRole(it.name, it.rules, it.limits) for it in roles if not it.built_in),
         tuple(WantedUser(it.email, tuple(sorted(stored.roles_of[it.id])), it.name) for it in users),
+        tuple(
+            WantedGroup(it.name, it.roles, None if is_issuers(it.name) else it.members)
+            for it in stored.groups.values()
+        ),
     )
 
 
 def _compare(
-    stored: _Stored, roles: Sequence[WantedRole], users: Sequence[WantedUser]
+    stored: _Stored,
+    roles: Sequence[WantedRole],
+    users: Sequence[WantedUser],
+    groups: Sequence[WantedGroup],
 ) -> list[Change]:
     return [
         *[_compare_role(stored, role) for role in roles],
         *[_compare_user(stored, user) for user in users],
+        *[_compare_group(stored, group) for group in groups],
     ]
 
 
@@ -189,6 +220,24 @@ def _compare_user(stored: _Stored, wanted: WantedUser) -> Change:
     return Change("user", email, "changed" if details else "unchanged", "; ".join(details))
 
 
+def _compare_group(stored: _Stored, wanted: WantedGroup) -> Change:
+    group = stored.groups.get(wanted.name)
+    roles, members = sorted(set(wanted.roles)), _members(wanted)
+    if group is None:
+        listed = f"; members: {_listed(members)}" if members else ""
+        return Change("group", wanted.name, "created", f"roles: {_listed(roles)}{listed}")
+    details = []
+    if list(group.roles) != roles:
+        details.append(f"roles: {_listed(group.roles)} -> {_listed(roles)}")
+    if members is not None and list(group.members) != members:
+        details.append(f"members: {_listed(group.members)} -> {_listed(members)}")
+    return Change("group", wanted.name, "changed" if details else "unchanged", "; ".join(details))
+
+
+def _members(wanted: WantedGroup) -> list[str] | None:
+    return None if wanted.members is None else sorted(set(map(normal_email, wanted.members)))
+
+
 async def _put_roles(session: AsyncSession, stored: _Stored, wanted: Sequence[WantedRole]) -> None:
     for one in wanted:
         role = stored.roles.get(one.name)
@@ -215,6 +264,20 @@ async def _put_users(session: AsyncSession, stored: _Stored, wanted: Sequence[Wa
     for user, names in changed:
         await _give(session, stored, user, names)
     await session.flush()
+
+
+async def _put_groups(
+    session: AsyncSession, stored: _Stored, wanted: Sequence[WantedGroup]
+) -> None:
+    for one in wanted:
+        if _compare_group(stored, one).action == "unchanged":
+            continue
+        if one.name not in stored.groups:
+            session.add(Group(name=one.name, created_at=utc_now()))
+            await session.flush()
+        await give_roles(session, one.name, one.roles)
+        if one.members is not None:
+            await set_members_within(session, one.name, one.members)
 
 
 async def _give(session: AsyncSession, stored: _Stored, user: User, names: set[str]) -> None:

@@ -15,7 +15,7 @@ from sqlmodel import col
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.meta import raise_policy_version
-from mk8s_proxy.db.models import Role, UserRole
+from mk8s_proxy.db.models import FederationRuleRole, GroupRole, Role, UserRole
 from mk8s_proxy.db.revisions import Condition, hold, revision_of
 from mk8s_proxy.db.service_tokens import holders_of
 
@@ -137,7 +137,7 @@ async def delete_role(database: Database, name: str, condition: Condition | None
     Raises:
         NotFound: no such role.
         Stale: the condition does not hold.
-        Conflict: it is built in, or a user or a service token has it.
+        Conflict: it is built in, or a user, a service token, a group or a federation rule has it.
     """
     async with database.transaction() as session:
         await raise_policy_version(session)
@@ -157,7 +157,23 @@ async def delete_role(database: Database, name: str, condition: Condition | None
                 f'the role "{name}" is in use by service token(s) {", ".join(tokens[:5])}; '
                 "revoke them first"
             )
+        if groups := await _groups_with(session, role.id):
+            raise Conflict(
+                f'the role "{name}" is in use by {", ".join(groups[:5])}; take it from them first'
+            )
         await session.delete(role)
+
+
+async def _groups_with(session: AsyncSession, role_id: str) -> list[str]:
+    """The groups and the federation rules that have a role, as a refusal names them."""
+    mine = col(GroupRole.role_id) == role_id
+    groups = select(col(GroupRole.group_name)).where(mine).order_by(col(GroupRole.group_name))
+    rule = col(FederationRuleRole.rule_name)
+    rules = select(rule).where(col(FederationRuleRole.role_id) == role_id).order_by(rule)
+    return [
+        *(f"the group {name}" for name in await session.scalars(groups)),
+        *(f"the federation rule {name}" for name in await session.scalars(rules)),
+    ]
 
 
 async def _get(session: AsyncSession, name: str) -> Role:

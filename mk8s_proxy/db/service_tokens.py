@@ -38,6 +38,7 @@ from mk8s_proxy.db.models import (
     utc_now,
 )
 from mk8s_proxy.db.revisions import Condition, revision_of
+from mk8s_proxy.db.role_names import ids_of_roles
 
 MOST: Final = 5000
 """Service tokens that there may be: every worker holds their hashes in memory."""
@@ -324,13 +325,9 @@ async def _get(session: AsyncSession, token_id: str) -> ServiceToken:
 
 
 async def _give_roles(session: AsyncSession, token_id: str, names: Iterable[str]) -> None:
-    wanted = sorted(set(names))
-    known = select(col(Role.name), col(Role.id)).where(col(Role.name).in_(wanted))
-    ids = dict((await session.execute(known)).all())
-    for name in wanted:
-        if name not in ids:
-            raise NotFound("role", name)
-        session.add(ServiceTokenRole(token_id=token_id, role_id=ids[name]))
+    ids = await ids_of_roles(session, names)
+    given = [ServiceTokenRole(token_id=token_id, role_id=role_id) for role_id in ids.values()]
+    session.add_all(given)
     await session.flush()
 
 

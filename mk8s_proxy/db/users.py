@@ -2,7 +2,7 @@
 
 Nothing here can take away the last account that can log in as administrator: the check runs behind
 the policy version's row lock, so two admins who remove each other at the same moment cannot both
-succeed.
+succeed. Only who has the role by name counts there: who is in an issuer's group is its word.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -21,6 +21,7 @@ from mk8s_proxy.db.logins import DISABLED, PASSWORD_CHANGED, end_all_within, say
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Login, Role, User, UserRole, utc_now
 from mk8s_proxy.db.revisions import Condition, hold, revision_of
+from mk8s_proxy.db.role_names import ids_of_roles
 from mk8s_proxy.db.roles import ADMIN_ROLE
 
 
@@ -42,11 +43,20 @@ class UserRecord:
     """Somebody else knows the password: it is good for its own change only."""
     clusters: tuple[str, ...] = ()
     """Globs of the only clusters where the roles count, as some service tokens have them."""
+    groups: tuple[str, ...] = ()
+    """Of mk8s, and of the login that asks; only where it is known by which login that is, as are
+    their roles."""
+    group_roles: tuple[str, ...] = ()
+
+    @property
+    def all_roles(self) -> tuple[str, ...]:
+        """Those given to the user and those of the groups, in alphabetical order."""
+        return tuple(sorted({*self.roles, *self.group_roles}))
 
     @property
     def administers(self) -> bool:
         """Whether this is somebody who may administer central: on all clusters, or not at all."""
-        return ADMIN_ROLE in self.roles and not self.clusters
+        return not self.clusters and (ADMIN_ROLE in self.roles or ADMIN_ROLE in self.group_roles)
 
     @property
     def revision(self) -> str:
@@ -314,15 +324,10 @@ async def names_of_roles(session: AsyncSession, user_id: str) -> list[str]:
 
 async def give_roles(session: AsyncSession, user_id: str, names: Iterable[str]) -> list[str]:
     """Add roles to a user who has none of them. Raises :class:`NotFound` for an unknown role."""
-    wanted = sorted(set(names))
-    known = select(col(Role.name), col(Role.id)).where(col(Role.name).in_(wanted))
-    ids = dict((await session.execute(known)).all())
-    for name in wanted:
-        if name not in ids:
-            raise NotFound("role", name)
-        session.add(UserRole(user_id=user_id, role_id=ids[name]))
+    ids = await ids_of_roles(session, names)
+    session.add_all([UserRole(user_id=user_id, role_id=role_id) for role_id in ids.values()])
     await session.flush()
-    return wanted
+    return list(ids)
 
 
 async def _end_logins(session: AsyncSession, user: User, why: str) -> None:

@@ -12,6 +12,9 @@ from typing import NamedTuple
 USERS_GROUP = "mk8s:users"
 """Marker group of everybody who logged in here; the agent refuses an identity without it."""
 
+EVERYBODY = (USERS_GROUP,)
+"""The groups of a login whose source named none."""
+
 OWN_PREFIX = "mk8s:"
 """Groups that mk8s gives a meaning; none of another source may be called so."""
 
@@ -113,6 +116,11 @@ class Identity:
     """Whose token it is when somebody acts as `user` (`mk8s_proxy.chain.impersonation`)."""
     extra: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """What else the cluster is told about the user; only somebody who is acted as has any."""
+
+    @property
+    def login_groups(self) -> tuple[str, ...]:
+        """The groups that roles are given to: none of those that somebody asked to act with."""
+        return self.groups if self.original is None else EVERYBODY
 
     @property
     def of_login(self) -> Login | None:

@@ -153,15 +153,18 @@ async def end(database: Database, token: str, *, now: datetime.datetime) -> tupl
     return login_id, user_id
 
 
-async def owner(database: Database, token: str) -> str:
-    """Return the id of the user whose login it is, without using the token up.
+async def login_of(database: Database, token: str) -> logins.LoginRecord:
+    """Return the login whose token it is, without using the token up.
 
     It says nothing about whether the token is still good.
 
     Raises:
         RefreshRefused: There is no such token.
     """
-    return (await _login(database, token))[1]
+    try:
+        return await logins.get_login(database, (await _login(database, token))[0])
+    except NotFound:  # forgotten in between
+        raise RefreshRefused("REFRESH_UNKNOWN") from None
 
 
 def hash_token(token: str) -> str:

@@ -111,8 +111,9 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
         reason: the sentence behind the decision.
     """
     head, info, identity = exchange.head, exchange.info or _NO_INFO, exchange.identity or _NOBODY
-    roles = exchange.decision.groups if exchange.decision is not None else ()
-    groups = identity.groups + roles
+    groups = identity.groups + (exchange.decision.groups if exchange.decision is not None else ())
+    if len(identity.groups) > 1:  # those of a login that the cluster is told are among both
+        groups = tuple(dict.fromkeys(groups))
     impersonated = None
     if identity.original is not None:
         impersonated = ImpersonatedUser(identity.user, identity.uid, groups, identity.extra)

@@ -51,7 +51,9 @@ class PolicyFeed:
         settings: PolicySettings,
         *,
         clock: Callable[[], float] = time.monotonic,
+        told_groups: tuple[str, ...] = (),
     ) -> None:
+        self._told_groups = told_groups
         self._database = database
         self._settings = settings
         self._clock = clock
@@ -151,7 +153,7 @@ class PolicyFeed:
             await look()
         if self._rows is None or await policy_version(self._database) != self._rows.version:
             rows = await load_policy(self._database)
-            self._snapshot = await _compile(rows, self.facts)
+            self._snapshot = await _compile(rows, self.facts, self._told_groups)
             self._rows = rows
             self.facts.keep_only(rows.cluster_names.values())
             logger.info("policy.loaded", extra={"version": rows.version, "roles": len(rows.roles)})
@@ -194,14 +196,23 @@ class AnnouncedFeed:
         await self._feed.refresh()
 
 
-async def _compile(rows: PolicyRows, facts: ClusterFacts) -> PolicySnapshot:
+async def _compile(
+    rows: PolicyRows, facts: ClusterFacts, told_groups: tuple[str, ...]
+) -> PolicySnapshot:
     if sum(len(role.rules) for role in rows.roles) > LARGE_POLICY_RULES:
-        return await asyncio.to_thread(compile_rows, rows, facts)
-    return compile_rows(rows, facts)
+        return await asyncio.to_thread(compile_rows, rows, facts, told_groups)
+    return compile_rows(rows, facts, told_groups)
 
 
-def compile_rows(rows: PolicyRows, facts: ClusterFacts | None = None) -> PolicySnapshot:
+def compile_rows(
+    rows: PolicyRows, facts: ClusterFacts | None = None, told_groups: tuple[str, ...] = ()
+) -> PolicySnapshot:
     """Make the snapshot of stored rows.
+
+    Args:
+        rows: those.
+        facts: what clusters say of themselves.
+        told_groups: globs of the groups of logins that clusters may know.
 
     Raises:
         PolicyError: a role is not one; it names the role.
@@ -212,6 +223,8 @@ def compile_rows(rows: PolicyRows, facts: ClusterFacts | None = None) -> PolicyS
             roles.append(parse_role(role.name, role.rules, role.limits))
         except PolicyError as error:
             raise PolicyError(f'role "{role.name}".{error.place}', error.problem) from error
-    source = PolicySource(roles, rows.user_roles, rows.clusters, rows.user_clusters)
+    source = PolicySource(
+        roles, rows.user_roles, rows.clusters, rows.user_clusters, rows.group_roles, told_groups
+    )
     ids = {name: cluster_id for cluster_id, name in rows.cluster_names.items()}
     return PolicySnapshot(source, rows.version, ids, facts)

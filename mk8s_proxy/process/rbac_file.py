@@ -1,4 +1,4 @@
-"""The RBAC file: roles and users in YAML, read, checked and brought into the database.
+"""The RBAC file: roles, users and groups in YAML, read, checked and brought into the database.
 
 Called by ``mk8s-central init -f``. Applying a file twice changes nothing the second time.
 """
@@ -9,7 +9,7 @@ from mk8s_agent.wire.yaml_file import YamlFileError, read_yaml
 from mk8s_proxy.authz.policy import BUILT_IN_ROLES, PolicyError, RbacDocument, parse_rbac
 from mk8s_proxy.db import roles as role_store
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.rbac import Change, WantedRole, WantedUser, apply_rbac
+from mk8s_proxy.db.rbac import Change, WantedGroup, WantedRole, WantedUser, apply_rbac
 
 
 class RbacFileError(Exception):
@@ -17,7 +17,7 @@ class RbacFileError(Exception):
 
 
 async def load_file(database: Database, path: Path) -> RbacDocument:
-    """Read and check a file whose users may have the roles of the database, too.
+    """Read and check a file whose users and groups may have the roles of the database, too.
 
     Raises:
         RbacFileError: the file is unreadable or has a mistake.
@@ -41,7 +41,8 @@ async def apply_document(
         WantedRole(role.name, role.document(), role.limits.document()) for role in document.roles
     ]
     wanted_users = [WantedUser(user.email, user.roles, user.name) for user in document.users]
-    return await apply_rbac(database, wanted_roles, wanted_users, dry_run=dry_run)
+    wanted_groups = [WantedGroup(it.name, it.roles, it.members) for it in document.groups]
+    return await apply_rbac(database, wanted_roles, wanted_users, wanted_groups, dry_run=dry_run)
 
 
 def read_rbac(path: Path, *, known_roles: list[str] | None = None) -> RbacDocument:
@@ -49,7 +50,7 @@ def read_rbac(path: Path, *, known_roles: list[str] | None = None) -> RbacDocume
 
     Args:
         path: the YAML file.
-        known_roles: roles that users may have beside the built-in ones and the file's own.
+        known_roles: roles that may be given beside the built-in ones and the file's own.
 
     Raises:
         RbacFileError: the file is unreadable or has a mistake.

@@ -198,7 +198,8 @@ class TunnelControl:
         cluster, services = self._session.cluster, self._services
         if told.cluster_scoped:  # else nobody could ask, which is no news
             services.learn_scopes(cluster, told.cluster_scoped, told.namespaced)
-        if services.learn_bounds(cluster, told.users_group, told.role_groups):
+        groups = (*told.role_groups, *told.other_groups)
+        if services.learn_bounds(cluster, told.users_group, groups):
             extra = {"cluster": cluster, "users_group": told.users_group}
             if told.users_group == BOUNDED:
                 log.info("cluster.bounded", extra=extra)

@@ -14,7 +14,7 @@ import orjson
 
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.memory import Memory
-from mk8s_proxy.identity.identity import Identity
+from mk8s_proxy.identity.identity import EVERYBODY, Identity
 from mk8s_proxy.kube.request_target import METHODS
 from mk8s_proxy.kube.upgrades import is_websocket_watch
 from mk8s_proxy.listener.exchange import Exchange
@@ -55,7 +55,10 @@ def request_parts(exchange: Exchange, identity: Identity, path_block: bytes) -> 
         forwarded = hpack_codec.block(head.forwarded)
         _forwarded.keep(head.forwarded, forwarded, 2 * len(forwarded) + 160 * len(head.forwarded))
     decision = exchange.decision
-    groups = identity.groups if decision is None else identity.groups + decision.groups
+    # Which groups of its login a cluster may know is the policy's word (`decision.groups`).
+    groups = EVERYBODY if identity.original is None else identity.groups
+    if decision is not None:
+        groups += decision.groups
     who = b"" if identity.extra else _identities.find((identity.user, identity.uid, groups))
     parts += (who or _identity_block(identity, groups), forwarded)
     method = _METHODS.get(head.method) or field(b":method", head.method)

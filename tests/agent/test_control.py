@@ -87,6 +87,15 @@ def test_an_older_agent_does_not_tell_what_people_may_do() -> None:
         ("role_groups", ["mk8s:role:"], "must be a list of groups of roles"),
         ("role_groups", ["mk8s:role:a", "*"], "must be a list of groups of roles"),
         ("role_groups", [7], "must be a list of groups of roles"),
+        ("other_groups", "acme:devs", "must be a list of at most 256 groups"),
+        ("other_groups", ["acme:devs"] * 257, "must be a list of at most 256 groups"),
+        ("other_groups", ["*"], "must be a list of groups of issuers"),
+        ("other_groups", ["System:masters"], "must be a list of groups of issuers"),
+        ("other_groups", ["mk8s:role:a"], "must be a list of groups of issuers"),
+        ("other_groups", ["acme:a\nb"], "must be a list of groups of issuers"),
+        ("other_groups", ["acme:a "], "must be a list of groups of issuers"),
+        ("other_groups", ["acme:" + "ä" * 126], "must be a list of groups of issuers"),
+        ("other_groups", [7], "must be a list of groups of issuers"),
     ],
 )
 def test_attack_groups_that_are_none(member: str, value: object, sentence: str) -> None:

@@ -6,7 +6,12 @@ import pytest
 
 from mk8s_agent.apiserver.own_requests import ApiServerUnreachable
 from mk8s_agent.apiserver.own_rights import QUESTIONS, Rights, ask_rights
-from mk8s_agent.wire.control import BOUNDED, MAX_ROLE_GROUPS, UNBOUNDED, UNKNOWN
+from mk8s_agent.wire.control import BOUNDED, UNBOUNDED, UNKNOWN
+from mk8s_agent.wire.group_names import (
+    MAX_OTHER_GROUP_BYTES,
+    MAX_OTHER_GROUPS,
+    MAX_ROLE_GROUPS,
+)
 from tests.agent.api_server_for_tests import ApiServerForTests
 
 Rule = dict[str, Any]
@@ -57,7 +62,7 @@ async def test_a_cluster_that_holds_people_back(server: ReviewingServer) -> None
         rule("get", "", "mk8s:role:d"),
         {"verbs": ["impersonate"], "nonResourceURLs": ["/"]},
     ]
-    assert await told(server) == (BOUNDED, ("mk8s:role:a", "mk8s:role:b"))
+    assert await told(server) == (BOUNDED, ("mk8s:role:a", "mk8s:role:b"), ())
     assert len(server.reviews) == len(QUESTIONS) + 1
 
 
@@ -87,6 +92,38 @@ async def test_more_groups_than_can_be_told(
     assert "rights.too_many_role_groups" in caplog.text
 
 
+async def test_groups_of_issuers_are_told_too(
+    server: ReviewingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = (
+        "mk8s:role:a",
+        "acme:devs",
+        "acme:ops",
+        "system:masters",
+        "mk8s:users",
+        "team-x",
+        "a:\n",
+    )
+    server.rules = [rule("impersonate", "", *names)]
+    assert (await told(server)).other_groups == ("acme:devs", "acme:ops")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        ([f"acme:g{number:04}" for number in range(MAX_OTHER_GROUPS + 1)], MAX_OTHER_GROUPS),
+        ([f"acme:{number:03}{'x' * 192}" for number in range(100)], MAX_OTHER_GROUP_BYTES // 200),
+    ],
+)
+async def test_more_groups_of_issuers_than_can_be_told(
+    server: ReviewingServer, caplog: pytest.LogCaptureFixture, names: list[str], kept: int
+) -> None:
+    server.rules = [rule("impersonate", "", *names)]
+    assert (await told(server)).other_groups == tuple(names[:kept])
+    assert "rights.too_many_other_groups" in caplog.text
+
+
 @pytest.mark.parametrize("status", [200, 401, 403, 404])
 async def test_attack_an_answer_that_is_no_review_is_no_proof(
     server: ReviewingServer, status: int
@@ -103,13 +140,13 @@ async def test_attack_a_review_that_says_nothing_is_no_proof(
     server: ReviewingServer, answer: object
 ) -> None:
     server.review = lambda *_: (201, answer)  # type: ignore[method-assign]
-    assert await told(server) == (UNKNOWN, ())
+    assert await told(server) == (UNKNOWN, (), ())
 
 
 @pytest.mark.parametrize("rules", [["x"], [{"verbs": 1}], 7, None, {"a": 1}])
 async def test_rules_that_are_none(server: ReviewingServer, rules: object) -> None:
     server.rules = rules
-    assert await told(server) == (BOUNDED, ())
+    assert await told(server) == (BOUNDED, (), ())
 
 
 async def test_an_api_server_that_can_say_it_later(server: ReviewingServer) -> None:

@@ -39,6 +39,9 @@ def cluster(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
+LISTS = frozenset({"/clusters", "/users", "/roles", "/groups", "/tokens", "/logins"})
+
+
 @dataclass
 class FakeCentral:
     """What a test sets, and what it may look at afterwards."""
@@ -52,6 +55,7 @@ class FakeCentral:
     roles: list[dict[str, Any]] = field(default_factory=list)
     permissions: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[dict[str, Any]] = field(default_factory=list)
     logins: list[dict[str, Any]] = field(default_factory=list)
     cluster_rbac: list[dict[str, Any]] = field(default_factory=list)
     rbac_notes: list[dict[str, Any]] = field(default_factory=list)
@@ -194,7 +198,7 @@ class FakeCentral:
             return 200, {**about, "clusters": [], "admin": self.admin}
         if path.endswith("/permissions"):
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
-        if method == "GET" and path in {"/clusters", "/users", "/roles", "/tokens", "/logins"}:
+        if method == "GET" and path in LISTS:
             return 200, {path[1:]: getattr(self, path[1:]), "next_cursor": None}
         if path.startswith("/tokens") and method == "POST":
             named = {"name": "ci", "expires_at": "2026-03-02T03:04:05.123Z"}

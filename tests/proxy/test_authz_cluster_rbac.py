@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from naive_policy import COLLECTION, SPELLED_OUT, by_verb, by_word, lists, some_glob
 from test_authz_differential import CLUSTERS, objects_of, questions, rules
 
-from mk8s_agent.wire.control import MAX_ROLE_GROUPS
+from mk8s_agent.wire.group_names import MAX_ROLE_GROUPS
 from mk8s_proxy.authz.attributes import Attributes, Decision
 from mk8s_proxy.authz.cluster_facts import ClusterFacts
 from mk8s_proxy.authz.cluster_rbac import Difference

@@ -182,9 +182,10 @@ async def test_tokens_never_issued(sqlite_database: Database, token: str) -> Non
         await refresh.end(sqlite_database, token, now=NOW)
 
 
-async def test_the_owner_is_known_without_using_the_token_up(sqlite_database: Database) -> None:
+async def test_the_login_is_known_without_using_the_token_up(sqlite_database: Database) -> None:
     first = await issued(sqlite_database)
-    assert await refresh.owner(sqlite_database, first.token) == first.user_id
+    login = await refresh.login_of(sqlite_database, first.token)
+    assert (login.id, login.subject) == (first.login_id, first.user_id)
     assert await refresh.rotate(sqlite_database, first.token, now=NOW)
 
 

@@ -52,7 +52,7 @@ def make_review_interceptor(
         # The placeholder for a token has another length.
         exchange.head = exchange.head._replace(content_length=-1)
         return TokenReviewInterceptor(exchange, refuse)
-    access = policy.access_of(identity.user, identity.groups, exchange.cluster)
+    access = policy.access_of(identity.user, identity.login_groups, exchange.cluster)
     return AccessReviewInterceptor(exchange, refuse, kind, access)
 
 

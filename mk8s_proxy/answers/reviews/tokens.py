@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from mk8s_proxy.answers.reviews.documents import DocumentError
-from mk8s_proxy.identity.identity import Identity
+from mk8s_proxy.identity.identity import EVERYBODY, Identity
 from mk8s_proxy.kube.protobuf import Message
 
 PLACEHOLDER: Final = "kept-by-mk8s"
@@ -124,7 +124,8 @@ def token_status(
     if audiences and audience not in audiences:
         return {"authenticated": False, "user": {}, "error": OTHER_AUDIENCE}
     who = identity.original or identity
-    groups = [*who.groups, *(roles if identity is who else ()), _AUTHENTICATED]
+    told = (*EVERYBODY, *roles) if identity is who else EVERYBODY
+    groups = [*told, _AUTHENTICATED]
     user = {"username": who.user, "uid": who.uid, "groups": groups}
     status: Message = {"authenticated": True, "user": user}
     if audiences:
