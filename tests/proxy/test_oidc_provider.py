@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import aiohttp
 import pytest
@@ -67,7 +67,7 @@ def provider(remote: oidc_provider.Provider, clock: Clock, **more: Any) -> Provi
     return Provider(settings, CENTRAL + CALLBACK, clock=clock.now, monotonic=clock.ticks)
 
 
-async def code_of(mine: Provider, attempt: Attempt) -> str:
+async def code_of(mine: Provider, attempt: Attempt) -> dict[str, str]:
     """What a browser would bring."""
     url = await mine.login_url(attempt)
     async with (
@@ -76,9 +76,9 @@ async def code_of(mine: Provider, attempt: Attempt) -> str:
     ):
         back = urlsplit(response.headers["Location"])
     assert response.headers["Location"].startswith(CENTRAL + CALLBACK)
-    query = parse_qs(back.query)
-    assert query["state"] == [attempt.state]
-    return query["code"][0]
+    query = dict(parse_qsl(back.query))
+    assert query["state"] == attempt.state
+    return query
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ async def test_a_login_by_code(
 ) -> None:
     remote.metadata = metadata
     mine, attempt = provider(remote, clock, client_secret=secret), Attempt()
-    vouched = await mine.exchange(await code_of(mine, attempt), attempt)
+    vouched = await mine.answered(await code_of(mine, attempt), attempt)
 
     assert vouched.person.user == "ann@example.com"
     assert vouched.person.groups == ("acme:devs", "acme:ops")
@@ -129,32 +129,43 @@ def test_the_challenge_of_rfc_7636() -> None:
 async def test_attack_a_replayed_code(remote: oidc_provider.Provider, clock: Clock) -> None:
     mine, attempt = provider(remote, clock), Attempt()
     code = await code_of(mine, attempt)
-    await mine.exchange(code, attempt)
+    await mine.answered(code, attempt)
     with pytest.raises(Refused, match="does not take its own code"):
-        await mine.exchange(code, attempt)
+        await mine.answered(code, attempt)
 
 
 async def test_attack_a_code_of_another_login(remote: oidc_provider.Provider, clock: Clock) -> None:
     mine, attempt = provider(remote, clock), Attempt()
     code = await code_of(mine, attempt)
     with pytest.raises(Refused, match="does not take its own code"):
-        await mine.exchange(code, Attempt())
+        await mine.answered(code, Attempt())
     code = await code_of(mine, attempt)
     with pytest.raises(Refused, match="nonce"):
-        await mine.exchange(code, Attempt(verifier=attempt.verifier))
+        await mine.answered(code, Attempt(verifier=attempt.verifier))
 
 
 async def test_attack_mixed_up_issuers(remote: oidc_provider.Provider, clock: Clock) -> None:
-    mine = provider(remote, clock)
-    await mine.check_issuer(remote.url)
-    for said in ("https://evil.example", "", remote.url + "/", None):
+    mine, attempt = provider(remote, clock), Attempt()
+    good = await code_of(mine, attempt)
+    for said in ("https://evil.example", "", remote.url + "/"):
         with pytest.raises(Refused, match="another issuer"):
-            await mine.check_issuer(said)
+            await mine.answered(good | {"iss": said}, attempt)
+    with pytest.raises(Refused, match="another issuer"):
+        await mine.answered({"code": good["code"]}, attempt)
     remote.sends_iss = False
     silent = provider(remote, clock)
-    await silent.check_issuer(None)
     with pytest.raises(Refused, match="another issuer"):
-        await silent.check_issuer("https://evil.example")
+        await silent.answered({"code": good["code"], "iss": "https://evil.example"}, attempt)
+    assert await silent.answered({"code": good["code"]}, attempt)
+
+
+@pytest.mark.parametrize("query", [{"error": "access_denied"}, {"code": ""}, {}])
+async def test_a_provider_that_lets_nobody_in(
+    remote: oidc_provider.Provider, clock: Clock, query: dict[str, str]
+) -> None:
+    with pytest.raises(Refused, match="did not let you in"):
+        await provider(remote, clock).answered(query | {"iss": remote.url}, Attempt())
+    assert remote.forms == []
 
 
 @pytest.mark.parametrize(
@@ -174,7 +185,7 @@ async def test_odd_answers_to_a_code(
     mine, attempt = provider(remote, clock), Attempt()
     code = await code_of(mine, attempt)
     with pytest.raises(Refused, match=error):
-        await mine.exchange(code, attempt)
+        await mine.answered(code, attempt)
 
 
 async def test_a_provider_that_gives_no_refresh_token(
@@ -182,7 +193,7 @@ async def test_a_provider_that_gives_no_refresh_token(
 ) -> None:
     remote.answer = {"refresh_token": None}
     mine, attempt = provider(remote, clock), Attempt()
-    vouched = await mine.exchange(await code_of(mine, attempt), attempt)
+    vouched = await mine.answered(await code_of(mine, attempt), attempt)
     assert vouched.refresh_token == ""
 
 
@@ -194,7 +205,7 @@ async def test_a_provider_that_cannot_now(
     code = await code_of(mine, attempt)
     remote.status = status
     with pytest.raises(Unreachable, match=error):
-        await mine.exchange(code, attempt)
+        await mine.answered(code, attempt)
     with pytest.raises(Unreachable, match=error):
         await mine.ask_again("upstream-1", "u-1")
 
@@ -205,15 +216,15 @@ async def test_a_provider_that_does_not_know_central(
     mine, attempt = provider(remote, clock, client_secret="wrong"), Attempt()
     code = await code_of(mine, attempt)
     with pytest.raises(Unreachable, match="does not take central's client_id"):
-        await mine.exchange(code, attempt)
+        await mine.answered(code, attempt)
 
 
 async def test_a_refresh_asks_again(remote: oidc_provider.Provider, clock: Clock) -> None:
     mine = provider(remote, clock)
     remote.person["groups"] = ["ops"]
-    vouched = await mine.ask_again("upstream-9", "u-1")
-    assert vouched.person.groups == ("acme:ops",)
-    assert vouched.refresh_token == "upstream-1"
+    renewed = await mine.ask_again("upstream-9", "u-1")
+    assert renewed.groups == ("acme:ops",)
+    assert renewed.refresh_token == "upstream-1"
     assert remote.forms[-1]["refresh_token"] == "upstream-9"
     remote.answer = {"refresh_token": None}
     assert (await mine.ask_again("upstream-9", "u-1")).refresh_token == "upstream-9"
@@ -224,7 +235,7 @@ async def test_a_refresh_without_an_id_token_asks_for_the_person(
 ) -> None:
     mine = provider(remote, clock)
     remote.answer = {"id_token": None}
-    assert (await mine.ask_again("r", "u-1")).person.groups == ("acme:devs", "acme:ops")
+    assert (await mine.ask_again("r", "u-1")).groups == ("acme:devs", "acme:ops")
     assert remote.asked[-1] == "/userinfo"
     remote.answer = {"id_token": None, "access_token": None}
     with pytest.raises(Unreachable, match="gave no token"):
