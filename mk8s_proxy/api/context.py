@@ -23,6 +23,12 @@ from mk8s_proxy.identity.request_rate import RequestRate
 from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
 from mk8s_proxy.settings.model import Settings
 
+SIGN_INS = 60
+"""A minute: an office behind one address in the morning. Each keeps a row for some minutes."""
+GUESSES, ALL_GUESSES = 10, 300
+"""A minute, of one in 2.5e10 codes: with 20,000 waiting, all guesses of a day together find one
+with a chance of a third, and whoever owns it has seen another machine before saying yes."""
+
 
 class TunnelStatus(Protocol):
     """What the tunnels know of one cluster."""
@@ -97,6 +103,12 @@ class ApiContext:
     passwords: PasswordHasher = dataclasses.field(init=False)
     logins: LoginQueue = dataclasses.field(init=False)
     joins: Throttle = dataclasses.field(init=False)
+    sign_ins: RequestRate = dataclasses.field(init=False)
+    """Of logins that begin at an issuer, from one address."""
+    guesses: RequestRate = dataclasses.field(init=False)
+    """Of codes of machines, from one address."""
+    all_guesses: RequestRate = dataclasses.field(init=False)
+    """The same from all addresses together."""
     issuers: Providers = dataclasses.field(init=False)
     """Who vouches for people and jobs."""
     per_identity: RequestRate = dataclasses.field(init=False)
@@ -116,6 +128,9 @@ class ApiContext:
             clock=self.clock,
             monotonic=self.monotonic,
         )
+        self.sign_ins = RequestRate(SIGN_INS, self.monotonic)
+        self.guesses = RequestRate(GUESSES, self.monotonic)
+        self.all_guesses = RequestRate(ALL_GUESSES, self.monotonic)
         limits = self.settings.limits
         self.per_identity = RequestRate(limits.api_per_identity, self.monotonic)
         self.per_address = RequestRate(limits.api_per_address, self.monotonic)

@@ -58,6 +58,8 @@ class Audit(enum.Enum):
     """One row, before the answer leaves: without it no credential is handed out."""
     CHANGE = "change"
     """A row before the change and one after it: without the first nothing is changed."""
+    GRANT = "grant"
+    """The same, and none for a refusal: for what is asked again and again until it is there."""
     OWN_CHANGE = "own change"
     """The same for a public endpoint, whose handler has first to find out who asks: it awaits
     `Call.begin_change`."""
@@ -101,6 +103,8 @@ class Call:
     """The cluster that it is about."""
     reason: str = ""
     """Why it was refused, for log and audit; the client may be told less."""
+    refused: ApiError | None = None
+    """What a browser is told by a page, or at the address where it is sent."""
     begin_change: Callable[[], Awaitable[None]] = _no_row
     """Writes the row of a change that is about to happen; raises if it must not."""
     granted_by: str = f"role {ADMIN_ROLE}"
@@ -198,9 +202,14 @@ class Door:
         except Exception as error:
             refusal = translate_failure(error)
             call.reason = call.reason or refusal.audit_reason
-            await row.close(request, refusal.code, refusal.message)
+            if self.endpoint.audit is not Audit.GRANT:
+                await row.close(request, refusal.code, refusal.message)
             raise
-        if not await row.close(request, response.status, "") and not row.opened:
+        code, message = response.status, ""
+        if call.refused is not None:
+            code, message = call.refused.code, call.refused.message
+            call.reason = call.reason or call.refused.audit_reason
+        if not await row.close(request, code, message) and not row.opened:
             raise journal_down()
         return response
 

@@ -54,6 +54,7 @@ class ApiError(Exception):
         message: One line that says what to do, safe to show.
         fields: The fields at fault, each with what is wrong with it.
         retry_after: Seconds for the Retry-After header.
+        word: Of OAuth (RFC 6749, RFC 8628), for its clients; "" for none.
         audit_reason: A word for log and audit that may say more than the client learns.
     """
 
@@ -65,9 +66,11 @@ class ApiError(Exception):
         fields: Sequence[FieldProblem] = (),
         retry_after: int | None = None,
         audit_reason: str = "",
+        word: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
+        self.word = word
         self.message = message
         self.fields = tuple(fields)
         self.retry_after = retry_after
@@ -103,6 +106,7 @@ class ApiError(Exception):
             detail=self.message,
             instance=instance,
             reason=reason,
+            code=self.word or None,
             errors=list(self.fields),
             message=self.message,
         )

@@ -5,6 +5,7 @@ with a dummy hash and gets the same bytes as a wrong password, and is throttled 
 """
 
 import contextlib
+import dataclasses
 import datetime
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_access, end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.issuer_refresh import groups_now
 from mk8s_proxy.api.passwords import check_password, is_known, require_passwords
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
 from mk8s_proxy.db import ended_tokens, groups, login_sources, logins, users
@@ -58,7 +60,7 @@ async def login(call: Call) -> schemas.Model:
         client=call.user_agent,
         address=call.source,
     )
-    return await _tokens(call, user, token, None)
+    return await answer_tokens(call, user, token, None)
 
 
 async def refresh_login(call: Call) -> schemas.Model:
@@ -79,11 +81,20 @@ async def refresh_login(call: Call) -> schemas.Model:
             end_login(context, refused.login)
         raise
     user = await _find_by_id(call, token.user_id)
-    if user is None or user.disabled or user.must_change_password:
+    record = await logins.get_login(context.database, token.login_id)
+    if user is None or user.disabled or not _may_go_on(context, user, record):
         await refresh.end(context.database, token.token, now=context.now())
         raise RefreshRefused("USER_DISABLED", token.user_id)
     call.actor, call.actor_id = user.email, user.id
-    return await _tokens(call, user, token, cluster)
+    token = dataclasses.replace(token, groups=await groups_now(context, record))
+    return await answer_tokens(call, user, token, cluster)
+
+
+def _may_go_on(context: ApiContext, user: UserRecord, login: logins.LoginRecord) -> bool:
+    """What else a login by password needs: that there are any, and one of the user's own."""
+    if login.source != logins.PASSWORD:
+        return True
+    return context.settings.login.passwords and not user.must_change_password
 
 
 async def cluster_token(call: Call) -> schemas.Model:
@@ -169,9 +180,10 @@ async def _login_of(call: Call, identity: Identity) -> schemas.LoginInfo | None:
     )
 
 
-async def _tokens(
+async def answer_tokens(
     call: Call, user: UserRecord, token: RefreshToken, cluster: ClusterRecord | None
-) -> schemas.Model:
+) -> schemas.TokenResponse:
+    """Make the answer of a login that was just opened or renewed."""
     context = call.context
     lifetime = context.settings.tokens.access_seconds
     login = Login(

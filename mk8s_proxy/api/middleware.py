@@ -97,10 +97,11 @@ def harden(response: web.StreamResponse, call: Call) -> None:
     response.headers[REQUEST_ID_HEADER] = call.request_id
     response.headers.setdefault(hdrs.CACHE_CONTROL, NO_STORE)
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     if call.context.settings.tls.certificate is None:
         context = call.context
         response.headers[TRUST_HEADER] = context.authorities.fingerprint(context.now())
+    policy = "default-src 'none'; frame-ancestors 'none'"
+    response.headers.setdefault("Content-Security-Policy", policy)
     # aiohttp would name itself and its version.
     response.headers[hdrs.SERVER] = "mk8s"
 

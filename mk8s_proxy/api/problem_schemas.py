@@ -29,6 +29,10 @@ class Problem(Model):
         str, Field(description="this answer: a URN of the id in X-Request-Id, the log and audit")
     ]
     reason: Annotated[str, Field(description="Kubernetes's word (metav1.StatusReason)")]
+    code: Annotated[
+        str | None,
+        Field(default=None, description="the word of RFC 6749 or RFC 8628, where one fits"),
+    ]
     errors: Annotated[
         list[FieldProblem],
         Field(default_factory=list, description="the fields at fault, if it is for some"),

@@ -46,6 +46,7 @@ def _document(error: StatusError, audit_id: str) -> dict[str, Any]:
         "detail": message,
         "instance": f"urn:uuid:{audit_id}",
         "reason": error.reason,
+        "code": None,
         "errors": [],
         "message": message,
     }

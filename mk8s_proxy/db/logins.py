@@ -33,6 +33,7 @@ DISABLED: Final = "disabled"
 REVOKED: Final = "revoked"
 ROTATED: Final = "rotated"
 PARENT_ENDED: Final = "parent ended"
+ISSUER_ENDED: Final = "issuer ended it"
 ENDED_BY_OWNER: Final = "ended by its owner"
 """Why one ended before its time."""
 

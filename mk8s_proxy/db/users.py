@@ -19,7 +19,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound
 from mk8s_proxy.db.logins import DISABLED, PASSWORD_CHANGED, end_all_within, say_why_within
 from mk8s_proxy.db.meta import raise_policy_version
-from mk8s_proxy.db.models import Login, Role, User, UserRole, utc_now
+from mk8s_proxy.db.models import Login, Role, User, UserIdentity, UserRole, utc_now
 from mk8s_proxy.db.revisions import Condition, hold, revision_of
 from mk8s_proxy.db.role_names import ids_of_roles
 from mk8s_proxy.db.roles import ADMIN_ROLE
@@ -362,7 +362,8 @@ async def _admins(session: AsyncSession) -> int:
         .where(
             col(Role.name) == ADMIN_ROLE,
             col(User.disabled).is_(False),
-            col(User.password_hash).is_not(None),
+            col(User.password_hash).is_not(None)
+            | col(User.id).in_(select(col(UserIdentity.user_id))),
         )
     )
     return await session.scalar(admins) or 0

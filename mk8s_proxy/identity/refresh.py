@@ -37,6 +37,7 @@ _WHY_ENDED = {
     logins.REUSED: "the login has ended, since it was used from two places: log in on each "
     "machine instead of copying a login",
     logins.PASSWORD_CHANGED: "the login was ended by a change of the password",
+    logins.ISSUER_ENDED: "the login was ended by its issuer",
     logins.DISABLED: "the login was ended when the account was disabled",
     logins.REVOKED: "the login was ended by an administrator",
     logins.ENDED_BY_OWNER: "the login was ended from another one of yours",

@@ -115,7 +115,7 @@ class Fetcher:
                 url,
                 headers=headers,
                 data=form,
-                ssl=self._tls(),
+                ssl=await self._tls(url),
                 proxy=proxy,
                 proxy_headers=proxy_headers,
                 allow_redirects=False,
@@ -123,11 +123,16 @@ class Fetcher:
         ):
             return Answer(response.status, _object(await _bounded(response)))
 
-    def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            authority = self._ca_file.read_bytes() if self._ca_file else b""
-            self._context = tls.apiserver_context(authority, http2=False)
+    async def _tls(self, url: str) -> ssl.SSLContext | bool:
+        if urlsplit(url).scheme != "https":
+            return True
+        if self._context is None:  # to read the system's authorities takes some 20 ms
+            self._context = await asyncio.to_thread(self._new_context)
         return self._context
+
+    def _new_context(self) -> ssl.SSLContext:
+        authority = self._ca_file.read_bytes() if self._ca_file else b""
+        return tls.apiserver_context(authority, http2=False)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from mk8s_proxy.identity.oidc import id_token
-from mk8s_proxy.identity.oidc.claims import Person, person_of, subject_of
+from mk8s_proxy.identity.oidc.claims import Person, groups_of, person_of, subject_of
 from mk8s_proxy.identity.oidc.errors import Ended, Refused, Unreachable
 from mk8s_proxy.identity.oidc.fetch import Answer, Fetcher
 from mk8s_proxy.identity.oidc.id_token import Expected
@@ -40,6 +40,15 @@ class Vouched:
     person: Person
     refresh_token: str = field(repr=False)
     """ "" where it gave none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What a provider says when it is asked again."""
+
+    groups: tuple[str, ...]
+    refresh_token: str = field(repr=False)
+    """For the next time."""
 
 
 class Provider:
@@ -85,25 +94,26 @@ class Provider:
         }
         return f"{place}{'&' if '?' in place else '?'}{urlencode(query)}"
 
-    async def check_issuer(self, said: str | None) -> None:
-        """Compare the parameter iss of an answer, RFC 9207: no answer of another provider.
+    async def answered(self, query: Mapping[str, str], attempt: Attempt) -> Vouched:
+        """Take what the provider sends the browser back with.
 
         Raises:
-            Refused: It is another one, or missing where the provider always sends it.
-            Unreachable: The provider cannot be asked whether it does.
+            Refused: It is of another provider, or not good.
+            Unreachable: The provider gives no usable answer.
         """
+        await self._check_issuer(query.get("iss"))
+        if "error" in query or not query.get("code"):
+            raise Refused("ISSUER_REFUSED", "the issuer did not let you in: log in again")
+        return await self._exchange(query["code"], attempt)
+
+    async def _check_issuer(self, said: str | None) -> None:
+        """Compare the parameter iss, RFC 9207, which may lack only where it is never sent."""
         document = await self.issuer.document()
         always = document.get("authorization_response_iss_parameter_supported") is True
         if said != self.settings.issuer and (said is not None or always):
             raise Refused("MIXED_UP_ISSUER", "the answer is of another issuer: log in again")
 
-    async def exchange(self, code: str, attempt: Attempt) -> Vouched:
-        """Exchange a code for the person whose login it is.
-
-        Raises:
-            Refused: The code, the token or the person is not taken.
-            Unreachable: The provider gives no usable answer.
-        """
+    async def _exchange(self, code: str, attempt: Attempt) -> Vouched:
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -121,7 +131,7 @@ class Provider:
         id_token.check_access_token(claims, id_token.header_of(token).algorithm, access_token)
         return Vouched(person_of(claims, self.settings), _refresh_token(answer.body))
 
-    async def ask_again(self, refresh_token: str, subject: str) -> Vouched:
+    async def ask_again(self, refresh_token: str, subject: str) -> Renewed:
         """Ask whether the person is still one of the provider's, and in which groups.
 
         Args:
@@ -130,7 +140,7 @@ class Provider:
 
         Raises:
             Ended: Not any more.
-            Refused: The answer is not good: somebody else's, or a person who may not log in.
+            Refused: The answer is not good: somebody else's, or with groups that are too many.
             Unreachable: Nothing can be said of it.
         """
         answer = await self._ask({"grant_type": "refresh_token", "refresh_token": refresh_token})
@@ -143,7 +153,7 @@ class Provider:
         if subject_of(claims) != subject:
             raise Refused("OTHER_SUBJECT", "the issuer answers for somebody else")
         following = _refresh_token(answer.body) or refresh_token
-        return Vouched(person_of(claims, self.settings), following)
+        return Renewed(groups_of(claims, self.settings), following)
 
     async def _verified(self, token: str, nonce: str | None) -> dict[str, Any]:
         expected = Expected(self.settings.issuer, self.settings.client_id, nonce=nonce)
