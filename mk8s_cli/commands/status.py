@@ -154,7 +154,8 @@ def _login_lines(facts: Document, now: float) -> list[tuple[str, str]]:
         return [token]
     by, ends = login["source"].replace("_", " "), login["ends_at"]
     line = ("login", f"by {by}, valid until {moment(ends)} ({left(ends, now)} left)")
-    return [line] if login["source"] == "service_token" else [line, token]
+    is_job = login["source"] in {"service_token", "federation"}
+    return [line] if is_job else [line, token]
 
 
 def _cluster_lines(cluster: Document, now: float) -> list[tuple[str, str]]:
