@@ -57,9 +57,9 @@ def gather(known: Profile, *, readable: bool) -> Document:
         known: whose.
         readable: whether the kubeconfig says which cluster is meant; else the one chosen last is.
     """
-    token = access_tokens.access_token(known, "")
-    central = Central(access_tokens.transport(known), token.token)
+    central = access_tokens.connect(known)
     about = central.whoami()
+    token = access_tokens.access_token(known, "")  # the one that was good just now
     user = about.get("user")
     facts: Document = {
         "central": known.central,
