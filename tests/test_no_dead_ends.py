@@ -23,6 +23,8 @@ CALLED_BY_OTHERS = {
     "get_buffer", "buffer_updated", "pause_writing", "resume_writing", "eof_received",
     # httptools' parsers
     "on_message_begin", "on_url", "on_header", "on_headers_complete", "on_message_complete",
+    # http.server
+    "do_GET", "log_message", "handle_error", "verify_request",
     # click, SQLAlchemy
     "get_command", "format_commands", "parse_args",
     "process_bind_param", "process_result_value",

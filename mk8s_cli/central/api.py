@@ -65,16 +65,22 @@ class Central:
         self._renew = renew
 
     def call(
-        self, method: str, path: str, payload: object | None = None, *, repeatable: bool = False
+        self,
+        method: str,
+        path: str,
+        payload: object | None = None,
+        *,
+        form: Mapping[str, str] | None = None,
+        repeatable: bool = False,
     ) -> Document:
         """Send one call with the bearer token and return the answer's JSON object, {} for none."""
         try:
-            answer = self._send(method, path, payload, repeatable)
+            answer = self._send(method, path, payload, form, repeatable)
         except Refused as refusal:
             if refusal.code != 401 or self._renew is None:
                 raise
             self.token, self._renew = self._renew(), None
-            answer = self._send(method, path, payload, repeatable)
+            answer = self._send(method, path, payload, form, repeatable)
         if answer.code == 204 or not answer.body:
             return {}
         try:
@@ -89,15 +95,22 @@ class Central:
             raise _strange(f"{method} {path} is not an object")
         return document
 
-    def _send(self, method: str, path: str, payload: object | None, repeatable: bool) -> "Answer":
+    def _send(
+        self,
+        method: str,
+        path: str,
+        payload: object | None,
+        form: Mapping[str, str] | None,
+        repeatable: bool,
+    ) -> "Answer":
         return self.transport.call(
-            method, path, token=self.token, payload=payload, repeatable=repeatable
+            method, path, token=self.token, payload=payload, form=form, repeatable=repeatable
         )
 
     def login(self, email: str, password: str) -> Grant:
         """Exchange a password for tokens."""
         body = {"email": email, "password": password}
-        return _grant(self.call("POST", "/auth/login", body), email)
+        return grant(self.call("POST", "/auth/login", body), email)
 
     def refresh(self, refresh_token: str, attempt: str, cluster: str) -> Grant:
         """Exchange the refresh token for new tokens, bound to `cluster` unless it is "".
@@ -109,12 +122,21 @@ class Central:
             body["attempt"] = attempt
         if cluster:
             body["cluster"] = cluster
-        return _grant(self.call("POST", "/auth/refresh", body, repeatable=bool(attempt)), "")
+        return grant(self.call("POST", "/auth/refresh", body, repeatable=bool(attempt)), "")
 
     def cluster_token(self, cluster: str) -> AccessToken:
         """Exchange the bearer token for an access token of one cluster."""
         answer = self.call("POST", "/auth/token", {"cluster": cluster}, repeatable=True)
         return _access_token(answer)
+
+    def exchange(self, job_token: str) -> AccessToken:
+        """Exchange the token of a job for an access token (RFC 8693)."""
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": job_token,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        }
+        return _access_token(self.call("POST", "/auth/token", form=form, repeatable=True))
 
     def change_password(self, email: str, password: str, new: str) -> None:
         """Change a password, which is proven anew; the login of the bearer token goes on."""
@@ -195,7 +217,8 @@ def texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(str(item) for item in value) if isinstance(value, list) else ()
 
 
-def _grant(document: Document, email: str) -> Grant:
+def grant(document: Document, email: str) -> Grant:
+    """Return what an answer to a login or refresh holds; `email` where it does not name one."""
     user = document.get("user")
     about = user if isinstance(user, dict) else {}
     return Grant(

@@ -15,12 +15,14 @@ import http.client
 import json
 import os
 import random
+import re
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode, urlsplit
 
 from mk8s_cli.central.connection import Connection, Deadline
 from mk8s_cli.terminal.errors import CliError, Refused, Unreachable, UntrustedCertificate
@@ -44,6 +46,7 @@ TRUST_HEADER = "x-mk8s-trust"
 """SHA-256 of what `GET /ca.pem` answers, where central's own authority is in use."""
 RETRY_CODES = frozenset({429, 502, 503, 504})
 _NOT_YET_VALID, _EXPIRED, _HOST_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
+_WORD = re.compile(r"[a-z_]{1,64}")
 _NO_TRUST = frozenset({2, 18, 19, 20, 21})
 """OpenSSL's X509_V_ERR_* for "signed by an authority that is not in my list"."""
 
@@ -108,9 +111,10 @@ class Transport:
         *,
         token: str = "",
         payload: object | None = None,
+        form: Mapping[str, str] | None = None,
         repeatable: bool = False,
     ) -> Answer:
-        """Send one request and return a 2xx answer.
+        """Send one request, with a body in JSON or as a form, and return a 2xx answer.
 
         `repeatable` says of another method than GET that central takes it twice for once.
 
@@ -121,10 +125,9 @@ class Transport:
         headers = {"Accept": "application/json", "User-Agent": AGENT}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        body = None
-        if payload is not None:
-            body = json.dumps(payload).encode()
-            headers["Content-Type"] = "application/json"
+        body, media = _body(payload, form)
+        if media:
+            headers["Content-Type"] = media
         repeatable = repeatable or method == "GET"
         deadline = Deadline(TIMEOUT_SECONDS)
         for left in reversed(range(self._tries)):
@@ -184,13 +187,20 @@ class Transport:
         message = _message(answer) or f"central answered {answer.code} to this request"
         if answer.code == 401 and abs(self.clock_skew) > CLOCK_SECONDS:
             message = f"{message}; {_clock_line(self.clock_skew)}"
-        raise Refused(answer.code, message, _retry_after(answer))
+        raise Refused(answer.code, message, _retry_after(answer), _word(answer))
 
     def _read_clock(self, date: str) -> None:
         try:
             self.clock_skew = time.time() - parsedate_to_datetime(date).timestamp()
         except ValueError:
             self.clock_skew = 0.0
+
+
+def _body(payload: object | None, form: Mapping[str, str] | None) -> tuple[bytes | None, str]:
+    """Return a body and its media type, None and "" for none."""
+    if form is not None:
+        return urlencode(form).encode(), "application/x-www-form-urlencoded"
+    return (None, "") if payload is None else (json.dumps(payload).encode(), "application/json")
 
 
 def _connection(central: str, context: ssl.SSLContext, deadline: Deadline) -> Connection:
@@ -240,14 +250,25 @@ def _retry_after(answer: Answer) -> float | None:
     return float(value) if value.isdecimal() and len(value) < 6 else None
 
 
-def _message(answer: Answer) -> str:
-    """Return the sentence of a problem (RFC 9457), of an older central's error, or of a Status."""
+def _refusal(answer: Answer) -> dict[str, Any]:
+    """Return what a refusal says as an object, {} if it says something else."""
     try:
         document = json.loads(answer.body)
     except (ValueError, RecursionError):
-        return ""
-    if not isinstance(document, dict):
-        return ""
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _word(answer: Answer) -> str:
+    """Return the code of a problem, "" if it has none that is a plain word."""
+    document = _refusal(answer)
+    word = document.get("code") or document.get("error")
+    return word if isinstance(word, str) and _WORD.fullmatch(word) else ""
+
+
+def _message(answer: Answer) -> str:
+    """Return the sentence of a problem (RFC 9457), of an older central's error, or of a Status."""
+    document = _refusal(answer)
     error = document.get("error")
     older = error if isinstance(error, dict) else document
     message = document.get("detail") or older.get("message")

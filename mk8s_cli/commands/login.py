@@ -1,20 +1,21 @@
-"""`mk8s login` and `mk8s logout`.
+"""`mk8s login` and `mk8s logout`. How one logs in is in `login_ways`.
 
 Called through `mk8s_cli.command_table`.
 """
 
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from mk8s_cli.central.access_token import AccessToken
-from mk8s_cli.central.api import Central, Grant, text
+from mk8s_cli.central.api import Central, segment, text
+from mk8s_cli.commands import login_ways
+from mk8s_cli.commands.login_ways import Asked, Opened
 from mk8s_cli.commands.options import (
     chosen_central,
     exec_version_option,
+    label_type,
     suffix_type,
     with_exec_version,
 )
@@ -23,25 +24,22 @@ from mk8s_cli.kubeconfig import files as kubeconfig_files
 from mk8s_cli.login import access_tokens, config, credentials, service_token, token_cache
 from mk8s_cli.login.config import Config, Profile
 from mk8s_cli.terminal import screen as terminal
-from mk8s_cli.terminal.errors import CliError, Refused
+from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.private_files import require_writable
 from mk8s_cli.terminal.progress import waiting
-from mk8s_cli.terminal.validation import EMAIL, SERVICE_USER, central_url
+from mk8s_cli.terminal.validation import central_url
 
-if TYPE_CHECKING:
-    from mk8s_cli.central.transport import Transport
-
-PATIENCE_SECONDS = 30.0
-"""How much of what central asks to wait (Retry-After) a login waits by itself, in all."""
-WAIT_CODES = frozenset({429, 503})
-FORBIDDEN = 403
-"""What a login with the right password gets when that must be changed first."""
-NEW_PASSWORD = "your new password"
+WAYS = ("browser", "device", "password", "service-token", "federated")
 
 
-@click.command(epilog="Example: mk8s login https://mk8s.example.com --email dev@example.com")
+@click.command(epilog="Example: mk8s login https://mk8s.example.com")
 @click.argument("url", default="")
-@click.option("--email", default="", help="Who you are; asked for if not given.")
+@click.option("--browser", is_flag=True, help="Sign in at an issuer in the browser here.")
+@click.option("--device", is_flag=True, help="Sign in by a code, in a browser on any machine.")
+@click.option("--issuer", default="", metavar="NAME", callback=label_type,
+              help="Where to sign in, if central has several.")  # fmt: skip
+@click.option("--password", is_flag=True, help="Log in with a password of central's.")
+@click.option("--email", default="", help="Whose password; asked for if not given.")
 @click.option(
     "--password-stdin",
     is_flag=True,
@@ -49,11 +47,23 @@ NEW_PASSWORD = "your new password"
 )
 @click.option(
     "--service-token",
-    "by_token",
     is_flag=True,
     help="Log in by a service token: that of MK8S_TOKEN or MK8S_TOKEN_FILE, from stdin, or asked "
     "for.",
 )
+@click.option(
+    "--federated",
+    is_flag=True,
+    help="Log in by the token of this job: GitHub's, GitLab's (MK8S_ID_TOKEN) or a pod's.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --federated: the file that holds the job's token.",
+)
+@click.option("--token-variable", default="", metavar="NAME",
+              help="With --federated: the variable that holds the job's token.")  # fmt: skip
+@click.option("--audience", default="", help="With --federated: what to ask GitHub's token for.")
 @click.option(
     "--ca-file",
     "authority_file",
@@ -73,67 +83,52 @@ NEW_PASSWORD = "your new password"
 @exec_version_option
 def login(
     url: str,
-    email: str,
-    password_stdin: bool,
-    by_token: bool,
     suffix: str | None,
     exec_version: str | None,
-    **vouched: Any,
+    authority_file: Path | None,
+    pin: str,
+    **asked: Any,
 ) -> None:
-    """Log in to central and write one kubeconfig context per cluster you may use."""
+    """Log in to central and write one kubeconfig context per cluster you may use.
+
+    Without options it does what it did last time there, or what central and this terminal allow:
+    single sign-on in the browser, by a code where there is none, or a password.
+    """
     from mk8s_cli.central import trust
     from mk8s_cli.central.transport import Transport, trusting
 
+    way = _asked(asked)
     # Before a password is typed for a login that could not be kept.
     require_writable(token_cache.home_directory())
     stored = config.load()
     central = central_url(url or chosen_central() or stored.current or _which())
     known = with_exec_version(stored.profile(central) or Profile(central), exec_version)
-    authority = trust.establish(central, known.certificate_authority, **vouched)
+    authority = trust.establish(central, known.certificate_authority, authority_file, pin)
     transport = Transport(central, trusting(authority))
-    known = replace(known, certificate_authority=authority)
-    if by_token:
-        profile, token = _log_in_by_token(known, transport)
-    else:
-        profile, token = _log_in_by_password(known, transport, email, password_stdin)
+    opened = login_ways.log_in(replace(known, certificate_authority=authority), transport, way)
+    profile = _remember(known, opened)
     if suffix is not None:
         profile = contexts.set_suffix(profile, suffix)
     click.echo(f"logged in to {central} as {terminal.escape(profile.email)}")
-    _write_contexts(profile, Central(transport, token))
+    _write_contexts(profile, Central(transport, opened.bearer))
 
 
-def _log_in_by_password(
-    known: Profile, transport: "Transport", email: str, password_stdin: bool
-) -> tuple[Profile, str]:
-    """Return the profile as stored, and an access token bound to no cluster."""
-    email = _email(email or known.email, ask=not email)
-    password = terminal.read_password(f"password of {email}", from_stdin=password_stdin)
-    try:
-        grant = _grant(Central(transport), email, password)
-    except Refused as refused:
-        if refused.code != FORBIDDEN or not (password_stdin or terminal.is_interactive()):
-            raise
-        terminal.note("this password was chosen by somebody else: choose one of your own")
-        new = terminal.read_password(NEW_PASSWORD, from_stdin=password_stdin, twice=True)
-        Central(transport).change_password(email, password, new)
-        grant = _grant(Central(transport), email, new)
-    profile = _remember(known, grant.refresh_token, _named(grant, email), grant.access_token)
-    return profile, grant.access_token.token
-
-
-def _log_in_by_token(known: Profile, transport: "Transport") -> tuple[Profile, str]:
-    """The same for a service token, which is kept as a refresh token is, and serves as it is."""
-    if service_token.in_use():
-        token = service_token.of_environment().token
-    else:
-        from_stdin = not terminal.is_interactive()
-        typed = terminal.read_password("service token", from_stdin=from_stdin)
-        token = service_token.checked(typed, "stdin" if from_stdin else "what was typed")
-    user = Central(transport, token).whoami().get("user")
-    named = text(user, "email") if isinstance(user, dict) else ""
-    if not SERVICE_USER.fullmatch(named):
-        raise CliError("central's answer is refused: it names no service token")
-    return _remember(known, token, named, None), token
+def _asked(words: dict[str, Any]) -> Asked:
+    """Check that the options go together; raise `UsageError` if not."""
+    ways = [way for way in WAYS if words.pop(way.replace("-", "_"))]
+    if len(ways) > 1:
+        raise click.UsageError(f"{' and '.join(f'--{way}' for way in ways)} exclude each other.")
+    way = ways[0] if ways else ""
+    asked = Asked(way, **words)
+    if (asked.email or asked.password_stdin) and way not in {"", "password"}:
+        raise click.UsageError(f"--email and --password-stdin are of no use with --{way}.")
+    if asked.issuer and (way not in {"", "browser", "device"} or asked.email):
+        raise click.UsageError("--issuer is for --browser and --device.")
+    if (asked.token_file or asked.token_variable or asked.audience) and way != "federated":
+        raise click.UsageError("--token-file, --token-variable and --audience need --federated.")
+    if asked.token_file and asked.token_variable:
+        raise click.UsageError("--token-file and --token-variable exclude each other.")
+    return asked
 
 
 @click.command(epilog="Example: mk8s logout")
@@ -163,46 +158,19 @@ def _which() -> str:
     raise click.UsageError("Which central? Example: mk8s login https://mk8s.example.com")
 
 
-def _email(email: str, *, ask: bool) -> str:
-    if ask and terminal.is_interactive():
-        default = f" [{email}]" if email else ""
-        email = terminal.ask(f"email{default}") or email
-    if not EMAIL.fullmatch(email):
-        raise CliError("whose login? add --email you@example.com")
-    return email
-
-
-def _grant(central: Central, email: str, password: str) -> Grant:
-    """Log in; a short wait that central asks for is waited here, with a word about it."""
-    left = PATIENCE_SECONDS
-    while True:
-        try:
-            with waiting("logging in"):
-                return central.login(email, password)
-        except Refused as refused:
-            pause = refused.retry_after
-            if refused.code not in WAIT_CODES or pause is None or pause > left:
-                raise
-        pause = max(1.0, pause)
-        left -= pause
-        terminal.note(f"central asks to wait {pause:.0f} s before the next try: waiting")
-        time.sleep(pause)
-
-
-def _named(grant: Grant, email: str) -> str:
-    return grant.email if EMAIL.fullmatch(grant.email) else email
-
-
-def _remember(profile: Profile, secret: str, named: str, access: AccessToken | None) -> Profile:
+def _remember(known: Profile, opened: Opened) -> Profile:
     """Store the tokens and make this central the current one; return the profile as stored."""
+    profile = opened.profile
     with access_tokens.lock(profile.central):
-        if profile.email and profile.email != named:
-            credentials.delete(profile.central, profile.email)
+        if known.email and (known.email != profile.email or not opened.secret):
+            credentials.delete(profile.central, known.email)
         token_cache.clear(profile.central)
-        where = credentials.save(profile.central, named, secret)
-        profile = replace(profile, email=named, secrets=where)
-        if access is not None:
-            token_cache.save(profile.central, "", access)
+        where = config.JOB
+        if opened.secret:
+            where = credentials.save(profile.central, profile.email, opened.secret)
+        profile = replace(profile, secrets=where)
+        if opened.access is not None:
+            token_cache.save(profile.central, "", opened.access)
 
         def change(stored: Config) -> Config:
             return replace(stored.with_profile(profile), current=profile.central)
@@ -231,6 +199,9 @@ def _write_contexts(profile: Profile, central: Central) -> None:
 def _revoke(profile: Profile) -> None:
     """Tell central; that it cannot be told does not keep anybody logged in here."""
     try:
+        if profile.secrets == config.JOB:
+            _end_of_job(profile)
+            return
         kept = credentials.load(profile.central, profile.email, profile.secrets)
         if service_token.is_one(kept.refresh_token):
             terminal.note(
@@ -241,3 +212,14 @@ def _revoke(profile: Profile) -> None:
             Central(access_tokens.transport(profile)).logout(kept.refresh_token)
     except CliError as error:
         terminal.warn(f"the login could not be revoked at central ({error}); it ends by itself")
+
+
+def _end_of_job(profile: Profile) -> None:
+    """End the login of a job, unless it is over; no new one is opened for that."""
+    held = token_cache.load(profile.central, "")
+    if held is None:
+        return
+    central = Central(access_tokens.transport(profile), held.token)
+    login = central.whoami().get("login")
+    if isinstance(login, dict) and text(login, "id"):
+        central.call("DELETE", f"/logins/{segment(text(login, 'id'))}", repeatable=True)

@@ -7,7 +7,7 @@ import click
 
 from mk8s_cli.central.api import Central
 from mk8s_cli.commands.options import profile
-from mk8s_cli.login import access_tokens
+from mk8s_cli.login import access_tokens, config
 from mk8s_cli.terminal import screen as terminal
 from mk8s_cli.terminal.errors import CliError, NotLoggedIn
 from mk8s_cli.terminal.validation import EMAIL
@@ -23,7 +23,9 @@ def passwd(password_stdin: bool) -> None:
     """Change your password; your logins on other machines end, this one goes on."""
     known = profile()
     if not EMAIL.fullmatch(known.email):
-        raise CliError("a service token has no password; see: mk8s admin tokens rotate")
+        raise CliError("only people have passwords; for service tokens: mk8s admin tokens rotate")
+    if known.source == config.SINGLE_SIGN_ON:
+        raise CliError("you sign in at an issuer: your password is changed there")
     try:
         # So that this login goes on. One that has ended is no reason not to change the password.
         token = access_tokens.access_token(known, "").token

@@ -57,9 +57,9 @@ def gather(known: Profile, *, readable: bool) -> Document:
         known: whose.
         readable: whether the kubeconfig says which cluster is meant; else the one chosen last is.
     """
-    token = access_tokens.access_token(known, "")
-    central = Central(access_tokens.transport(known), token.token)
+    central = access_tokens.connect(known)
     about = central.whoami()
+    token = access_tokens.access_token(known, "")  # the one that was good just now
     user = about.get("user")
     facts: Document = {
         "central": known.central,
@@ -154,7 +154,8 @@ def _login_lines(facts: Document, now: float) -> list[tuple[str, str]]:
         return [token]
     by, ends = login["source"].replace("_", " "), login["ends_at"]
     line = ("login", f"by {by}, valid until {moment(ends)} ({left(ends, now)} left)")
-    return [line] if login["source"] == "service_token" else [line, token]
+    is_job = login["source"] in {"service_token", "federation"}
+    return [line] if is_job else [line, token]
 
 
 def _cluster_lines(cluster: Document, now: float) -> list[tuple[str, str]]:

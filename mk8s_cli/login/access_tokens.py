@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mk8s_cli.central.access_token import AccessToken
 from mk8s_cli.central.api import Central, Grant
 from mk8s_cli.login import config, service_token, token_cache, trusted
-from mk8s_cli.terminal.errors import CliError, NotLoggedIn, Refused, Unwritable
+from mk8s_cli.terminal.errors import CliError, NotLoggedIn, Refused, Unreachable, Unwritable
 from mk8s_cli.terminal.private_files import ensure_directory, locked
 from mk8s_cli.terminal.screen import warn
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 AS_IT_IS_SECONDS = 3600.0
 """How long a service token is taken to be good within one command."""
+_NO_PROOF = frozenset({400, 401, 403})
+"""What central answers to a token that it does not take for a proof."""
 LOCK_SECONDS = 40.0
 """Long enough for one refresh with all its retries in the process that holds the lock."""
 
@@ -119,9 +121,11 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
 
     # Read again: a login or refresh may have changed where the secret is while we waited.
     profile = config.profile_for(profile.central)
+    if profile.secrets == config.JOB:
+        return _of_job(profile, cluster)
     stored = credentials.load(profile.central, profile.email, profile.secrets)
     if not stored.refresh_token:
-        raise NotLoggedIn(profile.central)
+        raise NotLoggedIn(profile.again)
     if service_token.is_one(stored.refresh_token):
         return _refresh_by_service_token(profile, stored.refresh_token, cluster)
     try:
@@ -133,8 +137,7 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
         if refusal.code != 401:
             raise
         _forget(profile)
-        why = str(refusal).removesuffix(": run mk8s login")
-        raise NotLoggedIn(profile.central, why) from refusal
+        raise NotLoggedIn(profile.again, _why(refusal)) from refusal
     try:
         keep(profile, grant, stored.where)
         token_cache.save(profile.central, cluster, grant.access_token)
@@ -170,11 +173,66 @@ def _refresh_by_service_token(profile: config.Profile, token: str, cluster: str)
     except Refused as refusal:
         if refusal.code != 401:
             raise
-        raise NotLoggedIn(profile.central, str(refusal).partition(":")[0]) from refusal
+        raise NotLoggedIn(profile.again, str(refusal).partition(":")[0]) from refusal
     if cluster:
         with suppress(Unwritable):
             token_cache.save(profile.central, cluster, exchanged)
     return exchanged
+
+
+def _of_job(profile: config.Profile, cluster: str) -> AccessToken:
+    """Return an access token of a job's login; when that is over, the job's next token opens one.
+
+    Raises:
+        NotLoggedIn: the job has no token that is good any more.
+    """
+    held = token_cache.load(profile.central, "")
+    if not cluster:
+        return held or _exchanged(profile)
+    if held is not None:
+        with suppress(_LoginOver):
+            return _for_cluster(profile, held, cluster)
+    try:
+        return _for_cluster(profile, _exchanged(profile), cluster)
+    except _LoginOver as over:
+        raise NotLoggedIn(profile.again, str(over)) from over
+
+
+class _LoginOver(Exception):
+    """Central does not take the access token of a job any more."""
+
+
+def _for_cluster(profile: config.Profile, held: AccessToken, cluster: str) -> AccessToken:
+    try:
+        token = Central(transport(profile, quiet=True), held.token).cluster_token(cluster)
+    except Refused as refusal:
+        _refuse_cluster(refusal, cluster)
+        if refusal.code != 401:
+            raise
+        raise _LoginOver(_why(refusal)) from refusal
+    with suppress(Unwritable):
+        token_cache.save(profile.central, cluster, token)
+    return token
+
+
+def _exchanged(profile: config.Profile) -> AccessToken:
+    """Open a login by the token that the job has now."""
+    from mk8s_cli.login import job_token
+
+    try:
+        proof = job_token.read(profile.job_token, profile.audience)
+        token = Central(transport(profile)).exchange(proof)
+    except Unreachable:
+        raise
+    except Refused as refusal:
+        if refusal.code not in _NO_PROOF:
+            raise
+        raise NotLoggedIn(profile.again, f"the job's token is refused: {refusal}") from refusal
+    except CliError as error:
+        raise NotLoggedIn(profile.again, f"the login of the job is over, and {error}") from error
+    with suppress(Unwritable):
+        token_cache.save(profile.central, "", token)
+    return token
 
 
 def _refuse_cluster(refusal: Refused, cluster: str) -> None:
@@ -182,6 +240,11 @@ def _refuse_cluster(refusal: Refused, cluster: str) -> None:
     if refusal.code == 404 and cluster:
         line = f"cluster {cluster} is unknown or not yours; run: mk8s clusters list"
         raise CliError(line) from refusal
+
+
+def _why(refusal: Refused) -> str:
+    """Say why a login is over, without what to do about it: that is ours to say."""
+    return str(refusal).removesuffix(": run mk8s login")
 
 
 def _forget(profile: config.Profile) -> None:

@@ -21,6 +21,11 @@ from mk8s_cli.terminal.validation import LABEL, central_url
 FILE_NAME = "config.yaml"
 LOCK_SECONDS = 10.0
 EXEC_VERSIONS = ("v1", "v1beta1")
+PASSWORD, SINGLE_SIGN_ON, SERVICE_TOKEN, FEDERATION = "password", "sso", "service_token", "job"
+SOURCES = (PASSWORD, SINGLE_SIGN_ON, SERVICE_TOKEN, FEDERATION)
+JOB = "job"
+"""Where a profile of a job has its secret: nowhere, the job gives a new one."""
+_OPTIONS = {SERVICE_TOKEN: " --service-token", FEDERATION: " --federated"}
 DERIVED_BEGIN = '{"central_url": "'
 """How the document begins where it is kept as JSON; `cached_token` reads that much of it."""
 
@@ -43,6 +48,21 @@ class Profile:
     """What its contexts end with, to tell them from another central's: prod-SUFFIX; "" for none."""
     exec_version: str = ""
     """The version of kubeconfig entries that was asked for, "v1" or "v1beta1"; "" decides."""
+    source: str = ""
+    """By what one logged in last, one of `SOURCES`; "" if an older version did."""
+    issuer: str = ""
+    """The name of the issuer that one signed in at; "" for none."""
+    job_token: str = ""
+    """Where the token of the job is, as `job_token` says it."""
+    audience: str = ""
+    """What that token is asked for with."""
+
+    @property
+    def again(self) -> str:
+        """What to type behind `mk8s login` for the same login."""
+        return f"{self.central}{_OPTIONS.get(self.source, '')}" + (
+            f" --issuer {self.issuer}" if self.issuer else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +156,7 @@ def profile_for(central: str = "", *, logged_in: bool = True) -> Profile:
     wanted = central_url(central) if central else config.current
     profile = config.profile(wanted) if wanted else None
     if profile is None or (logged_in and not profile.email):
-        raise NotLoggedIn(wanted or "URL")
+        raise NotLoggedIn(profile.again if profile else wanted or "URL")
     return profile
 
 
@@ -205,9 +225,18 @@ def _profile(entry: Any) -> Profile:
         certificate_authority=_string(entry, "certificate_authority"),
         secrets=_string(entry, "secrets") or "keyring",
         cluster=_string(entry, "cluster"),
-        suffix=_suffix(entry),
+        suffix=_label(entry, "suffix"),
         exec_version=_exec_version(entry),
+        source=_source(entry),
+        issuer=_label(entry, "issuer"),
+        job_token=_string(entry, "job_token"),
+        audience=_string(entry, "audience"),
     )
+
+
+def _source(entry: dict[Any, Any]) -> str:
+    source = _string(entry, "source")
+    return source if source in SOURCES else ""
 
 
 def _exec_version(entry: dict[Any, Any]) -> str:
@@ -217,11 +246,11 @@ def _exec_version(entry: dict[Any, Any]) -> str:
     return version
 
 
-def _suffix(entry: dict[Any, Any]) -> str:
-    suffix = _string(entry, "suffix")
-    if suffix and not LABEL.fullmatch(suffix):
-        raise CliError("suffix holds more than a-z, 0-9 and '-'")
-    return suffix
+def _label(entry: dict[Any, Any], key: str) -> str:
+    label = _string(entry, key)
+    if label and not LABEL.fullmatch(label):
+        raise CliError(f"{key} holds more than a-z, 0-9 and '-'")
+    return label
 
 
 def _string(entry: dict[Any, Any], key: str) -> str:
@@ -240,6 +269,10 @@ def _document(config: Config) -> dict[str, Any]:
             "cluster": profile.cluster,
             "suffix": profile.suffix,
             "exec_version": profile.exec_version,
+            "source": profile.source,
+            "issuer": profile.issuer,
+            "job_token": profile.job_token,
+            "audience": profile.audience,
             "certificate_authority": profile.certificate_authority,
         }
         for profile in config.profiles

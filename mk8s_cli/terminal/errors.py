@@ -11,11 +11,11 @@ class CliError(Exception):
 
 
 class NotLoggedIn(CliError):
-    """There is no usable refresh token for this central."""
+    """There is no usable login at this central."""
 
-    def __init__(self, central: str, why: str = "not logged in") -> None:
-        """Compose the line: `why` is what happened, `central` completes the command to type."""
-        super().__init__(f"{why}; run: mk8s login {central}".rstrip())
+    def __init__(self, again: str, why: str = "not logged in") -> None:
+        """Compose the line: `why` is what happened, `again` the words behind mk8s login."""
+        super().__init__(f"{why}; run: mk8s login {again}".rstrip())
 
 
 class UnsafeFile(CliError):
@@ -42,8 +42,14 @@ class UntrustedCertificate(Unreachable):
 class Refused(CliError):
     """Central answered with an error status."""
 
-    def __init__(self, code: int, message: str, retry_after: float | None = None) -> None:
-        """Keep the status `code`, and `retry_after` in seconds when central named it."""
+    def __init__(
+        self, code: int, message: str, retry_after: float | None = None, word: str = ""
+    ) -> None:
+        """Keep the status `code`, and `retry_after` in seconds when central named it.
+
+        `word` is the refusal in OAuth's vocabulary (RFC 8628, 3.5), where it has one.
+        """
         super().__init__(message)
         self.code = code
         self.retry_after = retry_after
+        self.word = word

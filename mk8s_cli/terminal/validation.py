@@ -26,6 +26,9 @@ SERVICE_TOKEN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 SERVICE_USER = re.compile(rf"token:{SERVICE_TOKEN_NAME.pattern}")
 """What central calls a service token where users have their address."""
 
+JOB_USER = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]{1,254}")
+"""What central calls a job that logged in by the token of its issuer."""
+
 SERIAL = re.compile(r"[0-9a-f]{1,40}")
 """Of an agent's certificate, by which agents are known."""
 
@@ -35,11 +38,19 @@ KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TOKEN = re.compile(r"[\x21-\x7e]+")
 """What fits into a header."""
 
+USER_CODE = re.compile(r"[A-Za-z0-9]{2,16}(?:-[A-Za-z0-9]{2,16}){0,3}")
+"""What a person types in a browser (RFC 8628, 6.1)."""
+
 PIN = re.compile(r"sha256:[0-9a-f]{64}")
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
 CENTRAL_URL = re.compile(rf"https://{_HOST}(?::[0-9]{{1,5}})?")
 SERVER_URL = re.compile(rf"https://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9._~-]{{1,253}}){{0,8}}/?")
+DEVICE_CODE_PAGE = re.compile(
+    rf"https://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9._~-]{{1,64}}){{1,8}}"
+    r"(?:\?[A-Za-z0-9._~%&=-]{1,256})?"
+)
+"""Where such a code is entered, with or without it."""
 
 
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")

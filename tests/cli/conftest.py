@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+# Imported before a test replaces what they import by name.
 from mk8s_cli.central import certificate
 from mk8s_cli.login import keyring_access
 from mk8s_cli.main import main

@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
+from urllib.parse import parse_qsl
 
 import trustme
 from aiohttp import web
 
 from mk8s_proxy.identity.service_token import new_service_token
+from tests.cli.fake_sso import FakeSso, error
 
 EMAIL, PASSWORD = "dev@example.com", "correct horse"
 SERVICE_TOKEN = new_service_token()
@@ -60,6 +62,7 @@ class FakeCentral:
     cluster_rbac: list[dict[str, Any]] = field(default_factory=list)
     rbac_notes: list[dict[str, Any]] = field(default_factory=list)
     admin: bool = False
+    email: str = EMAIL
     password: str = PASSWORD
     must_change: bool = False
     clock_offset: float = 0.0
@@ -79,6 +82,8 @@ class FakeCentral:
     published: str | None = None
     """What `GET /ca.pem` answers in place of the authority."""
     takes_service_token: bool = True
+    sso: FakeSso | None = None
+    """What it offers beside passwords; None for an older central, which offers nothing else."""
     port: int = 0
 
     @property
@@ -125,16 +130,24 @@ class FakeCentral:
 
     async def _handle(self, request: web.Request) -> web.Response:
         content = await request.read()
-        body = json.loads(content) if content else None
+        is_form = request.content_type == "application/x-www-form-urlencoded"
+        decoded = dict(parse_qsl(content.decode())) if is_form else json.loads(content or b"null")
+        body: Any = decoded
         self.calls.append((request.method, request.path, body))
         self.queries.append((request.path, dict(request.query)))
         waiting = self.overrides.get(f"{request.method} {request.path}")
-        code, answer = waiting.pop(0) if waiting else self._answer(request, body)
+        code, answer = (
+            waiting.pop(0)
+            if waiting
+            else self._other_sources(request, body) or self._answer(request, body)
+        )
         if request.path == "/auth/refresh" and self.lost_answers:
             self.lost_answers -= 1
             assert request.transport is not None
             request.transport.abort()
         headers = {"Date": formatdate(self._now(), usegmt=True), **self.headers}
+        if code == 302:
+            return web.Response(status=code, headers={**headers, "Location": str(answer)})
         if isinstance(answer, str):
             return web.Response(status=code, text=answer, headers=headers)
         if code == 204:
@@ -169,6 +182,19 @@ class FakeCentral:
             return error(401, "no token: ask for one")
         return self._ends(method, path) or self._authenticated(method, path, body)
 
+    def _other_sources(self, request: web.Request, body: Any) -> Answer | None:
+        """Logins without a password; None for what is none. An older central has none at all."""
+        is_exchange = request.path == "/auth/token" and "grant_type" in body
+        of_sso = ("/auth/sso/", "/auth/device", "/auth/methods")
+        if not is_exchange and not request.path.startswith(of_sso):
+            return None
+        if self.sso is None:
+            return error(404, "there is no such endpoint: see /openapi.json")
+        if is_exchange:
+            return self.sso.exchange(body)
+        answer = self.sso.answer(request, body, self.url)
+        return (200, self._grant("")) if answer is None else answer
+
     def _of_service_token(self, path: str, body: Any) -> Answer | None:
         if path == "/auth/whoami":
             user = {"id": "t1", "email": "token:ci", "name": ""}
@@ -176,8 +202,9 @@ class FakeCentral:
             login = {"source": "service_token", "client": "", "opened_at": "2026-01-02T03:04:05Z"}
             ends = {"ends_at": "2126-01-02T03:04:05Z"}
             return 200, {"user": user, **about, "login": {**login, **ends}}
-        if path != "/auth/token":
-            return None
+        return self._cluster_token(body) if path == "/auth/token" else None
+
+    def _cluster_token(self, body: Any) -> Answer:
         name = body["cluster"]
         if name not in {item["name"] for item in self.clusters}:
             return error(404, "no such cluster")
@@ -194,8 +221,11 @@ class FakeCentral:
 
     def _authenticated(self, method: str, path: str, body: Any) -> Answer:
         if path == "/auth/whoami":
-            about = {"user": {"id": "1", "email": EMAIL, "name": "Dev"}, "roles": ["developer"]}
+            named = {"id": "1", "email": self.email, "name": "Dev"}
+            about = {"user": named, "roles": ["developer"], "login": {"id": "login-1"}}
             return 200, {**about, "clusters": [], "admin": self.admin}
+        if path == "/auth/token":
+            return self._cluster_token(body)
         if path.endswith("/permissions"):
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
         if method == "GET" and path in LISTS:
@@ -264,9 +294,5 @@ class FakeCentral:
             "token_type": "Bearer",
             "expires_in": self.expires_in,
             "refresh_token": self.refresh_token,
-            "user": {"id": "1", "email": EMAIL, "name": "Dev", "roles": ["developer"]},
+            "user": {"id": "1", "email": self.email, "name": "Dev", "roles": ["developer"]},
         }
-
-
-def error(code: int, message: str) -> Answer:
-    return code, {"status": code, "reason": "Refused", "detail": message}

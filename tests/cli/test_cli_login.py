@@ -81,7 +81,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def sleep(seconds: float) -> None:
         slept.append(seconds) if seconds >= 1 else real(seconds)
 
-    monkeypatch.setattr("mk8s_cli.commands.login.time.sleep", sleep)
+    monkeypatch.setattr("mk8s_cli.commands.login_ways.time.sleep", sleep)
     return slept
 
 

@@ -242,7 +242,7 @@ def test_a_login_by_service_token_keeps_it(run: Run, central: FakeCentral) -> No
     first = credential(run(*DEV))
     assert credential(run(*DEV)) == first, "cached as any other"
     assert "token:ci" in run("status").out
-    assert "a service token has no password" in run("passwd").line
+    assert "only people have passwords" in run("passwd").line
     for cached in (Path.home() / ".mk8s" / "cache").rglob("*.json"):
         cached.unlink()
     assert credential(run(*DEV)) != first
@@ -254,7 +254,8 @@ def test_a_login_by_service_token_keeps_it(run: Run, central: FakeCentral) -> No
     assert "mk8s login" not in run(*DEV).line
     central.overrides.clear()
     central.takes_service_token = False
-    assert run(*DEV).line == f"mk8s: no token; run: mk8s login {central.url}"
+    told = f"mk8s: no token; run: mk8s login {central.url} --service-token"
+    assert run(*DEV).line == told
     central.takes_service_token = True
     out = run("logout")
     assert "stays good elsewhere" in out.err

@@ -1,8 +1,11 @@
 """What a target means, read once."""
 
+import re
+
 import pytest
 
-from mk8s_proxy.chain.addresses import Address, Addresses, Router
+from mk8s_proxy.api.application import ENDPOINTS
+from mk8s_proxy.chain.addresses import MANAGEMENT_PATHS, Address, Addresses, Router
 from mk8s_proxy.kube.request_target import TargetRefusal
 
 HOST = b"central.example.com"
@@ -19,6 +22,13 @@ def test_cluster_target_and_info() -> None:
     assert address.target.raw == PODS + b"?limit=5"
     assert (address.info.verb, address.info.namespace) == ("list", "shop")
     assert address.path_block.endswith(PODS + b"?limit=5")
+
+
+def test_every_endpoint_of_the_management_api_is_reached_and_nothing_else_is() -> None:
+    assert {endpoint.path.split("/")[1].encode() for endpoint in ENDPOINTS} == MANAGEMENT_PATHS
+    for endpoint in ENDPOINTS:
+        target = re.sub(r"\{\w+\}", "x", endpoint.path).encode()
+        assert find(Addresses(Router()), target).route.management, endpoint.path
 
 
 def test_a_target_is_read_once() -> None:
