@@ -128,6 +128,8 @@ class Management:
         ]
         if head.authorization:
             fields.append((b"authorization", head.authorization))
+        if head.cookie:
+            fields.append((b"cookie", head.cookie))
         connection.send_request(
             exchange.front,
             head.method,

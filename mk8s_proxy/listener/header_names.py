@@ -44,6 +44,7 @@ _COMMON: Final[dict[bytes, int]] = {
     b"authorization": KEEP,
     b"content-encoding": NOTE,
     b"content-length": KEEP,
+    b"cookie": KEEP,  # for our own pages: a session must not reach a pod through services/proxy
     b"expect": KEEP,
     b"host": KEEP,
     b"origin": KEEP,
@@ -53,7 +54,6 @@ _COMMON: Final[dict[bytes, int]] = {
     b"sec-websocket-version": KEEP,
     # Dropped.
     b"alt-used": DROP,
-    b"cookie": DROP,  # a web page's session must not reach a pod through services/proxy
     b"http2-settings": DROP,
     b"proxy-authenticate": DROP,
     b"proxy-authorization": DROP,
@@ -85,13 +85,15 @@ REPEATABLE: Final = frozenset(
         b"accept",
         b"audit-id",
         b"connection",
+        b"cookie",
         b"expect",
         b"sec-websocket-protocol",
         b"te",
         b"x-forwarded-for",
     )
 )
-"""Noted or kept headers that may come more than once: their values are joined with a comma."""
+"""Noted or kept headers that may come more than once: their values are joined, with a comma but for
+cookies (RFC 9113, 8.2.3: browsers send one field for each)."""
 
 DUPLICATE_REASONS: Final[dict[bytes, str]] = {
     b"authorization": "DUP_AUTHORIZATION",

@@ -103,6 +103,8 @@ class RequestHead(NamedTuple):
     """The client waits for `100 Continue` before it sends the body."""
     forwarded_for: bytes = b""
     """X-Forwarded-For: untrusted, unless the peer is a proxy of ours."""
+    cookie: bytes = b""
+    """For the management API only."""
 
 
 _KEPT_BYTES: Final = 4096
@@ -285,7 +287,7 @@ def sort_fields(fields: list[Field], actions: dict[bytes, int], underscores: boo
 def _joined(name: bytes, first: bytes, second: bytes) -> bytes:
     if name not in REPEATABLE:
         raise HeaderRefusal(DUPLICATE_REASONS.get(name, "DUP_HEADER"), name)
-    return b"%b, %b" % (first, second)
+    return b"%b; %b" % (first, second) if name == b"cookie" else b"%b, %b" % (first, second)
 
 
 def content_length(kept: dict[bytes, bytes]) -> int:
@@ -356,6 +358,7 @@ def compose_head(
         tuple(forwarded),
         b"100-continue" in kept.get(b"expect", b"").lower(),
         kept.get(b"x-forwarded-for", b""),
+        kept.get(b"cookie", b""),
     )
 
 

@@ -19,7 +19,8 @@ async def handle(asked: web.Request) -> web.Response:
     body = await asked.read()
     if asked.path == "/users":
         await asyncio.Event().wait()
-    named = {name: asked.headers.get(name, "") for name in ("X-Mk8s-Source-Ip", "Authorization")}
+    names = ("X-Mk8s-Source-Ip", "Authorization", "Cookie")
+    named = {name: asked.headers[name] for name in names if name in asked.headers}
     return web.json_response({"path": asked.path_qs, "body": body.decode()} | named)
 
 
@@ -68,6 +69,15 @@ async def test_a_request_to_the_management_api(house: House) -> None:
         b'"Authorization": "Bearer dev"}'
     )
     assert house.central.rows() == []  # the API writes the rows of what it does
+
+
+async def test_cookies_reach_the_management_api(house: House) -> None:
+    """Browsers send one field for each, RFC 9113, 8.2.3. No cluster ever sees one."""
+    person = house.central.http2()
+    cookies = (b"cookie", b"a=1"), (b"cookie", b"__Host-mk8s-login=x")
+    number = person.ask(b"/auth/device", *cookies)
+    assert await house.code(person, number) == 200
+    assert b'"Cookie": "a=1; __Host-mk8s-login=x"' in person.answers[number].body
 
 
 async def test_connections_are_kept(house: House) -> None:

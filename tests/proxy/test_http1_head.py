@@ -165,7 +165,7 @@ SECURITY_HEADERS = [
     b"Audit-ID", b"Kubectl-Command", b"Accept", b"",
 ]  # fmt: skip
 REMOVED_WITHOUT_HARM = {
-    b"Cookie", b"HTTP2-Settings", b"Kubectl-Command", b"TE", b"Trailer", b"X-Remote-User",
+    b"HTTP2-Settings", b"Kubectl-Command", b"TE", b"Trailer", b"X-Remote-User",
 }  # fmt: skip
 """Fields that nobody here or behind decides by: Connection may take them out (RFC 9110, 7.6.1)."""
 BAD_UPGRADES = [

@@ -90,8 +90,10 @@ class Caller:
         with answer:
             return Answer(url, answer.status, answer.headers, answer.read(LONGEST))
 
-    def get(self, url: str, **parameters: str) -> Answer:
-        return self.call("GET", with_query(url, **parameters))
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, /, **parameters: str
+    ) -> Answer:
+        return self.call("GET", with_query(url, **parameters), headers=headers)
 
     def post_json(self, url: str, body: Any, token: str = "") -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}

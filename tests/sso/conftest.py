@@ -3,17 +3,26 @@
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trustme
 
+from tests.sso import house as houses
 from tests.sso import keycloak as keycloaks
-from tests.sso import webdriver
-from tests.sso.keycloak import Keycloak
+from tests.sso import node_provider as node_providers
+from tests.sso import odd_issuer, webdriver
+from tests.sso.house import House
+from tests.sso.keycloak import Keycloak, Realm
+from tests.sso.node_provider import NodeProvider
+from tests.sso.odd_issuer import CLIENT_ID, CLIENT_SECRET, OddIssuer
 from tests.sso.webdriver import Browser
+from tests.support.processes import own_port
 
 PROVIDERS = "MK8S_TEST_PROVIDERS"
+ISSUERS = ("odd", "other", "turning", "lame", "keyless")
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +63,43 @@ def keycloak(providers: Path, shared_folder: Path, issuers_ca: trustme.CA) -> It
         yield running
 
 
+@dataclass(frozen=True)
+class Organisation:
+    """Central, and the realms of Keycloak whose people it lets in."""
+
+    house: House
+    acme: Realm
+    """Of its issuer acme, where central has a secret."""
+    public: Realm
+    """Of its issuer public, where central has none."""
+
+
+@pytest.fixture(scope="session")
+def organisation(
+    keycloak: Keycloak, issuers_ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Organisation]:
+    """Central with two realms of Keycloak."""
+    port = own_port()
+    back = f"https://localhost:{port}/auth/sso/callback"
+    acme, public = keycloak.realm([back]), keycloak.realm([back])
+    rules = [{"match": "k8s-*", "to": "*"}]
+    secret = keycloaks.REALM["clients"][0]["secret"]
+    issuers = [
+        {
+            "name": "acme",
+            "title": "Acme Incorporated",
+            "issuer": acme.issuer,
+            "client_id": "mk8s",
+            "client_secret": secret,
+            "groups": rules,
+        },
+        {"name": "public", "issuer": public.issuer, "client_id": "mk8s-public", "groups": rules},
+    ]
+    folder = tmp_path_factory.mktemp("organisation")
+    with houses.serving(folder, port, issuers_ca, issuers) as house:
+        yield Organisation(house, acme, public)
+
+
 @pytest.fixture(scope="session")
 def chromedriver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The driver of this worker's browser."""
@@ -66,3 +112,97 @@ def browser(chromedriver: tuple[str, str]) -> Iterator[Browser]:
     """A window that nobody is signed in with."""
     with webdriver.window(chromedriver) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def ports() -> dict[str, int]:
+    """Where central and the issuers listen that it is told of before they run."""
+    return {name: own_port() for name in ("central", *ISSUERS, "absent", "node")}
+
+
+@pytest.fixture(scope="session")
+def odd_issuers(ports: dict[str, int], issuers_ca: trustme.CA) -> Iterator[dict[str, OddIssuer]]:
+    """Issuers that do what a test says, each run by somebody else."""
+    with ExitStack() as open_ones:
+        yield {
+            name: open_ones.enter_context(odd_issuer.serving(ports[name], issuers_ca))
+            for name in ISSUERS
+        }
+
+
+@pytest.fixture(scope="session")
+def house(
+    ports: dict[str, int], issuers_ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """Central that trusts the odd issuers and oidc-provider, whether they run or not."""
+    known = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    issuers = [
+        {"name": name, "issuer": f"https://127.0.0.1:{ports[name]}", **known}
+        for name in (*ISSUERS, "absent")
+    ]
+    node = {
+        "name": "node",
+        "issuer": f"https://127.0.0.1:{ports['node']}",
+        "client_id": node_providers.CLIENT["client_id"],
+        "client_secret": node_providers.CLIENT["client_secret"],
+        "scopes": ["openid", "email", "profile", "groups", "offline_access"],
+    }
+    folder = tmp_path_factory.mktemp("house")
+    with houses.serving(folder, ports["central"], issuers_ca, [*issuers, node]) as running:
+        yield running
+
+
+@pytest.fixture
+def odd(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
+    """The issuer of most tests, behaving until the test says otherwise."""
+    yield from _lent(odd_issuers["odd"])
+
+
+@pytest.fixture
+def other(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
+    """A second one, of somebody else."""
+    yield from _lent(odd_issuers["other"])
+
+
+@pytest.fixture
+def turning(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
+    """One for tests that change its keys: central does not ask for them again at once."""
+    yield from _lent(odd_issuers["turning"])
+
+
+@pytest.fixture
+def lame(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
+    """One for tests of a discovery that fails: central remembers one that does not."""
+    yield from _lent(odd_issuers["lame"])
+
+
+@pytest.fixture
+def keyless(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
+    """One for tests of keys that cannot be had: central remembers good ones."""
+    yield from _lent(odd_issuers["keyless"])
+
+
+def _lent(issuer: OddIssuer) -> Iterator[OddIssuer]:
+    yield issuer
+    issuer.reset()
+
+
+@pytest.fixture(scope="session")
+def node_server(
+    providers: Path,
+    ports: dict[str, int],
+    issuers_ca: trustme.CA,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[NodeProvider]:
+    """Oidc-provider, running."""
+    back = f"https://localhost:{ports['central']}/auth/sso/callback"
+    folder = tmp_path_factory.mktemp("node")
+    with node_providers.running(providers, folder, ports["node"], issuers_ca, back) as running:
+        yield running
+
+
+@pytest.fixture
+def node(node_server: NodeProvider) -> Iterator[NodeProvider]:
+    """Oidc-provider with Nora signed in, behaving until the test says otherwise."""
+    yield node_server
+    node_server.behave()

@@ -5,7 +5,9 @@ with TLS, keeps everything in memory, and ends with the last worker that uses it
 Realms are imported and changed through its administration API.
 """
 
+import html
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,6 +104,14 @@ class Realm:
         """The issuer's URL."""
         return f"{self.server.url}/realms/{self.name}"
 
+    def sign_in(self, url: str, username: str, caller: Caller) -> str:
+        """Fill the form of its login page; where it sends the browser with the code."""
+        page = caller.get(url)
+        found = re.search(r'id="kc-form-login"[^>]*action="([^"]+)"', page.text)
+        assert found, page.text
+        form = {"username": username, "password": password_of(username)}
+        return caller.post_form(html.unescape(found[1]), form).location
+
     def user_id(self, username: str) -> str:
         """The id (claim `sub`) of somebody."""
         query = urlencode({"username": username, "exact": "true"})
@@ -113,33 +123,27 @@ class Realm:
         path = f"/realms/{self.name}/users/{self.user_id(username)}"
         self.server.admin("PUT", path, self.server.admin("GET", path) | fields)
 
-    def set_client(self, client_id: str, **fields: Any) -> None:
-        """Change a client, such as its `attributes`."""
-        path = f"/realms/{self.name}/clients"
-        [client] = self.server.admin("GET", f"{path}?{urlencode({'clientId': client_id})}")
-        self.server.admin("PUT", f"{path}/{client['id']}", client | fields)
-
-    def rotate_keys(self, algorithm: str = "RS256") -> None:
+    def rotate_keys(self) -> None:
         """A new signing key that comes before the ones there are."""
         realm_id = self.server.admin("GET", f"/realms/{self.name}")["id"]
-        provider = {"RS256": "rsa-generated", "ES256": "ecdsa-generated"}[algorithm]
         config = {"priority": ["500"], "enabled": ["true"], "active": ["true"]}
         self.server.admin(
             "POST",
             f"/realms/{self.name}/components",
             {
                 "name": f"newer-{secrets.token_hex(2)}",
-                "providerId": provider,
+                "providerId": "rsa-generated",
                 "providerType": "org.keycloak.keys.KeyProvider",
                 "parentId": realm_id,
                 "config": config,
             },
         )
 
-    def end_sessions(self, username: str) -> None:
-        """Log somebody out everywhere."""
-        path = f"/realms/{self.name}/users/{self.user_id(username)}/logout"
-        self.server.admin("POST", path)
+
+def password_of(username: str) -> str:
+    """The password of somebody in `realm.json`."""
+    [found] = [user for user in REALM["users"] if user["username"] == username]
+    return str(found["credentials"][0]["value"])
 
 
 @contextmanager

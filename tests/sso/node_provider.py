@@ -9,7 +9,7 @@ from typing import Any
 import trustme
 
 from tests.sso.calls import Answer, Caller
-from tests.support.processes import Program, own_port, private_environment
+from tests.support.processes import Program, private_environment
 
 PROGRAM = Path(__file__).with_name("provider.mjs")
 CLIENT = {
@@ -42,6 +42,8 @@ class NodeProvider:
             stall=[],
             broken={},
             garbage=[],
+            deny=False,
+            refreshes=True,
         )
 
     def asked(self, path: str) -> int:
@@ -59,10 +61,9 @@ class NodeProvider:
 
 @contextmanager
 def running(
-    providers: Path, folder: Path, ca: trustme.CA, redirect_uri: str
+    providers: Path, folder: Path, port: int, ca: trustme.CA, redirect_uri: str
 ) -> Iterator[NodeProvider]:
     """The provider, until the end of the block."""
-    port = own_port()
     leaf = ca.issue_cert("127.0.0.1")
     facts = {
         "port": port,

@@ -4,7 +4,7 @@
 //
 // POST /-/control with a JSON object changes it: {"accounts": {"sub": {claims}}, "account": "sub",
 // "rotate": true, "algorithm": "ES256", "clientChanges": {...}, "lifetimes": {"IdToken": 1},
-// "stall": ["/token"], "broken": {"/jwks": 500}, "garbage": ["/token"]}.
+// "stall": ["/token"], "broken": {"/jwks": 500}, "garbage": ["/token"], "deny": true, "refreshes": false}.
 // GET /-/asked counts the requests by path.
 import { createRequire } from 'node:module';
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
@@ -19,7 +19,8 @@ const { port, cert, key, clients } = JSON.parse(text);
 const issuer = `https://127.0.0.1:${port}`;
 const state = {
   accounts: {}, account: '', algorithm: 'RS256', clientChanges: {}, lifetimes: {},
-  stall: [], broken: {}, garbage: [],
+  stall: [], broken: {}, garbage: [], deny: false,
+  refreshes: true,
 };
 let keys = [];
 let asked = {};
@@ -37,6 +38,7 @@ async function interaction(ctx, next) {
   const details = await provider.interactionDetails(ctx.req, ctx.res);
   const grant = new provider.Grant({ accountId: state.account, clientId: details.params.client_id });
   grant.addOIDCScope('openid email profile groups offline_access');
+  if (state.deny) return provider.interactionFinished(ctx.req, ctx.res, { error: 'access_denied' });
   const result = { login: { accountId: state.account }, consent: { grantId: await grant.save() } };
   return provider.interactionFinished(ctx.req, ctx.res, result);
 }
@@ -59,6 +61,8 @@ function configure() {
     findAccount: async (ctx, sub) => state.accounts[sub] && {
       accountId: sub, claims: async () => ({ sub, ...state.accounts[sub] }),
     },
+    // Without this it gives one only where the client asks for `prompt=consent`, too.
+    issueRefreshToken: async () => state.refreshes,
     rotateRefreshToken: true,
   });
   provider.use(interaction);
@@ -73,7 +77,7 @@ async function bodyOf(request) {
 function change(orders) {
   const { rotate, ...rest } = orders;
   Object.assign(state, rest);
-  if (rotate || !keys.some((one) => one.alg === state.algorithm)) keys = [newKey(state.algorithm)];
+  if (rotate) keys = [newKey('RS256'), newKey('ES256')];
   configure();
 }
 

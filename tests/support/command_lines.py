@@ -234,6 +234,7 @@ def _module(name: str, words: list[str]) -> None:
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
         "tests.bench.bench_metrics": ("tests.bench.bench_metrics", lambda _: lambda _words: None),
         "tests.first_steps.build": ("tests.first_steps.build", lambda _: lambda _words: None),
+        "tests.sso.build": ("tests.sso.build", lambda _: lambda _words: None),
         "tests.support.helm": ("tests.support.helm", lambda _: lambda _words: None),
         "tests.bench.bench_start": (
             "tests.bench.bench_start",
