@@ -137,7 +137,7 @@ def test_any_document_cut_anywhere(
 
 
 def test_a_piece_may_be_any_byte() -> None:
-    data = b'{"kind":"PodList", "items" : [ ' + json.dumps(item()).encode() + b' , {} ] }\n'
+    data = b'{"kind":"PodList", "items" : [ ' + json.dumps(item()).encode() + b" , {} ] }\n"
     assert filtered(*(data[at : at + 1] for at in range(len(data)))) == filtered(data)
 
 
