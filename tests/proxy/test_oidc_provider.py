@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from mk8s_proxy.identity.oidc import fetch, token_issuer
 from mk8s_proxy.identity.oidc.errors import Ended, Refused, Unreachable
@@ -476,6 +479,26 @@ async def test_an_authority_of_ones_own(tmp_path: Path) -> None:
     missing = Fetcher(tmp_path / "none.pem")
     with pytest.raises(Unreachable, match=r"does not answer \(FileNotFoundError\)"):
         await missing.get("https://127.0.0.1:1/")
+
+
+async def test_https_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"here": True})
+
+    application = web.Application()
+    application.router.add_get("/x", answer)
+    server = TestServer(application, scheme="https")
+    await server.start_server(ssl=context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    fetcher = Fetcher(tmp_path / "ca.pem")
+    for _ in range(2):
+        assert await fetcher.get(str(server.make_url("/x"))) == {"here": True}
+    with pytest.raises(Unreachable, match="CertificateError"):
+        await Fetcher().get(str(server.make_url("/x")))
+    await server.close()
 
 
 def test_the_bounds_are_what_the_documents_say() -> None:
