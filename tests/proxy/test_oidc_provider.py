@@ -1,6 +1,7 @@
 """One issuer over HTTP: discovery, keys that change, codes, refreshes, and each way to fail."""
 
 import asyncio
+import gzip
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -417,6 +418,19 @@ async def test_attack_an_answer_that_is_endless_or_none(
 
     remote.before = say
     with pytest.raises(Unreachable, match=r"more than 1 MiB|no JSON object"):
+        await provider(remote, clock).issuer.document()
+
+
+async def test_attack_an_answer_that_is_packed(
+    remote: oidc_provider.Provider, clock: Clock
+) -> None:
+    bomb = gzip.compress(b"0" * (8 << 20))
+
+    async def say(_: web.Request) -> None:
+        raise web.HTTPOk(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    remote.before = say
+    with pytest.raises(Unreachable, match="no JSON object"):
         await provider(remote, clock).issuer.document()
 
 
