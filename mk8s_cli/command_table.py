@@ -142,6 +142,9 @@ ADMIN_USERS = {
     "disable": Entry("commands.admin_users", "disable", "Lock a user out at once."),
     "enable": Entry("commands.admin_users", "enable", "Let a disabled user in again."),
     "remove": Entry("commands.admin_users", "remove", "Delete a user; ends what they have open."),
+    "links": Entry("commands.admin_links", "links", "List whom single sign-on means by a user."),
+    "link": Entry("commands.admin_links", "link", "Let a person of an issuer log in as a user."),
+    "unlink": Entry("commands.admin_links", "unlink", "Take an issuer's links from a user."),
 }
 
 ADMIN_TOKENS = {

@@ -54,6 +54,8 @@ class FakeCentral:
         default_factory=lambda: [cluster("dev"), cluster("prod")]
     )
     users: list[dict[str, Any]] = field(default_factory=list)
+    identities: list[dict[str, Any]] = field(default_factory=list)
+    """Whom issuers mean by each of them."""
     roles: list[dict[str, Any]] = field(default_factory=list)
     permissions: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[dict[str, Any]] = field(default_factory=list)
@@ -235,8 +237,9 @@ class FakeCentral:
             return 201, {**named, "token": SERVICE_TOKEN}
         if not self.admin:
             return error(403, "only administrators may do this")
-        if method == "GET" and path.endswith("/rbac"):
-            return 200, {"items": self.cluster_rbac, "notes": self.rbac_notes}
+        if method == "GET" and path.endswith(("/rbac", "/identities")):
+            of_cluster = {"items": self.cluster_rbac, "notes": self.rbac_notes}
+            return 200, of_cluster if path.endswith("/rbac") else {"identities": self.identities}
         if (method, path) == ("POST", "/rbac"):
             return 200, {"changes": self._rbac(body), "dry_run": body["dry_run"]}
         if path.endswith("/join-token") or (method, path) == ("POST", "/clusters"):
