@@ -1,6 +1,7 @@
-"""Bodies and queries: read as the models of an endpoint, written with their ETags."""
+"""Bodies, forms and queries: read as the models of an endpoint, written with their ETags."""
 
 from typing import TypeVar
+from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 from pydantic import ValidationError
@@ -9,8 +10,14 @@ from mk8s_proxy.api import conditions
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.schemas import Model, Page
 
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+LONGEST_FORM = 64 << 10
+MOST_FIELDS = 32
 NO_STORE = "no-store"
 """Cache-Control of what says nothing else."""
+INVALID_REQUEST = "invalid_request"
+"""RFC 6749 section 5.2."""
 
 _ModelType = TypeVar("_ModelType", bound=Model)
 
@@ -23,10 +30,42 @@ async def read_body(request: web.Request, kind: type[_ModelType]) -> _ModelType:
     Raises:
         ApiError: Not JSON, or not as the model says.
     """
-    if request.content_type != "application/json":
+    if request.content_type != JSON:
         raise ApiError(415, "send the body as application/json")
     try:
         return kind.model_validate_json(await request.read(), strict=True)
+    except ValidationError as error:
+        shown = error.errors(include_url=False, include_context=False, include_input=False)
+        raise ApiError.from_validation(shown) from None
+
+
+async def read_form(request: web.Request, kind: type[_ModelType]) -> _ModelType:
+    """Parse the form of a program (RFC 6749): each field at most once, as the model says.
+
+    Only for what a browser could not be made to send: the form brings the credential itself.
+
+    Raises:
+        ApiError: No such form.
+    """
+    if (request.content_length or 0) > LONGEST_FORM:
+        raise ApiError(413, f"the form is too large: at most {LONGEST_FORM >> 10} KiB")
+    body = await request.read()
+    try:
+        if len(body) > LONGEST_FORM:
+            raise ApiError(413, f"the form is too large: at most {LONGEST_FORM >> 10} KiB")
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=MOST_FIELDS,
+        )
+    except ValueError:
+        raise ApiError(400, "the body is no form", word=INVALID_REQUEST) from None
+    if len(dict(pairs)) < len(pairs):
+        raise ApiError(400, "give each field of the form once", word=INVALID_REQUEST)
+    try:
+        return kind.model_validate(dict(pairs))
     except ValidationError as error:
         shown = error.errors(include_url=False, include_context=False, include_input=False)
         raise ApiError.from_validation(shown) from None

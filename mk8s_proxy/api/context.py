@@ -20,7 +20,12 @@ from mk8s_proxy.identity.login_queue import LoginQueue
 from mk8s_proxy.identity.oidc.providers import Providers
 from mk8s_proxy.identity.passwords import ROUNDS, PasswordHasher, at_once
 from mk8s_proxy.identity.request_rate import RequestRate
-from mk8s_proxy.identity.throttle import PER_JOIN_SOURCE, LoginThrottle, Throttle
+from mk8s_proxy.identity.throttle import (
+    PER_EXCHANGE_SOURCE,
+    PER_JOIN_SOURCE,
+    LoginThrottle,
+    Throttle,
+)
 from mk8s_proxy.settings.model import Settings
 
 SIGN_INS = 60
@@ -103,6 +108,8 @@ class ApiContext:
     passwords: PasswordHasher = dataclasses.field(init=False)
     logins: LoginQueue = dataclasses.field(init=False)
     joins: Throttle = dataclasses.field(init=False)
+    exchanges: Throttle = dataclasses.field(init=False)
+    """Of tokens of jobs that were refused, from one address."""
     sign_ins: RequestRate = dataclasses.field(init=False)
     """Of logins that begin at an issuer, from one address."""
     guesses: RequestRate = dataclasses.field(init=False)
@@ -122,6 +129,7 @@ class ApiContext:
         throttle = LoginThrottle(self.monotonic, self._tell_attempt)
         self.logins = LoginQueue(throttle, self._tell_login)
         self.joins = Throttle(PER_JOIN_SOURCE, self.monotonic, self._tell_attempt)
+        self.exchanges = Throttle(PER_EXCHANGE_SOURCE, self.monotonic, self._tell_attempt)
         self.issuers = Providers(
             self.settings.login,
             self.settings.public_url,
@@ -148,6 +156,6 @@ class ApiContext:
         self.announcements.tell("login", event, source, account)
 
     def _note_attempt(self, rule: str, event: str, key: str) -> None:
-        for throttle in (*self.logins.throttle.throttles, self.joins):
+        for throttle in (*self.logins.throttle.throttles, self.joins, self.exchanges):
             if throttle.name == rule:
                 throttle.note(event, key)

@@ -13,7 +13,15 @@ from aiohttp import web
 
 from mk8s_proxy.api import conditions
 from mk8s_proxy.api.audit_rows import AuditRow
-from mk8s_proxy.api.bodies import parse_query, read_body, respond, respond_older, tagged
+from mk8s_proxy.api.bodies import (
+    JSON,
+    parse_query,
+    read_body,
+    read_form,
+    respond,
+    respond_older,
+    tagged,
+)
 from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
@@ -24,6 +32,7 @@ from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.revisions import Condition
 from mk8s_proxy.db.roles import ADMIN_ROLE
 from mk8s_proxy.db.users import UserRecord
+from mk8s_proxy.identity.federation import is_federated_user
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.identity.service_token import is_service_user
 
@@ -176,6 +185,10 @@ class Endpoint:
     """The media type in which the answer comes bit by bit, for whoever accepts that."""
     prepare: Preparation | None = None
     """What comes before the row of a change: it may say more of the call, or refuse it."""
+    takes: str = JSON
+    """The media type of its request."""
+    otherwise: "Endpoint | None" = None
+    """What a request of another media type asks for at the same address."""
 
 
 CALL: web.RequestKey[Call] = web.RequestKey("call", Call)
@@ -190,6 +203,9 @@ class Door:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Admit, parse, audit, answer. Refusals are raised; the middleware writes them."""
+        other = self.endpoint.otherwise
+        if other is not None and request.content_type == other.takes:
+            return await Door(other, self.context).serve(request)
         call = request[CALL]
         call.path = request.match_info
         call.route = self.endpoint.path
@@ -222,7 +238,8 @@ class Door:
         if self.endpoint.query is not None:
             call.query = parse_query(request, self.endpoint.query)
         if self.endpoint.request is not None:
-            call.body = await read_body(request, self.endpoint.request)
+            read = read_body if self.endpoint.takes == JSON else read_form
+            call.body = await read(request, self.endpoint.request)
         if self.endpoint.conditional:
             call.condition = conditions.condition_of(request)
         if self.endpoint.prepare is not None:
@@ -287,6 +304,8 @@ async def current_user(call: Call) -> UserRecord:
     assert call.identity is not None
     if is_service_user(call.identity.user):
         return await _service_token(call.context, call.identity)
+    if is_federated_user(call.identity.user):
+        return await as_federated(call.context, call.identity)
     try:
         user = await users.get_by_id(call.context.database, call.identity.uid)
     except NotFound:
@@ -315,6 +334,21 @@ async def _service_token(context: ApiContext, identity: Identity) -> UserRecord:
         created_at=token.created_at,
         clusters=token.clusters,
     )
+
+
+async def as_federated(context: ApiContext, identity: Identity) -> UserRecord:
+    """A job as a user: without a row of its own, it has the roles of its rules."""
+    job = UserRecord(
+        id=identity.uid,
+        email=identity.user,
+        name=identity.name,
+        password_hash=None,
+        disabled=False,
+        token_epoch=identity.epoch,
+        roles=(),
+        created_at=context.now(),
+    )
+    return await groups.asking(context.database, job, identity.groups)
 
 
 def too_many(sender: str, seconds: int) -> ApiError:

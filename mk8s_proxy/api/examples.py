@@ -6,6 +6,7 @@ from mk8s_proxy.api import (
     audit_schemas,
     ca_schemas,
     exec_schemas,
+    federation_schemas,
     group_schemas,
     list_schemas,
     login_schemas,
@@ -60,6 +61,15 @@ _ROLE: Final[dict[str, Any]] = {
     "clusters": _RULES,
     "limits": {"streams": None, "buffered": None},
     "built_in": False,
+}
+_CLAIMS: Final = {"repository": ["acme/shop"], "ref": ["refs/heads/main", "refs/tags/v*"]}
+_RULE: Final[dict[str, Any]] = {
+    "name": "deploy",
+    "issuer": "github",
+    "claims": _CLAIMS,
+    "roles": ["developer"],
+    "seconds": 3600,
+    "created_at": _MOMENT,
 }
 _GROUP: Final[dict[str, Any]] = {
     "name": "devs",
@@ -125,6 +135,18 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
     policy_schemas.RoleRequest: {"clusters": _RULES},
     policy_schemas.Role: _ROLE,
     list_schemas.RoleList: {"roles": [_ROLE], "next_cursor": None},
+    federation_schemas.FederationRuleRequest: {
+        "issuer": "github",
+        "claims": _CLAIMS,
+        "roles": ["developer"],
+    },
+    federation_schemas.FederationRule: _RULE,
+    federation_schemas.FederationRuleList: {"rules": [_RULE]},
+    federation_schemas.TokenExchangeRequest: {
+        "grant_type": federation_schemas.TOKEN_EXCHANGE,
+        "subject_token": _TOKEN,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    },
     group_schemas.GroupRolesRequest: {"roles": ["developer"]},
     group_schemas.GroupMembersRequest: {"members": ["dev@example.com"]},
     group_schemas.Group: _GROUP,
@@ -194,6 +216,7 @@ PATH_EXAMPLES: Final = {
     "/agents/{id}": "4f1d2c",
     "/roles/{name}": "developer",
     "/groups/{name}": "acme:devs",
+    "/federation/rules": "deploy",
     "/keys/{id}": "k1",
     "/audit/{id}": REQUEST_ID,
     "/tokens/{id}": "ci",

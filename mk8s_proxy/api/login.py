@@ -10,7 +10,7 @@ import datetime
 
 from aiohttp import web
 
-from mk8s_proxy.api import schemas
+from mk8s_proxy.api import federation, schemas
 from mk8s_proxy.api.bodies import respond
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_access, end_login
@@ -307,6 +307,7 @@ ENDPOINTS = (
         refusals=(404,),
         verb="create",
         resource="clustertokens",
+        otherwise=federation.EXCHANGE,
     ),
     Endpoint(
         "POST",

@@ -46,6 +46,7 @@ _TAGS = {
     "users": "Who may log in, with what roles.",
     "roles": "What users may do on which clusters.",
     "groups": "Roles for many at once: groups of mk8s, and those that issuers name.",
+    "federation": "Which tokens of CI services and clusters let jobs in.",
     "rbac": "All roles, users and groups at once, as in a policy file.",
     "keys": "Signing keys of access tokens.",
     "ca": "The certificate authorities of central and of its agents.",
@@ -96,7 +97,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
 def _schemas(endpoints: Sequence[Endpoint]) -> tuple[References, dict[str, Any]]:
     """A reference for each model, as it is sent or answered, and what they lead to."""
     models: set[tuple[type[Model], Mode]] = {(Problem, "serialization")}
-    for endpoint in endpoints:
+    for endpoint in (*endpoints, *(it.otherwise for it in endpoints if it.otherwise)):
         if endpoint.request:
             models.add((endpoint.request, "validation"))
         if endpoint.response:

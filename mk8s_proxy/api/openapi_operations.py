@@ -26,6 +26,7 @@ _MEANINGS = {
     "/agents/{id}": "the serial of any of the agent's certificates",
     "/roles/{name}": "the role's name",
     "/groups/{name}": "the group's name",
+    "/federation/rules": "the rule's name",
     "/keys/{id}": "the key's id",
     "/audit/{id}": "the request's Audit-ID",
     "/logins/{id}": "the login's id",
@@ -53,7 +54,24 @@ def describe(endpoint: Endpoint, references: References) -> dict[str, Any]:
     if endpoint.request is not None:
         content = _content(endpoint.request, references[endpoint.request, "validation"])
         operation["requestBody"] = {"required": True, "content": content}
+    if endpoint.otherwise is not None:
+        _add_other(operation, endpoint.otherwise, references)
     return operation
+
+
+def _add_other(operation: dict[str, Any], other: Endpoint, references: References) -> None:
+    """What a request of another media type asks for, and what it gets."""
+    assert other.request is not None
+    assert other.response is not None
+    operation["description"] += f"\n\n{other.takes}: {_description(other)}"
+    if other.access is Access.PUBLIC:
+        operation["security"] = [*operation["security"], {}]
+    (content,) = _content(other.request, references[other.request, "validation"]).values()
+    operation["requestBody"]["content"][other.takes] = content
+    answer = operation["responses"]["200"]["content"][_JSON]
+    told = references[other.response, "serialization"]
+    answer["schema"] = {"anyOf": [answer["schema"], told]}
+    operation["responses"] = _responses(other, references) | operation["responses"]
 
 
 def _operation_id(endpoint: Endpoint) -> str:

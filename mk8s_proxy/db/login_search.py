@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
-from mk8s_proxy.db.logins import SERVICE_TOKEN, LoginRecord, login_record
+from mk8s_proxy.db.logins import FEDERATION, SERVICE_TOKEN, USER_CLAIM, LoginRecord, login_record
 from mk8s_proxy.db.models import Login, User
 from mk8s_proxy.db.service_tokens import service_user
 
@@ -64,6 +64,8 @@ async def find_login(database: Database, wanted: LoginSearch) -> FoundLogin:
 def _named(login: Login, email: str | None) -> str:
     if login.source == SERVICE_TOKEN and login.label:
         return service_user(login.label)
+    if login.source == FEDERATION:  # which has no row of a user
+        return login.claims.get(USER_CLAIM, "")
     return email or ""
 
 

@@ -26,6 +26,9 @@ FEDERATION: Final = "federation"
 DELEGATION: Final = "delegation"
 """Sources."""
 
+USER_CLAIM: Final = "user"
+"""Among the claims of a login of a job: what it is called here."""
+
 LOGOUT: Final = "logout"
 REUSED: Final = "reused"
 PASSWORD_CHANGED: Final = "password changed"

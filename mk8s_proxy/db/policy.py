@@ -9,6 +9,7 @@ from sqlmodel import col
 from mk8s_proxy.db.authorities import AuthorityRecord, read_authorities
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
+from mk8s_proxy.db.federation import issuers_of_rules
 from mk8s_proxy.db.groups import groups_of_users, is_issuers, roles_by_group
 from mk8s_proxy.db.keys import KeyRecord, read_keys
 from mk8s_proxy.db.meta import POLICY_VERSION
@@ -31,6 +32,8 @@ class PolicyRows:
     group_roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Role names by the groups that logins bring: an issuer's, and those of federation rules. What
     groups of mk8s give is among their members' own roles."""
+    federation: dict[str, str] = field(default_factory=dict)
+    """The issuer of each federation rule, by the rule's name."""
     service_secrets: tuple[LiveSecret, ...] = ()
     clusters: dict[str, dict[str, str]] = field(default_factory=dict)
     """Labels by cluster name."""
@@ -58,6 +61,7 @@ async def load_policy(database: Database) -> PolicyRows:
         tokens = await grants(session)
         by_group = await roles_by_group(session)
         memberships = await groups_of_users(session)
+        federation = await issuers_of_rules(session)
         secrets = await live_secrets(session)
         keys = await read_keys(session, database.vault)
         authorities = await read_authorities(session, database.vault)
@@ -71,6 +75,7 @@ async def load_policy(database: Database) -> PolicyRows:
         roles=tuple(map(role_record, roles)),
         user_roles={email: tuple(sorted(roles_of)) for email, roles_of in names.items()},
         group_roles={name: tuple(of) for name, of in by_group.items() if is_issuers(name)},
+        federation=federation,
         user_clusters={service_user(name): tuple(only) for name, _, only in tokens if only},
         service_secrets=tuple(secrets),
         clusters={name: labels for _, name, labels in clusters},
@@ -93,7 +98,7 @@ def _add_roles(
         roles[email].add(role)
     # Who is disabled may be a member, and has no roles.
     for email in memberships.keys() & roles.keys():
-        roles[email].update(*(by_group[group] for group in memberships[email]))
+        roles[email].update(*(by_group.get(group, ()) for group in memberships[email]))
 
 
 async def policy_version(database: Database) -> int:

@@ -17,6 +17,8 @@ from typing import Any, Final, Protocol
 import jwt
 
 from mk8s_agent.wire.memory import Memory
+from mk8s_proxy.identity.federated_logins import FederatedLogins
+from mk8s_proxy.identity.federation import is_federated_user
 from mk8s_proxy.identity.identity import BoundCluster, Identity, Login, Unauthenticated
 from mk8s_proxy.identity.revocations import Revocations
 from mk8s_proxy.identity.service_token import BEARER, ServiceTokens, is_service_user
@@ -152,6 +154,8 @@ class TokenAuthenticator:
     ) -> None:
         self.service_tokens = service_tokens or ServiceTokens(clock)
         """Those that are good, and what comes of them."""
+        self.federated = FederatedLogins()
+        """Which jobs may go on that were let in by tokens of their own."""
         self._keys = keys
         self._issuer = issuer
         self._valid_epochs = valid_epochs
@@ -217,8 +221,8 @@ class TokenAuthenticator:
     @property
     def stamp(self) -> int:
         """A number that grows when many verified tokens may have become bad, not just one's."""
-        tokens = self.service_tokens.generation
-        return self._keys.generation + self._valid_epochs.generation + tokens
+        jobs = self.service_tokens.generation + self.federated.generation
+        return self._keys.generation + self._valid_epochs.generation + jobs
 
     def vouches(self, identity: Identity, stamp: int) -> bool:
         """Say whether an identity that was good at `stamp` is good now, without a doubt.
@@ -231,6 +235,7 @@ class TokenAuthenticator:
             == self._keys.generation
             + self._valid_epochs.generation
             + self.service_tokens.generation
+            + self.federated.generation
             and self._clock() < identity.expires + LEEWAY
             and end_of(identity.token_id) is None
             and end_of(identity.login) is None
@@ -301,6 +306,9 @@ class TokenAuthenticator:
             return
         if ended:
             raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
+        if is_federated_user(identity.user):
+            self.federated.require_live(identity)
+            return
         epoch = self._valid_epochs(identity.uid)
         if epoch is None:
             raise Unauthenticated("USER_DISABLED", "this account is disabled: ask your admin")

@@ -61,6 +61,9 @@ PER_ACCOUNT = DelayRule("account", free=10, longest=5.0)
 PER_JOIN_SOURCE = DelayRule("join", free=10, longest=300.0)
 """Join tokens have 256 bits: this saves work, it does not guard them."""
 
+PER_EXCHANGE_SOURCE = DelayRule("exchange", free=30, longest=300.0)
+"""Tokens of jobs cannot be guessed: this saves signatures, and questions to issuers."""
+
 
 Tell = Callable[[str, str, str], object]
 """Takes a rule's name, "count", "refund" or "forget", and a key."""

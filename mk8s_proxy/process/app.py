@@ -121,7 +121,8 @@ class Central:
         self.authenticator = TokenAuthenticator(
             self.keys, issuer=settings.public_url, valid_epochs=self._users
         )
-        self._logins = LoginFeed(self.database, self.authenticator, self._users)
+        jobs = [issuer.name for issuer in settings.login.federation]
+        self._logins = LoginFeed(self.database, self.authenticator, self._users, issuers=jobs)
         self._logins.follow(self.policies)
         await self.policies.start()
         self._open_journals()

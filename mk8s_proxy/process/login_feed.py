@@ -1,12 +1,12 @@
 """What the database says of logins, brought to the authenticator. `app` makes it and calls it.
 
-Users and service tokens come with each policy, ended logins with each look at its version. When a
-service token was used last is written in the background, at most once a minute for each: nothing
-waits for it.
+Users, service tokens and federation rules come with each policy, ended logins with each look at its
+version. When a service token was used last is written in the background, at most once a minute for
+each: nothing waits for it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,7 +23,15 @@ NOTED_SECONDS: Final = 60.0
 
 
 class LoginFeed:
-    """Keeps what the authenticator knows as fresh as the database."""
+    """Keeps what the authenticator knows as fresh as the database.
+
+    Args:
+        database: where it is read.
+        authenticator: takes it.
+        users: takes what it says of users.
+        clock: epoch seconds.
+        issuers: names of those of the settings whose tokens jobs have.
+    """
 
     def __init__(
         self,
@@ -31,7 +39,10 @@ class LoginFeed:
         authenticator: TokenAuthenticator,
         users: UserDirectory,
         clock: Callable[[], float] = time.time,
+        *,
+        issuers: Collection[str] = (),
     ) -> None:
+        self._issuers = frozenset(issuers)
         self._clock = clock
         self._database = database
         self._authenticator = authenticator
@@ -49,6 +60,9 @@ class LoginFeed:
 
     def _take(self, feed: PolicyFeed) -> None:
         self._users.replace(feed.rows.epochs)
+        rules = feed.rows.federation.items()
+        live = {rule: issuer for rule, issuer in rules if issuer in self._issuers}
+        self._authenticator.federated.replace(live)
         self._authenticator.service_tokens.replace(
             {
                 one.secret_hash: ServiceLogin(

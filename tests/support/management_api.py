@@ -108,7 +108,11 @@ class Central:
             clock=lambda: self.now,
         )
         self.logins = LoginFeed(
-            database, self.authenticator, self.directory, clock=lambda: self.now
+            database,
+            self.authenticator,
+            self.directory,
+            clock=lambda: self.now,
+            issuers=[issuer.name for issuer in settings.login.federation],
         )
         self.logins.follow(self.feed)
         self.context = ApiContext(
