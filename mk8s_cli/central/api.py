@@ -175,7 +175,7 @@ class Central:
         found = delegated(about if isinstance(about, dict) else {})
         if not LABEL.fullmatch(found.id):  # it becomes the name of a directory
             raise _strange("it names no delegation")
-        return _grant(answer, ""), found
+        return grant(answer, ""), found
 
     def delegations(self) -> list[Delegated]:
         """Return the open delegations of the caller; an older central has none."""
