@@ -227,6 +227,10 @@ class FakeCentral:
         return 200, {**token, "token_type": "Bearer", "cluster": name}
 
     def _ends(self, method: str, path: str) -> Answer | None:
+        if path == "/delegations":
+            made = {"access_token": "access-delegated", "refresh_token": "refresh-delegated"}
+            user = {"email": EMAIL, "roles": []}
+            return 201, {**made, "expires_in": 900, "user": user, "delegation": self.delegation}
         if method != "DELETE":
             return None
         if path == "/logins" or (path.endswith("/logins") and self.admin):
@@ -240,10 +244,6 @@ class FakeCentral:
             return 200, {**about, "clusters": [], "admin": self.admin}
         if path == "/auth/token":
             return self._cluster_token(body)
-        if path == "/delegations":
-            made = {"access_token": "access-delegated", "refresh_token": "refresh-delegated"}
-            user = {"email": EMAIL, "roles": []}
-            return 201, {**made, "expires_in": 900, "user": user, "delegation": self.delegation}
         if path.endswith("/permissions"):
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
         if method == "GET" and path in LISTS:
