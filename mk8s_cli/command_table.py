@@ -213,6 +213,7 @@ COMMANDS = {
     "use": Entry("commands.use", "use", "Make a cluster the current one ('use -' goes back)."),
     "kubectl": Entry("commands.kubectl", "kubectl", "Run kubectl on the current cluster."),
     "k": Entry("commands.kubectl", "kubectl", "Same as kubectl."),
+    "delegate": Entry("commands.delegate", "delegate", "A login that may do less than yours."),
     "centrals": Entry("command_table", "centrals", "Several centrals: list, choose, forget."),
     "kubeconfig": Entry("command_table", "kubeconfig", "Write or remove kubeconfig contexts."),
     "audit": Entry("command_table", "audit", "Find requests: yours, for administrators all."),

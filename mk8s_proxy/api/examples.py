@@ -5,6 +5,7 @@ from typing import Any, Final
 from mk8s_proxy.api import (
     audit_schemas,
     ca_schemas,
+    delegation_schemas,
     exec_schemas,
     federation_schemas,
     group_schemas,
@@ -117,6 +118,14 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
     schemas.LogoutRequest: {"refresh_token": _REFRESH},
     schemas.ClusterTokenRequest: {"cluster": "prod"},
     schemas.TokenResponse: _LOGIN,
+    delegation_schemas.DelegationRequest: {
+        "seconds": 1800,
+        "clusters": ["dev-*"],
+        "namespaces": ["shop"],
+        "verbs": ["get", "list", "watch", "logs"],
+        "resources": ["pods", "deployments.apps"],
+        "label": "assistant",
+    },
     schemas.CreateClusterRequest: {"name": "staging", "labels": {"env": "staging"}},
     schemas.LabelsRequest: {"labels": {"env": "prod"}},
     schemas.Cluster: _CLUSTER,

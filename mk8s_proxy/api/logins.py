@@ -123,8 +123,6 @@ def _end_here(context: ApiContext, ended: list[str]) -> None:
 
 def _require_may_end(call: Call) -> None:
     identity, _ = call.caller()
-    if identity.delegate:
-        raise ApiError(403, "a delegation ends no logins: its owner does (mk8s logins end)")
     if is_service_user(identity.user) and not call.is_admin:
         raise _not_its_own()
 
@@ -200,6 +198,7 @@ ENDPOINTS = (
         list_logins,
         "List logins: one's own, for admins all",
         Access.USER,
+        delegates=True,
         query=schemas.LoginQuery,
         response=schemas.LoginList,
         refusals=(403, 404, 409),

@@ -41,6 +41,7 @@ _OF_REFUSALS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: 
 _TAGS = {
     "auth": "Logins and their tokens.",
     "logins": "Who is logged in, from where, by what; and their ends.",
+    "delegations": "Logins that may do less than their owner.",
     "clusters": "Clusters and the join tokens of their agents.",
     "agents": "Agents by their certificates.",
     "users": "Who may log in, with what roles.",

@@ -175,7 +175,7 @@ def _refusals(endpoint: Endpoint) -> set[int]:
     codes = {405, 429, 500, *endpoint.refusals}
     if endpoint.access is not Access.PUBLIC:
         codes |= {401, 503}
-    if endpoint.access is Access.ADMIN:
+    if endpoint.access is not Access.PUBLIC and not endpoint.delegates:
         codes.add(403)
     if endpoint.request is not None:
         codes |= {400, 413, 415, 422}

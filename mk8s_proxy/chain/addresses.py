@@ -26,6 +26,7 @@ MANAGEMENT_PATHS: Final = frozenset(
         b"ca",
         b"ca.pem",
         b"clusters",
+        b"delegations",
         b"federation",
         b"groups",
         b"join",

@@ -205,7 +205,7 @@ class HandlerChain:
             )
         attributes, decision = policy.decide_request(
             identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type,
-            identity.groups if identity.original is None else (),
+            identity.groups if identity.original is None else (), identity.narrowing,
         )  # fmt: skip
         exchange.decision = decision
         if decision.allowed:
@@ -313,7 +313,7 @@ class HandlerChain:
         head, policy = exchange.head, self._policies.current
         _, decision = policy.decide_request(
             identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type,
-            identity.groups if identity.original is None else (),
+            identity.groups if identity.original is None else (), identity.narrowing,
         )  # fmt: skip
         visibility = decision.visibility
         if identity.original is not None and decision.allowed:

@@ -63,6 +63,20 @@ class FakeCentral:
     logins: list[dict[str, Any]] = field(default_factory=list)
     cluster_rbac: list[dict[str, Any]] = field(default_factory=list)
     rbac_notes: list[dict[str, Any]] = field(default_factory=list)
+    login: dict[str, Any] = field(default_factory=lambda: {"id": "login-1"})
+    about: dict[str, Any] = field(default_factory=dict)
+    """What `whoami` says beside the usual."""
+    delegation: dict[str, Any] = field(
+        default_factory=lambda: {
+            "id": "0198b0c2-7a10-7c11-9d0a-5d2f1c3b4a59",
+            "delegate": "robot/0198",
+            "ends_at": "2126-01-02T03:04:05Z",
+            "narrowing": {
+                "clusters": ["d*"], "namespaces": ["shop"],
+                "verbs": ["get", "list"], "resources": ["pods"],
+            },
+        }
+    )  # fmt: skip
     admin: bool = False
     email: str = EMAIL
     password: str = PASSWORD
@@ -215,6 +229,10 @@ class FakeCentral:
         return 200, {**token, "token_type": "Bearer", "cluster": name}
 
     def _ends(self, method: str, path: str) -> Answer | None:
+        if path == "/delegations":
+            made = {"access_token": "access-delegated", "refresh_token": "refresh-delegated"}
+            user = {"email": EMAIL, "roles": []}
+            return 201, {**made, "expires_in": 900, "user": user, "delegation": self.delegation}
         if method != "DELETE":
             return None
         if path == "/logins" or (path.endswith("/logins") and self.admin):
@@ -224,7 +242,7 @@ class FakeCentral:
     def _authenticated(self, method: str, path: str, body: Any) -> Answer:
         if path == "/auth/whoami":
             named = {"id": "1", "email": self.email, "name": "Dev"}
-            about = {"user": named, "roles": ["developer"], "login": {"id": "login-1"}}
+            about = {"user": named, "roles": ["developer"], "login": self.login, **self.about}
             return 200, {**about, "clusters": [], "admin": self.admin}
         if path == "/auth/token":
             return self._cluster_token(body)
