@@ -159,6 +159,10 @@ ADMIN_KEYS = {
     "retire": Entry("commands.admin_keys", "retire", "Refuse all tokens of a signing key."),
 }
 
+ADMIN_LOCKS = {
+    "list": Entry("commands.admin_locks", "list_locks", "List what is locked, by whom, how long."),
+}
+
 ADMIN = {
     "clusters": Entry("command_table", "admin_clusters", "Register clusters, issue join tokens."),
     "agents": Entry("command_table", "admin_agents", "List agents, revoke their certificates."),
@@ -166,6 +170,9 @@ ADMIN = {
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
     "tokens": Entry("command_table", "admin_tokens", "Service tokens for jobs."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
+    "lock": Entry("commands.admin_locks", "lock", "Shut a user, group, cluster, ... at once."),
+    "unlock": Entry("commands.admin_locks", "unlock", "Open again what is locked."),
+    "locks": Entry("command_table", "admin_locks", "List locks."),
     "cluster-rbac": Entry(
         "commands.admin_cluster_rbac", "cluster_rbac", "Print the roles as RBAC of a cluster."
     ),
@@ -282,3 +289,8 @@ def admin_roles() -> None:
 @click.group(cls=LazyGroup, table=ADMIN_KEYS, epilog="Example: mk8s admin keys list")
 def admin_keys() -> None:
     """List, rotate and retire the keys that access tokens are signed with."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_LOCKS, epilog="Example: mk8s admin locks list")
+def admin_locks() -> None:
+    """What is shut for now: see also lock and unlock."""

@@ -6,6 +6,7 @@ from mk8s_proxy.api import (
     audit_schemas,
     exec_schemas,
     list_schemas,
+    lock_schemas,
     policy_schemas,
     schemas,
     token_schemas,
@@ -56,6 +57,15 @@ _ROLE: Final[dict[str, Any]] = {
     "clusters": _RULES,
     "limits": {"streams": None, "buffered": None},
     "built_in": False,
+}
+_LOCK: Final[dict[str, Any]] = {
+    "id": _USER_ID,
+    "kind": "user",
+    "target": "dev@example.com",
+    "reason": "laptop lost",
+    "created_by": "admin@example.com",
+    "created_at": _MOMENT,
+    "expires_at": "2026-02-01T08:00:00Z",
 }
 _LOGIN: Final[dict[str, Any]] = {
     "token": _TOKEN,
@@ -133,6 +143,14 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
         "expires_in": 7776000,
     },
     token_schemas.RotateTokenRequest: {"overlap": 3600},
+    lock_schemas.CreateLockRequest: {
+        "kind": "user",
+        "target": "dev@example.com",
+        "reason": "laptop lost",
+        "expires_in": 86400,
+    },
+    lock_schemas.Lock: _LOCK,
+    lock_schemas.LockList: {"locks": [_LOCK], "next_cursor": None},
     exec_schemas.ExecRequest: {"command": ["get", "pods", "-n", "default"]},
     exec_schemas.ExecResponse: {
         "output": "No resources found in default namespace.\n",
@@ -154,6 +172,7 @@ PATH_EXAMPLES: Final = {
     "/agents/{id}": "4f1d2c",
     "/roles/{name}": "developer",
     "/keys/{id}": "k1",
+    "/locks/{id}": _USER_ID,
     "/audit/{id}": REQUEST_ID,
     "/tokens/{id}": "ci",
 }

@@ -15,6 +15,7 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_access, end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.locks import require_open
 from mk8s_proxy.api.passwords import check_password, is_known
 from mk8s_proxy.api.visibility import visible_cluster, visible_names
 from mk8s_proxy.db import ended_tokens, login_sources, logins, users
@@ -28,6 +29,7 @@ from mk8s_proxy.identity.identity import (
     Login,
     Unauthenticated,
 )
+from mk8s_proxy.identity.locks import Locked
 from mk8s_proxy.identity.refresh import RefreshRefused, RefreshToken
 from mk8s_proxy.identity.throttle import source_key
 
@@ -63,6 +65,7 @@ async def refresh_login(call: Call) -> schemas.Model:
     """Exchange a refresh token for the next one and an access token."""
     body, context = call.read(schemas.RefreshRequest), call.context
     cluster: ClusterRecord | None = None
+    await require_open(context, body.refresh_token)
     if body.cluster is not None:
         # Before the token is used up: a wrong name must not cost the login.
         call.cluster = call.subject = body.cluster
@@ -210,6 +213,8 @@ async def _announce(context: ApiContext, token: str) -> None:
     """
     try:
         context.authenticator.authenticate(f"Bearer {token}".encode())
+    except Locked:
+        raise  # by a lock that came in between
     except Unauthenticated:
         await context.policy_feed.refresh()
 
@@ -274,7 +279,7 @@ ENDPOINTS = (
         Audit.CREDENTIAL,
         request=schemas.RefreshRequest,
         response=schemas.TokenResponse,
-        refusals=(401, 404),
+        refusals=(401, 403, 404),
         verb="update",
         resource="logins",
     ),

@@ -46,6 +46,7 @@ _TAGS = {
     "roles": "What users may do on which clusters.",
     "rbac": "All roles and users at once, as in a policy file.",
     "keys": "Signing keys of access tokens.",
+    "locks": "What is shut for now, whoever asks.",
     "tokens": "Service tokens, which jobs show instead of a login.",
     "audit": "Who did what.",
     "join": "The admission of agents.",

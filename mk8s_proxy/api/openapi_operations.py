@@ -26,6 +26,7 @@ _MEANINGS = {
     "/agents/{id}": "the serial of any of the agent's certificates",
     "/roles/{name}": "the role's name",
     "/keys/{id}": "the key's id",
+    "/locks/{id}": "the lock's id",
     "/audit/{id}": "the request's Audit-ID",
     "/tokens/{id}": "the service token's id or name",
 }

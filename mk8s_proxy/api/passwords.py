@@ -14,6 +14,7 @@ from mk8s_proxy.db import login_sources, users
 from mk8s_proxy.db.errors import NotFound, StoreError
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity.identity import Unauthenticated, is_safe_user_name
+from mk8s_proxy.identity.locks import Locked
 from mk8s_proxy.identity.passwords import TooManyChecks
 from mk8s_proxy.identity.throttle import source_key
 
@@ -52,6 +53,7 @@ async def check_password(call: Call, email: str, password: str) -> UserRecord:
     Raises:
         ApiError: 401, nobody's.
         TooManyChecks, StoreError: It was not looked at.
+        Locked: Theirs, and they are locked: only who knows the password learns of it.
     """
     context, throttle = call.context, call.context.logins.throttle
     try:
@@ -63,6 +65,8 @@ async def check_password(call: Call, email: str, password: str) -> UserRecord:
     if user is None or user.disabled or not right:
         raise ApiError(401, "wrong email or password", audit_reason=_why(user))
     throttle.succeeded(email, call.source)
+    if told := context.authenticator.locks.words(user.email):
+        raise Locked(told)
     return user
 
 
@@ -109,7 +113,7 @@ ENDPOINTS = (
         Audit.OWN_CHANGE,
         request=schemas.ChangePasswordRequest,
         status=204,
-        refusals=(401, 409, 429),
+        refusals=(401, 403, 409, 429),
         verb="update",
         resource="passwords",
     ),

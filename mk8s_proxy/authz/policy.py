@@ -117,6 +117,10 @@ class PolicySource:
     """Labels of each cluster, by name."""
     user_clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Globs of the only clusters where the roles of a user count; of all for those not in here."""
+    locked_clusters: dict[str, str] = field(default_factory=dict)
+    """Clusters that nobody reaches, by name, and what those with a right there are told."""
+    locked_roles: dict[str, str] = field(default_factory=dict)
+    """Roles that give nothing and deny what they denied, and what those who have them are told."""
 
 
 def parse_rbac(document: object, *, known_roles: Iterable[str] = BUILT_IN_ROLES) -> RbacDocument:

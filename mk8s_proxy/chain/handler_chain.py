@@ -99,7 +99,7 @@ class HandlerChain:
             error = status_error(refusal.code, refusal.message)
             self._refuse_with(exchange, error, refusal.reason)
         except Unauthenticated as unknown:
-            self._refuse_with(exchange, status_error(401, unknown.message), unknown.reason)
+            self._refuse_with(exchange, status_error(unknown.code, unknown.message), unknown.reason)
         except StatusError as error:
             self._refuse_with(exchange, error, error.reason)
         except Exception:

@@ -1,6 +1,7 @@
 """Everything that decides requests, read as of one moment. Called by the policy feed only."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlmodel import col
@@ -8,6 +9,7 @@ from sqlmodel import col
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.keys import KeyRecord, read_keys
+from mk8s_proxy.db.locks import LockRecord, load_locks
 from mk8s_proxy.db.meta import POLICY_VERSION
 from mk8s_proxy.db.models import AgentCertificate, Cluster, Meta, Role, User, UserRole, utc_now
 from mk8s_proxy.db.roles import RoleRecord, role_record
@@ -36,10 +38,21 @@ class PolicyRows:
     """Serials of agents' certificates that are revoked and would otherwise be good."""
     keys: tuple[KeyRecord, ...] = ()
     """The signing keys, the newest first, retired ones included."""
+    locks: tuple[LockRecord, ...] = ()
+    """Those in force."""
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When a lock ends by itself, so that all is to be read again; None for none that does."""
+        return min((lock.ends_at for lock in self.locks if lock.ends_at), default=None)
 
 
-async def load_policy(database: Database) -> PolicyRows:
-    """Read the policy with its version. Raises :class:`NotFound` on an empty database."""
+async def load_policy(database: Database, now: datetime | None = None) -> PolicyRows:
+    """Read the policy with its version, and the locks that are in force at `now`.
+
+    Raises:
+        NotFound: the database is empty.
+    """
     async with database.session() as session:
         version = await session.scalar(_VERSION)
         roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
@@ -50,6 +63,7 @@ async def load_policy(database: Database) -> PolicyRows:
         tokens = await grants(session)
         secrets = await live_secrets(session)
         keys = await read_keys(session)
+        locks = await load_locks(session, now or utc_now())
     if version is None:
         raise NotFound("the policy version")
     names: dict[str, list[str]] = {email: [] for _, email, _ in users}
@@ -67,6 +81,7 @@ async def load_policy(database: Database) -> PolicyRows:
         epochs={user_id: epoch for user_id, _, epoch in users},
         revoked=frozenset(revoked),
         keys=tuple(keys),
+        locks=tuple(locks),
     )
 
 

@@ -18,6 +18,7 @@ import jwt
 
 from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.identity.identity import BoundCluster, Identity, Login, Unauthenticated
+from mk8s_proxy.identity.locks import Locks
 from mk8s_proxy.identity.revocations import Revocations
 from mk8s_proxy.identity.service_token import BEARER, ServiceTokens, is_service_user
 from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys
@@ -152,6 +153,8 @@ class TokenAuthenticator:
     ) -> None:
         self.service_tokens = service_tokens or ServiceTokens(clock)
         """Those that are good, and what comes of them."""
+        self.locks = Locks()
+        """Who is refused although the credential is good."""
         self._keys = keys
         self._issuer = issuer
         self._valid_epochs = valid_epochs
@@ -218,7 +221,8 @@ class TokenAuthenticator:
     def stamp(self) -> int:
         """A number that grows when many verified tokens may have become bad, not just one's."""
         tokens = self.service_tokens.generation
-        return self._keys.generation + self._valid_epochs.generation + tokens
+        users = self._valid_epochs.generation
+        return self._keys.generation + users + tokens + self.locks.generation
 
     def vouches(self, identity: Identity, stamp: int) -> bool:
         """Say whether an identity that was good at `stamp` is good now, without a doubt.
@@ -231,6 +235,7 @@ class TokenAuthenticator:
             == self._keys.generation
             + self._valid_epochs.generation
             + self.service_tokens.generation
+            + self.locks.generation
             and self._clock() < identity.expires + LEEWAY
             and end_of(identity.token_id) is None
             and end_of(identity.login) is None
@@ -286,7 +291,7 @@ class TokenAuthenticator:
 
         Raises:
             Unauthenticated: The login has ended, the token's key is retired, which takes along what
-                was opened with it, or its user changed.
+                was opened with it, its user changed, or it is locked.
         """
         if identity.key_id and self._keys.public(identity.key_id) is None:
             raise Unauthenticated("TOKEN_KEY", f"{INVALID} (unknown signing key)")
@@ -298,6 +303,7 @@ class TokenAuthenticator:
         ended = self._is_revoked(identity)
         if is_service_user(identity.user):
             self.service_tokens.require_live("" if ended else identity.login)
+            self.locks.require_open(identity)
             return
         if ended:
             raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
@@ -308,6 +314,7 @@ class TokenAuthenticator:
             raise Unauthenticated(
                 "TOKEN_EPOCH", "the login was ended by a change of the account: run mk8s login"
             )
+        self.locks.require_open(identity)
 
 
 _Verified = tuple[Identity, int, int]
