@@ -33,7 +33,15 @@ from mk8s_proxy.identity.token_claims import (
     refusal_of,
 )
 
-__all__ = ["AUDIENCE", "LEEWAY", "SigningKey", "SigningKeys", "TokenAuthenticator", "mint"]
+__all__ = [
+    "AUDIENCE",
+    "LEEWAY",
+    "SigningKey",
+    "SigningKeys",
+    "TokenAuthenticator",
+    "latest_end",
+    "mint",
+]
 
 AUDIENCE = "mk8s"
 """Claim aud of every access token: not good for any other program that trusts our keys."""
@@ -97,7 +105,7 @@ def mint(
         user: Whom the token speaks for.
         cluster: The only cluster the token will be good for, and what it is made for there.
         issuer: Claim iss, the public URL of this central.
-        lifetime: Seconds from `now`.
+        lifetime: Seconds from `now`; the login's end is the token's, too.
         now: Epoch seconds.
         login: Claims sid and sid_exp, the login that the token comes of and ends with.
 
@@ -109,6 +117,8 @@ def mint(
     """
     key = keys.signing(now)
     issued, expires = int(now), int(now + lifetime)
+    if login is not None and login.ends:
+        expires = min(expires, int(login.ends))
     claims: dict[str, Any] = {
         "iss": issuer,
         "aud": AUDIENCE,
@@ -161,6 +171,8 @@ class TokenAuthenticator:
         self._clock = clock
         self._revocations = Revocations()
         self._newly_revoked: list[str] = []
+        self.when_revoked: Callable[[], object] = lambda: None
+        """Called when there is something for `take_revoked` to return."""
         self.verified: Memory[bytes, _Verified] = Memory(cache_size, cache_size * TOKEN_BYTES)
         """Identities of good tokens, by the `Authorization` value. Buys more than the rest of a
         request: an RSA signature."""
@@ -194,6 +206,8 @@ class TokenAuthenticator:
         """
         if self._revocations.add(ended, expires):
             self._newly_revoked.append(ended)
+            if len(self._newly_revoked) == 1:
+                self.when_revoked()
 
     def take_revoked(self) -> list[str]:
         """Return what was revoked since the last call: the open streams of these must end."""
@@ -237,6 +251,7 @@ class TokenAuthenticator:
             + self.service_tokens.generation
             + self.locks.generation
             and self._clock() < identity.expires + LEEWAY
+            and not 0 < identity.login_ends <= self._clock()
             and end_of(identity.token_id) is None
             and end_of(identity.login) is None
         )
@@ -295,8 +310,6 @@ class TokenAuthenticator:
         """
         if identity.key_id and self._keys.public(identity.key_id) is None:
             raise Unauthenticated("TOKEN_KEY", f"{INVALID} (unknown signing key)")
-        if self._clock() >= identity.ends + LEEWAY:
-            raise Unauthenticated("LOGIN_EXPIRED", "the login has expired: run mk8s login")
         self._check_user(identity)
 
     def _check_user(self, identity: Identity) -> None:
@@ -305,6 +318,8 @@ class TokenAuthenticator:
             self.service_tokens.require_live("" if ended else identity.login)
             self.locks.require_open(identity)
             return
+        if self._clock() >= latest_end(identity):
+            raise Unauthenticated("LOGIN_EXPIRED", "the login has expired: run mk8s login")
         if ended:
             raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
         epoch = self._valid_epochs(identity.uid)
@@ -315,6 +330,15 @@ class TokenAuthenticator:
                 "TOKEN_EPOCH", "the login was ended by a change of the account: run mk8s login"
             )
         self.locks.require_open(identity)
+
+
+def latest_end(identity: Identity) -> float:
+    """Return when an identity is refused at the latest, in epoch seconds.
+
+    A login ends to the second, by the clock of whoever looks; only a token that comes of none has
+    the leeway.
+    """
+    return identity.login_ends or identity.expires + LEEWAY
 
 
 _Verified = tuple[Identity, int, int]
