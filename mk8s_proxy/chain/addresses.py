@@ -27,6 +27,7 @@ MANAGEMENT_PATHS: Final = frozenset(
         b"clusters",
         b"join",
         b"keys",
+        b"locks",
         b"openapi.json",
         b"rbac",
         b"roles",
