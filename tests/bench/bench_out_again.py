@@ -93,6 +93,7 @@ async def measure(house: House, watches: int) -> Figures:
     """The seconds of all revocations."""
     await house.enter()
     try:
+        await house.find_pod()
         bystander = house.centrals[0].tokens[-1]
         others = [await house.bystand(number % 2, bystander) for number in range(watches)]
         figures: Figures = {}

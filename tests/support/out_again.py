@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import ssl
 import sys
 import time
@@ -150,8 +151,9 @@ class House:
 
     # -- the house
 
-    def build(self, people: int) -> None:
-        """Start everything; there are so many users, each with a role."""
+    def build(self, people: int, *, cluster: bool = True) -> None:
+        """Start everything, without the cluster if it is not wanted; there are so many users, each
+        with a role."""
         first, *others = self.centrals
         first.initialise(roles=people, people=people, rules=1)
         first.ask(self._give_rules(people))
@@ -159,16 +161,34 @@ class House:
             other.public_url = first.url
             other.authority.write_bytes(first.authority.read_bytes())
             other.tokens = first.tokens
+        for central in self.centrals:
+            central.start_central()
+        if cluster:
+            self._add_cluster()
+        self._find_processes()
+
+    def _add_cluster(self) -> None:
         data = self.folder / "api"
         api = self.services.start(
             "demo API", (*DEMO_API, "--port", "0", "--data-dir", data), environment=os.environ
         )
         api.wait_for_line(r"^https://127")
         for central in self.centrals:
-            central.start_central()
-            if central is not first:  # it is the same cluster, with an agent more
+            if central is not self.centrals[0]:  # it is the same cluster, with an agent more
                 self._join_again(central)
             central.start_agent(CLUSTER, data / "kubeconfig")
+
+    def kill_and_start_again(self) -> None:
+        """As a machine does that loses its power: nothing is said, and nothing is written."""
+        for central in self.centrals:
+            central.central.signal(signal.SIGKILL)
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for central in self.centrals:
+            central.central.wait()
+        for central in self.centrals:
+            central.start_central()
         self._find_processes()
 
     async def _give_rules(self, people: int) -> None:
@@ -220,13 +240,14 @@ class House:
             self._sessions.append(
                 aiohttp.ClientSession(central.url, connector=connector, timeout=timeout)
             )
-        token = await self.token_of(ADMIN)
-        status, listed = await self.ask(
-            "GET", f"/k8s/{CLUSTER}{SHOP}", token=self.centrals[0].tokens[0]
-        )
+        self.admin = await self.token_of(ADMIN)
+
+    async def find_pod(self) -> None:
+        """Choose what streams are opened to."""
+        token = self.centrals[0].tokens[0]
+        status, listed = await self.ask("GET", f"/k8s/{CLUSTER}{SHOP}", token=token)
         assert status == 200, listed
         self.pod = listed["items"][0]["metadata"]["name"]
-        self.admin = token
 
     async def leave(self) -> None:
         """Close all connections."""
@@ -245,9 +266,10 @@ class House:
         """An access token of no login."""
         async with self.database() as database:
             user = await users.get_by_email(database, email)
-        return self._mint(user, None)
+        return self.mint(user, None)
 
-    def _mint(self, user: Any, login: Login | None) -> str:
+    def mint(self, user: Any, login: Login | None) -> str:
+        """An access token as central would make it."""
         return access_token.mint(
             self._ring, user=user, cluster=None, issuer=self.centrals[0].url, lifetime=3000,
             now=time.time(), login=login,
@@ -266,7 +288,7 @@ class House:
         new = NewLogin(new_id(), user.id, ends, "oidc", groups=(group,))
         opened = await refresh.open_login(database, new, now=datetime.now(UTC))
         login = Login(new.id, ends.timestamp(), (group,))
-        victim = Victim(number, user.id, user.email, new.id, opened.token, self._mint(user, login))
+        victim = Victim(number, user.id, user.email, new.id, opened.token, self.mint(user, login))
         secret = new_service_token()
         token = NewServiceToken(victim.job, (victim.role,), (), "", "")
         hashed = NewSecret(hash_service_token(secret.encode()), ends)
@@ -305,6 +327,8 @@ class House:
 
     async def open_all(self, token: str) -> list[Stream]:
         """One of each kind at each process."""
+        if not self.pod:
+            await self.find_pod()
         async with asyncio.timeout(OPENING_SECONDS):
             return [await self.open(kind, process, token) for kind in STREAMS for process in (0, 1)]
 
