@@ -185,6 +185,10 @@ ADMIN_CA = {
     "retire": Entry("commands.admin_ca", "retire", "Trust the old ones no more."),
 }
 
+ADMIN_LOCKS = {
+    "list": Entry("commands.admin_locks", "list_locks", "List what is locked, by whom, how long."),
+}
+
 ADMIN = {
     "clusters": Entry("command_table", "admin_clusters", "Register clusters, issue join tokens."),
     "agents": Entry("command_table", "admin_agents", "List agents, revoke their certificates."),
@@ -195,6 +199,9 @@ ADMIN = {
     "logins": Entry("command_table", "admin_logins", "See who is logged in; end logins."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
     "ca": Entry("command_table", "admin_ca", "Show, rotate and retire certificate authorities."),
+    "lock": Entry("commands.admin_locks", "lock", "Shut a user, group, cluster, ... at once."),
+    "unlock": Entry("commands.admin_locks", "unlock", "Open again what is locked."),
+    "locks": Entry("command_table", "admin_locks", "List locks."),
     "cluster-rbac": Entry(
         "commands.admin_cluster_rbac", "cluster_rbac", "Print the roles as RBAC of a cluster."
     ),
@@ -335,3 +342,8 @@ def admin_keys() -> None:
 @click.group(cls=LazyGroup, table=ADMIN_CA, epilog="Example: mk8s admin ca show")
 def admin_ca() -> None:
     """Show, rotate and retire the authorities of central's and of the agents' certificates."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_LOCKS, epilog="Example: mk8s admin locks list")
+def admin_locks() -> None:
+    """What is shut for now: see also lock and unlock."""

@@ -99,6 +99,16 @@ def suffix_type(_: click.Context, parameter: click.Parameter, value: str | None)
     return value
 
 
+def span_type(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Check a span of time (a click callback); its seconds."""
+    if value is None:
+        return None
+    seconds = validation.span(value)
+    if seconds is None:
+        raise click.BadParameter("write 90m, 12h, 30d or 8w", param=parameter)
+    return seconds
+
+
 def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --yes for commands that ask before they destroy something."""
     return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)

@@ -18,6 +18,7 @@ from mk8s_proxy.api.endings import end_access, end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.issuer_refresh import groups_now
+from mk8s_proxy.api.locks import require_open
 from mk8s_proxy.api.passwords import check_password, is_known, require_passwords
 from mk8s_proxy.api.visibility import Viewer, viewer_of, visible_cluster, visible_names
 from mk8s_proxy.db import ended_tokens, groups, login_sources, logins, users
@@ -31,6 +32,7 @@ from mk8s_proxy.identity.identity import (
     Login,
     Unauthenticated,
 )
+from mk8s_proxy.identity.locks import Locked
 from mk8s_proxy.identity.refresh import RefreshRefused, RefreshToken
 from mk8s_proxy.identity.throttle import source_key
 
@@ -68,6 +70,7 @@ async def refresh_login(call: Call) -> schemas.Model:
     """Exchange a refresh token for the next one and an access token."""
     body, context = call.read(schemas.RefreshRequest), call.context
     cluster: ClusterRecord | None = None
+    await require_open(context, body.refresh_token)
     if body.cluster is not None:
         # Before the token is used up: a wrong name must not cost the login.
         call.cluster = call.subject = body.cluster
@@ -238,6 +241,8 @@ async def _announce(context: ApiContext, token: str) -> None:
     """
     try:
         context.authenticator.authenticate(f"Bearer {token}".encode())
+    except Locked:
+        raise  # by a lock that came in between
     except Unauthenticated:
         await context.policy_feed.refresh()
 
@@ -302,7 +307,7 @@ ENDPOINTS = (
         Audit.CREDENTIAL,
         request=schemas.RefreshRequest,
         response=schemas.TokenResponse,
-        refusals=(401, 404),
+        refusals=(401, 403, 404),
         verb="update",
         resource="logins",
     ),

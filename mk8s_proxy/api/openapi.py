@@ -51,6 +51,7 @@ _TAGS = {
     "rbac": "All roles, users and groups at once, as in a policy file.",
     "keys": "Signing keys of access tokens.",
     "ca": "The certificate authorities of central and of its agents.",
+    "locks": "What is shut for now, whoever asks.",
     "tokens": "Service tokens, which jobs show instead of a login.",
     "audit": "Who did what.",
     "join": "The admission of agents.",

@@ -28,6 +28,7 @@ _MEANINGS = {
     "/groups/{name}": "the group's name",
     "/federation/rules": "the rule's name",
     "/keys/{id}": "the key's id",
+    "/locks/{id}": "the lock's id",
     "/audit/{id}": "the request's Audit-ID",
     "/logins/{id}": "the login's id",
     "/tokens/{id}": "the service token's id or name",

@@ -32,6 +32,7 @@ MANAGEMENT_PATHS: Final = frozenset(
         b"join",
         b"keys",
         b"logins",
+        b"locks",
         b"openapi.json",
         b"rbac",
         b"roles",

@@ -61,6 +61,8 @@ class FakeCentral:
     tokens: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     logins: list[dict[str, Any]] = field(default_factory=list)
+    locks: list[dict[str, Any]] = field(default_factory=list)
+    lock_ends: str | None = None
     cluster_rbac: list[dict[str, Any]] = field(default_factory=list)
     rbac_notes: list[dict[str, Any]] = field(default_factory=list)
     login: dict[str, Any] = field(default_factory=lambda: {"id": "login-1"})
@@ -250,6 +252,8 @@ class FakeCentral:
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
         if method == "GET" and path in LISTS:
             return 200, {path[1:]: getattr(self, path[1:]), "next_cursor": None}
+        if (method, path) == ("POST", "/locks"):
+            return 201, {**body, "id": "lock-1", "expires_at": self.lock_ends}
         if path.startswith("/tokens") and method == "POST":
             named = {"name": "ci", "expires_at": "2026-03-02T03:04:05.123Z"}
             return 201, {**named, "token": SERVICE_TOKEN}
