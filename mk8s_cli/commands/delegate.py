@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,9 @@ def _words(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> lis
     return [word for text in given for word in text.split(",")]
 
 
-def _narrows(name: str, metavar: str, text: str) -> Any:
+def _narrows(
+    name: str, metavar: str, text: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(f"--{name}", f"{name}s", multiple=True, metavar=metavar, callback=_words,
                         help=text)  # fmt: skip
 

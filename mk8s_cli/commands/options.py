@@ -83,7 +83,7 @@ def label_type(_: click.Context, parameter: click.Parameter, value: str) -> str:
 
 
 def span_type(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Check a span of time (a click callback)."""
+    """Check a span of time (a click callback); its seconds."""
     if value is None:
         return None
     seconds = validation.span(value)
@@ -97,16 +97,6 @@ def suffix_type(_: click.Context, parameter: click.Parameter, value: str | None)
     if value and not validation.LABEL.fullmatch(value):
         raise click.BadParameter("use a-z, 0-9 and '-', at most 63 characters", param=parameter)
     return value
-
-
-def span_type(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Check a span of time (a click callback); its seconds."""
-    if value is None:
-        return None
-    seconds = validation.span(value)
-    if seconds is None:
-        raise click.BadParameter("write 90m, 12h, 30d or 8w", param=parameter)
-    return seconds
 
 
 def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:

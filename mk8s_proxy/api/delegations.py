@@ -26,6 +26,7 @@ from mk8s_proxy.db import logins
 from mk8s_proxy.db.errors import Expired
 from mk8s_proxy.db.logins import NewLogin
 from mk8s_proxy.identity import refresh
+from mk8s_proxy.identity.federation import is_federated_user
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.service_token import is_service_user
 
@@ -43,7 +44,7 @@ class Prepared:
 async def prepare_delegation(call: Call) -> None:
     """Judge a delegation before the row that allows it, and tell that row what it is."""
     identity, user = call.caller()
-    if is_service_user(user.email) or not identity.login:
+    if is_service_user(user.email) or is_federated_user(user.email) or not identity.login:
         raise ApiError(403, "only a login of a person can delegate: run mk8s login")
     body = call.read(DelegationRequest)
     given = {part: value for part in _PARTS if (value := getattr(body, part)) is not None}
@@ -81,18 +82,18 @@ async def create_delegation(call: Call) -> schemas.Model:
     viewer = Viewer(user, login.narrowing)
     return MadeDelegation(
         **dict(answer),
-        delegation=Delegated(**_described(login)),
+        delegation=_described(login),
         clusters=sorted(await visible_names(context, viewer)),
     )
 
 
-def _described(login: NewLogin) -> dict[str, object]:
-    return {
-        "id": login.id,
-        "delegate": refresh.delegate_of(login),
-        "narrowing": schemas.Narrowing(**json.loads(login.narrowing)),
-        "ends_at": login.ends_at,
-    }
+def _described(login: NewLogin) -> Delegated:
+    return Delegated(
+        id=login.id,
+        delegate=refresh.delegate_of(login),
+        narrowing=schemas.Narrowing(**json.loads(login.narrowing)),
+        ends_at=login.ends_at,
+    )
 
 
 def _seconds(call: Call, seconds: int) -> int:

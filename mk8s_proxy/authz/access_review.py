@@ -60,8 +60,9 @@ def review(access: Access | NarrowedAccess, asked: Attributes) -> Decision:
     for layer, wanted in itertools.product(access.layers, _requests(asked)):
         decision = _answer(layer, wanted)
         if not decision.allowed:
-            narrowed = isinstance(access, NarrowedAccess) and layer is access.bound
-            return access.refusal(decision) if narrowed else decision
+            if isinstance(access, NarrowedAccess) and layer is access.bound:
+                return access.refusal(decision)
+            return decision
     return decision
 
 

@@ -302,9 +302,9 @@ class PolicySnapshot:
         self._answers.keep(asked, answer, _DECISION_BYTES + 4 * texts)
         return answer
 
-    def _with_locks(self, access: Access, refusal: Decision) -> Decision:
+    def _with_locks(self, access: Access | NarrowedAccess, refusal: Decision) -> Decision:
         """A refusal for want of a rule, with what a locked role could have to do with it."""
-        for role in access.roles:
+        for role in access.layers[0].roles:  # of a delegation those of its owner
             if told := self._locked_roles.get(role):
                 return replace(refusal, reason=f'{refusal.reason}; the role "{role}" is {told}')
         return refusal

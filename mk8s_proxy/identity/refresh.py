@@ -184,19 +184,6 @@ async def login_of(database: Database, token: str) -> logins.LoginRecord:
         raise RefreshRefused("REFRESH_UNKNOWN") from None
 
 
-async def login_of(database: Database, token: str) -> logins.LoginRecord:
-    """Return the login that the token belongs to, without using it up.
-
-    Raises:
-        RefreshRefused: There is no such token.
-    """
-    login_id, _ = await _login(database, token)
-    try:
-        return await logins.get_login(database, login_id)
-    except NotFound:  # forgotten just now
-        raise RefreshRefused("REFRESH_UNKNOWN") from None
-
-
 def hash_token(token: str) -> str:
     """Return what the database knows a token by. 256 random bits need no slow hash.
 

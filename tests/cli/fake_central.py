@@ -41,7 +41,7 @@ def cluster(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-LISTS = frozenset({"/clusters", "/users", "/roles", "/groups", "/tokens", "/logins"})
+LISTS = frozenset({"/clusters", "/users", "/roles", "/groups", "/tokens", "/logins", "/locks"})
 
 
 @dataclass
@@ -252,11 +252,8 @@ class FakeCentral:
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
         if method == "GET" and path in LISTS:
             return 200, {path[1:]: getattr(self, path[1:]), "next_cursor": None}
-        if (method, path) == ("POST", "/locks"):
-            return 201, {**body, "id": "lock-1", "expires_at": self.lock_ends}
-        if path.startswith("/tokens") and method == "POST":
-            named = {"name": "ci", "expires_at": "2026-03-02T03:04:05.123Z"}
-            return 201, {**named, "token": SERVICE_TOKEN}
+        if method == "POST" and (made := self._made(path, body)):
+            return 201, made
         if not self.admin:
             return error(403, "only administrators may do this")
         if method == "GET" and path.endswith(("/rbac", "/identities")):
@@ -273,6 +270,13 @@ class FakeCentral:
                 "command": "AGENT_TOKEN=join-1 mk8s-agent",
             }
         return (204, None) if method == "DELETE" else (200, body)
+
+    def _made(self, path: str, body: Any) -> dict[str, Any] | None:
+        if path == "/locks":
+            return {**body, "id": "lock-1", "expires_at": self.lock_ends}
+        if path.startswith("/tokens"):
+            return {"name": "ci", "expires_at": "2026-03-02T03:04:05.123Z", "token": SERVICE_TOKEN}
+        return None
 
     def _rbac(self, body: Any) -> list[dict[str, str]]:
         """Compare with what is there, as central does; a dry run is never kept here either."""
