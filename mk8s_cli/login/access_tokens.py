@@ -22,6 +22,7 @@ from mk8s_cli.terminal.screen import warn
 
 if TYPE_CHECKING:
     from mk8s_cli.central.transport import Transport
+    from mk8s_cli.login.credentials import Stored
 
 AS_IT_IS_SECONDS = 3600.0
 """How long a service token is taken to be good within one command."""
@@ -138,16 +139,21 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
             raise
         _forget(profile)
         raise NotLoggedIn(profile.again, _why(refusal)) from refusal
+    _store(profile, grant, stored, cluster)
+    trusted.follow(profile, central.transport)
+    return grant.access_token
+
+
+def _store(profile: config.Profile, grant: Grant, spent: "Stored", cluster: str) -> None:
+    """Keep what a refresh gave; where nothing can be kept, what was spent serves again."""
     try:
-        keep(profile, grant, stored.where)
+        keep(profile, grant, spent.where)
         token_cache.save(profile.central, cluster, grant.access_token)
     except Unwritable as error:
-        if not stored.attempt:
+        if not spent.attempt:
             raise
         if error.is_full:
             warn(f"{error}; until then each command asks central for a token")
-    trusted.follow(profile, central.transport)
-    return grant.access_token
 
 
 def _of_service_token(profile: config.Profile, token: str, cluster: str) -> AccessToken:

@@ -1,10 +1,11 @@
 """Everything that decides requests, read as of one moment. Called by the policy feed only."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.authorities import AuthorityRecord, read_authorities
@@ -66,39 +67,40 @@ async def load_policy(database: Database, now: datetime | None = None) -> Policy
     """
     async with database.session() as session:
         version = await session.scalar(_VERSION)
-        roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
-        users = (await session.execute(_USERS)).all()
-        pairs = (await session.execute(_PAIRS)).all()
+        if version is None:
+            raise NotFound("the policy version")
+        rows = await _who_may(session, version)
         clusters = (await session.execute(_CLUSTERS)).all()
         revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
-        tokens = await grants(session)
-        by_group = await roles_by_group(session)
-        memberships = await groups_of_users(session)
-        federation = await issuers_of_rules(session)
-        secrets = await live_secrets(session)
-        keys = await read_keys(session, database.vault)
-        authorities = await read_authorities(session, database.vault)
-        locks = await load_locks(session, now or utc_now())
-    if version is None:
-        raise NotFound("the policy version")
+        return replace(
+            rows,
+            federation=await issuers_of_rules(session),
+            service_secrets=tuple(await live_secrets(session)),
+            clusters={name: labels for _, name, labels in clusters},
+            cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
+            revoked=frozenset(revoked),
+            authorities=await read_authorities(session, database.vault),
+            keys=tuple(await read_keys(session, database.vault)),
+            locks=tuple(await load_locks(session, now or utc_now())),
+        )
+
+
+async def _who_may(session: AsyncSession, version: int) -> PolicyRows:
+    roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
+    users = (await session.execute(_USERS)).all()
+    pairs = (await session.execute(_PAIRS)).all()
+    tokens = await grants(session)
+    by_group = await roles_by_group(session)
     names: dict[str, set[str]] = {email: set() for _, email, _ in users}
-    _add_roles(names, pairs, memberships, by_group)
+    _add_roles(names, pairs, await groups_of_users(session), by_group)
     names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
     return PolicyRows(
         version=version,
         roles=tuple(map(role_record, roles)),
         user_roles={email: tuple(sorted(roles_of)) for email, roles_of in names.items()},
         group_roles={name: tuple(of) for name, of in by_group.items() if is_issuers(name)},
-        federation=federation,
         user_clusters={service_user(name): tuple(only) for name, _, only in tokens if only},
-        service_secrets=tuple(secrets),
-        clusters={name: labels for _, name, labels in clusters},
-        cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
         epochs={user_id: epoch for user_id, _, epoch in users},
-        revoked=frozenset(revoked),
-        authorities=authorities,
-        keys=tuple(keys),
-        locks=tuple(locks),
     )
 
 

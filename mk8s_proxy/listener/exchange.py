@@ -115,10 +115,9 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
     if len(identity.groups) > 1:  # those of a login that the cluster is told are among both
         groups = tuple(dict.fromkeys(groups))
     impersonated = None
-    if identity.original is not None:
+    if (original := identity.original) is not None:
         impersonated = ImpersonatedUser(identity.user, identity.uid, groups, identity.extra)
-        identity = identity.original
-        groups = identity.groups
+        identity, groups = original, original.groups
     return AuditFacts(  # by position, which is the faster half
         head.method.decode("ascii", "replace"),
         head.target[:_KEPT_TARGET].decode("ascii", "replace"),

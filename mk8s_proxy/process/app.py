@@ -78,8 +78,9 @@ class Central:
         self.announcements = Announcements(it.folder, it.number, it.count)
         self.background = Background()
         self.database = Database(settings.database_url)
-        told = settings.login.impersonate_groups
-        self.policies = PolicyFeed(self.database, settings.policy, told_groups=told)
+        self.policies = PolicyFeed(
+            self.database, settings.policy, told_groups=settings.login.impersonate_groups
+        )
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
         self._key_feed = KeyFeed(
@@ -97,12 +98,15 @@ class Central:
         self._heap = HeapWatch()
         self._front = front_limits(settings.limits)
         self._runners: list[web.AppRunner] = []
-        self._checks: dict[str, Callable[[], bool]] = {
+        self._checks = self._readiness()
+        self._cleanup = contextlib.ExitStack()
+
+    def _readiness(self) -> dict[str, Callable[[], bool]]:
+        return {
             "database": lambda: self.database.intact,
             "journal": lambda: self.journal.healthy,
             "policy": lambda: self.policies.fresh(time.monotonic()),
         }
-        self._cleanup = contextlib.ExitStack()
 
     # -- start
 

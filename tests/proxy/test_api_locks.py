@@ -285,7 +285,7 @@ async def test_a_lock_on_a_group(central: Central, kind: str) -> None:
         group = "acme:crew"
         user = await users.get_by_email(central.database, "dev@example.com")
         ends = datetime.datetime.fromtimestamp(NOW + 3600, datetime.UTC)
-        new = NewLogin("sso", user.id, ends, "oidc", groups=(group,))
+        new = NewLogin("sso", user.id, ends, groups=(group,))
         issued = await refresh.open_login(central.database, new, now=central.context.now())
         answer = await exchange(central, {"refresh_token": issued.token})
         login = answer.json
