@@ -11,7 +11,8 @@ import pytest
 from mk8s_proxy.db import agents, clusters, roles, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKey
-from tests.support.management_api import DEVELOPER, Answer, Central, FakeTunnel
+from tests.support.management_api import Answer, Central, FakeTunnel
+from tests.support.seeded import DEVELOPER
 
 LISTS = ("clusters", "users", "roles", "agents", "keys", "audit")
 

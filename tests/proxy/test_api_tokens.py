@@ -13,7 +13,8 @@ from mk8s_proxy.db.service_tokens import get_by_name
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.service_token import is_well_formed
 from mk8s_proxy.process import login_feed
-from tests.support.management_api import DEVELOPER, NOW, Answer, Central
+from tests.support.management_api import NOW, Answer, Central
+from tests.support.seeded import DEVELOPER
 
 CI = {"name": "ci", "roles": ["developer"], "expires_in": 90 * 86400}
 

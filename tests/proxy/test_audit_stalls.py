@@ -140,8 +140,10 @@ def test_outcomes_of_a_late_batch_that_fails_are_kept(tmp_path: Path, disk: Disk
     late = Late(journal)
     disk.answers.clear()
     journal.outcome(row("a"))
+    assert journal.lag == 0
     assert not journal.commit()
     assert journal.waiting
+    assert journal.lag > 0
     assert journal.finish() is None
     journal.outcome(row("b"))
     assert not journal.commit()

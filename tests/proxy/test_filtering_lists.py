@@ -139,6 +139,7 @@ def test_any_document_cut_anywhere(
 def test_a_piece_may_be_any_byte() -> None:
     data = b'{"kind":"PodList", "items" : [ ' + json.dumps(item()).encode() + b" , {} ] }\n"
     assert filtered(*(data[at : at + 1] for at in range(len(data)))) == filtered(data)
+    assert filtered(b"{ ", data[1:]) == filtered(b"{ " + data[1:])
 
 
 @given(st.lists(values, min_size=1, max_size=4), st.lists(st.integers(0, 10_000), max_size=8))

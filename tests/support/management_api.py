@@ -17,7 +17,6 @@ from mk8s_proxy.api.application import HEAD_LIMITS, create_application
 from mk8s_proxy.api.audit_rows import Journal as ApiJournal
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.audit.journal import Journal
-from mk8s_proxy.db import roles, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.authorities import Authorities, AuthorityKeeper
@@ -27,6 +26,7 @@ from mk8s_proxy.identity.passwords import hash_password
 from mk8s_proxy.process.login_feed import LoginFeed
 from mk8s_proxy.process.policy_feed import PolicyFeed
 from mk8s_proxy.settings.model import Settings
+from tests.support.seeded import enrol
 
 KEY = SigningKey.generate()
 NOW = 1_800_000_000.0
@@ -38,9 +38,6 @@ PASSWORD_HASH = hash_password(PASSWORD, rounds=FAST)
 AUTHORITIES = Authorities(
     CertificateAuthority.create("server"), CertificateAuthority.create("agent")
 )
-DEVELOPER = [
-    {"name": "dev-*", "namespaces": ["*"], "verbs": ["get", "list"], "resources": ["pods"]}
-]
 
 
 @dataclasses.dataclass
@@ -134,10 +131,7 @@ class Central:
     async def start(cls, database: Database, folder: Path, **settings: Any) -> "Central":
         chosen = Settings(data_dir=folder, **({"public_url": PUBLIC_URL} | settings))
         central = cls(database, folder, chosen)
-        await roles.ensure_admin_role(database)
-        await roles.put_role(database, "developer", DEVELOPER)
-        await users.create_user(database, "admin@example.com", "Ada", PASSWORD_HASH, ["admin"])
-        await users.create_user(database, "dev@example.com", "Dev", PASSWORD_HASH, ["developer"])
+        await enrol(database, PASSWORD_HASH)
         await central.feed.start()
         await central.client.server.start_server(access_log=None, **HEAD_LIMITS)  # as app.py
         await central.client.start_server()
