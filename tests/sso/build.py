@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from tests.conformance import installing
-from tests.sso import keycloak
+from tests.sso import keycloak_server
 
 SOURCES = Path(__file__).resolve().parent
 NPM_FILES = ("package.json", "package-lock.json")
@@ -28,7 +28,7 @@ MAVEN = (
     "-q",
     "-B",
     "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack",
-    f"-Dartifact=org.keycloak:keycloak-quarkus-dist:{keycloak.VERSION}:zip",
+    f"-Dartifact=org.keycloak:keycloak-quarkus-dist:{keycloak_server.VERSION}:zip",
     "-DoutputDirectory=.",
 )
 WARM = "warm"
@@ -46,7 +46,7 @@ def build() -> Path:
         sys.exit(problem)
     if not (folder / WARM).exists():
         with tempfile.TemporaryDirectory() as scratch:
-            keycloak.start_once(folder, Path(scratch))
+            keycloak_server.start_once(folder, Path(scratch))
         (folder / WARM).touch()
     return folder
 

@@ -1,6 +1,6 @@
 """Keycloak as the tests' identity provider: one server for a test session, a realm for each user.
 
-Opened by `conftest.py` and, once for each version, by `build.py`. The server listens on loopback
+Opened by `conftest.py`. The server listens on loopback
 with TLS, keeps everything in memory, and ends with the last worker that uses it (`keeper.py`).
 Realms are imported and changed through its administration API.
 """
@@ -18,45 +18,11 @@ from urllib.parse import urlencode
 
 import trustme
 
-from tests.sso import keeper
+from tests.sso import keeper, keycloak_server
 from tests.sso.calls import Caller
-from tests.support.processes import own_port, private_environment
+from tests.support.processes import own_port
 
-VERSION = "26.7.3"
-READY = "Listening on:"
-JAVA = (
-    "-Xms64m -Xmx384m -XX:MaxMetaspaceSize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "
-    "-XX:+ExitOnOutOfMemoryError -Dfile.encoding=UTF-8 -Djava.security.egd=file:/dev/urandom"
-)
-"""Little memory, and compiled quickly rather than well: it lives for a minute."""
-ADMIN = "admin"
-PASSWORD = "a long password of Keycloak"
 REALM = json.loads(Path(__file__).with_name("realm.json").read_text())
-
-
-def command(providers: Path, *options: str) -> list[str | Path]:
-    """How to start it: everything in memory, on loopback."""
-    program = providers / f"keycloak-{VERSION}" / "bin/kc.sh"
-    return [program, "start-dev", "--db=dev-mem", "--http-host=127.0.0.1", *options]
-
-
-def environment(home: Path, password: str) -> dict[str, str]:
-    """What it runs with; the administrator's password is the session's own."""
-    return private_environment(
-        home,
-        JAVA_OPTS=JAVA,
-        KC_BOOTSTRAP_ADMIN_USERNAME=ADMIN,
-        KC_BOOTSTRAP_ADMIN_PASSWORD=password,
-    )
-
-
-def start_once(providers: Path, scratch: Path) -> None:
-    """Start and end it, so that it adapts its code to these options."""
-    words = command(providers, f"--http-port={own_port()}")
-    with keeper.kept(
-        scratch / "keycloak.log", words, environment(scratch, "once"), READY, seconds=300
-    ):
-        pass
 
 
 @dataclass(frozen=True)
@@ -72,7 +38,7 @@ class Keycloak:
         form = {
             "grant_type": "password",
             "client_id": "admin-cli",
-            "username": ADMIN,
+            "username": keycloak_server.ADMIN,
             "password": self.password,
         }
         got = self.caller.post_form(f"{self.url}/realms/master/protocol/openid-connect/token", form)
@@ -168,6 +134,9 @@ def running(providers: Path, folder: Path, ca: trustme.CA) -> Iterator[Keycloak]
         f"--https-certificate-key-file={tls / 'tls.key'}",
     )
     facts = {"url": f"https://127.0.0.1:{port}", "password": secrets.token_urlsafe(16)}
-    words, variables = command(providers, *options), environment(folder, facts["password"])
-    with keeper.kept(folder / "keycloak.log", words, variables, READY, facts) as told:
+    words = keycloak_server.command(providers, *options)
+    variables = keycloak_server.environment(folder, facts["password"])
+    with keeper.kept(
+        folder / "keycloak.log", words, variables, keycloak_server.READY, facts
+    ) as told:
         yield Keycloak(told["url"], told["password"], Caller(ca))
