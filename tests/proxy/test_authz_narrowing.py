@@ -361,6 +361,14 @@ def test_equal_visibility_is_told_from_another() -> None:
     assert first.visibility != other.visibility
 
 
+def test_a_list_that_both_sides_limit_shows_what_both_show() -> None:
+    snapshot = policy(replace(EVERYTHING, namespaces=("a*",)))
+    found = snapshot.decide("u", (), "dev-1", PODS, text(namespaces=["*b"]))
+    assert found.visibility is not None
+    seen = [it for it in ("a", "b", "ab", "ba") if found.visibility.allows(it, "web")]
+    assert seen == ["ab"]
+
+
 def test_a_narrowing_is_a_limit_of_one_cluster_only() -> None:
     """What is remembered of one cluster must not decide on another one with the same roles."""
     snapshot = policy()
