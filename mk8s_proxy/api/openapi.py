@@ -83,10 +83,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         "components": {
             "schemas": schemas,
             "headers": _HEADERS,
-            "responses": {
-                **{REASONS[code]: _refusal(code) for code in _codes(paths)},
-                **{REASONS[code] + PAGE: _refusing_page(code) for code in _codes(paths, PAGE)},
-            },
+            "responses": _refusals(paths),
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -113,6 +110,14 @@ def _schemas(endpoints: Sequence[Endpoint]) -> tuple[References, dict[str, Any]]
     references, definitions = models_json_schema(ordered, ref_template=_REFERENCE)
     found = {(model, mode): reference for (model, mode), reference in references.items()}
     return found, dict(definitions["$defs"])  # type: ignore[return-value]
+
+
+def _refusals(paths: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What operations refer to, for programs and for people."""
+    return {
+        **{REASONS[code]: _refusal(code) for code in _codes(paths)},
+        **{REASONS[code] + PAGE: _refusing_page(code) for code in _codes(paths, PAGE)},
+    }
 
 
 def _codes(paths: dict[str, dict[str, Any]], kind: str = "") -> list[int]:
