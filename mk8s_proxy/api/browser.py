@@ -126,6 +126,15 @@ def page(title: str, *parts: str, status: int = 200, onward: str = "") -> web.Re
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
+def refusal(call: Call, error: ApiError, *parts: str) -> web.Response:
+    """Tell a person why it does not go on; log and audit learn it, too."""
+    call.refused = error
+    answer = page("That did not work", paragraph(error.message), *parts, status=error.code)
+    if error.retry_after is not None:
+        answer.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
+    return answer
+
+
 def paragraph(text: str) -> str:
     """Plain text."""
     return f"<p>{escape(text)}</p>"

@@ -26,6 +26,7 @@ from mk8s_proxy.api.browser import (
     page,
     paragraph,
     read_form,
+    refusal,
 )
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, too_many
@@ -123,10 +124,8 @@ async def answer_device_page(call: Call) -> web.Response:
         found = await _find(call, said.get("user_code", ""))
         return browser.give(await _step(call, browser, said, found))
     except ApiError as error:
-        call.refused = error
         again = form_of_code(browser) if error.code != 429 else ""
-        answer = page("That did not work", paragraph(error.message), again, status=error.code)
-        return browser.give(answer)
+        return browser.give(refusal(call, error, again))
 
 
 async def signed_in(call: Call, browser: Browser, begun: dict[str, Any]) -> web.Response:
@@ -139,8 +138,7 @@ async def signed_in(call: Call, browser: Browser, begun: dict[str, Any]) -> web.
         device = str(begun["purpose"]["device"])
         state = await _change(call, device, _signed_in(kept, browser))
     except ApiError as error:
-        call.refused = error
-        return page("This login cannot go on", paragraph(error.message), status=error.code)
+        return refusal(call, error)
     answer = form(
         browser,
         ANSWER,
@@ -200,15 +198,15 @@ async def _find(call: Call, user_code: str) -> Pending:
         if seconds := rate.take(key):
             raise too_many("this address", seconds)
     code = "".join(it for it in user_code.upper() if it.isalnum())
-    refusal = ApiError(404, "there is no such code, or not any more", audit_reason="USER_CODE")
+    unknown = ApiError(404, "there is no such code, or not any more", audit_reason="USER_CODE")
     if not _CODE.fullmatch(code):
-        raise refusal
+        raise unknown
     try:
         found = await pending_logins.find_by_user_code(context.database, code, context.now())
     except NotFound:
-        raise refusal from None
+        raise unknown from None
     if found.used_at is not None or found.state["status"] in (APPROVED, DENIED):
-        raise refusal
+        raise unknown
     return found
 
 
@@ -262,15 +260,15 @@ async def _change(call: Call, device: str, changed: Any) -> dict[str, Any]:
     """Change what waits, and return what it was before. Raises `ApiError` if it is not as it must
     be for that."""
     context = call.context
-    refusal = ApiError(409, "this login is not at that step any more: enter the code again")
+    elsewhere = ApiError(409, "this login is not at that step any more: enter the code again")
     try:
         before = await pending_logins.change(
             context.database, DEVICE, device, context.now(), changed
         )
     except NotFound:
-        raise refusal from None
+        raise elsewhere from None
     if before is None:
-        raise refusal
+        raise elsewhere
     return before
 
 
@@ -348,9 +346,12 @@ ENDPOINTS = (
         begin_device,
         "Begin a login of a machine without a browser",
         Access.PUBLIC,
+        Audit.CREDENTIAL,
         request=schemas.DeviceRequest,
         response=schemas.DeviceResponse,
         refusals=(404,),
+        verb="create",
+        resource="devicecodes",
     ),
     Endpoint(
         "POST",

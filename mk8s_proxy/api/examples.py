@@ -14,6 +14,7 @@ from mk8s_proxy.api import (
     login_schemas,
     policy_schemas,
     schemas,
+    sso_schemas,
     token_schemas,
 )
 from mk8s_proxy.api.schemas import Model
@@ -128,6 +129,22 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
     schemas.LogoutRequest: {"refresh_token": _REFRESH},
     schemas.ClusterTokenRequest: {"cluster": "prod"},
     schemas.TokenResponse: _LOGIN,
+    sso_schemas.AuthMethods: {
+        "passwords": True,
+        "issuers": [{"name": "acme", "title": "Acme"}],
+        "device": True,
+        "federation": [{"name": "github", "audience": "mk8s"}],
+    },
+    sso_schemas.SsoTokenRequest: {
+        "code": "oYDN1ahZ-S7mXRpEQ23wtqtcBg-fMm60rfPU9ZRwGLM",
+        "code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+        "redirect_uri": "http://127.0.0.1:51234/callback",
+    },
+    sso_schemas.DeviceRequest: {"host": "build-7"},
+    sso_schemas.LinkRequest: {"issuer": "acme"},
+    sso_schemas.UserIdentityList: {
+        "identities": [{"issuer": "acme", "subject": "f:1:ann", "last_used": _MOMENT}]
+    },
     delegation_schemas.DelegationRequest: {
         "seconds": 1800,
         "clusters": ["dev-*"],

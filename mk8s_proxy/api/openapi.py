@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from mk8s_proxy.api.endpoint import Endpoint
 from mk8s_proxy.api.errors import REASONS, ApiError
 from mk8s_proxy.api.examples import REQUEST_ID
-from mk8s_proxy.api.openapi_operations import Mode, References, describe
+from mk8s_proxy.api.openapi_operations import HTML, PAGE, Mode, References, describe
 from mk8s_proxy.api.problem_schemas import MEDIA_TYPE, Problem
 from mk8s_proxy.api.schemas import Model
 
@@ -83,7 +83,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         "components": {
             "schemas": schemas,
             "headers": _HEADERS,
-            "responses": {REASONS[code]: _refusal(code) for code in _codes(paths)},
+            "responses": _refusals(paths),
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -112,11 +112,27 @@ def _schemas(endpoints: Sequence[Endpoint]) -> tuple[References, dict[str, Any]]
     return found, dict(definitions["$defs"])  # type: ignore[return-value]
 
 
-def _codes(paths: dict[str, dict[str, Any]]) -> list[int]:
-    """The statuses of refusals that an operation names."""
+def _refusals(paths: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What operations refer to, for programs and for people."""
+    return {
+        **{REASONS[code]: _refusal(code) for code in _codes(paths)},
+        **{REASONS[code] + PAGE: _refusing_page(code) for code in _codes(paths, PAGE)},
+    }
+
+
+def _codes(paths: dict[str, dict[str, Any]], kind: str = "") -> list[int]:
+    """The statuses of refusals of one kind that an operation names."""
     operations = [operation for item in paths.values() for operation in item.values()]
-    codes = {int(code) for operation in operations for code in operation["responses"]}
-    return sorted(code for code in codes if code >= 400)
+    named = [it for operation in operations for it in operation["responses"].items()]
+    codes = {int(code) for code, it in named if int(code) >= 400}
+    wanted = {f"#/components/responses/{REASONS[code]}{kind}": code for code in codes}
+    return sorted({wanted[it["$ref"]] for _, it in named if it.get("$ref") in wanted})
+
+
+def _refusing_page(code: int) -> dict[str, Any]:
+    """What a person is told by a page, and a program as everywhere."""
+    told = _refusal(code)
+    return told | {"content": {HTML: {}} | told["content"]}
 
 
 def _refusal(code: int) -> dict[str, Any]:

@@ -16,6 +16,10 @@ Mode = Literal["validation", "serialization"]
 References = Mapping[tuple[type[Model], Mode], Any]
 """Where the schema of a model is, as it is sent or answered."""
 
+HTML = "text/html"
+"""Of endpoints for browsers: their refusals may be pages, too."""
+PAGE = "Page"
+"""How the names of these refusals end."""
 _JSON = "application/json"
 _VARIABLE = re.compile(r"\{(\w+)\}")
 _TAGS = {"ca.pem": "join", ".well-known": "keys", "openapi.json": "auth"}
@@ -167,8 +171,9 @@ def _responses(endpoint: Endpoint, references: References) -> dict[str, Any]:
     responses = {str(endpoint.status): success}
     if _is_tagged(endpoint):
         responses["304"] = {"description": "the client has it already", "headers": headers}
+    kind = PAGE if endpoint.media_type == HTML else ""
     for code in sorted(_refusals(endpoint)):
-        responses[str(code)] = {"$ref": f"#/components/responses/{REASONS[code]}"}
+        responses[str(code)] = {"$ref": f"#/components/responses/{REASONS[code]}{kind}"}
     return responses
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from mk8s_proxy.api import device, sign_in
 from mk8s_proxy.api import schemas as login_schemas
 from mk8s_proxy.api import sso_schemas as schemas
-from mk8s_proxy.api.browser import Browser, page, paragraph, redirect
+from mk8s_proxy.api.browser import Browser, redirect, refusal
 from mk8s_proxy.api.endings import end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
@@ -66,8 +66,7 @@ async def end_sign_in(call: Call) -> web.Response:
         state = call.request.query.get("state", "")[:_LONGEST_STATE]
         begun = await sign_in.come_back(call, browser, state)
     except ApiError as error:
-        call.refused = error
-        return page("This login cannot go on", paragraph(error.message), status=error.code)
+        return refusal(call, error)
     purpose = begun["purpose"]
     if "device" in purpose:
         return await device.signed_in(call, browser, begun)
@@ -83,14 +82,14 @@ async def exchange_code(call: Call) -> Model:
     A code that comes a second time has two owners, one of them a thief: its login ends.
     """
     body, context = call.read(schemas.SsoTokenRequest), call.context
-    refusal = ApiError(401, "the code is not good, or not any more: log in again")
+    bad = ApiError(401, "the code is not good, or not any more: log in again")
     try:
         used = await pending_logins.use(
             context.database, pending_logins.CODE, sign_in.hashed(body.code), context.now()
         )
     except NotFound:
-        refusal.audit_reason = "CODE_UNKNOWN"
-        raise refusal from None
+        bad.audit_reason = "CODE_UNKNOWN"
+        raise bad from None
     kept: dict[str, Any] = used.state["login"]
     if used.used_at is not None:
         ended = await logins.end_login(
@@ -98,14 +97,14 @@ async def exchange_code(call: Call) -> Model:
         )
         for login_id in ended:
             end_login(context, login_id)
-        refusal.audit_reason = "CODE_REPLAYED"
-        raise refusal
+        bad.audit_reason = "CODE_REPLAYED"
+        raise bad
     challenge = str(used.state["challenge"])
     if body.redirect_uri != used.state["redirect_uri"] or not hmac.compare_digest(
         challenge_of(body.code_verifier), challenge
     ):
-        refusal.audit_reason = "CODE_OF_ANOTHER"
-        raise refusal
+        bad.audit_reason = "CODE_OF_ANOTHER"
+        raise bad
     return await sign_in.open_login(call, kept)
 
 
@@ -164,6 +163,7 @@ ENDPOINTS = (
         Access.PUBLIC,
         Audit.CREDENTIAL,
         status=303,
+        refusals=(400, 403, 409),
         verb="create",
         resource="signins",
         media_type="text/html",

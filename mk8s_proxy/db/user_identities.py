@@ -59,7 +59,7 @@ async def admit(database: Database, who: Newcomer, now: datetime) -> str:
     """
     try:
         return await _admit(database, who, now)
-    except IntegrityError:  # another login of the same person at this moment
+    except (IntegrityError, UserTaken):  # perhaps by the same person, at this moment
         return await _admit(database, who, now)
 
 
@@ -123,7 +123,9 @@ async def _admit(database: Database, who: Newcomer, now: datetime) -> str:
             if known.last_used < now - _NOTED_EVERY:
                 known.last_used = now
             return known.user_id
-        waiting = await session.get(UserIdentity, (who.issuer, _waiting(who.user)))
+        # Locked: a link that waits is for one of two who come at the same moment.
+        key = (who.issuer, _waiting(who.user))
+        waiting = await session.get(UserIdentity, key, with_for_update=True)
         if waiting is not None:
             user_id = waiting.user_id
             await session.delete(waiting)

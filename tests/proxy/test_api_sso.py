@@ -511,6 +511,23 @@ async def test_what_an_issuer_says_of_a_login_that_was_forgotten(central: Centra
     assert await upstream_tokens.take(central.database, "unknown", central.context.now()) == ""
 
 
+async def test_a_delegation_asks_the_issuer_of_its_owner(
+    central: Central, remote: oidc_provider.Provider
+) -> None:
+    owner = await logged_in(central)
+    made = await central.call(
+        "POST", "/delegations", {"seconds": 1800}, token=owner["access_token"]
+    )
+    assert made.status < 300, made.raw
+    remote.person["groups"] = ["ops"]
+    again = (await refresh(central, made.json["refresh_token"])).json
+    identity = central.authenticator.authenticate(f"Bearer {again['access_token']}".encode())
+    assert identity.groups == ("mk8s:users", "acme:ops")
+    remote.status = 400
+    assert (await refresh(central, again["refresh_token"])).status == 401
+    assert (await refresh(central, owner["refresh_token"])).status == 401
+
+
 async def test_where_passwords_are_off_logins_by_them_end(
     sqlite_database: Database, tmp_path: Path, remote: oidc_provider.Provider
 ) -> None:
