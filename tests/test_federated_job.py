@@ -12,12 +12,9 @@ from typing import Any
 
 import jwt
 import pytest
-import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from mk8s_cli.central.api import Central
-from mk8s_cli.central.transport import Transport, trusting
 from tests.support.processes import private_environment, run
 from tests.support.world import MK8S, World
 
@@ -25,7 +22,7 @@ ISSUER = "https://ci.example.com"
 SUBJECT = "repo:acme/shop:ref:refs/heads/main"
 JOB = f"federated:ci:{SUBJECT}"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-RULE = {"issuer": "ci", "claims": {"repository": ["acme/*"]}, "roles": ["developer"]}
+RULE = ("deploy", "--issuer", "ci", "--claim", "repository=acme/*", "--role", "developer")
 
 
 def token(seconds: int = 600, **claims: Any) -> str:
@@ -76,19 +73,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     try:
         admin = world.people["admin"] = world.log_in("admin@example.com")
         admin.mk8s("admin", "clusters", "add", "prod")
-        put_rule(world)
+        admin.mk8s("admin", "federation", "set", *RULE)
         yield world
     finally:
         world.close()
-
-
-def put_rule(world: World) -> None:
-    admin = world.people["admin"]
-    config = yaml.safe_load((admin.home / ".mk8s" / "config.yaml").read_text())
-    trust = trusting(config["centrals"][0]["certificate_authority"])
-    (cached,) = (admin.home / ".mk8s" / "cache").rglob("_any.json")
-    access = json.loads(cached.read_text())["token"]
-    Central(Transport(world.url, trust), access).call("PUT", "/federation/rules/deploy", RULE)
 
 
 @pytest.fixture
@@ -135,6 +123,25 @@ def test_a_job_that_is_over_and_one_that_is_renewed(world: World, job: Job) -> N
     assert line.endswith(f"run: mk8s login {world.url} --federated")
     job.file.write_text(token())
     assert credential(job)["sid"] != first["sid"]
+
+
+def test_a_rule_that_is_removed_ends_the_logins_by_it(world: World, job: Job) -> None:
+    admin = world.people["admin"]
+    one = ("one-repo", "--issuer", "ci", "--claim", "repository=acme/one", "--role", "viewer")
+    admin.mk8s("admin", "federation", "set", *one, "--for", "10m")
+    shown = admin.mk8s("admin", "federation", "list").stdout
+    assert "repository=acme/one" in shown
+    assert "600 s" in shown
+    job.file.write_text(token(repository="acme/one"))
+    job.log_in()
+    admin.mk8s("admin", "federation", "remove", "one-repo", "--yes")
+    assert "one-repo" not in admin.mk8s("admin", "federation", "list", "-o", "name").stdout
+    refused = admin.mk8s("admin", "federation", "set", "x", "--issuer", "ci", "--claim", "aud=mk8s",
+                         "--role", "viewer", code=1)  # fmt: skip
+    assert "nothing binds this rule to an owner" in refused.stderr
+    ended = json.loads(admin.mk8s("admin", "logins", "list", "--ended", "-o", "json").stdout)
+    (login,) = [it for it in ended if it["claims"].get("rules") == "deploy, one-repo"]
+    assert login["status"] == "ended"
 
 
 def test_attack_tokens_of_jobs_that_no_rule_means(job: Job) -> None:
