@@ -154,6 +154,12 @@ ADMIN_TOKENS = {
     "revoke": Entry("commands.admin_tokens", "revoke", "Revoke one; ends what it has open."),
 }
 
+ADMIN_FEDERATION = {
+    "list": Entry("commands.admin_federation", "list_rules", "List the rules for jobs."),
+    "set": Entry("commands.admin_federation", "set_rule", "Make a rule or replace it."),
+    "remove": Entry("commands.admin_federation", "remove", "Delete a rule; ends its logins."),
+}
+
 ADMIN_LOGINS = {
     "list": Entry("commands.logins", "list_all", "List everybody's logins, or one user's."),
     "end": Entry("commands.logins", "end_any", "End a login, or all of a user."),
@@ -196,6 +202,7 @@ ADMIN = {
     "roles": Entry("command_table", "admin_roles", "Show and change roles."),
     "groups": Entry("command_table", "admin_groups", "Roles for many: of mk8s or of an issuer."),
     "tokens": Entry("command_table", "admin_tokens", "Service tokens for jobs."),
+    "federation": Entry("command_table", "admin_federation", "Jobs that show their own tokens."),
     "logins": Entry("command_table", "admin_logins", "See who is logged in; end logins."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
     "ca": Entry("command_table", "admin_ca", "Show, rotate and retire certificate authorities."),
@@ -315,6 +322,11 @@ def admin_users() -> None:
 )
 def admin_tokens() -> None:
     """Service tokens: what CI jobs and programs show instead of a login."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_FEDERATION, epilog="Example: mk8s admin federation list")
+def admin_federation() -> None:
+    """Rules by which jobs are let in by the token of their own issuer."""
 
 
 @click.group(cls=LazyGroup, table=ADMIN_LOGINS, epilog="Example: mk8s admin logins list")

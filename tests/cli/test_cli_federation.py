@@ -417,3 +417,61 @@ def test_the_words_of_a_source_are_paths_and_names(tmp_path: Path) -> None:
     assert job_token.find(None, "NAME") == "env:NAME"
     with pytest.raises(CliError, match="no token of a job is here"):
         job_token.find(None, "")
+
+
+RULES = ("admin", "federation")
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_rules_are_listed_set_and_removed(run: Run, central: FakeCentral) -> None:
+    central.admin = True
+    rule = {
+        "name": "deploy",
+        "issuer": "github",
+        "claims": {"repository": ["acme/*", "\x1b[2J"], "ref": ["refs/heads/main"]},
+        "roles": ["a", "b"],
+        "seconds": 3600,
+    }
+    central.overrides["GET /federation/rules"] = [
+        (200, {"rules": [rule, {"name": "odd", "claims": 7}]}),
+        (200, {"rules": [rule]}),
+        (200, {}),
+    ]
+    shown = run(*RULES, "list").out
+    assert "repository=acme/*,repository=\\x1b[2J,ref=refs/heads/main" in shown
+    assert "3600 s" in shown
+    assert run(*RULES, "list", "-o", "name").out == "deploy\n"
+    assert "holds no list of rules" in run(*RULES, "list").line
+    claims = ("--claim", "repository=acme/*", "--claim", "repository=b/c", "--claim", "ref=x=y")
+    words = ("--issuer", "github", *claims, "--role", "a", "--role", "b", "--for", "30m")
+    told = run(*RULES, "set", "deploy", *words).out
+    assert told == "rule deploy lets in jobs of github (roles: a, b)\n"
+    assert central.body("PUT", "/federation/rules/deploy") == {
+        "issuer": "github",
+        "claims": {"repository": ["acme/*", "b/c"], "ref": ["x=y"]},
+        "roles": ["a", "b"],
+        "seconds": 1800,
+    }
+    assert run(*RULES, "remove", "deploy", "--yes").out == "rule deploy is deleted\n"
+    assert central.count("DELETE", "/federation/rules/deploy") == 1
+
+
+@pytest.mark.usefixtures("logged_in")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("x/y", "--issuer", "a", "--claim", "a=b"), "is no name of a rule"),
+        (("x", "--issuer", "A B", "--claim", "a=b"), "is no name of an issuer"),
+        (("x", "--issuer", "a", "--claim", "a"), "write NAME=GLOB"),
+        (("x", "--issuer", "a", "--claim", "=b"), "write NAME=GLOB"),
+        (("x", "--issuer", "a", "--claim", "a="), "write NAME=GLOB"),
+        (("x", "--issuer", "a", "--claim", "a=b", "--for", "soon"), "write 10m, 30m or 1h"),
+    ],
+)
+def test_rules_that_are_none(
+    run: Run, central: FakeCentral, words: tuple[str, ...], told: str
+) -> None:
+    result = run(*RULES, "set", *words, "--role", "r")
+    assert result.code
+    assert told in result.err
+    assert not [call for call in central.calls if call[0] == "PUT"]

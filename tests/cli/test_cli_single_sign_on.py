@@ -17,10 +17,11 @@ import pytest
 import yaml
 
 from mk8s_cli.central import certificate
+from mk8s_cli.central.api import Central
 from mk8s_cli.login import browser, methods, single_sign_on
 from mk8s_cli.login.methods import Issuer, Methods, Wish
 from mk8s_cli.terminal import screen as terminal
-from mk8s_cli.terminal.errors import CliError
+from mk8s_cli.terminal.errors import CliError, Unreachable
 from tests.cli.conftest import CHECKOUT, Result, Run
 from tests.cli.fake_central import EMAIL, PASSWORD, FakeCentral
 from tests.cli.fake_sso import ACME, FakeSso, error
@@ -137,7 +138,7 @@ def test_whether_a_browser_is_here(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(browser.sys, "platform", platform)
+    monkeypatch.setattr("mk8s_cli.login.browser.sys.platform", platform)
     assert browser.is_here() is is_here
 
 
@@ -516,17 +517,14 @@ def test_a_central_that_is_away_for_a_moment_is_asked_again(
     slept: SlowLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = single_sign_on.Central.call
-    lost = [True]
+    real, troubles = Central.call, [Unreachable("cannot reach central")]
 
     def call(self: Any, method: str, path: str, *words: Any, **named: Any) -> Any:
-        if path == "/auth/device/token" and lost.pop():
-            lost.append(False)
-            raise single_sign_on.Unreachable("cannot reach central")
-        lost[:] = [False] if path == "/auth/device/token" else lost
+        if path == "/auth/device/token" and troubles:
+            raise troubles.pop()
         return real(self, method, path, *words, **named)
 
-    monkeypatch.setattr(single_sign_on.Central, "call", call)
+    monkeypatch.setattr(Central, "call", call)
     result = run(*pin, "--device")
     assert result.code == 0
     assert "cannot reach central; trying again" in result.err
