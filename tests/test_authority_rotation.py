@@ -219,14 +219,14 @@ class House:
 
     def agent_settings(self, name: str, token: str = "", pin: str = "") -> Any:
         given = {
-            # Of its own, so that two tunnels reach two replicas, whoever else connects.
+            # Of its own, so that its tunnels reach both replicas, whoever else connects.
             "central_url": f"https://localhost:{self.tunnel_balancer.port}",
             "cluster_name": name,
             "join_token": token,
             "ca_pin": pin,
             "data_dir": str(self.folder / name),
             "kubeconfig": str(self.folder / "unused"),
-            "tunnels": 2,
+            "tunnels": 4,
         }
         given = {key: value for key, value in given.items() if value}
         return load_settings(given, {}, home=self.folder, in_pod=False)
@@ -248,6 +248,10 @@ class House:
                 agent.stop()
                 agent.stop()
                 await serving
+
+    def issuers(self, name: str) -> set[str]:
+        """Of the certificates of a cluster's agents, at both replicas."""
+        return {it.issuer for replica in self.replicas for it in self.tunnels(replica, name)}
 
     def tunnels(self, replica: Central, name: str) -> list[Any]:
         return [it for it in replica.tunnels.all_sessions() if it.cluster == name]
@@ -300,6 +304,8 @@ async def test_a_rotation_under_load_fails_no_request(house: House) -> None:
             return (await house.api("GET", "/ca"))["rotation"]["waiting"] == 0
 
         await until_told(moved)
+        (following,) = {it.authorities.current.next_agent_ca.key_id for it in house.replicas}
+        await until(lambda: house.issuers("prod") == {following})
         count = house.statuses[200]
         ended = await house.api("POST", "/ca/retire", {})
         assert ended["rotation"] is None

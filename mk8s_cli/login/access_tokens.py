@@ -22,6 +22,7 @@ from mk8s_cli.terminal.screen import warn
 
 if TYPE_CHECKING:
     from mk8s_cli.central.transport import Transport
+    from mk8s_cli.login.credentials import Stored
 
 AS_IT_IS_SECONDS = 3600.0
 """How long a service token is taken to be good within one command."""
@@ -138,6 +139,13 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
             raise
         _forget(profile)
         raise NotLoggedIn(profile.again, _why(refusal)) from refusal
+    _keep_both(profile, cluster, grant, stored)
+    trusted.follow(profile, central.transport)
+    return grant.access_token
+
+
+def _keep_both(profile: config.Profile, cluster: str, grant: Grant, stored: "Stored") -> None:
+    """Store what a refresh gave; without room the next one can do without, where it may."""
     try:
         keep(profile, grant, stored.where)
         token_cache.save(profile.central, cluster, grant.access_token)
@@ -146,8 +154,6 @@ def _refresh(profile: config.Profile, cluster: str) -> AccessToken:
             raise
         if error.is_full:
             warn(f"{error}; until then each command asks central for a token")
-    trusted.follow(profile, central.transport)
-    return grant.access_token
 
 
 def _of_service_token(profile: config.Profile, token: str, cluster: str) -> AccessToken:

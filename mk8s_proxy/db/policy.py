@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.authorities import AuthorityRecord, read_authorities
@@ -17,6 +19,7 @@ from mk8s_proxy.db.locks import LockRecord, load_locks
 from mk8s_proxy.db.meta import POLICY_VERSION
 from mk8s_proxy.db.models import AgentCertificate, Cluster, Meta, Role, User, UserRole, utc_now
 from mk8s_proxy.db.roles import RoleRecord, role_record
+from mk8s_proxy.db.sealing import Vault
 from mk8s_proxy.db.service_tokens import LiveSecret, grants, live_secrets, service_user
 
 
@@ -68,21 +71,16 @@ async def load_policy(database: Database, now: datetime | None = None) -> Policy
         version = await session.scalar(_VERSION)
         roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
         users = (await session.execute(_USERS)).all()
-        pairs = (await session.execute(_PAIRS)).all()
         clusters = (await session.execute(_CLUSTERS)).all()
         revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
         tokens = await grants(session)
         by_group = await roles_by_group(session)
-        memberships = await groups_of_users(session)
+        names = await _roles_of_users(session, (email for _, email, _ in users), by_group)
         federation = await issuers_of_rules(session)
         secrets = await live_secrets(session)
-        keys = await read_keys(session, database.vault)
-        authorities = await read_authorities(session, database.vault)
-        locks = await load_locks(session, now or utc_now())
+        more = await _as_it_is(session, database.vault, now or utc_now())
     if version is None:
         raise NotFound("the policy version")
-    names: dict[str, set[str]] = {email: set() for _, email, _ in users}
-    _add_roles(names, pairs, memberships, by_group)
     names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
     return PolicyRows(
         version=version,
@@ -96,24 +94,31 @@ async def load_policy(database: Database, now: datetime | None = None) -> Policy
         cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
         epochs={user_id: epoch for user_id, _, epoch in users},
         revoked=frozenset(revoked),
-        authorities=authorities,
-        keys=tuple(keys),
-        locks=tuple(locks),
+        **more,
     )
 
 
-def _add_roles(
-    roles: dict[str, set[str]],
-    pairs: Iterable[tuple[str, str]],
-    memberships: dict[str, list[str]],
-    by_group: dict[str, list[str]],
-) -> None:
-    """Give users their own roles and those of the groups of mk8s that they are in."""
-    for email, role in pairs:
+async def _as_it_is(session: AsyncSession, vault: Vault, now: datetime) -> dict[str, Any]:
+    """What is handed on as it was read."""
+    return {
+        "keys": tuple(await read_keys(session, vault)),
+        "authorities": await read_authorities(session, vault),
+        "locks": tuple(await load_locks(session, now)),
+    }
+
+
+async def _roles_of_users(
+    session: AsyncSession, emails: Iterable[str], by_group: dict[str, list[str]]
+) -> dict[str, set[str]]:
+    """The roles of users: their own, and those of the groups of mk8s that they are in."""
+    roles: dict[str, set[str]] = {email: set() for email in emails}
+    for email, role in (await session.execute(_PAIRS)).all():
         roles[email].add(role)
+    memberships = await groups_of_users(session)
     # Who is disabled may be a member, and has no roles.
     for email in memberships.keys() & roles.keys():
         roles[email].update(*(by_group.get(group, ()) for group in memberships[email]))
+    return roles
 
 
 async def policy_version(database: Database) -> int:
