@@ -31,6 +31,7 @@ from mk8s_agent.wire.dial import DialError
 from mk8s_agent.wire.egress_proxy import DIRECT
 from mk8s_agent.wire.limits import BufferBudget
 from mk8s_cli.central.transport import trusting
+from mk8s_proxy.api import ca as api_ca
 from mk8s_proxy.api import keys as api_keys
 from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.identity.key_rotation import Rotation
@@ -90,7 +91,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.balancer = Balancer(own_port())
+        self.balancer, self.tunnel_balancer = Balancer(own_port()), Balancer(own_port())
         self.url = f"https://localhost:{self.balancer.port}"
         self.api_server = ApiServerForTests()
         self.replicas: list[Central] = []
@@ -119,7 +120,8 @@ class House:
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
             self.replicas.append(Central(self.settings(name)))
             await self.replicas[-1].start()
-        await self.balancer.start([it.port for it in self.replicas])
+        for balancer in (self.balancer, self.tunnel_balancer):
+            await balancer.start([it.port for it in self.replicas])
         who = {"email": "admin@example.com", "password": PASSWORD}
         self.token = (await self.api("POST", "/auth/login", who))["access_token"]
 
@@ -127,6 +129,7 @@ class House:
         for agent in self.agents.values():
             agent.stop()
         await self.balancer.stop()
+        await self.tunnel_balancer.stop()
         for replica in self.replicas:
             await replica.stop(0)
 
@@ -172,7 +175,8 @@ class House:
                 status, answer = await self.call(
                     "GET", f"/k8s/{cluster}/version", port=replica.port
                 )
-                self.statuses[status if answer["gitVersion"] else "empty"] += 1
+                self.statuses[status] += 1
+                assert status != 200 or answer["gitVersion"] == "v1.31.2"
             except Exception as error:  # noqa: BLE001  whatever it was, it is counted
                 self.statuses[repr(error)] += 1
             await asyncio.sleep(0.005)
@@ -215,13 +219,14 @@ class House:
 
     def agent_settings(self, name: str, token: str = "", pin: str = "") -> Any:
         given = {
-            "central_url": self.url,
+            # Of its own, so that its tunnels reach both replicas, whoever else connects.
+            "central_url": f"https://localhost:{self.tunnel_balancer.port}",
             "cluster_name": name,
             "join_token": token,
             "ca_pin": pin,
             "data_dir": str(self.folder / name),
             "kubeconfig": str(self.folder / "unused"),
-            "tunnels": 2,
+            "tunnels": 4,
         }
         given = {key: value for key, value in given.items() if value}
         return load_settings(given, {}, home=self.folder, in_pod=False)
@@ -244,6 +249,10 @@ class House:
                 agent.stop()
                 await serving
 
+    def issuers(self, name: str) -> set[str]:
+        """Of the certificates of a cluster's agents, at both replicas."""
+        return {it.issuer for replica in self.replicas for it in self.tunnels(replica, name)}
+
     def tunnels(self, replica: Central, name: str) -> list[Any]:
         return [it for it in replica.tunnels.all_sessions() if it.cluster == name]
 
@@ -263,12 +272,13 @@ async def until_told(asks: Callable[[], Awaitable[Any]]) -> Any:
 
 @pytest.fixture
 async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
-    short = Rotation(settle=1.0, verify=1.0)
+    short = Rotation(settle=4.0, verify=4.0)
     monkeypatch.setattr(authority_feed, "rotation_of", lambda _: short)
     keys = Rotation(settle=1.0, verify=1000.0)
     for module in (app, api_keys):
         monkeypatch.setattr(module, "rotation_of", lambda _: keys)
     monkeypatch.setattr(control, "MOVE_SECONDS", 0.5)
+    monkeypatch.setattr(api_ca, "MOVE_SECONDS", 2.0)
     made = House(tmp_path)
     async with made.api_server.serve():
         await made.start()
@@ -294,6 +304,8 @@ async def test_a_rotation_under_load_fails_no_request(house: House) -> None:
             return (await house.api("GET", "/ca"))["rotation"]["waiting"] == 0
 
         await until_told(moved)
+        (following,) = {it.authorities.current.next_agent_ca.key_id for it in house.replicas}
+        await until(lambda: house.issuers("prod") == {following})
         count = house.statuses[200]
         ended = await house.api("POST", "/ca/retire", {})
         assert ended["rotation"] is None

@@ -4,7 +4,7 @@
 once no agent is left that the end of the old ones would keep out, `retire` takes those away.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from cryptography import x509
@@ -18,9 +18,13 @@ from mk8s_proxy.identity import authorities
 from mk8s_proxy.identity.ca import CertificateAuthority, issuer_key_id
 
 MOST_SHOWN = 100
+MOVE_SECONDS = 30.0
+"""So long after its renewal an agent may still replace its tunnels: other replicas' are not seen
+here."""
 _NAMED = 5
 """Agents that a refusal names."""
 _CERTIFICATE = "its certificate is of the old authority"
+_MOVES = "its certificate is new, and its tunnels to all replicas are about to be"
 _TUNNEL = "requests are still open on a tunnel of its old certificate"
 
 
@@ -125,7 +129,11 @@ def _reason(agent: AgentRecord, key_id: str, outdated: set[str], now: datetime) 
         return ""  # it has to join again anyway
     if _issuer(agent.certificate_pem) != key_id:
         return _CERTIFICATE
-    return _TUNNEL if outdated.intersection(agent.serials) else ""
+    if outdated.intersection(agent.serials):
+        return _TUNNEL
+    renewed_before = len(agent.serials) > 1
+    is_fresh = now - agent.renewed_at < timedelta(seconds=MOVE_SECONDS)
+    return _MOVES if renewed_before and is_fresh else ""
 
 
 def _issuer(certificate_pem: str) -> str:

@@ -91,8 +91,7 @@ class Central:
         self._agents = AgentRecords(self.database, self.background)
         self.port = 0
         """The bound port, once started."""
-        self._users = UserDirectory()
-        self._rechecked = 0
+        self._users, self._rechecked = UserDirectory(), 0
         """The authenticator's stamp when open streams were looked at last."""
         self.buffers = BufferBudget(settings.limits.buffered_bytes)
         self._heap = HeapWatch()

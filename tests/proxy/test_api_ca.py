@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from mk8s_agent.wire import pki
+from mk8s_proxy.api import ca
 from mk8s_proxy.db import agents
-from mk8s_proxy.db.agents import Issued
+from mk8s_proxy.db.agents import AgentRecord, Issued
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.authorities import AuthorityKeeper, ensure_authorities
+from mk8s_proxy.identity.ca import CertificateAuthority
 from mk8s_proxy.settings.model import TlsSettings
 from tests.support.management_api import NOW, Central, csr
 
 SETTLE = 100.0
+NOW_UTC = datetime.fromtimestamp(NOW, UTC)
 
 
 @pytest.fixture
@@ -169,3 +172,25 @@ async def test_with_a_certificate_of_the_operator_nobody_is_told_to_trust_anothe
     tls = TlsSettings(Path("/tls.crt"), Path("/tls.key"))
     central.context.settings = dataclasses.replace(central.context.settings, tls=tls)
     assert "x-mk8s-trust" not in (await central.call("GET", "/ca.pem")).headers
+
+
+def record(signer: CertificateAuthority, *serials: str, age: float) -> AgentRecord:
+    """An agent that renewed its certificate so many seconds before NOW_UTC."""
+    signed = signer.sign_agent(csr().encode(), "c-1", now=NOW_UTC)
+    moved = NOW_UTC - timedelta(seconds=age)
+    return AgentRecord(
+        serials[0], "c-1", "dev-1", serials[-1], serials, moved, moved, signed.not_after,
+        None, "", signed.certificate_pem.decode(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("serials", "age", "moves"),
+    [(("a", "b"), 5.0, True), (("a", "b"), 31.0, False), (("a",), 5.0, False)],
+)
+def test_an_agent_that_has_just_moved_may_have_old_tunnels_to_other_replicas(
+    serials: tuple[str, ...], age: float, moves: bool
+) -> None:
+    signer = CertificateAuthority.create("agent")
+    agent = record(signer, *serials, age=age)
+    assert bool(ca._reason(agent, signer.key_id, set(), NOW_UTC)) is moves
