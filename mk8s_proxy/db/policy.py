@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from mk8s_proxy.db.authorities import AuthorityRecord, read_authorities
@@ -55,20 +56,16 @@ async def load_policy(database: Database) -> PolicyRows:
         version = await session.scalar(_VERSION)
         roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
         users = (await session.execute(_USERS)).all()
-        pairs = (await session.execute(_PAIRS)).all()
         clusters = (await session.execute(_CLUSTERS)).all()
         revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
         tokens = await grants(session)
-        by_group = await roles_by_group(session)
-        memberships = await groups_of_users(session)
+        names, by_group = await _roles_by_name(session, [email for _, email, _ in users])
         federation = await issuers_of_rules(session)
         secrets = await live_secrets(session)
         keys = await read_keys(session, database.vault)
         authorities = await read_authorities(session, database.vault)
     if version is None:
         raise NotFound("the policy version")
-    names: dict[str, set[str]] = {email: set() for _, email, _ in users}
-    _add_roles(names, pairs, memberships, by_group)
     names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
     return PolicyRows(
         version=version,
@@ -87,18 +84,18 @@ async def load_policy(database: Database) -> PolicyRows:
     )
 
 
-def _add_roles(
-    roles: dict[str, set[str]],
-    pairs: Iterable[tuple[str, str]],
-    memberships: dict[str, list[str]],
-    by_group: dict[str, list[str]],
-) -> None:
-    """Give users their own roles and those of the groups of mk8s that they are in."""
-    for email, role in pairs:
-        roles[email].add(role)
-    # Who is disabled may be a member, and has no roles.
-    for email in memberships.keys() & roles.keys():
-        roles[email].update(*(by_group.get(group, ()) for group in memberships[email]))
+async def _roles_by_name(
+    session: AsyncSession, users: Iterable[str]
+) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
+    """The roles of users, with those of the groups of mk8s that they are in, and of all groups."""
+    by_group = await roles_by_group(session)
+    names: dict[str, set[str]] = {email: set() for email in users}
+    for email, role in await session.execute(_PAIRS):
+        names[email].add(role)
+    for email, groups in (await groups_of_users(session)).items():
+        if email in names:  # else disabled
+            names[email].update(*(by_group.get(group, ()) for group in groups))
+    return names, by_group
 
 
 async def policy_version(database: Database) -> int:

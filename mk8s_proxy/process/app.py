@@ -77,8 +77,7 @@ class Central:
         self.announcements = Announcements(it.folder, it.number, it.count)
         self.background = Background()
         self.database = Database(settings.database_url)
-        told = settings.login.impersonate_groups
-        self.policies = PolicyFeed(self.database, settings.policy, told_groups=told)
+        self.policies = PolicyFeed(self.database, settings.policy, settings.login)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
         self._key_feed = KeyFeed(

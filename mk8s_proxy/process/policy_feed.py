@@ -22,6 +22,7 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.policy import PolicyRows, load_policy, policy_version
+from mk8s_proxy.settings.login import LoginSettings
 from mk8s_proxy.settings.model import PolicySettings
 
 LARGE_POLICY_RULES = 200
@@ -49,11 +50,11 @@ class PolicyFeed:
         self,
         database: Database,
         settings: PolicySettings,
+        login: LoginSettings | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        told_groups: tuple[str, ...] = (),
     ) -> None:
-        self._told_groups = told_groups
+        self._told_groups = login.impersonate_groups if login else ()
         self._database = database
         self._settings = settings
         self._clock = clock
