@@ -142,6 +142,9 @@ ADMIN_USERS = {
     "disable": Entry("commands.admin_users", "disable", "Lock a user out at once."),
     "enable": Entry("commands.admin_users", "enable", "Let a disabled user in again."),
     "remove": Entry("commands.admin_users", "remove", "Delete a user; ends what they have open."),
+    "links": Entry("commands.admin_links", "links", "List whom single sign-on means by a user."),
+    "link": Entry("commands.admin_links", "link", "Let a person of an issuer log in as a user."),
+    "unlink": Entry("commands.admin_links", "unlink", "Take an issuer's links from a user."),
 }
 
 ADMIN_TOKENS = {
@@ -182,6 +185,10 @@ ADMIN_CA = {
     "retire": Entry("commands.admin_ca", "retire", "Trust the old ones no more."),
 }
 
+ADMIN_LOCKS = {
+    "list": Entry("commands.admin_locks", "list_locks", "List what is locked, by whom, how long."),
+}
+
 ADMIN = {
     "clusters": Entry("command_table", "admin_clusters", "Register clusters, issue join tokens."),
     "agents": Entry("command_table", "admin_agents", "List agents, revoke their certificates."),
@@ -192,6 +199,9 @@ ADMIN = {
     "logins": Entry("command_table", "admin_logins", "See who is logged in; end logins."),
     "keys": Entry("command_table", "admin_keys", "List, rotate and retire signing keys."),
     "ca": Entry("command_table", "admin_ca", "Show, rotate and retire certificate authorities."),
+    "lock": Entry("commands.admin_locks", "lock", "Shut a user, group, cluster, ... at once."),
+    "unlock": Entry("commands.admin_locks", "unlock", "Open again what is locked."),
+    "locks": Entry("command_table", "admin_locks", "List locks."),
     "cluster-rbac": Entry(
         "commands.admin_cluster_rbac", "cluster_rbac", "Print the roles as RBAC of a cluster."
     ),
@@ -210,6 +220,7 @@ COMMANDS = {
     "use": Entry("commands.use", "use", "Make a cluster the current one ('use -' goes back)."),
     "kubectl": Entry("commands.kubectl", "kubectl", "Run kubectl on the current cluster."),
     "k": Entry("commands.kubectl", "kubectl", "Same as kubectl."),
+    "delegate": Entry("commands.delegate", "delegate", "A login that may do less than yours."),
     "centrals": Entry("command_table", "centrals", "Several centrals: list, choose, forget."),
     "kubeconfig": Entry("command_table", "kubeconfig", "Write or remove kubeconfig contexts."),
     "audit": Entry("command_table", "audit", "Find requests: yours, for administrators all."),
@@ -331,3 +342,8 @@ def admin_keys() -> None:
 @click.group(cls=LazyGroup, table=ADMIN_CA, epilog="Example: mk8s admin ca show")
 def admin_ca() -> None:
     """Show, rotate and retire the authorities of central's and of the agents' certificates."""
+
+
+@click.group(cls=LazyGroup, table=ADMIN_LOCKS, epilog="Example: mk8s admin locks list")
+def admin_locks() -> None:
+    """What is shut for now: see also lock and unlock."""

@@ -27,10 +27,24 @@ TESTED_WITH = ("tests", "certs", "deploy", "pyproject.toml", "README.md")
 DECISIVE = ("deploy/wheel", "deploy/requirements.lock", "pyproject.toml", "tests", "certs")
 """What the outcome hangs on beside the compiled modules."""
 WITHOUT_HOT_MODULES = (
+    "agent/test_client_hello.py",
+    "agent/test_control.py",
     "agent/test_credentials.py",
     "agent/test_join.py",
+    "agent/test_log.py",
     "agent/test_pki.py",
+    "agent/test_wire_transport.py",
+    "proxy/test_announcements.py",
     "proxy/test_api_*",
+    "proxy/test_audit_shipping.py",
+    "proxy/test_authz_policy.py",
+    "proxy/test_central_main.py",
+    "proxy/test_config_examples.py",
+    "proxy/test_filtering_large.py",
+    "proxy/test_filtering_lists.py",
+    "proxy/test_refresh.py",
+    "proxy/test_settings.py",
+    "proxy/test_supervisor.py",
     "proxy/test_passwords.py",
     "proxy/test_ca.py",
     "proxy/test_certs_tools.py",
@@ -39,7 +53,8 @@ WITHOUT_HOT_MODULES = (
     "proxy/test_kubectl_*",
     "proxy/test_replicas.py",
 )
-"""Tests of the management API, the database and the like, where nothing is compiled."""
+"""Tests of the management API, the database and the like, where nothing is compiled, and of whole
+programs but one: `test_metrics_programs.py` has two workers, an agent, and requests to both."""
 
 
 def rules() -> ModuleType:

@@ -102,6 +102,7 @@ def test_a_chart_passes_the_linter(chart: str) -> None:
         ("agent", "image.pullPolicy=Sometimes", "pullPolicy"),
         ("central", "replicas=2", "existingSecret"),
         ("central", "replicas=0", "replicas"),
+        ("central", "database.existingSecret=db", "secretKey"),
         ("central", "admin.existingSecret=", "existingSecret"),
         ("central", "config.data_dir=/tmp", "config"),
         ("central", "service.type=ExternalName", "type"),
@@ -134,7 +135,8 @@ def test_pods_have_no_more_than_they_need(chart: str) -> None:
 
 
 def test_central_has_no_rights_in_its_cluster() -> None:
-    documents, _ = rendered("central", "replicas=2", "database.existingSecret=db")
+    documents, _ = rendered("central", "replicas=2", "database.existingSecret=db",
+                            "secretKey.existingSecret=key")  # fmt: skip
     assert not [it["kind"] for it in documents if "Role" in it["kind"]]
 
 
@@ -163,6 +165,7 @@ def test_the_values_reach_the_pods() -> None:
 
 def test_central_on_postgresql_with_a_certificate_of_yours() -> None:
     documents, _ = rendered("central", "replicas=3", "database.existingSecret=db",
+                            "secretKey.existingSecret=key",
                             "tls.existingSecret=tls", "domain=k.example.com",
                             "service.type=LoadBalancer", "tunnelService.type=NodePort",
                             "tunnelService.nodePort=30443", "config.tokens.access_seconds=600",
@@ -181,9 +184,11 @@ def test_central_on_postgresql_with_a_certificate_of_yours() -> None:
     assert yaml.safe_load(settings["policy.yaml"]) == {"users": [{"email": "a@example.com"}]}
     pod = pod_of(documents)
     reference = {"secretKeyRef": {"name": "db", "key": "url"}}
+    key = {"secretKeyRef": {"name": "key", "key": "key"}}
     (init,) = pod["initContainers"]
     for container in (init, *pod["containers"]):
         assert {"name": "MK8S_DATABASE_URL", "valueFrom": reference} in container["env"]
+        assert {"name": "MK8S_SECRETS_KEY", "valueFrom": key} in container["env"]
         assert {"name": "tls", "mountPath": "/etc/mk8s/tls"} in container["volumeMounts"]
     assert init["args"][-2:] == ["--file", "/etc/mk8s/config/policy.yaml"]
     assert one(documents, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1

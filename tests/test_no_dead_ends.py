@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mk8s_agent.settings import Settings as AgentSettings
+from mk8s_proxy.settings.login import FederationSettings, GroupRule, IssuerSettings
 from mk8s_proxy.settings.model import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -229,6 +230,21 @@ def test_every_setting_is_read(package: str) -> None:
         if not path.relative_to(CHECKOUT).as_posix().startswith(DEFINE_ONLY)
     ]
     assert unread(PROGRAMS[package], parsed) == set()
+
+
+@pytest.mark.parametrize("kind", [IssuerSettings, FederationSettings, GroupRule])
+def test_every_setting_of_an_item_is_read(kind: Any) -> None:
+    """Items of lists, in modules that know settings, under whatever name."""
+    read = {
+        node.attr
+        for path, tree in trees(("mk8s_proxy",))
+        if not path.relative_to(CHECKOUT).as_posix().startswith(DEFINE_ONLY)
+        and "settings" in path.read_text()
+        for node in walked(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    read |= {"title"} if "shown" in read else set()  # a property of it
+    assert {entry.name for entry in dataclasses.fields(kind)} - read == set()
 
 
 @dataclasses.dataclass

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_TEXT = 4096
 MAX_TOKEN = 16384
 MAX_ITEMS = 20000
+NOT_FOUND = 404
+PARTS = ("clusters", "namespaces", "verbs", "resources")
+"""Of a narrowing."""
 MAX_LIFE_SECONDS = 7 * 86400.0
 
 Document = dict[str, Any]
@@ -33,6 +36,24 @@ class Grant:
     refresh_token: str
     email: str
     roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delegated:
+    """A delegation, as central tells of it."""
+
+    id: str
+    delegate: str
+    """How the audit names it."""
+    ends_at: str
+    narrowing: Mapping[str, tuple[str, ...]]
+    """What it may do at most: clusters, namespaces, verbs, resources."""
+
+    @property
+    def allowed(self) -> str:
+        """That, in a line."""
+        said = {part: ",".join(words) for part, words in self.narrowing.items()}
+        return "{verbs} of {resources}, namespaces {namespaces}, clusters {clusters}".format(**said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +168,25 @@ class Central:
         """Revoke the refresh token."""
         self.call("POST", "/auth/logout", {"refresh_token": refresh_token})
 
+    def delegate(self, asked_for: Document) -> tuple[Grant, Delegated]:
+        """Open a login under that of the bearer token; its tokens, and what it may do."""
+        answer = self.call("POST", "/delegations", asked_for)
+        about = answer.get("delegation")
+        found = delegated(about if isinstance(about, dict) else {})
+        if not LABEL.fullmatch(found.id):  # it becomes the name of a directory
+            raise _strange("it names no delegation")
+        return grant(answer, ""), found
+
+    def delegations(self) -> list[Delegated]:
+        """Return the open delegations of the caller; an older central has none."""
+        try:
+            filters = {"source": "delegation", "status": "active"}
+            return [delegated(it) for it in self.items("/logins", filters)]
+        except Refused as refused:
+            if refused.code != NOT_FOUND:
+                raise
+            return []
+
     def ca_pem(self) -> str:
         """Return the certificate(s) of the authority that signed central's own certificate."""
         return self.transport.call("GET", "/ca.pem").body.decode("ascii", "replace")
@@ -182,6 +222,18 @@ class Central:
             if not isinstance(cursor, str) or len(items) >= MAX_ITEMS:
                 raise _strange(f"GET {path} has too many pages")
             page = self.call("GET", f"{path}?{urlencode({**query, 'cursor': cursor})}")
+
+
+def delegated(document: Document) -> Delegated:
+    """Read what central says of a delegation."""
+    narrowing = document.get("narrowing")
+    parts = narrowing if isinstance(narrowing, dict) else {}
+    return Delegated(
+        id=text(document, "id"),
+        delegate=text(document, "delegate") or text(document, "label") or text(document, "id"),
+        ends_at=text(document, "ends_at"),
+        narrowing={part: texts(parts, part) for part in PARTS},
+    )
 
 
 def listed(page: Document, name: str, call: str) -> list[Document]:

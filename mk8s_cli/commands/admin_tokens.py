@@ -9,27 +9,17 @@ from typing import Any
 import click
 
 from mk8s_cli.central.api import Document, segment, text, texts
-from mk8s_cli.commands.options import agree, profile, yes_option
+from mk8s_cli.commands.options import agree, profile, span_type, yes_option
 from mk8s_cli.login import access_tokens, service_token
 from mk8s_cli.terminal.errors import CliError
 from mk8s_cli.terminal.output import age, document, format_option, moment, show
 from mk8s_cli.terminal.screen import escape, note
-from mk8s_cli.terminal.validation import SERVICE_TOKEN_NAME, span
+from mk8s_cli.terminal.validation import SERVICE_TOKEN_NAME
 
 COLUMNS = ("name", "status", "roles", "clusters", "expires", "last used", "created by")
 MADE = ("token", "json", "yaml")
 LIFE = "90d"
 OVERLAP = "1h"
-
-
-def _span(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Check a span of time (a click callback)."""
-    if value is None:
-        return None
-    seconds = span(value)
-    if seconds is None:
-        raise click.BadParameter("write 90m, 12h, 30d or 8w", param=parameter)
-    return seconds
 
 
 @click.command("list", epilog="Example: mk8s admin tokens list")
@@ -62,7 +52,7 @@ def _row(token: dict[str, Any]) -> tuple[str, ...]:
     metavar="GLOB",
     help="Only where a cluster's name matches; may be repeated.",
 )
-@click.option("--for", "life", default=LIFE, show_default=True, callback=_span, metavar="SPAN",
+@click.option("--for", "life", default=LIFE, show_default=True, callback=span_type, metavar="SPAN",
               help="How long it is good.")  # fmt: skip
 @format_option(*MADE)
 def create(
@@ -80,9 +70,9 @@ def create(
 
 @click.command(epilog="Example: mk8s admin tokens rotate ci --overlap 1d")
 @click.argument("name")
-@click.option("--overlap", default=OVERLAP, show_default=True, callback=_span, metavar="SPAN",
+@click.option("--overlap", default=OVERLAP, show_default=True, callback=span_type, metavar="SPAN",
               help="How long the one before stays good; 0s ends it at once.")  # fmt: skip
-@click.option("--for", "life", default=None, callback=_span, metavar="SPAN",
+@click.option("--for", "life", default=None, callback=span_type, metavar="SPAN",
               help="How long it is good (default: as long as the one before).")  # fmt: skip
 @format_option(*MADE)
 def rotate(name: str, overlap: int, life: int | None, form: str) -> None:

@@ -27,6 +27,8 @@ WAIT_CODES = frozenset({429, 503})
 FORBIDDEN = 403
 """What a login with the right password gets when that must be changed first."""
 NEW_PASSWORD = "your new password"
+_LAST_TIME = {config.SERVICE_TOKEN: "service-token", config.FEDERATION: "federated"}
+"""What is done again when nothing is said; people's ways depend on what central offers now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,17 @@ class Opened:
 
 
 def log_in(known: Profile, transport: "Transport", asked: Asked) -> Opened:
-    """Log in as it was asked for, or as central and this terminal allow."""
-    if asked.way == "service-token":
+    """Log in as it was asked for, as last time, or as central and this terminal allow."""
+    way = asked.way
+    if asked.email or asked.password_stdin:
+        way = "password"
+    elif not way and not asked.issuer:
+        way = _LAST_TIME.get(known.source, "")
+    if way == "service-token":
         return _by_service_token(known, transport)
-    if asked.way == "federated":
+    if way == "federated":
         return _by_job_token(known, transport, asked)
-    if asked.way == "password" or asked.email or asked.password_stdin:
+    if way == "password":
         return _by_password(known, transport, asked)
     return _by_best(known, transport, asked)
 
@@ -164,7 +171,7 @@ def _by_job_token(known: Profile, transport: "Transport", asked: Asked) -> Opene
     """Log in by the token of a job, of which nothing is kept but where it is."""
     from mk8s_cli.login import job_token, methods
 
-    source = job_token.find(asked.token_file, asked.token_variable)
+    source = _source_of_job(known, asked)
     audience = asked.audience
     if source == job_token.GITHUB and not audience:
         audience = job_token.audience_of(methods.offered(Central(transport)).federation or {})
@@ -176,6 +183,18 @@ def _by_job_token(known: Profile, transport: "Transport", asked: Asked) -> Opene
         raise CliError("central's answer is refused: it names nobody")
     profile = _opened_by(known, config.FEDERATION, named)
     return Opened(replace(profile, job_token=source, audience=audience), "", access)
+
+
+def _source_of_job(known: Profile, asked: Asked) -> str:
+    """Where the token is: as named, where it is usual, or where it was last time."""
+    from mk8s_cli.login import job_token
+
+    try:
+        return job_token.find(asked.token_file, asked.token_variable)
+    except CliError:
+        if not known.job_token:
+            raise
+        return known.job_token
 
 
 def _opened_by(known: Profile, source: str, email: str, issuer: str = "") -> Profile:

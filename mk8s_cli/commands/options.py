@@ -82,6 +82,16 @@ def label_type(_: click.Context, parameter: click.Parameter, value: str) -> str:
     return value
 
 
+def span_type(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Check a span of time (a click callback); its seconds."""
+    if value is None:
+        return None
+    seconds = validation.span(value)
+    if seconds is None:
+        raise click.BadParameter("write 90m, 12h, 30d or 8w", param=parameter)
+    return seconds
+
+
 def suffix_type(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Check the suffix of contexts (a click callback): "" takes it away."""
     if value and not validation.LABEL.fullmatch(value):

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from mk8s_cli.central.api import Central, Cluster, Document, text, texts
+from mk8s_cli.central.api import (
+    Central,
+    Cluster,
+    Delegated,
+    Document,
+    delegated,
+    text,
+    texts,
+)
 from mk8s_cli.commands.clusters import labels_of
 from mk8s_cli.commands.options import chosen_central
 from mk8s_cli.kubeconfig import contexts
@@ -67,6 +75,8 @@ def gather(known: Profile, *, readable: bool) -> Document:
         "roles": list(texts(about, "roles")),
         "admin": about.get("admin") is True,
         "login": _login_facts(about.get("login")),
+        "delegate": _delegation(delegated(about)) if text(about, "delegate") else None,
+        "delegations": _delegations(central, about),
         "token_seconds": access_tokens.seconds_left(token),
         "clock_skew_seconds": round(central.transport.clock_skew),
         "cluster": None,
@@ -84,6 +94,21 @@ def _login_facts(login: object) -> Document | None:
     if not isinstance(login, dict):
         return None
     return {name: text(login, name) for name in ("source", "client", "opened_at", "ends_at")}
+
+
+def _delegations(central: Central, about: Document) -> list[Document]:
+    """Return the open delegations of a person."""
+    login = about.get("login")
+    source = text(login, "source") if isinstance(login, dict) else "service_token"
+    if source in {"service_token", "delegation"}:  # neither delegates
+        return []
+    return [{"id": it.id, "ends_at": it.ends_at, **_delegation(it)} for it in central.delegations()]
+
+
+def _delegation(found: Delegated) -> Document:
+    """Return what a delegation is called and may do."""
+    narrowing = {part: list(words) for part, words in found.narrowing.items()}
+    return {"name": found.delegate, "allowed": found.allowed, "narrowing": narrowing}
 
 
 def _current(known: Profile) -> tuple[str, str]:
@@ -130,6 +155,7 @@ def _print(facts: Document) -> None:
     ]
     skew = facts["clock_skew_seconds"]
     lines += _login_lines(facts, time.time() - skew)
+    lines += _delegation_lines(facts, time.time() - skew)
     lines.append(("clusters", ", ".join(facts["clusters"]) or "none"))
     if abs(skew) > CLOCK_SECONDS:
         lines.append(("clock", f"{skew:+d} s from central's: set the clock right"))
@@ -156,6 +182,17 @@ def _login_lines(facts: Document, now: float) -> list[tuple[str, str]]:
     line = ("login", f"by {by}, valid until {moment(ends)} ({left(ends, now)} left)")
     is_job = login["source"] in {"service_token", "federation"}
     return [line] if is_job else [line, token]
+
+
+def _delegation_lines(facts: Document, now: float) -> list[tuple[str, str]]:
+    """To whom one has delegated, or as whose delegate one is here."""
+    own = facts["delegate"]
+    if own is not None:
+        return [("delegate", f"{own['name']}, for {facts['user']}: {own['allowed']}")]
+    return [
+        ("delegated", f"to {it['name']} ({left(it['ends_at'], now)} left): {it['allowed']}")
+        for it in facts["delegations"]
+    ]
 
 
 def _cluster_lines(cluster: Document, now: float) -> list[tuple[str, str]]:

@@ -172,8 +172,9 @@ def _too_late() -> CliError:
 
 def _seconds(document: Document, key: str, default: float) -> float:
     value = document.get(key)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and value > 0 else default
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default
+    return float(value) if value > 0 else default
 
 
 def _strange(what: str) -> CliError:

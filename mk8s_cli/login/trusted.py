@@ -6,7 +6,6 @@ connection that the pinned one verifies, and kept if it verifies central by itse
 move the pin: who could has the key of the old authority.
 """
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,11 @@ in the kubeconfig and in our own file; one that becomes another program leaves i
 def follow(profile: config.Profile, transport: "Transport") -> None:
     """Note what central is to be verified by from now on; never fails, another time will do."""
     known, told = profile.certificate_authority, transport.trust_told
-    if not known or not told or told == hashlib.sha256(known.encode()).hexdigest():
+    if not known or not told:
+        return
+    import hashlib
+
+    if told == hashlib.sha256(known.encode()).hexdigest():
         return
     from mk8s_cli.central import trust
 

@@ -71,6 +71,7 @@ class Actor(Protocol):
     actor: str
     actor_id: str
     token_id: str
+    delegate: str
     cluster: str
     subject: str
     reason: str
@@ -126,6 +127,7 @@ class AuditRow:
             user=call.actor,
             uid=call.actor_id,
             token_id=call.token_id,
+            delegate=call.delegate,
             cluster=call.cluster,
             name=call.subject,
             method=request.method,

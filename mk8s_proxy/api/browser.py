@@ -117,7 +117,9 @@ def page(title: str, *parts: str, status: int = 200, onward: str = "") -> web.Re
     )
     headers = {
         "Content-Security-Policy": _POLICY,
-        "Referrer-Policy": "no-referrer",
+        # No other site learns the address. With "no-referrer" browsers would send the forms with
+        # "Origin: null", as they do those of another site, and the listener refuses that.
+        "Referrer-Policy": "same-origin",
         "X-Frame-Options": "DENY",
         "Cross-Origin-Opener-Policy": "same-origin",
     }

@@ -16,7 +16,7 @@ from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import TunnelStatus
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.list_schemas import ClusterList, ClusterQuery
-from mk8s_proxy.api.visibility import visible_cluster, visible_clusters
+from mk8s_proxy.api.visibility import viewer_of, visible_cluster, visible_clusters
 from mk8s_proxy.db import clusters, tokens
 from mk8s_proxy.db.clusters import ClusterRecord
 from mk8s_proxy.identity.join_token import hash_join_token, new_join_token
@@ -29,9 +29,9 @@ _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 async def list_clusters(call: Call) -> schemas.Model:
     """List the clusters that the caller may use; all of them for an admin."""
-    _, user = call.caller()
     asked, is_meant = call.read_query(ClusterQuery), _filter(call)
-    visible = [it for it in await visible_clusters(call.context, user) if is_meant(it)]
+    seen = await visible_clusters(call.context, viewer_of(call))
+    visible = [it for it in seen if is_meant(it)]
     if asked.status is not None:
         visible = [it for it in visible if _status_of(call, it) == asked.status]
     shown, cursor = pages.cut(call, visible, lambda cluster: (cluster.name,))
@@ -40,8 +40,8 @@ async def list_clusters(call: Call) -> schemas.Model:
 
 async def get_cluster(call: Call) -> Versioned:
     """Show one cluster that the caller may use."""
-    _, user = call.caller()
-    return _versioned(call, await visible_cluster(call.context, user, call.path["id"]))
+    found = await visible_cluster(call.context, viewer_of(call), call.path["id"])
+    return _versioned(call, found)
 
 
 async def create_cluster(call: Call) -> schemas.Model:
@@ -79,10 +79,11 @@ async def set_labels(call: Call) -> Versioned:
 
 async def permissions(call: Call) -> schemas.Model:
     """List the rules of the caller's roles on a cluster."""
+    cluster = await visible_cluster(call.context, viewer_of(call), call.path["id"])
     _, user = call.caller()
-    cluster = await visible_cluster(call.context, user, call.path["id"])
-    rules = call.context.policy_feed.current.permissions_of(user.email, user.groups, cluster.name)
-    return schemas.Permissions(cluster=cluster.name, user=user.email, rules=rules)
+    return schemas.Permissions(
+        cluster=cluster.name, user=user.email, rules=_rules(call, cluster.name)
+    )
 
 
 def server_url(settings: Settings, cluster: str) -> str:
@@ -185,10 +186,14 @@ def _status_of(
     return "pending" if last_seen is None else "disconnected"
 
 
+def _rules(call: Call, cluster: str) -> list[dict[str, Any]]:
+    user, narrowing = viewer_of(call)
+    policy = call.context.policy_feed.current
+    return policy.permissions_of(user.email, user.groups, cluster, narrowing=narrowing)
+
+
 def _granting_rules(call: Call, cluster: str) -> list[dict[str, Any]]:
-    _, user = call.caller()
-    rules = call.context.policy_feed.current.permissions_of(user.email, user.groups, cluster)
-    return [rule for rule in rules if not rule.get("deny")]
+    return [rule for rule in _rules(call, cluster) if not rule.get("deny")]
 
 
 def _verbs(rules: list[dict[str, Any]]) -> list[str]:
@@ -212,6 +217,7 @@ ENDPOINTS = (
         list_clusters,
         "List the clusters that the caller may use",
         Access.USER,
+        delegates=True,
         query=ClusterQuery,
         response=ClusterList,
     ),
@@ -235,6 +241,7 @@ ENDPOINTS = (
         get_cluster,
         "Show one cluster that the caller may use",
         Access.USER,
+        delegates=True,
         response=schemas.Cluster,
         refusals=(404,),
     ),
@@ -284,6 +291,7 @@ ENDPOINTS = (
         permissions,
         "List the caller's rules on a cluster",
         Access.USER,
+        delegates=True,
         response=schemas.Permissions,
         refusals=(404,),
     ),

@@ -44,6 +44,10 @@ OLDER_CLI = "mk8s"
 OLDER_CLI_ITEMS = 20_000
 """So many such a CLI takes in one list."""
 
+_NOT_DELEGATED = (
+    "a delegation reads what it may use, and does nothing else here: its owner can do this"
+)
+
 _ModelType = TypeVar("_ModelType", bound=Model)
 
 
@@ -106,6 +110,8 @@ class Call:
     """Id of the user who acts, once that is certain."""
     token_id: str = ""
     """The access token's jti."""
+    delegate: str = ""
+    """What a delegation is called, "" for the user."""
     subject: str = ""
     """The object that it is about: a user's email, a role's or a cluster's name."""
     cluster: str = ""
@@ -148,8 +154,13 @@ class Call:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the caller has the role admin at this moment."""
-        return self.user is not None and self.user.administers
+        """Whether the caller has the role admin at this moment; a delegation never has."""
+        return self.user is not None and self.user.administers and not self.is_delegation
+
+    @property
+    def is_delegation(self) -> bool:
+        """Whether the caller's login was delegated."""
+        return self.identity is not None and self.identity.is_delegation
 
 
 Result = Model | Versioned | web.Response | None
@@ -189,6 +200,8 @@ class Endpoint:
     """The media type of its request."""
     otherwise: "Endpoint | None" = None
     """What a request of another media type asks for at the same address."""
+    delegates: bool = False
+    """Whether a delegation may call it, too: it must do no more there than its narrowing says."""
 
 
 CALL: web.RequestKey[Call] = web.RequestKey("call", Call)
@@ -265,7 +278,9 @@ class Door:
             return
         call.identity = authenticate(call)
         call.actor, call.token_id = call.identity.user, call.identity.token_id
-        call.actor_id = call.identity.uid
+        call.actor_id, call.delegate = call.identity.uid, call.identity.delegate
+        if call.is_delegation and not self.endpoint.delegates:
+            raise ApiError(403, _NOT_DELEGATED, audit_reason="DELEGATION")
         if seconds := self.context.per_identity.take(call.actor_id):
             raise too_many("you", seconds)
         call.user = await current_user(call)

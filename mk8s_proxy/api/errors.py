@@ -124,7 +124,7 @@ def translate(error: Exception) -> ApiError | None:
         case ApiError():
             return error
         case Unauthenticated():
-            return ApiError(401, error.message, audit_reason=error.reason)
+            return ApiError(error.code, error.message, audit_reason=error.reason)
         case RefreshRefused():
             return ApiError(401, str(error), audit_reason=error.reason)
         case Throttled():

@@ -5,10 +5,12 @@ from typing import Any, Final
 from mk8s_proxy.api import (
     audit_schemas,
     ca_schemas,
+    delegation_schemas,
     exec_schemas,
     federation_schemas,
     group_schemas,
     list_schemas,
+    lock_schemas,
     login_schemas,
     policy_schemas,
     schemas,
@@ -77,6 +79,15 @@ _GROUP: Final[dict[str, Any]] = {
     "members": ["dev@example.com"],
     "created_at": _MOMENT,
 }
+_LOCK: Final[dict[str, Any]] = {
+    "id": _USER_ID,
+    "kind": "user",
+    "target": "dev@example.com",
+    "reason": "laptop lost",
+    "created_by": "admin@example.com",
+    "created_at": _MOMENT,
+    "expires_at": "2026-02-01T08:00:00Z",
+}
 _LOGIN: Final[dict[str, Any]] = {
     "token": _TOKEN,
     "access_token": _TOKEN,
@@ -117,6 +128,14 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
     schemas.LogoutRequest: {"refresh_token": _REFRESH},
     schemas.ClusterTokenRequest: {"cluster": "prod"},
     schemas.TokenResponse: _LOGIN,
+    delegation_schemas.DelegationRequest: {
+        "seconds": 1800,
+        "clusters": ["dev-*"],
+        "namespaces": ["shop"],
+        "verbs": ["get", "list", "watch", "logs"],
+        "resources": ["pods", "deployments.apps"],
+        "label": "assistant",
+    },
     schemas.CreateClusterRequest: {"name": "staging", "labels": {"env": "staging"}},
     schemas.LabelsRequest: {"labels": {"env": "prod"}},
     schemas.Cluster: _CLUSTER,
@@ -194,6 +213,14 @@ EXAMPLES: Final[dict[type[Model], dict[str, Any]]] = {
         "next_cursor": None,
     },
     token_schemas.RotateTokenRequest: {"overlap": 3600},
+    lock_schemas.CreateLockRequest: {
+        "kind": "user",
+        "target": "dev@example.com",
+        "reason": "laptop lost",
+        "expires_in": 86400,
+    },
+    lock_schemas.Lock: _LOCK,
+    lock_schemas.LockList: {"locks": [_LOCK], "next_cursor": None},
     exec_schemas.ExecRequest: {"command": ["get", "pods", "-n", "default"]},
     exec_schemas.ExecResponse: {
         "output": "No resources found in default namespace.\n",
@@ -218,6 +245,7 @@ PATH_EXAMPLES: Final = {
     "/groups/{name}": "acme:devs",
     "/federation/rules": "deploy",
     "/keys/{id}": "k1",
+    "/locks/{id}": _USER_ID,
     "/audit/{id}": REQUEST_ID,
     "/tokens/{id}": "ci",
     "/logins/{id}": _LOGIN_ID,

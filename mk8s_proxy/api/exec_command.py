@@ -20,7 +20,7 @@ from mk8s_proxy.api.exec_schemas import ExecEnded, ExecRequest, ExecResponse
 from mk8s_proxy.api.exec_sinks import EVENT_STREAM, Collector, EventSink
 from mk8s_proxy.api.middleware import harden
 from mk8s_proxy.api.schemas import Model
-from mk8s_proxy.api.visibility import visible_cluster
+from mk8s_proxy.api.visibility import viewer_of, visible_cluster
 from mk8s_proxy.authz.attributes import Attributes
 from mk8s_proxy.authz.messages import forbidden_message
 from mk8s_proxy.db.clusters import ClusterRecord
@@ -53,8 +53,7 @@ async def prepare_command(call: Call) -> None:
     runner = call.context.commands
     if runner is None:
         raise ApiError(501, "this central runs no commands: exec.enabled is false there")
-    _, user = call.caller()
-    cluster = await visible_cluster(call.context, user, call.path["id"])
+    cluster = await visible_cluster(call.context, viewer_of(call), call.path["id"])
     call.cluster = call.subject = cluster.name
     body = call.read(ExecRequest)
     try:
@@ -87,13 +86,15 @@ async def run_command(call: Call) -> Model | web.StreamResponse:
 
 def _check_acting(call: Call, checked: Checked) -> None:
     """Refuse at once what the handler chain would refuse of each request: acting as another."""
-    _, user = call.caller()
+    user, narrowing = viewer_of(call)
     policy = call.context.policy_feed.current
     asked = [("users", name) for name in checked.users]
     asked += [("groups", name) for name in checked.groups]
     for resource, name in asked:
         attributes = Attributes("impersonate", resource=resource, name=name)
-        decision = policy.decide(user.email, user.groups, call.cluster, attributes)
+        decision = policy.decide(
+            user.email, user.groups, call.cluster, attributes, narrowing=narrowing
+        )
         if not decision.allowed:
             raise ApiError(403, forbidden_message(user.email, call.cluster, attributes, decision))
 
@@ -200,5 +201,6 @@ ENDPOINTS = (
         verb="create",
         resource="commands",
         prepare=prepare_command,
+        delegates=True,
     ),
 )

@@ -7,6 +7,7 @@ with a dummy hash and gets the same bytes as a wrong password, and is throttled 
 import contextlib
 import dataclasses
 import datetime
+import json
 
 from aiohttp import web
 
@@ -17,8 +18,9 @@ from mk8s_proxy.api.endings import end_access, end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.issuer_refresh import groups_now
+from mk8s_proxy.api.locks import require_open
 from mk8s_proxy.api.passwords import check_password, is_known, require_passwords
-from mk8s_proxy.api.visibility import visible_cluster, visible_names
+from mk8s_proxy.api.visibility import Viewer, viewer_of, visible_cluster, visible_names
 from mk8s_proxy.db import ended_tokens, groups, login_sources, logins, users
 from mk8s_proxy.db.clusters import ClusterRecord
 from mk8s_proxy.db.errors import NotFound
@@ -30,6 +32,7 @@ from mk8s_proxy.identity.identity import (
     Login,
     Unauthenticated,
 )
+from mk8s_proxy.identity.locks import Locked
 from mk8s_proxy.identity.refresh import RefreshRefused, RefreshToken
 from mk8s_proxy.identity.throttle import source_key
 
@@ -67,6 +70,7 @@ async def refresh_login(call: Call) -> schemas.Model:
     """Exchange a refresh token for the next one and an access token."""
     body, context = call.read(schemas.RefreshRequest), call.context
     cluster: ClusterRecord | None = None
+    await require_open(context, body.refresh_token)
     if body.cluster is not None:
         # Before the token is used up: a wrong name must not cost the login.
         call.cluster = call.subject = body.cluster
@@ -81,13 +85,19 @@ async def refresh_login(call: Call) -> schemas.Model:
             end_login(context, refused.login)
         raise
     user = await _find_by_id(call, token.user_id)
-    record = await logins.get_login(context.database, token.login_id)
+    record = await _proof_of(context, token.login_id)
     if user is None or user.disabled or not _may_go_on(context, user, record):
         await refresh.end(context.database, token.token, now=context.now())
         raise RefreshRefused("USER_DISABLED", token.user_id)
-    call.actor, call.actor_id = user.email, user.id
+    call.actor, call.actor_id, call.delegate = user.email, user.id, token.delegate
     token = dataclasses.replace(token, groups=await groups_now(context, record))
     return await answer_tokens(call, user, token, cluster)
+
+
+async def _proof_of(context: ApiContext, login_id: str) -> logins.LoginRecord:
+    """The login that a source proved: of a delegation its owner's."""
+    login = await logins.get_login(context.database, login_id)
+    return await _proof_of(context, login.parent) if login.parent else login
 
 
 def _may_go_on(context: ApiContext, user: UserRecord, login: logins.LoginRecord) -> bool:
@@ -102,7 +112,7 @@ async def cluster_token(call: Call) -> schemas.Model:
     context = call.context
     identity, user = call.caller()
     call.cluster = call.subject = call.read(schemas.ClusterTokenRequest).cluster
-    cluster = await visible_cluster(context, user, call.cluster)
+    cluster = await visible_cluster(context, viewer_of(call), call.cluster)
     left = identity.credential_ends - context.clock()
     lifetime = min(context.settings.tokens.access_seconds, left)
     token, expires = _mint(context, user, cluster, lifetime, identity.of_login)
@@ -126,10 +136,11 @@ async def logout(call: Call) -> None:
         call.actor = identity.user
         await _end_token(call.context, identity)
     try:
-        login, call.actor_id = await refresh.end(
+        ended, call.actor_id = await refresh.end(
             call.context.database, body.refresh_token, now=call.context.now()
         )
-        end_login(call.context, login)
+        for login_id in ended:
+            end_login(call.context, login_id)
     except RefreshRefused as refused:
         call.reason = refused.reason
         return
@@ -140,14 +151,17 @@ async def logout(call: Call) -> None:
 async def whoami(call: Call) -> schemas.Model:
     """Say who the caller is, by which login, and what clusters are open to the caller."""
     identity, user = call.caller()
+    narrowing = identity.narrowing
     return schemas.WhoamiResponse(
         user=schemas.Person(id=user.id, email=user.email, name=user.name),
         roles=list(user.all_roles),
         groups=list(user.groups),
-        clusters=sorted(await visible_names(call.context, user)),
+        clusters=sorted(await visible_names(call.context, viewer_of(call))),
         expires_at=_date(identity.credential_ends),
         admin=call.is_admin,
         login=await _login_of(call, identity),
+        delegate=identity.delegate or None,
+        narrowing=schemas.Narrowing(**json.loads(narrowing)) if narrowing else None,
     )
 
 
@@ -216,7 +230,7 @@ async def _require_visible(call: Call, token: str, cluster: str) -> ClusterRecor
     if user is None or user.disabled:
         raise RefreshRefused("USER_DISABLED", login.subject)
     asking = await groups.asking(call.context.database, user, login.groups)
-    return await visible_cluster(call.context, asking, cluster)
+    return await visible_cluster(call.context, Viewer(asking, login.narrowing), cluster)
 
 
 async def _announce(context: ApiContext, token: str) -> None:
@@ -227,6 +241,8 @@ async def _announce(context: ApiContext, token: str) -> None:
     """
     try:
         context.authenticator.authenticate(f"Bearer {token}".encode())
+    except Locked:
+        raise  # by a lock that came in between
     except Unauthenticated:
         await context.policy_feed.refresh()
 
@@ -291,7 +307,7 @@ ENDPOINTS = (
         Audit.CREDENTIAL,
         request=schemas.RefreshRequest,
         response=schemas.TokenResponse,
-        refusals=(401, 404),
+        refusals=(401, 403, 404),
         verb="update",
         resource="logins",
     ),
@@ -308,6 +324,7 @@ ENDPOINTS = (
         verb="create",
         resource="clustertokens",
         otherwise=federation.EXCHANGE,
+        delegates=True,
     ),
     Endpoint(
         "POST",
@@ -327,6 +344,7 @@ ENDPOINTS = (
         whoami,
         "Say who the caller is",
         Access.USER,
+        delegates=True,
         response=schemas.WhoamiResponse,
     ),
     Endpoint(

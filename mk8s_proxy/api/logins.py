@@ -1,7 +1,8 @@
 """Logins: everybody sees and ends their own, administrators all.
 
 A login of somebody else looks to others as one that never was. A service token ends none, or an old
-secret could end the one that follows it; nor does a delegation, which sees itself only.
+secret could end the one that follows it; a job ends its own alone; a delegation ends none, and sees
+itself only.
 """
 
 import datetime
@@ -16,6 +17,7 @@ from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.db import login_search, logins, service_tokens, users
 from mk8s_proxy.db.login_search import FoundLogin, LoginSearch, Place
+from mk8s_proxy.db.logins import LoginRecord
 from mk8s_proxy.db.roles import ADMIN_ROLE
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity.service_token import USER_PREFIX, is_service_user
@@ -23,6 +25,7 @@ from mk8s_proxy.identity.service_token import USER_PREFIX, is_service_user
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _OWN = "their own login"
+_OF_JOBS = frozenset({logins.SERVICE_TOKEN, logins.FEDERATION})
 
 
 async def list_logins(call: Call) -> Model:
@@ -54,6 +57,7 @@ async def find_for_end(call: Call) -> None:
     wanted = LoginSearch(call.context.now(), login=call.path["id"], subject=whose)
     found = await login_search.find_login(call.context.database, wanted)
     if found.record.subject == user.id:
+        _require_its_own(call, found.record)
         call.granted_by = _OWN
     call.prepared = found
 
@@ -74,9 +78,12 @@ async def end_one_login(call: Call) -> None:
 
 async def prepare_own_ends(call: Call) -> None:
     """Say what allows it, before its row."""
+    identity, _ = call.caller()
     _require_may_end(call)
-    if is_service_user(call.actor):
-        raise _not_its_own()
+    mine = LoginSearch(call.context.now(), login=identity.login)
+    for found in await login_search.find_logins(call.context.database, mine):
+        if found.record.source in _OF_JOBS:
+            raise _not_its_own()
     call.subject, call.granted_by = call.actor, _OWN
 
 
@@ -116,14 +123,20 @@ def _end_here(context: ApiContext, ended: list[str]) -> None:
 
 def _require_may_end(call: Call) -> None:
     identity, _ = call.caller()
-    if identity.delegate:
-        raise ApiError(403, "a delegation ends no logins: its owner does (mk8s logins end)")
     if is_service_user(identity.user) and not call.is_admin:
         raise _not_its_own()
 
 
+def _require_its_own(call: Call, login: LoginRecord) -> None:
+    """A job ends no other job, though both have one name; administrators do."""
+    identity, _ = call.caller()
+    is_this = login.id == identity.login
+    if login.source == logins.FEDERATION and not is_this and not call.is_admin:
+        raise _not_its_own()
+
+
 def _not_its_own() -> ApiError:
-    return ApiError(403, "a service token ends no logins of its own: an administrator revokes it")
+    return ApiError(403, "a job ends no logins but its own: an administrator ends the others")
 
 
 async def _whose(call: Call, asked: schemas.LoginQuery) -> str | None:
@@ -185,6 +198,7 @@ ENDPOINTS = (
         list_logins,
         "List logins: one's own, for admins all",
         Access.USER,
+        delegates=True,
         query=schemas.LoginQuery,
         response=schemas.LoginList,
         refusals=(403, 404, 409),

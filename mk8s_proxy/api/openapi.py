@@ -41,6 +41,7 @@ _OF_REFUSALS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: 
 _TAGS = {
     "auth": "Logins and their tokens.",
     "logins": "Who is logged in, from where, by what; and their ends.",
+    "delegations": "Logins that may do less than their owner.",
     "clusters": "Clusters and the join tokens of their agents.",
     "agents": "Agents by their certificates.",
     "users": "Who may log in, with what roles.",
@@ -50,6 +51,7 @@ _TAGS = {
     "rbac": "All roles, users and groups at once, as in a policy file.",
     "keys": "Signing keys of access tokens.",
     "ca": "The certificate authorities of central and of its agents.",
+    "locks": "What is shut for now, whoever asks.",
     "tokens": "Service tokens, which jobs show instead of a login.",
     "audit": "Who did what.",
     "join": "The admission of agents.",

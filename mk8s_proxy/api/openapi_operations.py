@@ -28,6 +28,7 @@ _MEANINGS = {
     "/groups/{name}": "the group's name",
     "/federation/rules": "the rule's name",
     "/keys/{id}": "the key's id",
+    "/locks/{id}": "the lock's id",
     "/audit/{id}": "the request's Audit-ID",
     "/logins/{id}": "the login's id",
     "/tokens/{id}": "the service token's id or name",
@@ -175,7 +176,7 @@ def _refusals(endpoint: Endpoint) -> set[int]:
     codes = {405, 429, 500, *endpoint.refusals}
     if endpoint.access is not Access.PUBLIC:
         codes |= {401, 503}
-    if endpoint.access is Access.ADMIN:
+    if endpoint.access is not Access.PUBLIC and not endpoint.delegates:
         codes.add(403)
     if endpoint.request is not None:
         codes |= {400, 413, 415, 422}

@@ -177,11 +177,23 @@ class Person(Model):
     name: str
 
 
+Words = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=100)]
+
+
+class Narrowing(Model):
+    """What a delegation may do at most, in the words of a role's rule."""
+
+    clusters: Annotated[Words, Field(description="globs of clusters' names")]
+    namespaces: Annotated[Words, Field(description='globs; "" are the objects outside of them')]
+    verbs: Words
+    resources: Annotated[Words, Field(description="Secrets must be named")]
+
+
 class LoginInfo(Model):
     """What the caller's access tokens come of."""
 
     id: str
-    source: Annotated[str, Field(description="password or service_token")]
+    source: Annotated[str, Field(description="such as password, service_token or delegation")]
     client: Annotated[str, Field(description="the user agent that opened it")]
     opened_at: datetime
     last_seen: Annotated[datetime, Field(description="when it was renewed last")]
@@ -198,6 +210,10 @@ class WhoamiResponse(Model):
     expires_at: datetime
     admin: bool
     login: LoginInfo | None
+    delegate: Annotated[
+        str | None, Field(description="how the audit names a delegation; null: the user's own")
+    ] = None
+    narrowing: Narrowing | None = None
 
 
 class Jwk(Model):

@@ -7,6 +7,7 @@ A browser that comes back must be the one that was sent away, and each step is g
 import dataclasses
 import datetime
 import hashlib
+import logging
 import secrets
 import uuid
 from typing import Any, Final
@@ -26,6 +27,8 @@ from mk8s_proxy.identity import refresh
 from mk8s_proxy.identity.oidc.errors import Refused, Unreachable
 from mk8s_proxy.identity.oidc.provider import Attempt, Provider, Vouched
 from mk8s_proxy.identity.throttle import source_key
+
+logger = logging.getLogger("mk8s_proxy.api")
 
 SIGN_IN_SECONDS: Final = 600
 """For a person to log in at the issuer."""
@@ -138,6 +141,7 @@ async def vouched(call: Call, begun: dict[str, Any]) -> Vouched:
 
 def down(error: Unreachable) -> IssuerDown:
     """Say that an issuer is down: nobody can be let in for now."""
+    logger.warning("sso.issuer_down", extra={"why": str(error)})
     return IssuerDown(
         503,
         f"single sign-on does not work for now: {error}",

@@ -20,6 +20,12 @@ def _loopback(value: str) -> str:
     return value
 
 
+def _subject(value: str) -> str:
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("must be the claim sub: printable, without spaces around it")
+    return value
+
+
 def plain_name(value: str) -> str:
     """A name that a stranger chose, without anything that could be a sentence."""
     return _NOT_A_NAME.sub("_", value[:LONGEST_HOST])
@@ -137,8 +143,8 @@ class LinkRequest(Model):
         str,
         Field(
             max_length=255,
-            pattern=r"^(\S(.*\S)?)?$",
             description="claim sub; by default whoever proves the user's email address at the "
             "next login",
         ),
+        AfterValidator(_subject),
     ] = ""

@@ -51,6 +51,8 @@ class AuditFacts(NamedTuple):
     """The sentence behind the decision: the rule that allowed, or what was missing."""
     impersonated: ImpersonatedUser | None = None
     """As whom the user was allowed to act, if so asked."""
+    delegate: str = ""
+    """What the user calls whom the login was delegated to; "" for the user."""
 
 
 class RowTexts(NamedTuple):

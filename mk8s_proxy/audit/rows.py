@@ -55,8 +55,8 @@ _PIECE_BYTES: Final = 800
 
 _Request = tuple[str, str, str, str, str, str, str, str, str]
 """URI, decision and verb, then what `_REFERENCE` names."""
-_Who = tuple[str, str, tuple[str, ...], str, str]
-"""User, uid, groups, user agent and the id of the token."""
+_Who = tuple[str, str, tuple[str, ...], str, str, str]
+"""User, uid, groups, user agent, the id of the token and the delegate."""
 _Verdict = tuple[str, str, str, str]
 """Decision, reason, cluster and method."""
 _requests: Final[Memory[_Request, tuple[str, str, str]]] = Memory(_REMEMBERED, 8 << 20)
@@ -140,7 +140,9 @@ def texts_of(facts: AuditFacts) -> RowTexts:
         facts.request_uri, facts.decision, facts.verb, facts.resource, facts.namespace,
         facts.name, facts.api_group, facts.api_version, facts.subresource,
     )  # fmt: skip
-    who = (facts.user, facts.uid, facts.groups, facts.user_agent, facts.token_id)
+    who = (
+        facts.user, facts.uid, facts.groups, facts.user_agent, facts.token_id, facts.delegate,
+    )  # fmt: skip
     verdict = (facts.decision, facts.reason, facts.cluster, facts.method)
     uri, reference, cut = _requests.find(asked) or _make_request(asked)
     caller, token, cut_of_caller = _callers.find(who) or _make_caller(who)
@@ -184,12 +186,13 @@ def _make_request(asked: _Request) -> tuple[str, str, str]:
 
 def _make_caller(who: _Who) -> tuple[str, str, str]:
     """Who asks, with what: `user` and `userAgent`, the note of the token, and what was cut."""
-    name, uid, groups, user_agent, token_id = who
+    name, uid, groups, user_agent, token_id, delegate = who
     user, cut = _user(name, uid, groups)
     caller = _members({"user": user, "userAgent": user_agent[:MAX_TEXT]}) + ","
-    token = "," + _members({"mk8s.io/token-id": token_id[:MAX_TEXT]}) if token_id else ""
-    if max(map(len, (name, uid, user_agent, token_id))) > MAX_TEXT:
-        cut += _cut({"userAgent": user_agent, "tokenID": token_id})
+    token = _note("mk8s.io/token-id", token_id) if token_id else ""
+    token += _note("mk8s.io/delegate", delegate) if delegate else ""
+    if max(map(len, (name, uid, user_agent, token_id, delegate))) > MAX_TEXT:
+        cut += _cut({"userAgent": user_agent, "tokenID": token_id, "delegate": delegate})
     elif sum(map(len, groups)) <= _MAX_GROUPS_TEXT:
         _callers.keep(who, (caller, token, cut), 2 * (len(caller) + len(token)) + _PIECE_BYTES)
     return caller, token, cut

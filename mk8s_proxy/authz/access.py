@@ -186,6 +186,11 @@ class Access:
         return replace(wanted, guarded=True) if self.unbounded and gives_away(wanted) else wanted
 
     @property
+    def layers(self) -> "tuple[Access, ...]":
+        """All that must allow it (`narrowing.NarrowedAccess` has two)."""
+        return (self,)
+
+    @property
     def any_grant(self) -> bool:
         """Whether some role gives something on this cluster; a denial alone is no access."""
         return bool(self._allows)

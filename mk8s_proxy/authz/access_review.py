@@ -16,6 +16,7 @@ Verbs that mk8s does not decide about (use, ...) are left to the cluster. `bind`
 then a yes of the cluster stands.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -30,6 +31,7 @@ from mk8s_proxy.authz.compile import (
     compile_globs,
 )
 from mk8s_proxy.authz.grammar import HTTP_METHODS, RESOURCE_VERBS, WORDS
+from mk8s_proxy.authz.narrowing import NarrowedAccess
 from mk8s_proxy.authz.powers import covered, exercised
 from mk8s_proxy.authz.scopes import Scope, is_cluster_scoped
 from mk8s_proxy.authz.visibility import NAMESPACES
@@ -52,13 +54,15 @@ _WORD_SUBRESOURCES: Final = {
 }
 
 
-def review(access: Access, asked: Attributes) -> Decision:
+def review(access: Access | NarrowedAccess, asked: Attributes) -> Decision:
     """Answer a question whose parts may be `*` and whose empty namespace means all of them."""
     decision = Decision()
-    for wanted in _requests(asked):
-        decision = _answer(access, wanted)
+    for layer, wanted in itertools.product(access.layers, _requests(asked)):
+        decision = _answer(layer, wanted)
         if not decision.allowed:
-            break
+            if isinstance(access, NarrowedAccess) and layer is access.bound:
+                return access.refusal(decision)
+            return decision
     return decision
 
 

@@ -134,6 +134,10 @@ class PolicySource:
     """Role names of each group that logins bring; what groups of mk8s give is in `user_roles`."""
     told_groups: tuple[str, ...] = ()
     """Globs of the groups of logins by which clusters, too, know who asks."""
+    locked_clusters: dict[str, str] = field(default_factory=dict)
+    """Clusters that nobody reaches, by name, and what those with a right there are told."""
+    locked_roles: dict[str, str] = field(default_factory=dict)
+    """Roles that give nothing and deny what they denied, and what those who have them are told."""
 
 
 def parse_rbac(document: object, *, known_roles: Iterable[str] = BUILT_IN_ROLES) -> RbacDocument:

@@ -43,6 +43,8 @@ class RoleLimits:
 
 
 NO_LIMITS: Final = RoleLimits()
+NOTHING: Final = RoleLimits(0, 0)
+"""Of a role that is locked: any other one of the person says more."""
 
 
 def parse_limits(place: Place) -> RoleLimits:

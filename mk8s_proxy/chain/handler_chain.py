@@ -25,11 +25,11 @@ from mk8s_proxy.chain.addresses import Address, Addresses, Route, Router
 from mk8s_proxy.chain.anonymous import AnonymousVersion
 from mk8s_proxy.chain.departures import LONG_TARGET, Departures, no_tunnel
 from mk8s_proxy.chain.impersonation import act, may_act
-from mk8s_proxy.chain.long_running import LongRunning
+from mk8s_proxy.chain.long_running import WARNING_SECONDS, LongRunning
 from mk8s_proxy.chain.own_health import LIVE, asks_health, tell_health
 from mk8s_proxy.chain.ports import AuditLog, Authenticator, Policies, Tunnels
 from mk8s_proxy.chain.problem import answer_problem
-from mk8s_proxy.identity.access_token import LEEWAY
+from mk8s_proxy.identity.access_token import LEEWAY, latest_end
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.kube.request_info import RequestInfo
 from mk8s_proxy.kube.request_target import TargetRefusal
@@ -86,7 +86,9 @@ class HandlerChain:
         self.health: Callable[[], bool] | None = None
         """Whether central can serve, for balancers, which have no token; None tells nobody."""
         self.anonymous: AnonymousVersion | None = None  # the same
-        self.long_running = LongRunning(self._why_ended, self._why_ended_by_now, _ends)
+        self.long_running = LongRunning(
+            self._why_ended, self._why_ended_by_now, _ends, ticks.call_later
+        )
         ticks.before_flush.append(partial(self.departures.commit, at_once=False))
 
     # -- the walk
@@ -99,7 +101,7 @@ class HandlerChain:
             error = status_error(refusal.code, refusal.message)
             self._refuse_with(exchange, error, refusal.reason)
         except Unauthenticated as unknown:
-            self._refuse_with(exchange, status_error(401, unknown.message), unknown.reason)
+            self._refuse_with(exchange, status_error(unknown.code, unknown.message), unknown.reason)
         except StatusError as error:
             self._refuse_with(exchange, error, error.reason)
         except Exception:
@@ -205,7 +207,7 @@ class HandlerChain:
             )
         attributes, decision = policy.decide_request(
             identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type,
-            identity.groups if identity.original is None else (),
+            identity.groups if identity.original is None else (), identity.narrowing,
         )  # fmt: skip
         exchange.decision = decision
         if decision.allowed:
@@ -288,7 +290,8 @@ class HandlerChain:
         assert identity is not None
         token = identity.original or identity
         credentials = tuple({token.token_id, token.login} - {""})
-        self.long_running.add(exchange, token.expires + LEEWAY, credentials)
+        first = min(token.expires + LEEWAY, _ends(exchange) - WARNING_SECONDS)
+        self.long_running.add(exchange, first, credentials)
 
     def _break_off(self, exchange: Exchange) -> None:
         self.long_running.break_off(exchange)
@@ -313,7 +316,7 @@ class HandlerChain:
         head, policy = exchange.head, self._policies.current
         _, decision = policy.decide_request(
             identity.user, exchange.cluster, info, bool(head.upgrade), head.content_type,
-            identity.groups if identity.original is None else (),
+            identity.groups if identity.original is None else (), identity.narrowing,
         )  # fmt: skip
         visibility = decision.visibility
         if identity.original is not None and decision.allowed:
@@ -379,6 +382,6 @@ class HandlerChain:
 
 
 def _ends(exchange: Exchange) -> float:
-    """When the login behind an open exchange ends, leeway included."""
+    """When the login behind an open exchange ends."""
     assert exchange.identity is not None
-    return (exchange.identity.original or exchange.identity).ends + LEEWAY
+    return latest_end(exchange.identity.original or exchange.identity)

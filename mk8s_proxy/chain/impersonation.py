@@ -107,7 +107,9 @@ def may_act(policy: PolicySnapshot, acting: Identity, cluster: str) -> tuple[Att
     assert original is not None
     answer = (Attributes("impersonate", resource="users", name=acting.user), Decision())
     for attributes in _questions(acting):
-        decision = policy.decide(original.user, original.groups, cluster, attributes)
+        decision = policy.decide(
+            original.user, original.groups, cluster, attributes, narrowing=original.narrowing
+        )
         answer = (attributes, decision)
         if not decision.allowed:
             break

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +14,7 @@ from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.db.federation import issuers_of_rules
 from mk8s_proxy.db.groups import groups_of_users, is_issuers, roles_by_group
 from mk8s_proxy.db.keys import KeyRecord, read_keys
+from mk8s_proxy.db.locks import LockRecord, load_locks
 from mk8s_proxy.db.meta import POLICY_VERSION
 from mk8s_proxy.db.models import AgentCertificate, Cluster, Meta, Role, User, UserRole, utc_now
 from mk8s_proxy.db.roles import RoleRecord, role_record
@@ -48,10 +50,21 @@ class PolicyRows:
     """The certificate authorities, as `db.authorities` calls them."""
     keys: tuple[KeyRecord, ...] = ()
     """The signing keys, the newest first, retired ones included."""
+    locks: tuple[LockRecord, ...] = ()
+    """Those in force."""
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When a lock ends by itself, so that all is to be read again; None for none that does."""
+        return min((lock.ends_at for lock in self.locks if lock.ends_at), default=None)
 
 
-async def load_policy(database: Database) -> PolicyRows:
-    """Read the policy with its version. Raises :class:`NotFound` on an empty database."""
+async def load_policy(database: Database, now: datetime | None = None) -> PolicyRows:
+    """Read the policy with its version, and the locks that are in force at `now`.
+
+    Raises:
+        NotFound: the database is empty.
+    """
     async with database.session() as session:
         version = await session.scalar(_VERSION)
         roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
@@ -64,6 +77,7 @@ async def load_policy(database: Database) -> PolicyRows:
         secrets = await live_secrets(session)
         keys = await read_keys(session, database.vault)
         authorities = await read_authorities(session, database.vault)
+        locks = await load_locks(session, now or utc_now())
     if version is None:
         raise NotFound("the policy version")
     names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
@@ -81,6 +95,7 @@ async def load_policy(database: Database) -> PolicyRows:
         revoked=frozenset(revoked),
         authorities=authorities,
         keys=tuple(keys),
+        locks=tuple(locks),
     )
 
 

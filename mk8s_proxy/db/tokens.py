@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from mk8s_proxy.db.delegations import require_open
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Expired, JoinTokenExpired, JoinTokenUsed, NotFound, RefreshReused
 from mk8s_proxy.db.logins import (
@@ -73,7 +74,7 @@ async def use_refresh(
 
     Raises:
         NotFound: never issued.
-        Expired: its login is over.
+        Expired: its login is over, or that of its owner.
         RefreshReused: used before, or its login has been ended; now it has.
     """
     try:
@@ -85,12 +86,12 @@ async def use_refresh(
         raise
 
 
-async def login_of(database: Database, token_hash: str) -> tuple[str, str]:
-    """The login and the user of a refresh token, for logout. Raises :class:`NotFound`."""
+async def login_of(database: Database, token_hash: str) -> LoginRecord:
+    """The login of a refresh token, whatever became of either. Raises :class:`NotFound`."""
     async with database.session() as session:
         token = await _by_hash(session, token_hash)
         login = await session.get_one(Login, token.login_id)
-    return login.id, login.subject
+    return login_record(login)
 
 
 async def store_join_token(
@@ -155,6 +156,8 @@ async def _use(
     following = name_successor(token.id) if name_successor is not None else ""
     if login.ends_at <= now:
         raise Expired("the login has expired; log in again")
+    if login.parent:  # not locked: whoever ends it locks its row before this one's
+        require_open(await session.get(Login, login.parent), now)
     if token.used_at is not None:
         if not following or not await _is_unused(session, following):
             raise RefreshReused(login.id, login.subject)

@@ -17,6 +17,7 @@ from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound
+from mk8s_proxy.db.locks import is_open
 from mk8s_proxy.db.logins import DISABLED, PASSWORD_CHANGED, end_all_within, say_why_within
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import Login, Role, User, UserIdentity, UserRole, utc_now
@@ -343,7 +344,7 @@ async def keeping_an_admin(session: AsyncSession) -> AsyncIterator[None]:
     Enter it behind the policy version's lock. Where nobody could before, anything is better.
 
     Raises:
-        LastAdmin: nobody enabled has the role admin and a password any more.
+        LastAdmin: nobody enabled and not locked has the role admin and a password any more.
     """
     somebody_could = await _admins(session)
     yield
@@ -364,6 +365,7 @@ async def _admins(session: AsyncSession) -> int:
             col(User.disabled).is_(False),
             col(User.password_hash).is_not(None)
             | col(User.id).in_(select(col(UserIdentity.user_id))),
+            *is_open(utc_now(), ADMIN_ROLE),
         )
     )
     return await session.scalar(admins) or 0

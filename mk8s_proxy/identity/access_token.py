@@ -20,6 +20,7 @@ from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.identity.federated_logins import FederatedLogins
 from mk8s_proxy.identity.federation import is_federated_user
 from mk8s_proxy.identity.identity import BoundCluster, Identity, Login, Unauthenticated
+from mk8s_proxy.identity.locks import Locks
 from mk8s_proxy.identity.revocations import Revocations
 from mk8s_proxy.identity.service_token import BEARER, ServiceTokens, is_service_user
 from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys
@@ -34,7 +35,15 @@ from mk8s_proxy.identity.token_claims import (
     refusal_of,
 )
 
-__all__ = ["AUDIENCE", "LEEWAY", "SigningKey", "SigningKeys", "TokenAuthenticator", "mint"]
+__all__ = [
+    "AUDIENCE",
+    "LEEWAY",
+    "SigningKey",
+    "SigningKeys",
+    "TokenAuthenticator",
+    "latest_end",
+    "mint",
+]
 
 AUDIENCE = "mk8s"
 """Claim aud of every access token: not good for any other program that trusts our keys."""
@@ -98,7 +107,7 @@ def mint(
         user: Whom the token speaks for.
         cluster: The only cluster the token will be good for, and what it is made for there.
         issuer: Claim iss, the public URL of this central.
-        lifetime: Seconds from `now`.
+        lifetime: Seconds from `now`; the login's end is the token's, too.
         now: Epoch seconds.
         login: Claims sid and sid_exp, the login that the token comes of and ends with.
 
@@ -110,6 +119,8 @@ def mint(
     """
     key = keys.signing(now)
     issued, expires = int(now), int(now + lifetime)
+    if login is not None and login.ends:
+        expires = min(expires, int(login.ends))
     claims: dict[str, Any] = {
         "iss": issuer,
         "aud": AUDIENCE,
@@ -156,12 +167,16 @@ class TokenAuthenticator:
         """Those that are good, and what comes of them."""
         self.federated = FederatedLogins()
         """Which jobs may go on that were let in by tokens of their own."""
+        self.locks = Locks()
+        """Who is refused although the credential is good."""
         self._keys = keys
         self._issuer = issuer
         self._valid_epochs = valid_epochs
         self._clock = clock
         self._revocations = Revocations()
         self._newly_revoked: list[str] = []
+        self.when_revoked: Callable[[], object] = lambda: None
+        """Called when there is something for `take_revoked` to return."""
         self.verified: Memory[bytes, _Verified] = Memory(cache_size, cache_size * TOKEN_BYTES)
         """Identities of good tokens, by the `Authorization` value. Buys more than the rest of a
         request: an RSA signature."""
@@ -195,6 +210,8 @@ class TokenAuthenticator:
         """
         if self._revocations.add(ended, expires):
             self._newly_revoked.append(ended)
+            if len(self._newly_revoked) == 1:
+                self.when_revoked()
 
     def take_revoked(self) -> list[str]:
         """Return what was revoked since the last call: the open streams of these must end."""
@@ -222,7 +239,8 @@ class TokenAuthenticator:
     def stamp(self) -> int:
         """A number that grows when many verified tokens may have become bad, not just one's."""
         jobs = self.service_tokens.generation + self.federated.generation
-        return self._keys.generation + self._valid_epochs.generation + jobs
+        people = self._valid_epochs.generation + self.locks.generation
+        return self._keys.generation + people + jobs
 
     def vouches(self, identity: Identity, stamp: int) -> bool:
         """Say whether an identity that was good at `stamp` is good now, without a doubt.
@@ -236,7 +254,9 @@ class TokenAuthenticator:
             + self._valid_epochs.generation
             + self.service_tokens.generation
             + self.federated.generation
+            + self.locks.generation
             and self._clock() < identity.expires + LEEWAY
+            and not 0 < identity.login_ends <= self._clock()
             and end_of(identity.token_id) is None
             and end_of(identity.login) is None
         )
@@ -291,23 +311,25 @@ class TokenAuthenticator:
 
         Raises:
             Unauthenticated: The login has ended, the token's key is retired, which takes along what
-                was opened with it, or its user changed.
+                was opened with it, its user changed, or it is locked.
         """
         if identity.key_id and self._keys.public(identity.key_id) is None:
             raise Unauthenticated("TOKEN_KEY", f"{INVALID} (unknown signing key)")
-        if self._clock() >= identity.ends + LEEWAY:
-            raise Unauthenticated("LOGIN_EXPIRED", "the login has expired: run mk8s login")
         self._check_user(identity)
 
     def _check_user(self, identity: Identity) -> None:
         ended = self._is_revoked(identity)
         if is_service_user(identity.user):
             self.service_tokens.require_live("" if ended else identity.login)
+            self.locks.require_open(identity)
             return
+        if self._clock() >= latest_end(identity):
+            raise Unauthenticated("LOGIN_EXPIRED", "the login has expired: run mk8s login")
         if ended:
             raise Unauthenticated("TOKEN_REVOKED", "logged out: run mk8s login")
         if is_federated_user(identity.user):
             self.federated.require_live(identity)
+            self.locks.require_open(identity)
             return
         epoch = self._valid_epochs(identity.uid)
         if epoch is None:
@@ -316,6 +338,16 @@ class TokenAuthenticator:
             raise Unauthenticated(
                 "TOKEN_EPOCH", "the login was ended by a change of the account: run mk8s login"
             )
+        self.locks.require_open(identity)
+
+
+def latest_end(identity: Identity) -> float:
+    """Return when an identity is refused at the latest, in epoch seconds.
+
+    A login ends to the second, by the clock of whoever looks; only a token that comes of none has
+    the leeway.
+    """
+    return identity.login_ends or identity.expires + LEEWAY
 
 
 _Verified = tuple[Identity, int, int]

@@ -128,10 +128,11 @@ def authorities_of(records: Mapping[str, AuthorityRecord]) -> Authorities:
     """Take up what is stored. Raises as `load_authorities`."""
     if any(purpose not in records for purpose in PURPOSES):
         raise CaError("there is no certificate authority yet; run: mk8s-central init")
-    present = [_taken_up(records[purpose], purpose) for purpose in PURPOSES]
+    present, agents = (_taken_up(records[purpose], purpose) for purpose in PURPOSES)
     server = records["server"]
     found = Authorities(
-        *present,
+        present,
+        agents,
         ways=tuple(way.encode() for way in server.ways),
         former_pem=server.former_pem.encode(),
         retired_at=server.made_at,

@@ -131,6 +131,11 @@ class Identity:
         return Login(self.login, self.login_ends, groups, self.narrowing, self.delegate)
 
     @property
+    def is_delegation(self) -> bool:
+        """Whether it may do less than its user."""
+        return bool(self.narrowing or self.delegate)
+
+    @property
     def credential_ends(self) -> float:
         """When the credential itself ends, epoch seconds: a service token, which has no id, is only
         looked up again when the identity expires."""

@@ -21,7 +21,7 @@ import re
 import secrets
 import uuid
 
-from mk8s_proxy.db import logins, tokens
+from mk8s_proxy.db import delegations, logins, tokens
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Expired, NotFound, RefreshReused
 
@@ -104,7 +104,23 @@ async def open_login(
     token = _random_token()
     await tokens.open_login(database, new, hash_token(token), now)
     return RefreshToken(
-        token, new.subject, new.id, new.ends_at, new.groups, new.narrowing, _delegate(new)
+        token, new.subject, new.id, new.ends_at, new.groups, new.narrowing, delegate_of(new)
+    )
+
+
+async def open_delegation(
+    database: Database, new: logins.NewLogin, *, now: datetime.datetime
+) -> RefreshToken:
+    """Open a login under its owner's, and return its first token.
+
+    Raises:
+        Expired: The owner's login is over.
+        Conflict: It has too many of them.
+    """
+    token = _random_token()
+    await delegations.open_delegation(database, new, hash_token(token), now)
+    return RefreshToken(
+        token, new.subject, new.id, new.ends_at, new.groups, new.narrowing, delegate_of(new)
     )
 
 
@@ -128,7 +144,7 @@ async def rotate(
         login = used.login
         return RefreshToken(
             successor.token, used.user_id, used.login_id, used.expires_at,
-            login.groups, login.narrowing, _delegate(login),
+            login.groups, login.narrowing, delegate_of(login),
         )  # fmt: skip
     except RefreshReused as error:
         why = _WHY_ENDED.get(error.ended_before or logins.REUSED, "the login has been ended")
@@ -140,22 +156,22 @@ async def rotate(
         raise RefreshRefused("REFRESH_UNKNOWN") from None
 
 
-async def end(database: Database, token: str, *, now: datetime.datetime) -> tuple[str, str]:
+async def end(database: Database, token: str, *, now: datetime.datetime) -> tuple[list[str], str]:
     """End the login that the token belongs to, used up or not.
 
     Returns:
-        The login's id, and its user's.
+        The ids of what has ended, its delegations included, and that of its user.
 
     Raises:
         RefreshRefused: There is no such token.
     """
-    login_id, user_id = await _login(database, token)
-    await logins.end_login(database, login_id, logins.LOGOUT, now)
-    return login_id, user_id
+    login = await login_of(database, token)
+    ended = await logins.end_login(database, login.id, logins.LOGOUT, now)
+    return ended, login.subject
 
 
 async def login_of(database: Database, token: str) -> logins.LoginRecord:
-    """Return the login whose token it is, without using the token up.
+    """Return the login that a token is of, without using it up.
 
     It says nothing about whether the token is still good.
 
@@ -163,8 +179,8 @@ async def login_of(database: Database, token: str) -> logins.LoginRecord:
         RefreshRefused: There is no such token.
     """
     try:
-        return await logins.get_login(database, (await _login(database, token))[0])
-    except NotFound:  # forgotten in between
+        return await tokens.login_of(database, hash_token(token))
+    except NotFound:
         raise RefreshRefused("REFRESH_UNKNOWN") from None
 
 
@@ -179,15 +195,12 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-async def _login(database: Database, token: str) -> tuple[str, str]:
-    try:
-        return await tokens.login_of(database, hash_token(token))
-    except NotFound:
-        raise RefreshRefused("REFRESH_UNKNOWN") from None
-
-
-def _delegate(login: logins.NewLogin | logins.LoginRecord) -> str:
-    return (login.label or login.id) if login.source == logins.DELEGATION else ""
+def delegate_of(login: logins.NewLogin | logins.LoginRecord) -> str:
+    """What tokens and rows call a delegation: its label, and enough of its id to tell it from
+    others; "" for a login of one's own."""
+    if login.source != logins.DELEGATION:
+        return ""
+    return f"{login.label}/{login.id[:8]}" if login.label else login.id
 
 
 class _Successor:

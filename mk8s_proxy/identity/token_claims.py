@@ -144,7 +144,7 @@ def _check_claims(claims: dict[str, Any]) -> None:
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if not all(0 < claims[when] < _END_OF_TIME for when in ("iat", "nbf", "exp")):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
-    if not _are_groups(claims.get("groups", [])):
+    if not _are_groups(claims.get("groups", [])) or _lacks_narrowing(claims):
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
     if _size(claims.get("narrow", "")) > MOST_NARROWING_BYTES:
         raise Unauthenticated("TOKEN_CLAIMS", INVALID)
@@ -174,6 +174,11 @@ _OPTIONAL = {"command": "", "narrow": "", "delegate": ""}
 def _is_cluster(name: object, cluster_id: object) -> bool:
     named = isinstance(name, str) and CLUSTER_NAME.fullmatch(name) is not None
     return named and isinstance(cluster_id, str)
+
+
+def _lacks_narrowing(claims: dict[str, Any]) -> bool:
+    """A delegation that could do all that its owner may is none."""
+    return bool(claims.get("delegate")) and not claims.get("narrow")
 
 
 def _are_groups(groups: object) -> bool:

@@ -139,6 +139,7 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
         decision,
         reason,
         impersonated,
+        identity.delegate,
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -126,6 +127,7 @@ class Central:
         await self.policies.start()
         self._open_journals()
         self._build_chain()
+        self.authenticator.when_revoked = lambda: loop.call_soon(self._end_revoked)
         self.metrics = metrics_of(self)
         self.policies.on_change(self._policy_changed)
         self._hear_announcements()
@@ -139,7 +141,8 @@ class Central:
         self.background.every("clock", 1.0, self._count_second)
         self.background.forever("policy feed", self.policies.run())
         self.background.every("signing keys", _KEY_SECONDS, self._key_feed.turn)
-        self.background.every("journal sync", _SYNC_SECONDS, self._sync_journal)
+        sync = partial(asyncio.to_thread, self.journal.sync)
+        self.background.every("journal sync", _SYNC_SECONDS, sync)
         self.shipping.start(self.background)
         self._logins.start(self.background)
         self._authority_feed.follow(self.listener, self.background)
@@ -182,8 +185,7 @@ class Central:
             management=self.management.forward,
             ticks=self.ticks,
         )
-        if self.settings.public_health == "on":
-            self.chain.health = self._ready
+        self.chain.health = self._ready if self.settings.public_health == "on" else None
         if self.settings.anonymous_version == "on":
             self.chain.anonymous = AnonymousVersion()
         limits = self.settings.limits
@@ -317,17 +319,18 @@ class Central:
         _SECOND.each(steps, lambda step: step())
         await asyncio.to_thread(self._heap.second, self.buffers.used)
 
-    def _end_and_forget(self) -> None:
-        """Once a second: ends streams of those who have logged out, and forgets what expired."""
+    def _end_revoked(self) -> None:
+        """Ends streams of those who have logged out, as soon as that is known here."""
         for ended in self.authenticator.take_revoked():
             self.chain.long_running.recheck(ended)
+
+    def _end_and_forget(self) -> None:
+        """Once a second: ends streams of what has expired or changed by itself, and forgets it."""
+        self._end_revoked()
         if self._rechecked != self.authenticator.stamp:  # keys or users have changed
             self._recheck()
         self.authenticator.second()
         self._client_config.recurring.second(time.time())
-
-    async def _sync_journal(self) -> None:
-        await asyncio.to_thread(self.journal.sync)
 
     def reopen_journal(self) -> None:
         """Looks at once whether the journal's file was moved away; for SIGHUP."""

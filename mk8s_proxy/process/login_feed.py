@@ -1,8 +1,8 @@
 """What the database says of logins, brought to the authenticator. `app` makes it and calls it.
 
-Users, service tokens and federation rules come with each policy, ended logins with each look at its
-version. When a service token was used last is written in the background, at most once a minute for
-each: nothing waits for it.
+Users, service tokens, locks and federation rules come with each policy, ended logins with each look
+at its version. When a service token was used last is written in the background, at most once a
+minute for each: nothing waits for it.
 """
 
 import time
@@ -15,6 +15,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.logins import note_seen
 from mk8s_proxy.identity.access_token import TokenAuthenticator
 from mk8s_proxy.identity.directory import UserDirectory
+from mk8s_proxy.identity.locks import Lock, words_of
 from mk8s_proxy.identity.service_token import ServiceLogin
 from mk8s_proxy.process.ended_tokens import EndedTokens
 from mk8s_proxy.process.policy_feed import PolicyFeed
@@ -70,6 +71,10 @@ class LoginFeed:
                 )
                 for one in feed.rows.service_secrets
             }
+        )
+        self._authenticator.locks.replace(
+            Lock(it.kind, it.target, words_of(it.reason, it.ends_at), it.covers)
+            for it in feed.rows.locks
         )
 
     async def write(self) -> None:

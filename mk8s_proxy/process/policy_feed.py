@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from mk8s_agent.wire.bulkhead import Bulkhead
@@ -21,7 +22,9 @@ from mk8s_proxy.authz.policy import PolicyError, PolicySource, parse_role
 from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.announcements import Announcements
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.locks import CLUSTER, ROLE
 from mk8s_proxy.db.policy import PolicyRows, load_policy, policy_version
+from mk8s_proxy.identity.locks import words_of
 from mk8s_proxy.settings.login import LoginSettings
 from mk8s_proxy.settings.model import PolicySettings
 
@@ -53,11 +56,13 @@ class PolicyFeed:
         login: LoginSettings | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        today: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._told_groups = login.impersonate_groups if login else ()
         self._database = database
         self._settings = settings
         self._clock = clock
+        self._today = today
         self.facts = ClusterFacts()
         """What agents tell of their clusters; every snapshot asks it."""
         self._snapshot: PolicySnapshot | None = None
@@ -152,8 +157,8 @@ class PolicyFeed:
         asked = self._clock()
         for look in self._looks:
             await look()
-        if self._rows is None or await policy_version(self._database) != self._rows.version:
-            rows = await load_policy(self._database)
+        if self._rows is None or await self._has_changed(self._rows):
+            rows = await load_policy(self._database, self._today())
             self._snapshot = await _compile(rows, self.facts, self._told_groups)
             self._rows = rows
             self.facts.keep_only(rows.cluster_names.values())
@@ -164,6 +169,12 @@ class PolicyFeed:
         if self._failing:
             self._failing = False
             logger.info("policy.recovered", extra={"version": self._rows.version})
+
+    async def _has_changed(self, rows: PolicyRows) -> bool:
+        """Whether somebody has changed something, or a lock has ended by itself."""
+        if await policy_version(self._database) != rows.version:
+            return True
+        return rows.ends_at is not None and rows.ends_at <= self._today()
 
     def _tell_listeners(self) -> None:
         """Raises `PolicyNotTaken` after all were told: the lease is then not renewed."""
@@ -225,7 +236,19 @@ def compile_rows(
         except PolicyError as error:
             raise PolicyError(f'role "{role.name}".{error.place}', error.problem) from error
     source = PolicySource(
-        roles, rows.user_roles, rows.clusters, rows.user_clusters, rows.group_roles, told_groups
+        roles,
+        rows.user_roles,
+        rows.clusters,
+        rows.user_clusters,
+        rows.group_roles,
+        told_groups,
+        locked_clusters=_locked(rows, CLUSTER),
+        locked_roles=_locked(rows, ROLE),
     )
     ids = {name: cluster_id for cluster_id, name in rows.cluster_names.items()}
     return PolicySnapshot(source, rows.version, ids, facts)
+
+
+def _locked(rows: PolicyRows, kind: str) -> dict[str, str]:
+    locks = (lock for lock in rows.locks if lock.kind == kind)
+    return {lock.target: words_of(lock.reason, lock.ends_at) for lock in locks}

@@ -10,7 +10,7 @@ import secrets
 from pathlib import Path
 
 from mk8s_agent.wire import pki
-from mk8s_proxy.db import authorities, keys
+from mk8s_proxy.db import sealed_rows
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.sealing import SealError, Vault, new_key, parse_keys
 from mk8s_proxy.settings.model import Settings
@@ -55,8 +55,7 @@ async def open_secrets(settings: Settings, database: Database, *, make: bool) ->
     if vault is None:
         vault = await _first_vault(settings, database, make=make)
     async with database.transaction() as session:
-        await keys.seal_keys(session, vault)
-        await authorities.seal_authorities(session, vault)
+        await sealed_rows.seal_all(session, vault)
     database.vault = vault
     return made
 
@@ -69,7 +68,7 @@ def makes_own_key(settings: Settings) -> bool:
 async def _first_vault(settings: Settings, database: Database, *, make: bool) -> Vault:
     path = settings.key_path
     async with database.session() as session:
-        sealed = await keys.any_sealed(session) or await authorities.any_sealed(session)
+        sealed = await sealed_rows.any_sealed(session)
     if sealed:
         raise SealError(
             f"the database holds secrets sealed by a key, and {path} does not exist: put it back "

@@ -54,6 +54,8 @@ class TokenSettings:
     refresh_seconds: int = setting(12 * 3600, least=300, most=90 * 86400)
     """Life of a login, from the password on: after so long log in again. Use does not prolong
     it."""
+    delegation_seconds: int = setting(8 * 3600, least=60, most=90 * 86400)
+    """Longest life of a delegation (`mk8s delegate`); it never outlives its owner's login."""
 
 
 @dataclass(frozen=True, slots=True)

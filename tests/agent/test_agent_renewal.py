@@ -162,3 +162,71 @@ def test_an_answer_that_never_comes_is_not_waited_for(keeping: Keeping) -> None:
     assert not keeping.keeper.renewal_due()
     keeping.clock.now += 1
     assert keeping.keeper.renewal_due()
+
+
+# -- another authority of central
+
+
+def another() -> bytes:
+    return Issuer().identity("c1", START, START + LIFE).authority_pem
+
+
+def told(keeping: Keeping, authorities: bytes, seconds: float = 0.0) -> None:
+    keeping.keeper.trust(authorities, seconds)
+
+
+def test_a_further_authority_is_trusted_and_kept_before_it_is_told(keeping: Keeping) -> None:
+    keeping.clock.now = START + 1.0
+    both = keeping.first.authority_pem + another()
+    told(keeping, both)
+    assert keeping.keeper.current.authority_pem == both
+    assert keeping.prepared == [keeping.keeper.current]
+    assert keeping.changes == [], "tunnels that are open stay open"
+    assert not keeping.keeper.renewal_due()
+    told(keeping, both)
+    assert len(keeping.prepared) == 1, "no news"
+    assert keeping.keeper.ask("me").trusts == pki.spki_pins(both)
+
+
+def test_a_certificate_of_a_leaving_authority_is_renewed_early_and_once(
+    keeping: Keeping, issuer: Issuer
+) -> None:
+    keeping.clock.now = START + 1.0
+    both = keeping.first.authority_pem + another()
+    told(keeping, both, 100.0)
+    told(keeping, both, 100.0)  # by another tunnel
+    keeping.clock.now += 101.0
+    assert not keeping.keeper.renewal_due(), "what it has learned is not stored yet"
+    keeping.keeper.stored(keeping.keeper.current)
+    assert keeping.keeper.renewal_due()
+    now = keeping.clock.now
+    answer = issuer.sign(keeping.keeper.ask("me").csr.encode(), "c1", now, now + LIFE)
+    assert keeping.keeper.complete("me", answer)
+    assert keeping.keeper.current.authority_pem == both
+    keeping.clock.now += 1.0
+    assert not keeping.keeper.renewal_due()
+
+
+def test_an_authority_that_is_told_no_more_is_dropped(keeping: Keeping) -> None:
+    old, new = keeping.first.authority_pem, another()
+    told(keeping, old + new)
+    told(keeping, new)
+    assert keeping.keeper.current.authority_pem == new
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN PRIVATE KEY-----",
+        another() * (pki.MAX_AUTHORITIES + 1),
+    ],
+    ids=["damaged", "none", "too many"],
+)
+def test_attack_what_is_no_authority_changes_nothing(
+    keeping: Keeping, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    told(keeping, content, 100.0)
+    assert keeping.keeper.current == keeping.first
+    assert keeping.prepared == []
+    assert "identity.trust_refused" in logged(caplog)

@@ -128,6 +128,15 @@ def test_a_body_of_known_length() -> None:
     assert scene.idle
 
 
+def test_an_interim_answer_is_none() -> None:
+    scene = Scene()
+    scene.ask()
+    scene.send(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+    assert scene.leg.heads == []
+    scene.send(OK)
+    assert scene.head[0] == (b":status", b"200")
+
+
 @given(st.integers(1, 60))
 def test_answers_however_they_are_cut(step: int) -> None:
     wire = (

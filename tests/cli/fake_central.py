@@ -41,7 +41,7 @@ def cluster(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-LISTS = frozenset({"/clusters", "/users", "/roles", "/groups", "/tokens", "/logins"})
+LISTS = frozenset({"/clusters", "/users", "/roles", "/groups", "/tokens", "/logins", "/locks"})
 
 
 @dataclass
@@ -54,13 +54,31 @@ class FakeCentral:
         default_factory=lambda: [cluster("dev"), cluster("prod")]
     )
     users: list[dict[str, Any]] = field(default_factory=list)
+    identities: list[dict[str, Any]] = field(default_factory=list)
+    """Whom issuers mean by each of them."""
     roles: list[dict[str, Any]] = field(default_factory=list)
     permissions: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     logins: list[dict[str, Any]] = field(default_factory=list)
+    locks: list[dict[str, Any]] = field(default_factory=list)
+    lock_ends: str | None = None
     cluster_rbac: list[dict[str, Any]] = field(default_factory=list)
     rbac_notes: list[dict[str, Any]] = field(default_factory=list)
+    login: dict[str, Any] = field(default_factory=lambda: {"id": "login-1"})
+    about: dict[str, Any] = field(default_factory=dict)
+    """What `whoami` says beside the usual."""
+    delegation: dict[str, Any] = field(
+        default_factory=lambda: {
+            "id": "0198b0c2-7a10-7c11-9d0a-5d2f1c3b4a59",
+            "delegate": "robot/0198",
+            "ends_at": "2126-01-02T03:04:05Z",
+            "narrowing": {
+                "clusters": ["d*"], "namespaces": ["shop"],
+                "verbs": ["get", "list"], "resources": ["pods"],
+            },
+        }
+    )  # fmt: skip
     admin: bool = False
     email: str = EMAIL
     password: str = PASSWORD
@@ -213,6 +231,10 @@ class FakeCentral:
         return 200, {**token, "token_type": "Bearer", "cluster": name}
 
     def _ends(self, method: str, path: str) -> Answer | None:
+        if path == "/delegations":
+            made = {"access_token": "access-delegated", "refresh_token": "refresh-delegated"}
+            user = {"email": EMAIL, "roles": []}
+            return 201, {**made, "expires_in": 900, "user": user, "delegation": self.delegation}
         if method != "DELETE":
             return None
         if path == "/logins" or (path.endswith("/logins") and self.admin):
@@ -222,7 +244,7 @@ class FakeCentral:
     def _authenticated(self, method: str, path: str, body: Any) -> Answer:
         if path == "/auth/whoami":
             named = {"id": "1", "email": self.email, "name": "Dev"}
-            about = {"user": named, "roles": ["developer"], "login": {"id": "login-1"}}
+            about = {"user": named, "roles": ["developer"], "login": self.login, **self.about}
             return 200, {**about, "clusters": [], "admin": self.admin}
         if path == "/auth/token":
             return self._cluster_token(body)
@@ -230,13 +252,13 @@ class FakeCentral:
             return 200, {"cluster": path.split("/")[2], "rules": self.permissions}
         if method == "GET" and path in LISTS:
             return 200, {path[1:]: getattr(self, path[1:]), "next_cursor": None}
-        if path.startswith("/tokens") and method == "POST":
-            named = {"name": "ci", "expires_at": "2026-03-02T03:04:05.123Z"}
-            return 201, {**named, "token": SERVICE_TOKEN}
+        if method == "POST" and (made := self._made(path, body)):
+            return 201, made
         if not self.admin:
             return error(403, "only administrators may do this")
-        if method == "GET" and path.endswith("/rbac"):
-            return 200, {"items": self.cluster_rbac, "notes": self.rbac_notes}
+        if method == "GET" and path.endswith(("/rbac", "/identities")):
+            of_cluster = {"items": self.cluster_rbac, "notes": self.rbac_notes}
+            return 200, of_cluster if path.endswith("/rbac") else {"identities": self.identities}
         if (method, path) == ("POST", "/rbac"):
             return 200, {"changes": self._rbac(body), "dry_run": body["dry_run"]}
         if path.endswith("/join-token") or (method, path) == ("POST", "/clusters"):
@@ -248,6 +270,13 @@ class FakeCentral:
                 "command": "AGENT_TOKEN=join-1 mk8s-agent",
             }
         return (204, None) if method == "DELETE" else (200, body)
+
+    def _made(self, path: str, body: Any) -> dict[str, Any] | None:
+        if path == "/locks":
+            return {**body, "id": "lock-1", "expires_at": self.lock_ends}
+        if path.startswith("/tokens"):
+            return {"name": "ci", "expires_at": "2026-03-02T03:04:05.123Z", "token": SERVICE_TOKEN}
+        return None
 
     def _rbac(self, body: Any) -> list[dict[str, str]]:
         """Compare with what is there, as central does; a dry run is never kept here either."""

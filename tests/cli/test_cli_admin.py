@@ -483,3 +483,60 @@ def test_a_token_that_is_refused_before_its_end_is_replaced_once(
     central.overrides["GET /keys"] = [refused, refused]
     assert "unknown signing key" in run("admin", "keys", "list").line
     assert central.count("POST", "/auth/refresh") == before + 2
+
+
+AUTHORITIES = {
+    "authorities": [
+        {
+            "purpose": "server",
+            "pin": "sha256:ab",
+            "status": "signing",
+            "expires_at": "2036-01-02T03:04:05Z",
+        }
+    ],
+    "rotation": None,
+}
+WAITING = {
+    "started_at": "2026-01-02T03:04:05Z",
+    "signs_from": "2026-01-02T03:06:00Z",
+    "waiting": 120,
+    "waiting_agents": [
+        {
+            "cluster": "prod",
+            "id": "4f1d",
+            "reason": "its certificate is old",
+            "expires_at": "2026-01-03T03:04:05Z",
+        }
+    ],
+}
+
+
+def test_authorities_are_shown_with_the_agents_that_a_rotation_waits_for(
+    run: Run, central: FakeCentral
+) -> None:
+    moved = WAITING | {"waiting": 0, "waiting_agents": []}
+    told = [AUTHORITIES, *(AUTHORITIES | {"rotation": it} for it in (WAITING, moved, WAITING))]
+    told.append(AUTHORITIES | {"rotation": WAITING | {"waiting": "many"}})
+    central.overrides["GET /ca"] = [(200, it) for it in told]
+    out = run("admin", "ca", "show").out
+    assert "sha256:ab" in out
+    assert "rotation" not in out
+    out = run("admin", "ca", "show").out
+    assert "agents that have not moved: 120" in out
+    assert "its certificate is old" in out
+    assert "it ends with: mk8s admin ca retire" in run("admin", "ca", "show").out
+    assert json.loads(run("admin", "ca", "show", "-o", "json").out)["rotation"]["waiting"] == 120
+    assert "have not moved: 1" in run("admin", "ca", "show").out
+
+
+def test_authorities_are_rotated_and_retired(run: Run, central: FakeCentral) -> None:
+    for words in (("rotate",), ("retire",), ("retire", "--force")):
+        assert "add --yes" in run("admin", "ca", *words).line
+    central.overrides["POST /ca/rotate"] = [(200, AUTHORITIES | {"rotation": WAITING})]
+    assert "a rotation is under way" in run("admin", "ca", "rotate", "--yes").out
+    refusal = {"title": "Conflict", "status": 409, "detail": "1 agents have not moved"}
+    central.overrides["POST /ca/retire"] = [(409, refusal), (200, AUTHORITIES)]
+    assert "1 agents have not moved" in run("admin", "ca", "retire", "--yes").line
+    assert central.body("POST", "/ca/retire") == {"force": False}
+    assert "sha256:ab" in run("admin", "ca", "retire", "--yes", "--force").out
+    assert central.body("POST", "/ca/retire") == {"force": True}

@@ -14,7 +14,7 @@ import trustme
 import yaml
 
 from mk8s_cli.central import certificate
-from mk8s_cli.login import job_token, token_cache
+from mk8s_cli.login import config, job_token, token_cache
 from mk8s_cli.terminal.errors import CliError, Unwritable
 from tests.cli.conftest import Run
 from tests.cli.fake_central import FakeCentral, cluster
@@ -354,6 +354,22 @@ def test_a_login_that_central_ends_again_and_again_is_given_up(
     central.overrides["POST /auth/token"] = [ended, fresh, ended]
     line = run(*DEV).line
     assert line == f"mk8s: the login is locked; run: mk8s login {central.url} --federated"
+
+
+def test_the_next_login_is_as_the_last_one(
+    run: Run, central: FakeCentral, sso: FakeSso, login: tuple[str, ...], file: Path
+) -> None:
+    run(*login, "--token-file", str(file))
+    run("logout")
+    give(sso, file, "second")
+    result = run("login")
+    assert (result.code, result.err) == (0, "")
+    assert central.count("POST", "/auth/login") == 0, "nobody is asked for a password"
+    assert run(*DEV).out.startswith("access-dev-")
+    job_token.POD_FILE.parent.mkdir()
+    give(sso, job_token.POD_FILE, "of the pod")
+    assert run("login", "--federated").code == 0
+    assert f"file:{job_token.POD_FILE}" in config.load().profiles[0].job_token
 
 
 def test_a_logout_ends_the_login_of_the_job(

@@ -257,6 +257,9 @@ def test_a_login_by_service_token_keeps_it(run: Run, central: FakeCentral) -> No
     told = f"mk8s: no token; run: mk8s login {central.url} --service-token"
     assert run(*DEV).line == told
     central.takes_service_token = True
+    again = run("login", stdin=f"{SERVICE_TOKEN}\n")
+    assert "as token:ci" in again.out, "by the same as last time"
+    central.takes_service_token = True
     out = run("logout")
     assert "stays good elsewhere" in out.err
     assert central.count("POST", "/auth/logout") == 0

@@ -350,6 +350,14 @@ def test_methods_of_another_shape_offer_nothing(
         assert "no single sign-on" in run(*pin, "--device").line
 
 
+def test_a_central_that_cannot_say_what_it_offers_is_not_taken_for_an_older_one(
+    run: Run, central: FakeCentral, sso: FakeSso, pin: tuple[str, ...], opened: list[str]
+) -> None:
+    central.overrides["GET /auth/methods"] = [error(500, "internal error")]
+    assert run(*pin).line == "mk8s: internal error"
+    assert (central.count("POST", "/auth/login"), opened) == (0, [])
+
+
 def test_a_browser_that_cannot_be_opened_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

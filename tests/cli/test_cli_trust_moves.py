@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 import yaml
 
-from mk8s_cli.central import certificate
+from mk8s_cli.central import certificate, trust
 from mk8s_cli.login import config, token_cache, trusted
 from tests.cli.conftest import Result, Run
 from tests.cli.fake_central import FakeCentral
@@ -81,8 +82,6 @@ def test_the_former_authority_is_dropped_with_the_next_token(
 
 
 def config_with(stored: config.Config, central: FakeCentral, authority: str) -> config.Config:
-    from dataclasses import replace
-
     profile = stored.profile(central.url)
     assert profile is not None
     return stored.with_profile(replace(profile, certificate_authority=authority))
@@ -149,8 +148,6 @@ def test_a_central_that_was_forgotten_meanwhile_stays_forgotten(
 def test_of_two_authorities_the_one_in_use_is_shown_to_the_person(
     run: Run, central: FakeCentral, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mk8s_cli.central import trust
-
     offered(central, next_pem(), "".join(certificate.split_pem(central.authority_pem)))
     pin, authority = trust._in_use(central.url)
     assert authority == "".join(certificate.split_pem(central.authority_pem))

@@ -34,7 +34,13 @@ spec: {hard: {pods: "0"}}
 """
 
 OTHERWISE = (
-    ("replicas=3", "database.existingSecret=db", "tls.existingSecret=tls", "config.workers=2"),
+    (
+        "replicas=3",
+        "database.existingSecret=db",
+        "secretKey.existingSecret=key",
+        "tls.existingSecret=tls",
+        "config.workers=2",
+    ),
     ("service.type=LoadBalancer", "tunnelService.type=NodePort", "persistence.enabled=true"),
     ("networkPolicy.monitoring[0].podSelector.matchLabels.a=b", "domain=k.example.com"),
 )

@@ -57,6 +57,13 @@ def person(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     del world.agents[CLUSTER]
 
 
+@pytest.fixture(params=kubectls.few(), ids=kubectls.name_of)
+def binary(request: pytest.FixtureRequest) -> Path:
+    """A few stock kubectls: what is refused here is refused by the cluster, to the agent."""
+    found: Path = request.param
+    return found
+
+
 @pytest.fixture
 def act(person: Person, binary: Path) -> Kubectl:
     return person.kubectl(binary)

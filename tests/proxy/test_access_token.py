@@ -728,3 +728,34 @@ def test_a_token_that_does_not_say_when_its_login_ends_takes_its_streams_with_it
     world.now = NOW + LIFE + LEEWAY
     with pytest.raises(Unauthenticated):
         world.authenticator.recheck(identity)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_login_ends_to_the_second(world: World, fresh: bool) -> None:
+    """The leeway of clocks is for tokens; a token lives no longer than its login."""
+    token = world.mint(login="login-1", ends=world.now + 10)
+    if not fresh:
+        assert world.authenticate(token).expires == world.now + 10
+    world.now += 9.9
+    identity = world.authenticate(token)
+    world.authenticator.recheck(identity)
+    stamp = world.authenticator.stamp
+    assert world.authenticator.vouches(identity, stamp)
+    world.now += 0.1
+    assert not world.authenticator.vouches(identity, stamp)
+    with pytest.raises(Unauthenticated) as refused:
+        world.authenticate(token)
+    assert refused.value.reason == "LOGIN_EXPIRED"
+    with pytest.raises(Unauthenticated):
+        world.authenticator.recheck(identity)
+
+
+def test_who_watches_for_ended_logins_is_called_once_for_all(world: World) -> None:
+    called: list[list[str]] = []
+    world.authenticator.when_revoked = lambda: called.append([])
+    for ended in ("first", "second", "second"):
+        world.authenticator.revoke(ended, world.now + 900)
+    assert len(called) == 1
+    assert world.authenticator.take_revoked() == ["first", "second"]
+    world.authenticator.revoke("third", world.now + 900)
+    assert len(called) == 2

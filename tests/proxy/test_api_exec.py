@@ -411,9 +411,8 @@ async def test_a_probe_that_fails_is_no_kubectl(
         raise OSError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(exec_runner, "run", fail)
-    runner = CommandRunner(
-        ExecSettings(kubectl=install(tmp_path / "bin")), tmp_path / "exec", bytes
-    )
+    chosen = ExecSettings(kubectl=install(tmp_path / "bin"))
+    runner = CommandRunner(chosen, tmp_path / "exec", bytes)
     runner.start(background)
     with pytest.raises(Unavailable, match="cannot run"):
         await runner.kubectl()

@@ -232,8 +232,28 @@ async def test_attack_an_old_secret_ends_the_one_that_follows_it(central: Centra
     for path in ("/logins", "/logins?this=true", f"/logins/{current['id']}"):
         refused = await central.call("DELETE", path, token=old)
         assert refused.status == 403
-        assert "an administrator revokes it" in refused.message
+        assert "an administrator ends the others" in refused.message
     assert await knocks(central, new) == 200
+
+
+async def test_attack_a_job_ends_the_other_jobs_of_its_name(central: Central) -> None:
+    user = await users.get_by_email(central.database, DEV)
+    tokens = []
+    for name in ("job-1", "job-2"):
+        new = logins.NewLogin(name, user.id, LATER, logins.FEDERATION, issuer="ci")
+        await refresh.open_login(central.database, new, now=central.context.now())
+        token, _ = access_token.mint(
+            central.keys, user=user, cluster=None, issuer=PUBLIC_URL, lifetime=60, now=NOW,
+            login=Login(new.id, LATER.timestamp()),
+        )  # fmt: skip
+        tokens.append(token)
+    for path in ("/logins/job-2", "/logins", "/logins?this=true"):
+        assert (await central.call("DELETE", path, token=tokens[0])).status == 403
+    assert await knocks(central, tokens[1]) == 200
+    assert (await central.call("DELETE", "/logins/job-1", token=tokens[0])).status == 204
+    assert [await knocks(central, token) for token in tokens] == [401, 200]
+    admin = await central.admin()
+    assert (await central.call("DELETE", "/logins/job-2", token=admin)).status == 204
 
 
 async def test_a_service_token_that_administers_ends_others_but_not_its_own_all(

@@ -581,6 +581,7 @@ async def test_attack_a_subject_that_looks_like_a_waiting_link(
         ({"issuer": "none"}, 404),
         ({"issuer": "acme", "subject": " x"}, 422),
         ({"issuer": "acme", "subject": "x" * 256}, 422),
+        ({"issuer": "acme", "subject": "a\x00"}, 422),
         ({}, 422),
     ],
 )

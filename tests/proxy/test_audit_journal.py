@@ -171,7 +171,7 @@ FULL_DISK = """
     from mk8s_proxy.audit.event import AuditEntry
     from mk8s_proxy.audit.journal import Journal
 
-    journal = Journal(sys.argv[1], max_bytes=1 << 30, keep=1)
+    journal = Journal(sys.argv[1], max_bytes=1 << 30, keep=1, patience=60)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
     written = []

@@ -182,7 +182,7 @@ def test_a_sync_that_does_not_end_refuses(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_nothing_is_waited_for_where_nothing_waits(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "a" / "j.jsonl", max_bytes=1 << 20, keep=1)
+    journal = Journal(tmp_path / "a" / "j.jsonl", max_bytes=1 << 20, keep=1, patience=60.0)
     assert journal.finish() is True
     journal.outcome(row("a"))
     assert journal.commit()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from test_authz_access_review import EVERYTHING, limited, made, policy
 from test_authz_differential import GROUPS, NAMES, RESOURCES, VERBS, rules
 
+from mk8s_agent.wire.control import BOUNDED
 from mk8s_proxy.answers.reviews.verdicts import rules_status
 from mk8s_proxy.authz import rules_review
 from mk8s_proxy.authz.access import Access
@@ -242,6 +243,15 @@ def test_a_namespace_belongs_to_itself() -> None:
         True,
     )
     assert narrowed(on("namespaces"), role, namespace="other")[0] == [on("namespaces", "list")]
+
+
+@pytest.mark.parametrize("reach", [BOUNDED, "unbounded"])
+def test_a_star_gives_no_role_away_where_rbac_holds_nobody_back(reach: str) -> None:
+    access = policy(limited("shop"), reach=reach).access_of("u", (), "prod")
+    work = Narrowing(access, "shop")
+    kept = work.resources(on("*", "create", groups="rbac.authorization.k8s.io"))
+    assert any("*" in rule.resources for rule in kept) is (reach == BOUNDED)
+    assert work.incomplete
 
 
 def test_denials_take_away() -> None:

@@ -1,5 +1,6 @@
 """The authorities: what they sign, what they refuse, and real handshakes over what they signed."""
 
+import asyncio
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,21 +10,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from sqlalchemy import text
 
 from mk8s_agent.wire import pki
 from mk8s_proxy.db import authorities as store
 from mk8s_proxy.db import meta
 from mk8s_proxy.db.engine import Database
-from mk8s_proxy.db.errors import StoreError
+from mk8s_proxy.db.errors import Conflict, StoreError
 from mk8s_proxy.db.meta import replace_meta
 from mk8s_proxy.db.sealing import SealError
 from mk8s_proxy.identity.authorities import (
+    MOST_WAYS,
     Authorities,
+    AuthorityKeeper,
     ensure_authorities,
     load_authorities,
     replace_authority,
+    retire,
+    rotate,
 )
-from mk8s_proxy.identity.ca import CaError, CertificateAuthority
+from mk8s_proxy.identity.ca import CaError, CertificateAuthority, issuer_key_id
 
 CLUSTER = "0b1f3c1e-6a52-4d0f-9f4e-0a6a3c0d5b11"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -352,3 +358,99 @@ async def test_replaced_authority_knows_nothing_of_the_old(database: Database) -
     assert after.server_ca.pin == before.server_ca.pin
     signed = before.agent_ca.sign_agent(pki.csr(pki.new_key(), "prod"), CLUSTER)
     assert not after.agent_ca.issued(signed.certificate_pem)
+
+
+def test_an_authority_vouches_for_the_one_that_follows_it_and_for_no_other_kind() -> None:
+    old, new = (CertificateAuthority.create("server") for _ in range(2))
+    way = old.vouch(new)
+    assert old.issued(way)
+    assert pki.spki_pin(way) == new.pin
+    certificate = pki.load_certificate(way)
+    assert issuer_key_id(certificate) == old.key_id
+    assert certificate.not_valid_after_utc == min(old.not_after, new.not_after)
+    with pytest.raises(CaError, match="does not vouch for the agent CA"):
+        old.vouch(CertificateAuthority.create("agent"))
+
+
+def test_a_leaf_names_the_key_of_its_authority(authorities: Authorities) -> None:
+    signed = authorities.agent_ca.sign_agent(pki.csr(pki.new_key(), "prod"), CLUSTER)
+    assert issuer_key_id(pki.load_certificate(signed.certificate_pem)) == (
+        authorities.agent_ca.key_id
+    )
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_certificate_that_names_no_key_of_its_issuer(named: bool) -> None:
+    key, name = pki.new_key(), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=1))
+    )
+    if named:  # by its issuer's name instead
+        issuer = x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(name)], 7)
+        builder = builder.add_extension(issuer, critical=False)
+    assert issuer_key_id(builder.sign(key, hashes.SHA256())) == ""
+
+
+async def test_a_rotation_is_one_at_a_time_and_ends_with_the_new_ones(database: Database) -> None:
+    before, _ = await ensure_authorities(database)
+    with pytest.raises(Conflict, match="no rotation is under way"):
+        await retire(database, NOW)
+    await rotate(database, NOW)
+    with pytest.raises(Conflict, match="under way already"):
+        await rotate(database, NOW)
+    under_way = await load_authorities(database)
+    assert under_way.server_ca.pin == before.server_ca.pin
+    assert under_way.next_server_ca is not None
+    assert under_way.next_agent_ca is not None
+    assert under_way.rotated_at == NOW
+    await retire(database, NOW + timedelta(hours=1))
+    after = await load_authorities(database)
+    assert after.server_ca.pin == under_way.next_server_ca.pin
+    assert after.agent_ca.pin == under_way.next_agent_ca.pin
+    assert after.next_agent_ca is after.next_server_ca is None
+    assert [before.server_ca.issued(way) for way in after.ways] == [True]
+    async with database.session() as session:
+        stored = await session.execute(text("SELECT key, value FROM meta WHERE key LIKE 'ca.%'"))
+        rows = {row.key: row.value for row in stored}
+    assert set(rows) == {"ca.agent", "ca.server"}
+    assert not any("PRIVATE" in value for value in rows.values())
+
+
+async def test_of_two_who_rotate_at_once_one_is_refused(database: Database) -> None:
+    await ensure_authorities(database)
+    done = await asyncio.gather(*(rotate(database, NOW) for _ in range(2)), return_exceptions=True)
+    assert [type(it) for it in done].count(Conflict) == 1
+    assert (await load_authorities(database)).next_agent_ca is not None
+
+
+async def test_ways_are_kept_for_the_last_rotations_only(sqlite_database: Database) -> None:
+    await ensure_authorities(sqlite_database)
+    for _ in range(MOST_WAYS + 1):
+        await rotate(sqlite_database, NOW)
+        await retire(sqlite_database, NOW)
+    assert len((await load_authorities(sqlite_database)).ways) == MOST_WAYS
+
+
+async def test_a_keeper_goes_by_what_is_stored(sqlite_database: Database) -> None:
+    first, _ = await ensure_authorities(sqlite_database)
+    keeper = AuthorityKeeper(first, 100.0)
+    keeper.take(await store.load_authorities(sqlite_database))
+    taken = keeper.current
+    keeper.take(await store.load_authorities(sqlite_database))
+    assert keeper.current is taken, "no news"
+    assert keeper.following(NOW) is None
+    await rotate(sqlite_database, NOW)
+    keeper.take(await store.load_authorities(sqlite_database))
+    assert keeper.following(NOW) is None
+    later = NOW + timedelta(seconds=100)
+    following = keeper.following(later)
+    assert following is keeper.current.next_agent_ca is not None
+    with pytest.raises(CaError, match="no certificate authority yet"):
+        keeper.take({})
+    assert keeper.following(later) is following, "the former ones stay"

@@ -153,11 +153,11 @@ async def test_unknown_refresh_token_is_refused(database: Database) -> None:
 
 async def test_logout_ends_the_login(database: Database, user_id: str) -> None:
     await refresh_token(database, user_id)
-    login_id, owner = await tokens.login_of(database, "r1")
+    login = await tokens.login_of(database, "r1")
 
-    await logins.end_login(database, login_id, logins.LOGOUT, NOW)
+    await logins.end_login(database, login.id, logins.LOGOUT, NOW)
 
-    assert owner == user_id
+    assert login.subject == user_id
     with pytest.raises(RefreshReused):
         await tokens.use_refresh(database, "r1", NOW)
 

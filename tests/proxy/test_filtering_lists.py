@@ -136,6 +136,11 @@ def test_any_document_cut_anywhere(
         assert indent or raw.encode() in passed
 
 
+def test_a_piece_may_be_any_byte() -> None:
+    data = b'{"kind":"PodList", "items" : [ ' + json.dumps(item()).encode() + b" , {} ] }\n"
+    assert filtered(*(data[at : at + 1] for at in range(len(data)))) == filtered(data)
+
+
 @given(st.lists(values, min_size=1, max_size=4), st.lists(st.integers(0, 10_000), max_size=8))
 def test_values_end_where_they_end(wanted: list[Any], cuts: list[int]) -> None:
     texts = [json.dumps(value, ensure_ascii=False).encode() for value in wanted]

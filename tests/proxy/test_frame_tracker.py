@@ -56,6 +56,12 @@ def test_spdy(sizes: list[int], cuts: list[int]) -> None:
     check(SpdyTracker(), wire, ends, cuts)
 
 
+def test_a_ping_within_a_message_and_within_its_own_header() -> None:
+    begun, ping, ended = websocket(1, b"a", False), websocket(9, b""), websocket(0, b"b")
+    ends = {len(begun + ping + ended)}
+    check(WebSocketTracker(), begun + ping + ended, ends, [1])
+
+
 @given(FRAMES, CUTS)
 def test_websocket(frames: list[tuple[int, int, bool]], cuts: list[int]) -> None:
     wire, ends, unfinished = b"", set(), False

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from mk8s_proxy.kubectl import rules, table
-from mk8s_proxy.kubectl.arguments import Line, read
+from mk8s_proxy.kubectl.arguments import Line, find, read
 from mk8s_proxy.kubectl.check import check
 from mk8s_proxy.kubectl.refusal import CommandRefused
 from tests.kubectl_flags.__main__ import TABLE
@@ -72,6 +72,12 @@ def read_here(arguments: list[str]) -> dict[str, Any] | None:
         return spoken(read(arguments, table.load()))
     except CommandRefused:
         return None
+
+
+@pytest.mark.parametrize("flag", ["-", "-it", "-xyz"])
+def test_neither_no_letter_nor_several_take_the_next_word(flag: str) -> None:
+    command, _ = find([flag, "get", "pods"], table.load())
+    assert command.words == ("get",)
 
 
 def words_of(*commands: str) -> list[str]:

@@ -53,6 +53,11 @@ def test_the_name_is_the_one_that_the_go_parser_finds(oracle: Oracle, selector: 
     assert _exact_name(selector) == expected
 
 
+def test_empty_terms_say_nothing_of_the_name() -> None:
+    assert _exact_name(b",metadata.name=a,") == b"a"
+    assert _exact_name(b"metadata.name=a,,b") == b""
+
+
 @given(st.text("+-0123456789 _", max_size=24).map(str.encode))
 @example(b"9223372036854775807")
 @example(b"9223372036854775808")

@@ -78,6 +78,11 @@ def test_a_name_for_people_that_cannot_be_shown_is_left_out(name: object) -> Non
     assert (person.name, "name" in person.shown) == ("", False)
 
 
+def test_the_longest_subject_is_shown_whole() -> None:
+    """A refresh compares it."""
+    assert person_of(said(sub="s" * 255), issuer()).shown["sub"] == "s" * 255
+
+
 RULES = (
     GroupRule("admins", "chiefs"),
     GroupRule("k8s-*", "*"),

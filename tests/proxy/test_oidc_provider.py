@@ -1,7 +1,9 @@
 """One issuer over HTTP: discovery, keys that change, codes, refreshes, and each way to fail."""
 
 import asyncio
+import gzip
 import json
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from mk8s_proxy.identity.oidc import fetch, token_issuer
 from mk8s_proxy.identity.oidc.errors import Ended, Refused, Unreachable
@@ -417,6 +421,19 @@ async def test_attack_an_answer_that_is_endless_or_none(
         await provider(remote, clock).issuer.document()
 
 
+async def test_attack_an_answer_that_is_packed(
+    remote: oidc_provider.Provider, clock: Clock
+) -> None:
+    bomb = gzip.compress(b"0" * (8 << 20))
+
+    async def say(_: web.Request) -> None:
+        raise web.HTTPOk(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    remote.before = say
+    with pytest.raises(Unreachable, match="no JSON object"):
+        await provider(remote, clock).issuer.document()
+
+
 async def test_a_second_try_of_what_may_be_repeated(
     remote: oidc_provider.Provider, clock: Clock
 ) -> None:
@@ -476,6 +493,26 @@ async def test_an_authority_of_ones_own(tmp_path: Path) -> None:
     missing = Fetcher(tmp_path / "none.pem")
     with pytest.raises(Unreachable, match=r"does not answer \(FileNotFoundError\)"):
         await missing.get("https://127.0.0.1:1/")
+
+
+async def test_https_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"here": True})
+
+    application = web.Application()
+    application.router.add_get("/x", answer)
+    server = TestServer(application, scheme="https")
+    await server.start_server(ssl=context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    fetcher = Fetcher(tmp_path / "ca.pem")
+    for _ in range(2):
+        assert await fetcher.get(str(server.make_url("/x"))) == {"here": True}
+    with pytest.raises(Unreachable, match="CertificateError"):
+        await Fetcher().get(str(server.make_url("/x")))
+    await server.close()
 
 
 def test_the_bounds_are_what_the_documents_say() -> None:

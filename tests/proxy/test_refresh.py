@@ -143,7 +143,7 @@ async def test_a_token_expires(database: Database) -> None:
 async def test_logout_ends_the_login(database: Database) -> None:
     first = await issued(database)
     second = await refresh.rotate(database, first.token, now=NOW)
-    assert await refresh.end(database, first.token, now=NOW) == (first.login_id, first.user_id)
+    assert await refresh.end(database, first.token, now=NOW) == ([first.login_id], first.user_id)
     with pytest.raises(RefreshRefused, match="ended by a logout") as caught:
         await refresh.rotate(database, second.token, now=NOW)
     assert caught.value.reason == "REFRESH_REUSED"

@@ -25,6 +25,7 @@ from mk8s_agent.wire.control import (
     Renew,
     Renewed,
     Resources,
+    Trust,
     encode_message,
 )
 from mk8s_proxy.authz.cluster_facts import Bounds, ClusterFacts
@@ -435,3 +436,94 @@ async def test_a_database_that_does_not_answer_admits_nobody(
     monkeypatch.setattr(agents, "standings", fail)
     assert "the database failed" in refused(await scene.send(register()))
     assert scene.central.registry.pick("prod") is None
+
+
+# -- another authority follows
+
+
+def rotating(scene: Scene, *, settled: bool) -> Authorities:
+    """A rotation is under way, whose new agent CA signs already or does not yet."""
+    before = scene.authorities.current
+    made = Authorities(
+        before.server_ca,
+        before.agent_ca,
+        CertificateAuthority.create("server"),
+        CertificateAuthority.create("agent"),
+        rotated_at=datetime.now(UTC) + timedelta(seconds=0 if settled else 3600),
+    )
+    scene.authorities.current = made
+    scene.session.issuer = before.agent_ca.key_id
+    return made
+
+
+async def trust_told(scene: Scene) -> list[Message]:
+    scene.control.second()
+    return await scene.settled()
+
+
+async def test_an_agent_is_told_whom_to_trust_and_again_when_that_changes(scene: Scene) -> None:
+    now = datetime.now(UTC)
+    pem = scene.authorities.servers_pem(now).decode()
+    assert await trust_told(scene) == [], "before it has registered"
+    [_, first] = await scene.send(register(capabilities=("trust",)))
+    assert first == Trust(pem, 0.0)
+    assert await trust_told(scene) == []
+    rotating(scene, settled=False)
+    [second] = await trust_told(scene)
+    assert isinstance(second, Trust)
+    assert second.authorities.startswith(pem)
+    assert second.renew_seconds == 0.0
+    rotating(scene, settled=True)
+    [third] = await trust_told(scene)
+    assert isinstance(third, Trust)
+    assert third.renew_seconds == control_module.MOVE_SECONDS
+    following = scene.authorities.current.next_agent_ca
+    assert following is not None
+    scene.session.issuer = following.key_id  # it came back with a certificate of the new one
+    [fourth] = await trust_told(scene)
+    assert fourth == Trust(third.authorities, 0.0)
+
+
+async def test_an_older_agent_is_told_nothing_that_it_does_not_know(scene: Scene) -> None:
+    rotating(scene, settled=True)
+    assert len(await scene.send(register())) == 1
+    assert await trust_told(scene) == []
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("knows", [False, True])
+async def test_the_new_authority_signs_for_those_who_would_know_central_afterwards(
+    scene: Scene, settled: bool, knows: bool
+) -> None:
+    made = rotating(scene, settled=settled)
+    assert made.next_server_ca is not None
+    assert made.next_agent_ca is not None
+    await scene.send(register(capabilities=("trust",)))
+    trusts = (made.server_ca.pin, made.next_server_ca.pin) if knows else (made.server_ca.pin,)
+    csr = pki.csr(pki.new_key(), "prod").decode()
+    [answer] = [it for it in await scene.send(Renew(csr, trusts)) if isinstance(it, Renewed)]
+    signer = made.next_agent_ca if settled and knows else made.agent_ca
+    assert signer.issued(answer.certificate.encode())
+
+
+async def test_attack_a_certificate_of_a_retired_authority_registers_nothing(scene: Scene) -> None:
+    made = rotating(scene, settled=True)
+    assert made.next_agent_ca is not None
+    scene.central.registry.trust(frozenset({made.next_agent_ca.key_id}))
+    [answer] = await scene.send(register())
+    assert isinstance(answer, Refused)
+    assert "was retired: join again" in answer.message
+    assert scene.central.registry.pick("prod") is None
+
+
+async def test_a_retired_authority_ends_the_tunnels_of_its_agents(scene: Scene) -> None:
+    scene.session.issuer = AGENT_CA.key_id
+    await scene.send(register())
+    registry = scene.central.registry
+    registry.trust(frozenset({AGENT_CA.key_id}))
+    assert registry.pick("prod") is scene.session
+    assert registry.serials_not_of(AGENT_CA.key_id) == set()
+    assert registry.serials_not_of("another") == {"abc123"}
+    registry.trust(frozenset({"another"}))
+    assert registry.pick("prod") is None
+    assert scene.session.closed

@@ -3,7 +3,6 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from tests.sso.webdriver import Browser
 from tests.support.processes import own_port
 
 PROVIDERS = "MK8S_TEST_PROVIDERS"
-ISSUERS = ("odd", "other", "turning", "lame", "keyless")
+ISSUERS = ("odd", "other", "turning")
+FAULTY = tuple(f"{kind}{number}" for kind in ("lame", "keyless") for number in range(10))
+"""Central remembers what an issuer says and asks it rarely: each fault has one of its own."""
 
 
 @pytest.fixture(scope="session")
@@ -117,17 +118,14 @@ def browser(chromedriver: tuple[str, str]) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def ports() -> dict[str, int]:
     """Where central and the issuers listen that it is told of before they run."""
-    return {name: own_port() for name in ("central", *ISSUERS, "absent", "node")}
+    return {name: own_port() for name in ("central", "odd", "absent", "node")}
 
 
 @pytest.fixture(scope="session")
 def odd_issuers(ports: dict[str, int], issuers_ca: trustme.CA) -> Iterator[dict[str, OddIssuer]]:
     """Issuers that do what a test says, each run by somebody else."""
-    with ExitStack() as open_ones:
-        yield {
-            name: open_ones.enter_context(odd_issuer.serving(ports[name], issuers_ca))
-            for name in ISSUERS
-        }
+    with odd_issuer.serving(ports["odd"], issuers_ca, ISSUERS, FAULTY) as issuers:
+        yield issuers
 
 
 @pytest.fixture(scope="session")
@@ -137,9 +135,10 @@ def house(
     """Central that trusts the odd issuers and oidc-provider, whether they run or not."""
     known = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
     issuers = [
-        {"name": name, "issuer": f"https://127.0.0.1:{ports[name]}", **known}
-        for name in (*ISSUERS, "absent")
+        {"name": name, "issuer": odd_issuer.url_of(ports["odd"], name), **known}
+        for name in (*ISSUERS, *FAULTY)
     ]
+    absent = {"name": "absent", "issuer": f"https://127.0.0.1:{ports['absent']}", **known}
     node = {
         "name": "node",
         "issuer": f"https://127.0.0.1:{ports['node']}",
@@ -148,7 +147,7 @@ def house(
         "scopes": ["openid", "email", "profile", "groups", "offline_access"],
     }
     folder = tmp_path_factory.mktemp("house")
-    with houses.serving(folder, ports["central"], issuers_ca, [*issuers, node]) as running:
+    with houses.serving(folder, ports["central"], issuers_ca, [*issuers, absent, node]) as running:
         yield running
 
 
@@ -168,18 +167,6 @@ def other(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
 def turning(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
     """One for tests that change its keys: central does not ask for them again at once."""
     yield from _lent(odd_issuers["turning"])
-
-
-@pytest.fixture
-def lame(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
-    """One for tests of a discovery that fails: central remembers one that does not."""
-    yield from _lent(odd_issuers["lame"])
-
-
-@pytest.fixture
-def keyless(odd_issuers: dict[str, OddIssuer]) -> Iterator[OddIssuer]:
-    """One for tests of keys that cannot be had: central remembers good ones."""
-    yield from _lent(odd_issuers["keyless"])
 
 
 def _lent(issuer: OddIssuer) -> Iterator[OddIssuer]:

@@ -142,7 +142,7 @@ class Visitor:
     def refused(self, issuer: str, approve: "Approve") -> str:
         """The same, of one who is not let in: why not, in words."""
         start = self.start(issuer)
-        if start.status != 302:
+        if start.status >= 400 or start.location.startswith(self.redirect_uri):
             return refusal(start)
         return refusal(self.get(approve(start.location)))
 

@@ -38,7 +38,6 @@ class NodeProvider:
             account="nora",
             algorithm="RS256",
             clientChanges={},
-            lifetimes={},
             stall=[],
             broken={},
             garbage=[],

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,8 +49,13 @@ class Key:
     @property
     def jwk(self) -> dict[str, Any]:
         """What is published of it."""
-        public = jwt.algorithms.RSAAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
-        return {**public, "kid": self.kid, "use": "sig", "alg": "RS256"}
+        return self.jwk_of(self.private.public_key(), self.kid)
+
+    @staticmethod
+    def jwk_of(public: rsa.RSAPublicKey, kid: str) -> dict[str, Any]:
+        """A key as it is published."""
+        numbers = jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True)
+        return {**numbers, "kid": kid, "use": "sig", "alg": "RS256"}
 
     @property
     def pem(self) -> bytes:
@@ -93,12 +98,13 @@ class Behaviour:
 class OddIssuer:
     """The issuer, as its owner."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"https://127.0.0.1:{port}"
-        self.key = Key()
+    def __init__(self, url: str, key: Key) -> None:
+        self.url = url
+        self.key = key
         self.published = [self.key.jwk]
         self.behaviour = Behaviour()
         self.asked: Counter[str] = Counter()
+        """Requests, by path behind the issuer's own."""
         self.closing = threading.Event()
         self._codes: dict[str, Code] = {}
         self._refresh: dict[str, Claims] = {}
@@ -106,6 +112,7 @@ class OddIssuer:
     def reset(self) -> None:
         """Behave like any other issuer again."""
         self.behaviour = Behaviour()
+        self.published = [self.key.jwk]
         self.asked.clear()
 
     def rotate(self) -> Key:
@@ -193,10 +200,22 @@ class OddIssuer:
         }
 
 
+def url_of(port: int, name: str) -> str:
+    """Where the issuer of a name is."""
+    return f"https://127.0.0.1:{port}/{name}"
+
+
 @contextmanager
-def serving(port: int, ca: trustme.CA) -> Iterator[OddIssuer]:
-    """The issuer, listening until the end of the block."""
-    issuer = OddIssuer(port)
+def serving(
+    port: int, ca: trustme.CA, names: Iterable[str], faulty: Iterable[str]
+) -> Iterator[dict[str, OddIssuer]]:
+    """Issuers of these names, listening until the end of the block: each has a path of its own.
+
+    Those that are faulty sign nothing good, so one key is enough for all of them.
+    """
+    issuers = {name: OddIssuer(url_of(port, name), Key()) for name in names}
+    key = Key()
+    issuers |= {name: OddIssuer(url_of(port, name), key) for name in faulty}
 
     class Handler(BaseHTTPRequestHandler):
         timeout = LONGEST_STALL
@@ -209,7 +228,9 @@ def serving(port: int, ca: trustme.CA) -> Iterator[OddIssuer]:
             self._answer(dict(parse_qsl(self.rfile.read(length).decode())))
 
         def _answer(self, form: dict[str, str]) -> None:
-            status, body = issuer.answer(urlsplit(self.path).path, form)
+            name, _, path = urlsplit(self.path).path.removeprefix("/").partition("/")
+            issuer = issuers[name]
+            status, body = issuer.answer(f"/{path}", form)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -230,9 +251,10 @@ def serving(port: int, ca: trustme.CA) -> Iterator[OddIssuer]:
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="odd issuer")
     thread.start()
     try:
-        yield issuer
+        yield issuers
     finally:
-        issuer.closing.set()
+        for issuer in issuers.values():
+            issuer.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()

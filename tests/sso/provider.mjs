@@ -3,7 +3,7 @@
 //   node provider.mjs FOLDER_OF_node_modules '{"port": 1, "cert": "PEM", "key": "PEM", "clients": [...]}'
 //
 // POST /-/control with a JSON object changes it: {"accounts": {"sub": {claims}}, "account": "sub",
-// "rotate": true, "algorithm": "ES256", "clientChanges": {...}, "lifetimes": {"IdToken": 1},
+// "rotate": true, "algorithm": "ES256", "clientChanges": {...},
 // "stall": ["/token"], "broken": {"/jwks": 500}, "garbage": ["/token"], "deny": true, "refreshes": false}.
 // GET /-/asked counts the requests by path.
 import { createRequire } from 'node:module';
@@ -18,7 +18,7 @@ const { default: Provider } = await import(pathToFileURL(require.resolve('oidc-p
 const { port, cert, key, clients } = JSON.parse(text);
 const issuer = `https://127.0.0.1:${port}`;
 const state = {
-  accounts: {}, account: '', algorithm: 'RS256', clientChanges: {}, lifetimes: {},
+  accounts: {}, account: '', algorithm: 'RS256', clientChanges: {},
   stall: [], broken: {}, garbage: [], deny: false,
   refreshes: true,
 };
@@ -57,7 +57,7 @@ function configure() {
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256', 'HS256'] },
     features: { devInteractions: { enabled: false }, rpInitiatedLogout: { enabled: false } },
     ttl: { AccessToken: 60, AuthorizationCode: 60, IdToken: 300, RefreshToken: 3600, Interaction: 60,
-           Session: 60, Grant: 3600, ...state.lifetimes },
+           Session: 60, Grant: 3600 },
     findAccount: async (ctx, sub) => state.accounts[sub] && {
       accountId: sub, claims: async () => ({ sub, ...state.accounts[sub] }),
     },
@@ -78,7 +78,8 @@ function change(orders) {
   const { rotate, ...rest } = orders;
   Object.assign(state, rest);
   if (rotate) keys = [newKey('RS256'), newKey('ES256')];
-  configure();
+  // A new one has forgotten whom it gave tokens to.
+  if (rotate || ['algorithm', 'clientChanges'].some((it) => it in rest)) configure();
 }
 
 async function serve(request, response) {

@@ -16,6 +16,7 @@ from mk8s_proxy.answers.reviews.documents import (
 from mk8s_proxy.answers.reviews.held_answer import HeldAnswer
 from mk8s_proxy.answers.reviews.verdicts import access_status, rules_status
 from mk8s_proxy.authz.access import Access
+from mk8s_proxy.authz.narrowing import NarrowedAccess
 from mk8s_proxy.kube.protobuf import Message
 from mk8s_proxy.listener.exchange import Exchange
 
@@ -23,7 +24,9 @@ from mk8s_proxy.listener.exchange import Exchange
 class AccessReviewInterceptor(HeldAnswer):
     """Narrows the cluster's answer to what mk8s allows as well."""
 
-    def __init__(self, exchange: Exchange, refuse: Refuse, kind: str, access: Access) -> None:
+    def __init__(
+        self, exchange: Exchange, refuse: Refuse, kind: str, access: Access | NarrowedAccess
+    ) -> None:
         super().__init__(exchange, refuse)
         self._kind = kind
         self._access = access

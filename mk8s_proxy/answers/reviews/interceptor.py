@@ -52,7 +52,9 @@ def make_review_interceptor(
         # The placeholder for a token has another length.
         exchange.head = exchange.head._replace(content_length=-1)
         return TokenReviewInterceptor(exchange, refuse)
-    access = policy.access_of(identity.user, identity.login_groups, exchange.cluster)
+    access = policy.access_of(
+        identity.user, identity.login_groups, exchange.cluster, narrowing=identity.narrowing
+    )
     return AccessReviewInterceptor(exchange, refuse, kind, access)
 
 

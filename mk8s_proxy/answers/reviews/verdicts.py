@@ -12,6 +12,7 @@ from mk8s_proxy.answers.reviews.documents import DocumentError
 from mk8s_proxy.authz.access import Access
 from mk8s_proxy.authz.access_review import review
 from mk8s_proxy.authz.attributes import Attributes
+from mk8s_proxy.authz.narrowing import NarrowedAccess
 from mk8s_proxy.authz.rules_review import Narrowing, PathRule, ResourceRule
 from mk8s_proxy.kube.protobuf import Message
 
@@ -21,7 +22,7 @@ INCOMPLETE: Final = (
 )
 
 
-def access_status(content: Message, access: Access) -> Message | None:
+def access_status(content: Message, access: Access | NarrowedAccess) -> Message | None:
     """The status of a SelfSubjectAccessReview that the cluster allowed and mk8s does not.
 
     `denied` becomes true where a rule of mk8s denies; without such a rule nobody allows.
@@ -53,13 +54,21 @@ def _question(spec: Message) -> Attributes:
     return Attributes(verb, group, resource, subresource or below, namespace, name)
 
 
-def rules_status(content: Message, access: Access, namespace: str) -> Message | None:
-    """The status of a SelfSubjectRulesReview with the rules that both sides have.
+def rules_status(
+    content: Message, access: Access | NarrowedAccess, namespace: str
+) -> Message | None:
+    """The status of a SelfSubjectRulesReview with the rules that all sides have.
 
     Raises:
         DocumentError: a rule that cannot be read.
     """
-    status = _message(content, "status")
+    status = changed = _message(content, "status")
+    for layer in access.layers:
+        changed = _with_rules_of(layer, changed, namespace)
+    return None if changed == status else changed
+
+
+def _with_rules_of(access: Access, status: Message, namespace: str) -> Message:
     narrowing = Narrowing(access, namespace)
     resources = [
         {**rule, **_written(narrowed)}
@@ -75,8 +84,9 @@ def rules_status(content: Message, access: Access, namespace: str) -> Message | 
     if narrowing.incomplete:
         told = _text(status, "evaluationError")
         changed["incomplete"] = True
-        changed["evaluationError"] = f"{told}; {INCOMPLETE}" if told else INCOMPLETE
-    return None if changed == status else changed
+        known = told.endswith(INCOMPLETE)
+        changed["evaluationError"] = told if known else f"{told}; {INCOMPLETE}".removeprefix("; ")
+    return changed
 
 
 def _affordable(narrowing: Narrowing, rules: Iterable[Message]) -> Iterable[Message]:

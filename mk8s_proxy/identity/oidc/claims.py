@@ -23,7 +23,8 @@ MOST_VALUES: Final = 10_000
 """Of one claim: so many are compared with the rules."""
 LONGEST_SUBJECT: Final = 255
 """OpenID Connect Core section 2."""
-_LONGEST_TEXT: Final = 254
+_LONGEST_TEXT: Final = LONGEST_SUBJECT
+_LONGEST_USER: Final = 254
 _SHOWN: Final = ("sub", "email", "preferred_username", "name")
 """Claims that lists of logins may show."""
 
@@ -208,7 +209,7 @@ def _is_users(value: str) -> bool:
     plain = value.isascii() or (
         value == value.lower() and value == unicodedata.normalize("NFKC", value)
     )
-    return plain and ":" not in value and len(value) <= _LONGEST_TEXT
+    return plain and ":" not in value and len(value) <= _LONGEST_USER
 
 
 def _text(value: object) -> str:

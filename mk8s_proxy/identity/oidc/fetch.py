@@ -109,7 +109,10 @@ class Fetcher:
     ) -> Answer:
         proxy, proxy_headers = _way(url)
         async with (
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+            # What is packed would be unpacked before anybody counts its bytes.
+            aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+            ) as session,
             session.request(
                 method,
                 url,

@@ -44,6 +44,13 @@ env:
         name: {{ .Values.database.existingSecret }}
         key: {{ .Values.database.key }}
   {{- end }}
+  {{- if .Values.secretKey.existingSecret }}
+  - name: MK8S_SECRETS_KEY
+    valueFrom:
+      secretKeyRef:
+        name: {{ .Values.secretKey.existingSecret }}
+        key: {{ .Values.secretKey.key }}
+  {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
