@@ -66,37 +66,29 @@ async def load_policy(database: Database, now: datetime | None = None) -> Policy
         NotFound: the database is empty.
     """
     async with database.session() as session:
-        version = await session.scalar(_VERSION)
+        version = await _version(session)
         roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
         users = (await session.execute(_USERS)).all()
         clusters = (await session.execute(_CLUSTERS)).all()
-        revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
         tokens = await grants(session)
         names, by_group = await _roles_by_name(session, [email for _, email, _ in users])
-        federation = await issuers_of_rules(session)
-        secrets = await live_secrets(session)
-        keys = await read_keys(session, database.vault)
-        authorities = await read_authorities(session, database.vault)
-        locks = await load_locks(session, now or utc_now())
-    if version is None:
-        raise NotFound("the policy version")
-    names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
-    return PolicyRows(
-        version=version,
-        roles=tuple(map(role_record, roles)),
-        user_roles={email: tuple(sorted(roles_of)) for email, roles_of in names.items()},
-        group_roles={name: tuple(of) for name, of in by_group.items() if is_issuers(name)},
-        federation=federation,
-        user_clusters={service_user(name): tuple(only) for name, _, only in tokens if only},
-        service_secrets=tuple(secrets),
-        clusters={name: labels for _, name, labels in clusters},
-        cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
-        epochs={user_id: epoch for user_id, _, epoch in users},
-        revoked=frozenset(revoked),
-        authorities=authorities,
-        keys=tuple(keys),
-        locks=tuple(locks),
-    )
+        names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
+        return PolicyRows(
+            version=version,
+            roles=tuple(map(role_record, roles)),
+            user_roles={email: tuple(sorted(roles_of)) for email, roles_of in names.items()},
+            group_roles={name: tuple(of) for name, of in by_group.items() if is_issuers(name)},
+            federation=await issuers_of_rules(session),
+            user_clusters={service_user(name): tuple(only) for name, _, only in tokens if only},
+            service_secrets=tuple(await live_secrets(session)),
+            clusters={name: labels for _, name, labels in clusters},
+            cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
+            epochs={user_id: epoch for user_id, _, epoch in users},
+            revoked=frozenset(await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))),
+            authorities=await read_authorities(session, database.vault),
+            keys=tuple(await read_keys(session, database.vault)),
+            locks=tuple(await load_locks(session, now or utc_now())),
+        )
 
 
 async def _roles_by_name(
@@ -116,7 +108,11 @@ async def _roles_by_name(
 async def policy_version(database: Database) -> int:
     """The version of the last committed change. Raises :class:`NotFound` on an empty database."""
     async with database.session() as session:
-        version = await session.scalar(_VERSION)
+        return await _version(session)
+
+
+async def _version(session: AsyncSession) -> int:
+    version = await session.scalar(_VERSION)
     if version is None:
         raise NotFound("the policy version")
     return version

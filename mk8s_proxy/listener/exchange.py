@@ -117,8 +117,7 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
     impersonated = None
     if identity.original is not None:
         impersonated = ImpersonatedUser(identity.user, identity.uid, groups, identity.extra)
-        identity = identity.original
-        groups = identity.groups
+        identity, groups = identity.original, identity.original.groups
     return AuditFacts(  # by position, which is the faster half
         head.method.decode("ascii", "replace"),
         head.target[:_KEPT_TARGET].decode("ascii", "replace"),
