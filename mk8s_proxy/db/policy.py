@@ -1,7 +1,7 @@
 """Everything that decides requests, read as of one moment. Called by the policy feed only."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import select
@@ -66,62 +66,53 @@ async def load_policy(database: Database, now: datetime | None = None) -> Policy
         NotFound: the database is empty.
     """
     async with database.session() as session:
-        version = await session.scalar(_VERSION)
-        if version is None:
-            raise NotFound("the policy version")
-        rows = await _who_may(session, version)
+        version = await _version(session)
+        roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
+        users = (await session.execute(_USERS)).all()
         clusters = (await session.execute(_CLUSTERS)).all()
-        revoked = (await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))).all()
-        return replace(
-            rows,
+        tokens = await grants(session)
+        names, by_group = await _roles_by_name(session, [email for _, email, _ in users])
+        names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
+        return PolicyRows(
+            version=version,
+            roles=tuple(map(role_record, roles)),
+            user_roles={email: tuple(sorted(roles_of)) for email, roles_of in names.items()},
+            group_roles={name: tuple(of) for name, of in by_group.items() if is_issuers(name)},
             federation=await issuers_of_rules(session),
+            user_clusters={service_user(name): tuple(only) for name, _, only in tokens if only},
             service_secrets=tuple(await live_secrets(session)),
             clusters={name: labels for _, name, labels in clusters},
             cluster_names={cluster_id: name for cluster_id, name, _ in clusters},
-            revoked=frozenset(revoked),
+            epochs={user_id: epoch for user_id, _, epoch in users},
+            revoked=frozenset(await session.scalars(_REVOKED.where(utc_now() < _NOT_AFTER))),
             authorities=await read_authorities(session, database.vault),
             keys=tuple(await read_keys(session, database.vault)),
             locks=tuple(await load_locks(session, now or utc_now())),
         )
 
 
-async def _who_may(session: AsyncSession, version: int) -> PolicyRows:
-    roles = (await session.scalars(select(Role).order_by(col(Role.name)))).all()
-    users = (await session.execute(_USERS)).all()
-    pairs = (await session.execute(_PAIRS)).all()
-    tokens = await grants(session)
+async def _roles_by_name(
+    session: AsyncSession, users: Iterable[str]
+) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
+    """The roles of users, with those of the groups of mk8s that they are in, and of all groups."""
     by_group = await roles_by_group(session)
-    names: dict[str, set[str]] = {email: set() for _, email, _ in users}
-    _add_roles(names, pairs, await groups_of_users(session), by_group)
-    names |= {service_user(name): set(roles_of) for name, roles_of, _ in tokens}
-    return PolicyRows(
-        version=version,
-        roles=tuple(map(role_record, roles)),
-        user_roles={email: tuple(sorted(roles_of)) for email, roles_of in names.items()},
-        group_roles={name: tuple(of) for name, of in by_group.items() if is_issuers(name)},
-        user_clusters={service_user(name): tuple(only) for name, _, only in tokens if only},
-        epochs={user_id: epoch for user_id, _, epoch in users},
-    )
-
-
-def _add_roles(
-    roles: dict[str, set[str]],
-    pairs: Iterable[tuple[str, str]],
-    memberships: dict[str, list[str]],
-    by_group: dict[str, list[str]],
-) -> None:
-    """Give users their own roles and those of the groups of mk8s that they are in."""
-    for email, role in pairs:
-        roles[email].add(role)
-    # Who is disabled may be a member, and has no roles.
-    for email in memberships.keys() & roles.keys():
-        roles[email].update(*(by_group.get(group, ()) for group in memberships[email]))
+    names: dict[str, set[str]] = {email: set() for email in users}
+    for email, role in await session.execute(_PAIRS):
+        names[email].add(role)
+    for email, groups in (await groups_of_users(session)).items():
+        if email in names:  # else disabled
+            names[email].update(*(by_group.get(group, ()) for group in groups))
+    return names, by_group
 
 
 async def policy_version(database: Database) -> int:
     """The version of the last committed change. Raises :class:`NotFound` on an empty database."""
     async with database.session() as session:
-        version = await session.scalar(_VERSION)
+        return await _version(session)
+
+
+async def _version(session: AsyncSession) -> int:
+    version = await session.scalar(_VERSION)
     if version is None:
         raise NotFound("the policy version")
     return version

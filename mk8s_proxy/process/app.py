@@ -78,9 +78,7 @@ class Central:
         self.announcements = Announcements(it.folder, it.number, it.count)
         self.background = Background()
         self.database = Database(settings.database_url)
-        self.policies = PolicyFeed(
-            self.database, settings.policy, told_groups=settings.login.impersonate_groups
-        )
+        self.policies = PolicyFeed(self.database, settings.policy, settings.login)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()
         self._key_feed = KeyFeed(

@@ -25,6 +25,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.locks import CLUSTER, ROLE
 from mk8s_proxy.db.policy import PolicyRows, load_policy, policy_version
 from mk8s_proxy.identity.locks import words_of
+from mk8s_proxy.settings.login import LoginSettings
 from mk8s_proxy.settings.model import PolicySettings
 
 LARGE_POLICY_RULES = 200
@@ -52,12 +53,12 @@ class PolicyFeed:
         self,
         database: Database,
         settings: PolicySettings,
+        login: LoginSettings | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        told_groups: tuple[str, ...] = (),
         today: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._told_groups = told_groups
+        self._told_groups = login.impersonate_groups if login else ()
         self._database = database
         self._settings = settings
         self._clock = clock

@@ -174,12 +174,14 @@ async def test_an_hour_at_most(central: Central) -> None:
 
 async def test_a_token_of_a_serviceaccount(central: Central) -> None:
     await put(central, issuer="cluster", claims={"kubernetes.io/namespace": ["ci"]})
-    pod = {"namespace": "ci", "serviceaccount": {"name": "deploy", "uid": "1"}}
+    pod: Any = {"namespace": "ci", "serviceaccount": {"name": "deploy", "uid": "1"}}
     subject = "system:serviceaccount:ci:deploy"
-    shown = token(iss=CLUSTER, sub=subject, aud=["mk8s"], **{"kubernetes.io": pod})
+    pods: dict[str, Any] = {"kubernetes.io": pod}
+    shown = token(iss=CLUSTER, sub=subject, aud=["mk8s"], **pods)
     answer = await exchange(central, shown)
     assert answer.json["user"] == f"federated:cluster:{subject}"
-    refused = token(iss=CLUSTER, sub=subject, **{"kubernetes.io": pod | {"namespace": "ci2"}})
+    pods = {"kubernetes.io": pod | {"namespace": "ci2"}}
+    refused = token(iss=CLUSTER, sub=subject, **pods)
     assert (await exchange(central, refused)).status == 403
 
 
@@ -261,7 +263,7 @@ async def test_attack_tokens_that_are_not_good(central: Central, shown: str) -> 
     row = central.last_row()
     assert row["responseStatus"]["code"] == 400
     assert row["user"]["username"] in ("(a job)", USER)
-    assert shown not in central.journal_path.read_text()
+    assert len(shown) < 10 or shown not in central.journal_path.read_text()
 
 
 async def test_attack_headers_that_bring_their_own_key(central: Central) -> None:

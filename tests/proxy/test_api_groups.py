@@ -37,9 +37,7 @@ async def login_in(central: Central, *brought: str, email: str = NEW) -> dict[st
     """The answer to a refresh of a login whose source named these groups."""
     user = await users.get_by_email(central.database, email)
     now = central.context.now()
-    new = logins.NewLogin(
-        "one", user.id, now.replace(year=2028), source=logins.OIDC, groups=brought
-    )
+    new = logins.NewLogin("one", user.id, now.replace(year=2028), groups=brought)
     token = await refresh.open_login(central.database, new, now=now)
     answer = await central.call("POST", "/auth/refresh", {"refresh_token": token.token})
     assert answer.status == 200, answer.raw
@@ -227,7 +225,7 @@ async def test_who_is_deleted_or_disabled_is_in_no_group(central: Central) -> No
 
 # -- whole files -----------------------------------------------------------------------------------
 
-FILE = {
+FILE: dict[str, Any] = {
     "roles": [{"name": "reader", "clusters": DEVELOPER}],
     "groups": [
         {"name": "readers", "roles": ["reader"], "members": ["NEW@example.com"]},

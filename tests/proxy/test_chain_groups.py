@@ -25,7 +25,7 @@ def policy(group_roles: dict[str, tuple[str, ...]], version: int = 1) -> PolicyS
     facts = ClusterFacts()
     facts.learn_bounds("prod", BOUNDED, ("*",))
     roles = [parse_role("pods", [RULE]), parse_role("acts", [ACT])]
-    users = {"boss@example.com": ("acts",)}
+    users: dict[str, tuple[str, ...]] = {"boss@example.com": ("acts",)}
     source = PolicySource(roles, users, {"prod": {}}, {}, group_roles, ("acme:devs",))
     return PolicySnapshot(source, version, {"prod": "1"}, facts)
 
@@ -88,6 +88,7 @@ def test_attack_a_review_asked_while_acting_with_an_issuers_group(passage: Passa
 
 
 def test_what_somebody_acts_with_goes_to_the_cluster(passage: Passage) -> None:
+    roles: dict[str, tuple[str, ...]]
     roles = {"bob@example.com": ("pods",), "boss@example.com": ("acts",)}
     source = PolicySource(
         [parse_role("pods", [RULE]), parse_role("acts", [ACT])], roles, {"prod": {}}

@@ -97,7 +97,7 @@ class Central:
         self.keys = SigningKeys([KEY])
         self.directory = UserDirectory()
         self.tunnels = FakeTunnels()
-        self.feed = PolicyFeed(database, settings.policy)
+        self.feed = PolicyFeed(database, settings.policy, settings.login)
         self.authenticator = TokenAuthenticator(
             self.keys,
             issuer=settings.public_url,

@@ -149,8 +149,20 @@ class World:
             "MK8S_PUBLIC_URL": self.url,
             "MK8S_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
             "MK8S_LOG_FORMAT": "text",
+            "MK8S_LOGIN_FEDERATION": json.dumps([self.federation]),
+            "MK8S_LOGIN_IMPERSONATE_GROUPS": "federated:*",
         }
         return private_environment(home, **(settings | self.settings | extra))
+
+    @property
+    def federation(self) -> dict[str, str]:
+        """The issuer of tokens of ServiceAccounts; its keys are where a test puts them."""
+        return {
+            "name": "prod",
+            "issuer": "https://kubernetes.default.svc",
+            "audience": "mk8s",
+            "jwks_file": str(self.folder / "jwks.json"),
+        }
 
     def policy(self) -> str:
         """The RBAC file that central begins with."""
