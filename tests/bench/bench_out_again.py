@@ -29,6 +29,8 @@ WATCHES = 1000
 LOAD_CONNECTIONS = 8
 AT_ONCE = 20
 """Victims whose streams are open at a time."""
+ADMINISTRATORS = 4
+"""Who throw somebody out at the same time."""
 LONGEST = 30.0
 
 Figures = dict[tuple[str, str], list[float]]
@@ -89,7 +91,7 @@ def loaded(house: House) -> Iterator[None]:
             program.wait()
 
 
-async def measure(house: House, watches: int) -> Figures:
+async def measure(house: House, revocations: int, watches: int) -> Figures:
     """The seconds of all revocations."""
     await house.enter()
     try:
@@ -98,11 +100,12 @@ async def measure(house: House, watches: int) -> Figures:
         others = [await house.bystand(number % 2, bystander) for number in range(watches)]
         figures: Figures = {}
         names = itertools.cycle(ways_out(house))
-        victims = await house.victims(REVOCATIONS)
+        victims = await house.victims(revocations)
         with loaded(house):
             for start in range(0, len(victims), AT_ONCE):
                 pairs = [(next(names), it) for it in victims[start : start + AT_ONCE]]
                 await _throw_out(house, pairs, figures)
+                print(f"  {start + len(pairs)} of {len(victims)}", file=sys.stderr, flush=True)
         lost = sum(stream.ended.done() for stream in others)
         print(f"  of {watches} watches of others {lost} ended meanwhile")
         return figures
@@ -115,15 +118,21 @@ async def _throw_out(house: House, pairs: list[tuple[str, Victim]], figures: Fig
     for name, victim in pairs:
         token = victim.service_token if name in BY_SERVICE_TOKEN else victim.token
         opened.append((name, victim, await house.open_all(token)))
-    ways = ways_out(house)
-    for name, victim, streams in opened:
-        asked = time.monotonic()
-        await ways[name](victim)
-        told = time.monotonic()
-        await asyncio.wait([stream.ended for stream in streams], timeout=LONGEST)
-        for stream in streams:
-            _note(figures, name, stream, asked)
-        figures.setdefault(("the administrator's request", ""), []).append(told - asked)
+    for start in range(0, len(opened), ADMINISTRATORS):
+        some = opened[start : start + ADMINISTRATORS]
+        await asyncio.gather(*(_one(house, *it, figures) for it in some))
+
+
+async def _one(
+    house: House, name: str, victim: Victim, streams: list[Stream], figures: Figures
+) -> None:
+    asked = time.monotonic()
+    await ways_out(house)[name](victim)
+    told = time.monotonic()
+    await asyncio.wait([stream.ended for stream in streams], timeout=LONGEST)
+    for stream in streams:
+        _note(figures, name, stream, asked)
+    figures.setdefault(("the administrator's request", ""), []).append(told - asked)
 
 
 def _note(figures: Figures, name: str, stream: Stream, asked: float) -> None:
@@ -143,13 +152,13 @@ def table(title: str, figures: Figures) -> None:
         print(f"| {f'{name} {kind}'.strip()} | {len(row)} | {shown} |")
 
 
-def run(title: str, database_url: str, watches: int) -> None:
+def run(title: str, database_url: str, revocations: int, watches: int) -> None:
     """Build a house, measure, print."""
     with tempfile.TemporaryDirectory(prefix="mk8s-out-") as folder:
         house = House(Path(folder), database_url)
         try:
-            house.build(REVOCATIONS + 1)
-            figures = asyncio.run(measure(house, watches))
+            house.build(revocations + 1)
+            figures = asyncio.run(measure(house, revocations, watches))
         finally:
             house.close()
     table(title, figures)
@@ -159,6 +168,7 @@ def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--watches", type=int, default=WATCHES, help="that others have open")
+    parser.add_argument("--revocations", type=int, default=REVOCATIONS)
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
     parser.add_argument("--load", nargs=3, metavar=("PORT", "AUTHORITY", "TOKEN"))
     chosen = parser.parse_args()
@@ -166,10 +176,15 @@ def main() -> None:
         load(int(chosen.load[0]), chosen.load[1], chosen.load[2])
         return
     if chosen.only != "postgresql":
-        run("2 workers, SQLite", "", chosen.watches)
+        run("2 workers, SQLite", "", chosen.revocations, chosen.watches)
     if chosen.only != "sqlite":
         with running_postgres() as server:
-            run("2 replicas, PostgreSQL", server.url(server.create()), chosen.watches)
+            run(
+                "2 replicas, PostgreSQL",
+                server.url(server.create()),
+                chosen.revocations,
+                chosen.watches,
+            )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from mk8s_proxy.db.policy import PolicyRows
 from mk8s_proxy.db.roles import RoleRecord
 from mk8s_proxy.identity.identity import Identity
 from mk8s_proxy.identity.locks import Lock, Locked, Locks, words_of
+from mk8s_proxy.kube.request_info import parse_request_info
+from mk8s_proxy.kube.request_target import parse_target
 from mk8s_proxy.process.policy_feed import compile_rows
 from tests.support.front_door import PODS, Central, refusal_of
 from tests.support.memory import headers
@@ -199,3 +201,27 @@ def test_a_lock_of_a_cluster_ends_what_is_open_there_and_nowhere_else(central: C
     [row] = central.outcomes()
     assert refusal_of(row) == "ENDED"
     assert "locked: a leak" in row["annotations"]["authorization.k8s.io/reason"]
+
+
+def asked(policy: PolicySnapshot, user: str, cluster: str = "prod") -> str:
+    """What a request is refused with."""
+    target = b"/api/v1/namespaces/shop/services/web"
+    info = parse_request_info(b"GET", parse_target(b"GET", target))
+    attributes, decision = policy.decide_request(user, cluster, info, False, b"")
+    assert attributes.resource == "services"
+    assert not decision.allowed
+    return decision.reason
+
+
+def test_a_refusal_names_the_locked_role_of_whoever_asks_only() -> None:
+    told = 'the role "wide" is locked: a leak: ask your administrator'
+    policy = snapshot("role", "wide")
+    assert asked(policy, "bob@example.com").endswith(told)
+    assert "locked" not in asked(policy, ANN)
+
+
+def test_attack_a_request_of_somebody_without_a_right_learns_of_a_locked_cluster() -> None:
+    policy = snapshot("cluster", "prod")
+    assert asked(policy, ANN).startswith("locked: a leak")
+    assert "locked" not in asked(policy, "eve@example.com")
+    assert "locked" not in asked(policy, ANN, "dev")

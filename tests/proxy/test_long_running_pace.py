@@ -1,12 +1,14 @@
 """Thousands of open streams: looked at and ended some at a time, and still within a second."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from chain_for_tests import UNREAD
 
 from mk8s_agent.wire.http2.frames import ErrorCode
 from mk8s_agent.wire.stream import Stream
+from mk8s_proxy.answers.upgraded_session import UpgradedSession
 from mk8s_proxy.chain.long_running import AT_ONCE, PACE_SECONDS, LongRunning
 from mk8s_proxy.kube.request_info import parse_request_info
 from mk8s_proxy.kube.request_target import parse_target
@@ -194,3 +196,30 @@ def test_attack_a_watch_that_drains_is_locked_and_goes_on_for_ten_seconds(scene:
     leg = exchange.front.connection
     assert isinstance(leg, NotingLeg)
     assert leg.resets == [ErrorCode.INTERNAL_ERROR]
+
+
+def test_without_a_loop_all_of_them_have_their_turn_at_once(scene: Scene) -> None:
+    scene.open = LongRunning(scene.why, scene.why, lambda _: 1e12)
+    scene.refused |= set(scene.add(3 * AT_ONCE, LOG))
+    scene.open.recheck_all()
+    assert scene.ended == 3 * AT_ONCE
+
+
+def test_a_shell_that_ends_by_its_last_words_needs_no_second_look(scene: Scene) -> None:
+    [exchange] = scene.add(1, b"/api/v1/namespaces/shop/pods/web/exec?command=sh")
+    exchange.head = exchange.head._replace(upgrade=b"websocket")
+    exchange.entry.code = 101
+    assert exchange.back is not None
+    UpgradedSession(exchange).insert(exchange.back)
+    leg = exchange.front.connection
+    assert isinstance(leg, NotingLeg)
+    send = leg.send_data
+
+    def finish(*sent: Any) -> None:
+        send(*sent)
+        scene.open.remove(exchange)
+
+    leg.send_data = finish  # type: ignore[method-assign]
+    scene.refused.add(exchange)
+    scene.open.recheck_all()
+    assert (scene.ended, scene.loop.due) == (1, [])
