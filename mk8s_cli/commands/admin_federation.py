@@ -38,12 +38,9 @@ def list_rules(form: str) -> None:
 
 
 def _row(rule: dict[str, Any]) -> tuple[str, ...]:
-    claims = rule.get("claims")
-    told = [
-        f"{name}={glob}"
-        for name in (claims if isinstance(claims, dict) else {})
-        for glob in texts(claims, name)
-    ]
+    given = rule.get("claims")
+    claims = given if isinstance(given, dict) else {}
+    told = [f"{name}={glob}" for name in claims for glob in texts(claims, name)]
     seconds = rule.get("seconds")
     return (
         text(rule, "name"),
