@@ -176,7 +176,7 @@ class House:
                 status, answer = await self.call(
                     "GET", f"/k8s/{cluster}/version", port=replica.port
                 )
-                self.statuses[status] += 1
+                self.statuses[status if status == 200 else f"{status} {answer}"] += 1
                 assert status != 200 or answer["gitVersion"] == "v1.31.2"
             except Exception as error:  # noqa: BLE001  whatever it was, it is counted
                 self.statuses[repr(error)] += 1
