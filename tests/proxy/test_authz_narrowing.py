@@ -47,9 +47,9 @@ def policy(*owned: RuleSpec, facts: ClusterFacts | None = None, **users: Any) ->
     return PolicySnapshot(source, facts=facts)
 
 
-def decide(wanted: Attributes, cluster: str = "dev-1", **parts: list[str]) -> Decision:
+def decide(wanted: Attributes, **parts: list[str]) -> Decision:
     """Of a delegation whose owner may do everything."""
-    return policy().decide("u", (), cluster, wanted, text(**parts))
+    return policy().decide("u", (), "dev-1", wanted, text(**parts))
 
 
 # -- the language
