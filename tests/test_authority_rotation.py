@@ -12,6 +12,7 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ class House:
                 status, answer = await self.call(
                     "GET", f"/k8s/{cluster}/version", port=replica.port
                 )
-                self.statuses[status] += 1
+                self.statuses[status if status == 200 else f"{status} {answer}"] += 1
                 assert status != 200 or answer["gitVersion"] == "v1.31.2"
             except Exception as error:  # noqa: BLE001  whatever it was, it is counted
                 self.statuses[repr(error)] += 1
@@ -249,6 +250,9 @@ class House:
                 agent.stop()
                 await serving
 
+    async def all_hold(self, holds: Callable[[Central], bool]) -> None:
+        await until(lambda: all(holds(it) for it in self.replicas))
+
     def issuers(self, name: str) -> set[str]:
         """Of the certificates of a cluster's agents, at both replicas."""
         return {it.issuer for replica in self.replicas for it in self.tunnels(replica, name)}
@@ -301,17 +305,17 @@ async def test_a_rotation_under_load_fails_no_request(house: House) -> None:
         assert both.startswith(before)
 
         async def moved() -> bool:
-            return (await house.api("GET", "/ca"))["rotation"]["waiting"] == 0
+            return bool((await house.api("GET", "/ca"))["rotation"]["waiting"] == 0)
 
         await until_told(moved)
-        (following,) = {it.authorities.current.next_agent_ca.key_id for it in house.replicas}
-        await until(lambda: house.issuers("prod") == {following})
+        following = house.replicas[0].authorities.current.next_agent_ca
+        assert following is not None
+        await until(lambda: house.issuers("prod") == {following.key_id})
         count = house.statuses[200]
         ended = await house.api("POST", "/ca/retire", {})
         assert ended["rotation"] is None
         assert len(ended["authorities"]) == 2
-        for replica in house.replicas:
-            await until(lambda it=replica: len(it.authorities.current.agent_key_ids) == 1)
+        await house.all_hold(lambda it: len(it.authorities.current.agent_key_ids) == 1)
         await until(lambda: house.statuses[200] > count + 60)
         await until(lambda: house.trusted().count(b"BEGIN CERT") == 1)
         count = house.statuses[200]
@@ -365,9 +369,8 @@ async def test_attack_an_agent_of_a_retired_authority_is_kept_out_everywhere(
 
         ended = await house.api("POST", "/ca/retire", {"force": True})
         assert ended["rotation"] is None
-        for replica in house.replicas:
-            await until(lambda it=replica: not house.tunnels(it, "old"))
-            await until(lambda it=replica: it.authorities.servers_pem(LATER).count(b"BEGIN") == 1)
+        await house.all_hold(lambda it: not house.tunnels(it, "old"))
+        await house.all_hold(lambda it: it.authorities.servers_pem(LATER).count(b"BEGIN") == 1)
         status, _ = await house.call("GET", "/k8s/old/version")
         assert status == 503
 
@@ -399,9 +402,9 @@ async def test_who_trusts_the_authority_of_two_rotations_ago_still_finds_the_way
     for _ in range(2):
         await house.api("POST", "/ca/rotate", {})
         await house.api("POST", "/ca/retire", {"force": True})
+    await house.all_hold(lambda it: it.authorities.current.ways == house.ways())
     for replica in house.replicas:
-        await until(lambda it=replica: it.authorities.current.ways == house.ways())
-        await until_told(lambda it=replica: house.reached(it, house.trusted()))
+        await until_told(partial(house.reached, replica, house.trusted()))
         assert await house.reached(replica, first)
         # The way leads from the old to the new one, not back.
         stranger = CertificateAuthority.create("server").certificate_pem

@@ -68,5 +68,5 @@ class Child:
             raise KeyboardInterrupt
         of_terminal = signal.Signals(number).name in _OF_TERMINALS and sys.stdin.isatty()
         if not of_terminal:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # gone, or not known to Windows
                 self._process.send_signal(number)

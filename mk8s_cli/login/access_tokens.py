@@ -227,7 +227,8 @@ def _exchanged(profile: config.Profile) -> AccessToken:
 
     try:
         proof = job_token.read(profile.job_token, profile.audience)
-        token = Central(transport(profile)).exchange(proof)
+        central = Central(transport(profile))
+        token = central.exchange(proof)
     except Unreachable:
         raise
     except Refused as refusal:
@@ -238,6 +239,7 @@ def _exchanged(profile: config.Profile) -> AccessToken:
         raise NotLoggedIn(profile.again, f"the login of the job is over, and {error}") from error
     with suppress(Unwritable):
         token_cache.save(profile.central, "", token)
+    trusted.follow(profile, central.transport)
     return token
 
 

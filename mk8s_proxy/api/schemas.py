@@ -177,7 +177,7 @@ class Person(Model):
     name: str
 
 
-Words = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=100)]
+Words = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)]
 
 
 class Narrowing(Model):

@@ -7,12 +7,12 @@ things no narrowing gives, whatever it says: acting as somebody else (no rule of
 credentials of the cluster, and Secrets that it does not name.
 """
 
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mk8s_agent.wire.memory import Memory
 from mk8s_proxy.authz.access import Access, RuleSet
 from mk8s_proxy.authz.attributes import Attributes, Decision, Visibility
 from mk8s_proxy.authz.cluster_facts import UNTOLD
@@ -29,6 +29,9 @@ from mk8s_proxy.authz.scopes import Kind, Scope
 
 MOST_BYTES: Final = 2048
 """Of the canonical text, which each access token of the delegation carries."""
+MOST_WORDS: Final = 64
+"""Of each part. A rule is found by each pair of a resource and a namespace, so their product costs
+memory."""
 LABEL: Final = "the delegation"
 
 READ_ONLY: Final = ("get", "list", "watch", "logs")
@@ -112,6 +115,8 @@ def _part(top: Place, key: str) -> list[Place]:
     items = list(top.optional(key, _DEFAULTS[key]).items())
     if not items:
         raise top.key(key).error('must not be empty: write ["*"] for all, or leave it out')
+    if len(items) > MOST_WORDS:
+        raise top.key(key).error(f"must have {MOST_WORDS} entries at most: write patterns with *")
     return items
 
 
@@ -134,15 +139,30 @@ class Compiled:
     clusters: Globs
     rules: RuleSet
     summary: str
+    size: int
+    """Bytes that it holds."""
 
 
-@functools.lru_cache(maxsize=1024)
+_known: Final[Memory[str, Compiled]] = Memory(1024, 16 << 20)
+"""Compiled ones by their texts: every new policy asks for them again."""
+_COMPILED_BYTES: Final = 4096
+_KEY_BYTES: Final = 256
+
+
 def compiled_narrowing(text: str) -> Compiled:
     """Read and compile the text of a login or token.
 
     Raises:
         PolicyError: it cannot be understood, perhaps since a newer central wrote it.
     """
+    known = _known.find(text)
+    if known is None:
+        known = _compile(_read(text))
+        _known.keep(text, known, known.size)
+    return known
+
+
+def _read(text: str) -> Narrowing:
     if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
         raise PolicyError("", "the narrowing is too long")
     try:
@@ -151,13 +171,22 @@ def compiled_narrowing(text: str) -> Compiled:
         raise PolicyError("", "the narrowing is no JSON") from None
     if not isinstance(document, dict) or document.keys() != set(_KEYS):
         raise PolicyError("", "the narrowing has not the parts of one")
-    narrowing = parse_narrowing(document)
+    return parse_narrowing(document)
+
+
+def _compile(narrowing: Narrowing) -> Compiled:
     rules = []
     for number, spec in enumerate(narrowing.rules(), start=1):
         rule = CompiledRule("delegation", number, spec)
         rule.label = LABEL
         rules.append(rule)
-    return Compiled(compile_globs(narrowing.clusters), RuleSet(rules), str(narrowing))
+    keys = sum(len(tuple(rule.keys)) for rule in rules)
+    return Compiled(
+        compile_globs(narrowing.clusters),
+        RuleSet(rules),
+        str(narrowing),
+        _COMPILED_BYTES + _KEY_BYTES * keys,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,7 +360,8 @@ class PolicySnapshot:
             self._made += 1
             scopes = self._facts.scopes_of(cluster)
             known = NarrowedAccess(self._made, owner, compiled, cluster, scopes)
-            self._narrowed.keep((owner.number, narrowing), known, _ACCESS_BYTES + len(narrowing))
+            size = _ACCESS_BYTES + 2 * len(narrowing) + compiled.size
+            self._narrowed.keep((owner.number, narrowing), known, size)
         return known
 
     def _selected_by(self, cluster: str) -> frozenset[int]:

@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, Expired
+from mk8s_proxy.db.locks import LOGIN, is_locked
 from mk8s_proxy.db.logins import NewLogin, lock_login, open_within
 from mk8s_proxy.db.models import Login, RefreshToken
 
@@ -26,12 +27,14 @@ async def open_delegation(
 
     Raises:
         Expired: that login is over.
-        Conflict: it has as many as it may.
+        Conflict: it has as many as it may, or is locked.
     """
     async with database.transaction() as session:
         # Under its lock: whoever ends the login ends those that were opened before, and those that
         # come after see the end.
         require_open(await lock_login(session, new.parent), now)
+        if await is_locked(session, LOGIN, new.parent, now):
+            raise Conflict("the login that delegates is locked")
         count = select(func.count()).where(
             col(Login.parent) == new.parent,
             col(Login.ended_at).is_(None),

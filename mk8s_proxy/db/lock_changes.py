@@ -24,6 +24,7 @@ from mk8s_proxy.db.locks import (
     in_force,
     lock_record,
 )
+from mk8s_proxy.db.logins import lock_login
 from mk8s_proxy.db.meta import raise_policy_version
 from mk8s_proxy.db.models import (
     Cluster,
@@ -93,6 +94,8 @@ async def lock(database: Database, new: NewLock, now: datetime) -> LockRecord:
         await session.execute(delete(Lock).where(~in_force(utc_now())))
         if (await session.scalar(select(func.count()).select_from(Lock)) or 0) >= MOST:
             raise Conflict(f"there are {MOST} locks already: unlock something first")
+        if new.kind == LOGIN:  # whoever delegates it now is seen by this lock, or sees it
+            await lock_login(session, new.target)
         async with keeping_an_admin(session):
             session.add(row)
     return lock_record(row)

@@ -66,6 +66,14 @@ def in_force(now: datetime) -> ColumnElement[bool]:
     return col(Lock.ends_at).is_(None) | (col(Lock.ends_at) > now)
 
 
+async def is_locked(session: AsyncSession, kind: str, target: str, now: datetime) -> bool:
+    """Whether a lock on exactly this is in force."""
+    mine = select(col(Lock.id)).where(
+        in_force(now), col(Lock.kind) == kind, col(Lock.target) == target
+    )
+    return await session.scalar(mine.limit(1)) is not None
+
+
 def is_open(now: datetime, role: str) -> list[ColumnElement[bool]]:
     """The conditions that no lock keeps a user from what a role gives."""
     locked = select(col(Lock.target)).where(in_force(now))

@@ -8,6 +8,7 @@ Called by `chain` (once per request), `tunnel` and `api`.
 - `passwords`: bcrypt, off the event loop, the same time for users that do not exist.
 - `throttle`: the growing delay after failures, per account and per source.
 - `refresh`: opaque refresh tokens, rotated at each use; a token used twice ends its login.
+- `oidc`: providers of single sign-on, and what their tokens are worth.
 - `join_token`: what an agent shows once to be admitted.
 - `ca`, `server_certificate`: the authorities of agents and of central, and central's certificates.
 

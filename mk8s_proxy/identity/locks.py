@@ -5,8 +5,6 @@ has changed, never for each request, and by the API before it opens or prolongs 
 nothing: who was locked goes on with the same login once it is gone.
 """
 
-# interpreted: asked once for each identity after a change
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime

@@ -123,23 +123,11 @@ def facts_of(exchange: Exchange, decision: str, reason: str) -> AuditFacts:
         head.target[:_KEPT_TARGET].decode("ascii", "replace"),
         head.user_agent[:_KEPT_BYTES].decode("utf-8", "replace"),
         head.client_audit_id[:_KEPT_BYTES].decode("ascii", "replace"),
-        identity.user,
-        identity.uid,
-        groups,
-        identity.token_id,
-        exchange.cluster,
-        info.verb,
-        info.api_group,
-        info.api_version,
-        info.namespace,
-        info.resource,
-        info.subresource,
-        info.name,
-        decision,
-        reason,
-        impersonated,
-        identity.delegate,
-    )
+        identity.user, identity.uid, groups, identity.token_id, exchange.cluster,
+        info.verb, info.api_group, info.api_version, info.namespace,
+        info.resource, info.subresource, info.name,
+        decision, reason, impersonated, identity.delegate,
+    )  # fmt: skip
 
 
 def refused_tunnel(cluster_id: str, cluster: str, reason: str) -> AuditEntry:

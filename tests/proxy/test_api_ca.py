@@ -126,7 +126,7 @@ async def test_a_certificate_of_a_release_that_kept_none_counts_as_old(central: 
 async def test_attack_a_stranger_and_a_developer_can_do_none_of_it(central: Central) -> None:
     developer = await central.token()
     for method, path in (("GET", "/ca"), ("POST", "/ca/rotate"), ("POST", "/ca/retire")):
-        body = {} if method == "POST" else None
+        body: dict[str, Any] | None = {} if method == "POST" else None
         assert (await central.call(method, path, body)).status == 401
         assert (await central.call(method, path, body, token=developer)).status == 403
     assert (await asked(central))["rotation"] is None

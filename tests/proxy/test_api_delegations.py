@@ -167,8 +167,8 @@ async def test_it_ends_when_its_owner_is_out(central: Central, what: str) -> Non
     made = await delegated(central)
     admin = await central.admin()
     if what == "disabled":
-        path, body = "/users/dev@example.com/disabled", {"disabled": True}
-        assert (await central.call("PUT", path, body, token=admin)).status == 200
+        path, disabled = "/users/dev@example.com/disabled", {"disabled": True}
+        assert (await central.call("PUT", path, disabled, token=admin)).status == 200
     elif what == "deleted":
         assert (await central.call("DELETE", "/users/dev@example.com", token=admin)).status == 204
     elif what == "password":

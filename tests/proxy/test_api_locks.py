@@ -10,7 +10,9 @@ import pytest
 from sqlmodel import col, delete
 
 from mk8s_proxy.db import lock_changes, models, users
+from mk8s_proxy.db.delegations import open_delegation
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.errors import Conflict
 from mk8s_proxy.db.lock_changes import NewLock
 from mk8s_proxy.db.logins import NewLogin
 from mk8s_proxy.identity import refresh
@@ -360,3 +362,18 @@ async def test_a_refresh_token_of_nobody_is_looked_at_by_the_exchange(central: C
         email = col(models.User.email) == "dev@example.com"
         await session.execute(delete(models.User).where(email))
     assert (await exchange(central, login)).status == 401
+
+
+async def test_attack_a_locked_login_delegates_where_nobody_has_heard_of_the_lock(
+    central: Central,
+) -> None:
+    """As at another replica, which reads the lock a second later."""
+    login = await central.login()
+    identity = central.authenticator.authenticate(f"Bearer {login['access_token']}".encode())
+    now = central.context.now()
+    new = NewLock("login", identity.login, "laptop lost", "admin@example.com")
+    await lock_changes.lock(central.database, new, now)
+    ends = now + datetime.timedelta(minutes=5)
+    child = NewLogin("child", identity.uid, ends, "delegation", parent=identity.login)
+    with pytest.raises(Conflict, match="locked"):
+        await open_delegation(central.database, child, "a hash", now)

@@ -33,7 +33,7 @@ def kept(
     ready: str,
     facts: Any = None,
     *,
-    seconds: float = 150,
+    seconds: float = 240,
 ) -> Iterator[Any]:
     """The program, running and ready; the facts of whoever started it.
 

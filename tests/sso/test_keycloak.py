@@ -17,7 +17,7 @@ from tests.sso.webdriver import Browser
 from tests.support.processes import Program, private_environment, run
 from tests.support.world import MK8S
 
-pytestmark = [pytest.mark.keycloak, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.keycloak, pytest.mark.timeout(360)]
 
 PATIENCE = 40
 """Seconds until central has looked for new keys."""

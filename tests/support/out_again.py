@@ -330,7 +330,8 @@ class House:
         if not self.pod:
             await self.find_pod()
         async with asyncio.timeout(OPENING_SECONDS):
-            return [await self.open(kind, process, token) for kind in STREAMS for process in (0, 1)]
+            each = [(kind, process) for kind in STREAMS for process in (0, 1)]
+            return list(await asyncio.gather(*(self.open(*it, token) for it in each)))
 
     async def bystand(self, process: int, token: str) -> Stream:
         """A watch at one of two centrals, or at any worker of one."""
