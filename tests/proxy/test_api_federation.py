@@ -21,7 +21,8 @@ from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.federation import WantedRule
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.settings.login import FederationSettings, LoginSettings
-from tests.support.management_api import DEVELOPER, KEY, NOW, PUBLIC_URL, Answer, Central
+from tests.support.management_api import KEY, NOW, PUBLIC_URL, Answer, Central
+from tests.support.seeded import DEVELOPER
 
 GITHUB = "https://token.actions.example.com"
 CLUSTER = "https://kubernetes.default.svc"

@@ -10,7 +10,8 @@ from mk8s_proxy.db import groups, logins, roles, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
 from mk8s_proxy.identity import refresh
-from tests.support.management_api import DEVELOPER, PASSWORD_HASH, Answer, Central
+from tests.support.management_api import PASSWORD_HASH, Answer, Central
+from tests.support.seeded import DEVELOPER
 
 SECRETS = [{"name": "prod", "namespaces": ["*"], "verbs": ["get"], "resources": ["secrets"]}]
 NEW = "new@example.com"

@@ -138,8 +138,29 @@ def test_globs_are_those_of_the_policy(glob: str, value: str) -> None:
     assert matches({"x": [glob]}, {"x": value}) is expected
 
 
+@pytest.mark.parametrize(
+    ("glob", "value", "good"),
+    [
+        ("a*b*c", "abc", True),
+        ("a*b*c", "a1b2c", True),
+        ("a*b*b", "ab", False),
+        ("a*x*c", "abc", False),
+        ("ab*ba", "aba", False),
+        ("*b*", "abc", True),
+    ],
+)
+def test_globs(glob: str, value: str, good: bool) -> None:
+    assert matches({"x": [glob]}, {"x": value}) is good
+
+
 def test_attack_a_glob_that_takes_ages() -> None:
-    assert not matches({"x": ["*a" * 200 + "b"]}, {"x": "a" * 16000})
+    assert not matches({"x": ["*a" * 200 + "b*"]}, {"x": "a" * 16000})
+
+
+def test_a_long_subject_is_cut_and_stays_its_own() -> None:
+    names = {user_of("github", "repo:" + "x" * 300 + end) for end in "ab"}
+    assert len(names) == 2
+    assert all(is_safe_user_name(name) and "~" in name for name in names)
 
 
 # -- names -----------------------------------------------------------------------------------------
