@@ -21,6 +21,15 @@ TAKEN_NAMES = frozenset({"system", "mk8s", "federated"})
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """RFC 6749 section 3.3."""
+_PARAMETER = re.compile(r"([a-z][a-z0-9_.-]{0,63})=([!-~][ -~]{0,255})")
+_OWN_PARAMETERS = frozenset(
+    {
+        "client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce",
+        "redirect_uri", "request", "request_uri", "response_mode", "response_type", "scope",
+        "state",
+    }
+)  # fmt: skip
+"""What central says itself, or what would replace it (OpenID Connect Core, 3.1.2.1 and 6)."""
 _NEVER_IMPERSONATED = ("system:", "mk8s:")
 
 
@@ -56,6 +65,9 @@ class IssuerSettings:
     scopes: tuple[str, ...] = ("openid", "email", "profile", "offline_access")
     """What is asked for. offline_access is how most give a refresh token, by which central asks
     again at each refresh."""
+    parameters: tuple[str, ...] = ()
+    """What else the browser is sent there with, such as "prompt=consent" for a provider that gives
+    no refresh token without it, or "access_type=offline" for Google."""
     user_claim: str = "email"
     """The claim that names the user. Any other one than email must be one that only the provider
     can change."""
@@ -180,6 +192,7 @@ def _issuer_problems(issuer: IssuerSettings) -> Iterator[str]:
     for scope in issuer.scopes:
         if not _SCOPE.fullmatch(scope):
             yield f'{place}: scopes: "{scope}" is no scope'
+    yield from _parameter_problems(place, issuer.parameters)
     if not issuer.client_id or not issuer.user_claim:
         yield f"{place}: client_id and user_claim must not be empty"
     if not issuer.shown.isprintable():
@@ -189,6 +202,13 @@ def _issuer_problems(issuer: IssuerSettings) -> Iterator[str]:
     for rule in issuer.groups:
         if problem := _rule_problem(rule, issuer):
             yield f"{place}: groups: {problem}"
+
+
+def _parameter_problems(place: str, parameters: Iterable[str]) -> Iterator[str]:
+    for parameter in parameters:
+        written = _PARAMETER.fullmatch(parameter)
+        if written is None or written[1] in _OWN_PARAMETERS:
+            yield f'{place}: parameters: "{parameter}" is not like prompt=consent, or is not free'
 
 
 def _rule_problem(rule: GroupRule, issuer: IssuerSettings) -> str:

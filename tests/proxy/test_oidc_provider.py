@@ -108,6 +108,16 @@ async def test_a_login_by_code(
     assert attempt.verifier not in repr(attempt)
 
 
+async def test_what_else_a_browser_is_sent_with(
+    remote: oidc_provider.Provider, clock: Clock
+) -> None:
+    mine = provider(remote, clock, parameters=("access_type=offline", "login_hint=a=b&c"))
+    attempt = Attempt()
+    query = dict(parse_qsl(urlsplit(await mine.login_url(attempt)).query))
+    assert (query["access_type"], query["login_hint"]) == ("offline", "a=b&c")
+    assert query["state"] == attempt.state
+
+
 async def test_where_a_browser_goes(remote: oidc_provider.Provider, clock: Clock) -> None:
     remote.metadata = {"authorization_endpoint": "https://sso.example/auth?tenant=1"}
     attempt = Attempt()

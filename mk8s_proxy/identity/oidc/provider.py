@@ -82,7 +82,7 @@ class Provider:
             Unreachable: The provider cannot be asked.
         """
         place = await self.issuer.endpoint("authorization_endpoint")
-        query = {
+        query = dict(one.split("=", 1) for one in self.settings.parameters) | {
             "response_type": "code",
             "client_id": self.settings.client_id,
             "redirect_uri": self._redirect_uri,
