@@ -26,8 +26,7 @@ def test_a_delegation_reads_and_does_nothing_else(
 
     assert "pod/web\n" in delegated("get", "pods", "-n", "shop", "-o", "name")
     everywhere = delegated("get", "pods", "-A", "-o", "custom-columns=N:.metadata.namespace")
-    assert set(everywhere.splitlines()[-1:]) == {"shop"}
-    assert "kube-system" not in everywhere
+    assert {"shop", "kube-system", "default"}.intersection(everywhere.splitlines()) == {"shop"}
     for words in (
         ("delete", "pod", "web", "-n", "shop"),
         ("exec", "web", "-n", "shop", "--", "id"),

@@ -233,6 +233,10 @@ def _module(name: str, words: list[str]) -> None:
         "tests.bench.bench_audit": ("tests.bench.bench_audit", lambda it: it.arguments),
         "tests.bench.bench_exchange": ("tests.bench.bench_exchange", lambda _: lambda _words: None),
         "tests.bench.bench_metrics": ("tests.bench.bench_metrics", lambda _: lambda _words: None),
+        "tests.bench.bench_out_again": (
+            "tests.bench.bench_out_again",
+            lambda _: lambda _words: None,
+        ),
         "tests.first_steps.build": ("tests.first_steps.build", lambda _: lambda _words: None),
         "tests.sso.build": ("tests.sso.build", lambda _: lambda _words: None),
         "tests.support.helm": ("tests.support.helm", lambda _: lambda _words: None),

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import ssl
 import sys
@@ -161,6 +162,9 @@ class House:
             other.public_url = first.url
             other.authority.write_bytes(first.authority.read_bytes())
             other.tokens = first.tokens
+            home = other.folder / "central"
+            home.mkdir(mode=0o700)
+            shutil.copy(first.folder / "central" / "secret.key", home)
         for central in self.centrals:
             central.start_central()
         if cluster:
