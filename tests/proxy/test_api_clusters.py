@@ -13,6 +13,7 @@ from mk8s_proxy.authz import rbac_manifest
 from mk8s_proxy.db import clusters, roles
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.groups import put_group
 from mk8s_proxy.settings.model import Settings
 from tests.support.management_api import AUTHORITIES, NOW, PUBLIC_URL, Central, FakeTunnel
 
@@ -94,6 +95,23 @@ async def test_many_roles_are_not_all_named(central: Central) -> None:
     central.tunnels.by_cluster[created["id"]] = FakeTunnel(True, 1, "0.1.0", "v1.37.2", None)
     (shown,) = await listed(central, await central.admin())
     assert "admin, developer, r0, r1, r2 and 3 more" in shown["alert"]
+
+
+async def test_admins_are_told_which_groups_of_issuers_the_agent_may_not_act_with(
+    central: Central,
+) -> None:
+    created = await central.add_cluster("dev-1")
+    central.feed._told_groups = ("acme:*",)
+    for name in ("acme:devs", "other:devs"):
+        await put_group(central.database, name, roles=[])
+    await central.feed.refresh()
+    central.tunnels.by_cluster[created["id"]] = FakeTunnel(True, 1, "0.1.0", "v1.37.2", None)
+    roles_only = ["mk8s:role:admin", "mk8s:role:developer"]
+    for groups, alert in ((roles_only, True), ([*roles_only, "acme:devs"], False)):
+        central.feed.facts.learn_bounds("dev-1", "bounded", groups)
+        (shown,) = await listed(central, await central.admin())
+        assert shown["alert"].startswith("the agent may not act with groups acme:devs:") is alert
+        assert bool(shown["alert"]) is alert
 
 
 async def test_the_roles_as_rbac_of_a_cluster(central: Central) -> None:
