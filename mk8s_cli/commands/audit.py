@@ -26,7 +26,7 @@ COLUMNS = ("time", "user", "cluster", "command", "status", "code", "took", "id")
 CSV_COLUMNS = (
     "created_at", "user", "cluster", "command", "status", "code", "duration_ms", "verb",
     "api_group", "resource", "subresource", "namespace", "name", "denied", "source_ip", "user_id",
-    "id",
+    "delegate", "id",
 )  # fmt: skip
 POLL_SECONDS = 1.0
 LONGEST_POLL = 30.0
@@ -215,7 +215,7 @@ def _row(item: Document) -> tuple[str, ...]:
     code = item.get("code")
     return (
         moment(text(item, "created_at")),
-        text(item, "user"),
+        _who(item),
         text(item, "cluster"),
         text(item, "command"),
         text(item, "status"),
@@ -223,6 +223,12 @@ def _row(item: Document) -> tuple[str, ...]:
         _took(item),
         text(item, "id"),
     )
+
+
+def _who(item: Document) -> str:
+    """The user; where it was a delegation of theirs, that as well."""
+    user, delegate = text(item, "user"), text(item, "delegate")
+    return f"{user} ({delegate})" if delegate else user
 
 
 def _took(item: Document) -> str:

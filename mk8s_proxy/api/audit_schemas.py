@@ -88,6 +88,7 @@ class AuditEntry(Model):
     name: str
     denied: bool
     source_ip: str
+    delegate: Annotated[str, Field(description='of a delegation, else ""')]
     event: Annotated[
         dict[str, Any] | None, Field(description="audit.k8s.io/v1 Event, where it was asked for")
     ] = None

@@ -120,6 +120,7 @@ _REQUEST: Final[dict[str, Any]] = {
     "name": "",
     "denied": False,
     "source_ip": "192.0.2.1",
+    "delegate": "",
     "event": None,
 }
 

@@ -31,7 +31,7 @@ _MOST_MILLISECONDS: Final = 1e12
 _LENGTHS: Final = {
     "audit_id": 36, "user": 256, "user_id": 64, "cluster": 63, "verb": 64, "action": 64,
     "api_group": 256, "resource": 256, "subresource": 64, "namespace": 256, "name": 512,
-    "source_ip": 64,
+    "source_ip": 64, "delegate": 256,
 }  # fmt: skip
 """Characters of the database's columns; the whole text is in the row."""
 _NUL: Final = rb"\u0000"
@@ -66,6 +66,8 @@ class AuditRecord(NamedTuple):
     denied: bool
     """By mk8s, or by the cluster with 401 or 403."""
     source_ip: str
+    delegate: str
+    """What the user calls whom the login was delegated to; "" for the user."""
     event: str
     """The row, as it was written."""
 
@@ -138,6 +140,7 @@ def _texts(event: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, str]
         "namespace": reference.get("namespace", ""),
         "name": reference.get("name", ""),
         "source_ip": event["sourceIPs"][0],
+        "delegate": notes.get("mk8s.io/delegate", ""),
     }
     return {key: text[: _LENGTHS[key]] for key, text in texts.items()}
 

@@ -29,7 +29,7 @@ serves requests between two of them."""
 COLUMNS = (
     "audit_id", "stage", "created_at", "user", "user_id", "cluster", "command", "status", "code",
     "duration_ms", "verb", "action", "api_group", "resource", "subresource", "namespace", "name",
-    "denied", "source_ip",
+    "denied", "source_ip", "delegate",
 )  # fmt: skip
 _TEXTS_AND_NUMBERS: Final[Callable[["Record"], tuple[Any, ...]]] = attrgetter(
     *[name for name in COLUMNS if name != "created_at"]

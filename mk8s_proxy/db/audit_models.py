@@ -49,6 +49,7 @@ class AuditLog(SQLModel, table=True):
     name: str = Field(max_length=512)
     denied: bool
     source_ip: str = Field(max_length=64)
+    delegate: str = Field(default="", max_length=256)
 
 
 class AuditEvent(SQLModel, table=True):

@@ -73,6 +73,11 @@ def test_the_table_is_for_people(run: Run, answers: Answers) -> None:
     assert third.split()[-3:] == ["-", "-", GOOD]
 
 
+def test_the_table_names_a_delegation_beside_its_owner(run: Run, answers: Answers) -> None:
+    answers(page(item(delegate="robot/0198b0c2")))
+    assert "dev@example.com (robot/0198b0c2)   prod" in run("audit", "list").out
+
+
 def test_every_option_is_a_parameter(run: Run, answers: Answers) -> None:
     queries = answers(page())
     options = ("--user", "a@b", "--cluster", "prod", "--verb", "exec", "--resource", "pods/log",

@@ -53,8 +53,14 @@ def test_an_outcome_has_all_columns() -> None:
         name="web",
         denied=False,
         source_ip="192.0.2.1",
+        delegate="",
         event=row.decode().rstrip("\n"),
     )
+
+
+def test_a_request_of_a_delegation_says_so() -> None:
+    assert outcome(200, delegate="robot/0198b0c2").delegate == "robot/0198b0c2"
+    assert len(outcome(200, delegate="x" * 500).delegate) == 256
 
 
 @pytest.mark.parametrize(

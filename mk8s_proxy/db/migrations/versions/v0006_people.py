@@ -20,15 +20,15 @@ def upgrade() -> None:
     _add_issuers()
     _add_locks()
     _add_federation()
+    with op.batch_alter_table("audit_logs") as table:
+        table.add_column(_short("delegate", 256))
 
 
 def _extend_logins() -> None:
     with op.batch_alter_table("logins") as table:
         lengths = {"issuer": 63, "address": 64, "label": 128, "narrowing": 4096, "parent": 36}
         for name, length in lengths.items():
-            table.add_column(
-                sa.Column(name, sa.String(length=length), nullable=False, server_default="")
-            )
+            table.add_column(_short(name, length))
         for name, empty in {"groups": "[]", "claims": "{}"}.items():
             table.add_column(sa.Column(name, sa.JSON(), nullable=False, server_default=empty))
         table.create_index(op.f("ix_logins_parent"), ["parent"])
@@ -131,6 +131,10 @@ def _add_federation() -> None:
 
 def _text(name: str, length: int) -> sa.Column[str]:
     return sa.Column(name, sa.String(length=length), nullable=False)
+
+
+def _short(name: str, length: int) -> sa.Column[str]:
+    return sa.Column(name, sa.String(length=length), nullable=False, server_default="")
 
 
 def _moment(name: str, *, nullable: bool = False) -> sa.Column[object]:
