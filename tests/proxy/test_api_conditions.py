@@ -13,14 +13,8 @@ from mk8s_proxy.db.errors import Stale
 from mk8s_proxy.db.rbac import WantedUser, apply_rbac, read_rbac
 from mk8s_proxy.db.revisions import Condition
 from mk8s_proxy.identity.access_token import mint
-from tests.support.management_api import (
-    DEVELOPER,
-    PASSWORD_HASH,
-    PUBLIC_URL,
-    Answer,
-    Central,
-    FakeTunnel,
-)
+from tests.support.management_api import PASSWORD_HASH, PUBLIC_URL, Answer, Central, FakeTunnel
+from tests.support.seeded import DEVELOPER
 
 DEV = "/users/dev@example.com"
 
