@@ -29,7 +29,7 @@ from mk8s_proxy.db.models import (
 )
 from mk8s_proxy.db.revisions import Condition, hold, revision_of
 from mk8s_proxy.db.role_names import ids_of_roles
-from mk8s_proxy.db.users import UserRecord, normal_email
+from mk8s_proxy.db.users import UserRecord, keeping_an_admin, normal_email
 
 FEDERATED: Final = "federated:"
 """How the groups begin that federation rules are: a login by such a rule is in its group."""
@@ -95,6 +95,7 @@ async def put_group(
     Raises:
         NotFound: a role or a user does not exist.
         Stale: the condition does not hold.
+        LastAdmin: the group is locked, and the last administrator would be in it.
     """
     try:
         async with database.transaction() as session:
@@ -139,7 +140,8 @@ async def give_roles(session: AsyncSession, name: str, roles: Iterable[str]) -> 
 
 
 async def set_members_within(session: AsyncSession, name: str, emails: Iterable[str]) -> None:
-    """Make these the members of a stored group."""
+    """Make these the members of a stored group. Whoever comes into a locked one is locked, so it is
+    called within `keeping_an_admin`."""
     wanted = sorted({normal_email(email) for email in emails})
     known = select(col(User.email), col(User.id)).where(col(User.email).in_(wanted))
     ids = dict((await session.execute(known)).all())
@@ -217,7 +219,8 @@ async def _put(
     if roles is not None:
         await give_roles(session, name, roles)
     if members is not None:
-        await set_members_within(session, name, members)
+        async with keeping_an_admin(session):
+            await set_members_within(session, name, members)
     return await _whole(session, group)
 
 

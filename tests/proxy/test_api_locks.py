@@ -206,6 +206,20 @@ async def test_attack_the_last_administrator_is_locked(central: Central) -> None
     assert answer.status == 409, "boss is locked"
 
 
+async def test_attack_the_last_administrator_is_put_into_a_locked_group(central: Central) -> None:
+    await join_group(central, "contractors", "dev@example.com")
+    made = await lock(central, kind="group", target="contractors")
+    admin = await central.admin()
+    members = {"members": ["admin@example.com", "dev@example.com"]}
+    answer = await central.call("PUT", "/groups/contractors/members", members, token=admin)
+    assert answer.status == 409, answer.raw
+    assert "last account that can log in as administrator" in answer.message
+    assert (await whoami(central, admin)).status == 200
+    await unlock(central, made)
+    answer = await central.call("PUT", "/groups/contractors/members", members, token=admin)
+    assert answer.status == 200, answer.raw
+
+
 async def test_attack_administrators_lock_each_other_at_the_same_moment(central: Central) -> None:
     mine, theirs = await central.admin(), await boss(central)
     answers = await asyncio.gather(
