@@ -25,6 +25,7 @@ from mk8s_proxy.api.bodies import (
 from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.errors import ApiError, translate
+from mk8s_proxy.api.narrowings import require_readable
 from mk8s_proxy.api.schemas import Model, Page
 from mk8s_proxy.audit.identifier import AuditId
 from mk8s_proxy.db import groups, service_tokens, users
@@ -47,7 +48,6 @@ OLDER_CLI_ITEMS = 20_000
 _NOT_DELEGATED = (
     "a delegation reads what it may use, and does nothing else here: its owner can do this"
 )
-
 _ModelType = TypeVar("_ModelType", bound=Model)
 
 
@@ -281,6 +281,7 @@ class Door:
         call.actor_id, call.delegate = call.identity.uid, call.identity.delegate
         if call.is_delegation and not self.endpoint.delegates:
             raise ApiError(403, _NOT_DELEGATED, audit_reason="DELEGATION")
+        require_readable(call.identity.narrowing)
         if seconds := self.context.per_identity.take(call.actor_id):
             raise too_many("you", seconds)
         call.user = await current_user(call)

@@ -7,7 +7,6 @@ with a dummy hash and gets the same bytes as a wrong password, and is throttled 
 import contextlib
 import dataclasses
 import datetime
-import json
 
 from aiohttp import web
 
@@ -19,6 +18,7 @@ from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, authenticate
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.issuer_refresh import groups_now
 from mk8s_proxy.api.locks import require_open
+from mk8s_proxy.api.narrowings import require_readable, written
 from mk8s_proxy.api.passwords import check_password, is_known, require_passwords
 from mk8s_proxy.api.visibility import Viewer, viewer_of, visible_cluster, visible_names
 from mk8s_proxy.db import ended_tokens, groups, login_sources, logins, users
@@ -151,7 +151,7 @@ async def logout(call: Call) -> None:
 async def whoami(call: Call) -> schemas.Model:
     """Say who the caller is, by which login, and what clusters are open to the caller."""
     identity, user = call.caller()
-    narrowing = identity.narrowing
+    limits = written(identity.narrowing)  # which the door has understood
     return schemas.WhoamiResponse(
         user=schemas.Person(id=user.id, email=user.email, name=user.name),
         roles=list(user.all_roles),
@@ -161,7 +161,7 @@ async def whoami(call: Call) -> schemas.Model:
         admin=call.is_admin,
         login=await _login_of(call, identity),
         delegate=identity.delegate or None,
-        narrowing=schemas.Narrowing(**json.loads(narrowing)) if narrowing else None,
+        narrowing=schemas.Narrowing(**limits) if limits else None,
     )
 
 
@@ -226,6 +226,7 @@ async def answer_tokens(
 
 async def _require_visible(call: Call, token: str, cluster: str) -> ClusterRecord:
     login = await refresh.login_of(call.context.database, token)
+    require_readable(login.narrowing)
     user = await _find_by_id(call, login.subject)
     if user is None or user.disabled:
         raise RefreshRefused("USER_DISABLED", login.subject)

@@ -6,7 +6,6 @@ itself only.
 """
 
 import datetime
-import json
 
 from mk8s_proxy.api import login_schemas as schemas
 from mk8s_proxy.api import pages
@@ -14,6 +13,7 @@ from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
+from mk8s_proxy.api.narrowings import written
 from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.db import login_search, logins, service_tokens, users
 from mk8s_proxy.db.login_search import FoundLogin, LoginSearch, Place
@@ -168,7 +168,7 @@ def _shown(call: Call, found: FoundLogin) -> schemas.LoginEntry:
             "user": found.user,
             "status": "ended" if is_over else "active",
             "claims": dict(record.claims),
-            "narrowing": json.loads(record.narrowing) if record.narrowing else None,
+            "narrowing": written(record.narrowing),
             "current": record.id == identity.login,
             **{
                 name: getattr(record, name)

@@ -391,10 +391,32 @@ async def test_attack_a_delegation_with_a_narrowing_of_another_kind(central: Cen
         await session.execute(
             text("""UPDATE logins SET narrowing = '{"verbs":["*"]}' WHERE parent != ''""")
         )
+    body = {"refresh_token": made["refresh_token"], "cluster": "dev-1"}
+    assert (await central.call("POST", "/auth/refresh", body)).status == 401
     token = (await refreshed(central, made)).json["token"]
-    assert (await central.call("GET", "/clusters", token=token)).status >= 400
+    for path in ("/clusters", "/clusters/dev-1", "/auth/whoami", "/logins"):
+        answer = await central.call("GET", path, token=token)
+        assert answer.status == 401, (path, answer.raw)
+        assert "not understood here" in answer.message
+    answer = await central.call("POST", "/auth/token", {"cluster": "dev-1"}, token=token)
+    assert answer.status == 401
     identity = central.authenticator.authenticate(f"Bearer {token}".encode())
     assert identity.narrowing == '{"verbs":["*"]}'
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"), [('{"verbs":["*"]}', {"verbs": ["*"]}), ("[1]", {}), ("{", {})]
+)
+async def test_attack_a_narrowing_that_means_nothing_hides_its_login(
+    central: Central, stored: str, shown: Any
+) -> None:
+    await delegated(central)
+    async with central.database.transaction() as session:
+        change = text("UPDATE logins SET narrowing = :stored WHERE parent != ''")
+        await session.execute(change, {"stored": stored})
+    owner = await central.call("GET", "/logins", token=await central.token("dev@example.com"))
+    told = [it["narrowing"] for it in owner.json["logins"] if it["source"] == "delegation"]
+    assert told == [shown]
 
 
 async def test_a_users_rows_name_no_delegate(central: Central) -> None:
