@@ -109,7 +109,7 @@ class Share:
     user: str = ""
     """Whose, by name, where that is known."""
     groups: tuple[str, ...] = ()
-    """Of the login by which it was taken first, where limits depend on them."""
+    """Of the login by which it was taken last, where limits depend on them."""
     used: int = 0
     """Bytes that wait for its readers, or for what its requests go to."""
     streams: int = 0

@@ -221,9 +221,7 @@ class Shares:
         """Take the limits of this policy's roles from now on, for what is open, too."""
         self._policy = policy
         for share in self._taken.values():
-            share.most, share.limit = policy.limits_of(
-                share.user, share.key[1], self._streams, self._buffered, share.groups
-            )
+            self._go_by(share, share.groups)
 
     def take(self, exchange: Exchange, tunnel: Tunnel) -> None:
         """Counts a request that was admitted, until `give_back`.
@@ -240,7 +238,9 @@ class Shares:
         share = self._taken.get(key)
         if share is None:
             share = self._taken[key] = self._new_share(key, person)
-        elif share.streams and share.streams >= share.most:
+        elif person is not None and share.groups != person.groups:
+            self._go_by(share, person.groups)
+        if share.streams and share.streams >= share.most:
             raise _too_many(share.streams, exchange.cluster)
         size = len(exchange.head.target)
         if size > LONG_TARGET:
@@ -249,12 +249,19 @@ class Shares:
         exchange.front.share = share
 
     def _new_share(self, key: tuple[str, str], person: Identity | None) -> Share:
-        """Of a person with several logins at once, the groups of the first one count here."""
         user, groups = ("", ()) if person is None else (person.user, person.groups)
-        most, buffered = self._streams, self._buffered
+        share = Share(key, self._buffered, self._streams, user)
+        self._go_by(share, groups)
+        return share
+
+    def _go_by(self, share: Share, groups: tuple[str, ...]) -> None:
+        """Of a person with several logins the groups of the one that asks count, so that nobody has
+        more by a login than it gives, nor by one that has ended."""
+        share.groups = groups
         if self._policy is not None:
-            most, buffered = self._policy.limits_of(user, key[1], most, buffered, groups)
-        return Share(key, buffered, most, user, groups)
+            share.most, share.limit = self._policy.limits_of(
+                share.user, share.key[1], self._streams, self._buffered, groups
+            )
 
     def _hold(self, exchange: Exchange, share: Share, size: int) -> None:
         if share.streams and share.used + size > share.limit:

@@ -109,3 +109,21 @@ def test_the_share_of_a_person_knows_the_limits_of_groups(passage: Passage) -> N
     assert passage.send("ann", "GET", WATCH).code == 429
     shares.follow(policy({"acme:devs": ("pods",)}))
     assert passage.send("ann", "GET", WATCH).code == 0
+
+
+def test_attack_another_login_lends_the_limits_of_its_groups(passage: Passage) -> None:
+    """One login of a person has a group that may have more open; it ends, and another one asks."""
+    many = parse_role("many", [RULE], {"streams": 30})
+    few = parse_role("few", [RULE], {"streams": 10})
+    groups: dict[str, tuple[str, ...]] = {"acme:ops": ("many",)}
+    source = PolicySource([many, few], {"ann@example.com": ("few",)}, {"prod": {}}, {}, groups)
+    passage.policy.current = PolicySnapshot(source)
+    passage.chain.departures.shares.follow(passage.policy.current)
+    passage.people.known[b"ops"] = person("ann", "acme:ops")
+    passage.people.known[b"ann"] = person("ann")
+    assert not passage.send("ops", "GET", WATCH).code
+    for _ in range(9):
+        assert not passage.send("ann", "GET", WATCH).code
+    assert passage.send("ann", "GET", WATCH).code == 429
+    assert not passage.send("ops", "GET", WATCH).code
+    assert passage.send("ann", "GET", WATCH).code == 429
