@@ -13,8 +13,9 @@ what is written into it would be lost.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL, Connection
@@ -41,6 +42,19 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
 }
+
+
+WAYS_IN: Final = "ways in"
+"""Under which each session that writes has its database's `WaysIn` in its `info`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaysIn:
+    """How people log in, as the settings say: what must leave an administrator goes by it."""
+
+    passwords: bool = True
+    issuers: frozenset[str] | None = None
+    """The names of those that vouch for people; None for any."""
 
 
 class DatabaseUnavailable(StoreError):
@@ -86,6 +100,8 @@ class Database:
         self.url = url
         self.vault = Vault()
         """What opens the secrets in it; without a key until `process.vault` gives one."""
+        self.ways_in = WaysIn()
+        """Of the settings; `app` gives it."""
         self._url = parse_database_url(url)
         self._engine: AsyncEngine | None = None
         self._file: tuple[int, int] | None = None
@@ -151,10 +167,11 @@ class Database:
             DatabaseUnavailable: the database does not answer; the change may or may not be there
                 when the connection broke during the commit.
         """
+        info = {WAYS_IN: self.ways_in}
         with _outages():
             async with (
                 asyncio.timeout(WRITE_SECONDS),
-                AsyncSession(self._writing(), expire_on_commit=False) as session,
+                AsyncSession(self._writing(), expire_on_commit=False, info=info) as session,
                 session.begin(),
             ):
                 yield session

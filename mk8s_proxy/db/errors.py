@@ -28,7 +28,7 @@ class LastAdmin(Conflict):
     def __init__(self) -> None:
         super().__init__(
             "this is the last account that can log in as administrator; first give another user "
-            "the role admin and a password"
+            "the role admin and a way to log in (a password where these are on, or a link)"
         )
 
 

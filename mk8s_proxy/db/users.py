@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.engine import WAYS_IN, Database, WaysIn
 from mk8s_proxy.db.errors import Conflict, LastAdmin, NotFound
 from mk8s_proxy.db.locks import is_open
 from mk8s_proxy.db.logins import DISABLED, PASSWORD_CHANGED, end_all_within, say_why_within
@@ -344,7 +344,7 @@ async def keeping_an_admin(session: AsyncSession) -> AsyncIterator[None]:
     Enter it behind the policy version's lock. Where nobody could before, anything is better.
 
     Raises:
-        LastAdmin: nobody enabled and not locked has the role admin and a password any more.
+        LastAdmin: nobody enabled and not locked has the role admin and a way in any more.
     """
     somebody_could = await _admins(session)
     yield
@@ -363,12 +363,19 @@ async def _admins(session: AsyncSession) -> int:
         .where(
             col(Role.name) == ADMIN_ROLE,
             col(User.disabled).is_(False),
-            col(User.password_hash).is_not(None)
-            | col(User.id).in_(select(col(UserIdentity.user_id))),
+            _can_log_in(session.info[WAYS_IN]),
             *is_open(utc_now(), ADMIN_ROLE),
         )
     )
     return await session.scalar(admins) or 0
+
+
+def _can_log_in(ways: WaysIn) -> ColumnElement[bool]:
+    linked = select(col(UserIdentity.user_id))
+    if ways.issuers is not None:
+        linked = linked.where(col(UserIdentity.issuer).in_(ways.issuers))
+    vouched_for = col(User.id).in_(linked)
+    return vouched_for | col(User.password_hash).is_not(None) if ways.passwords else vouched_for
 
 
 def _record(user: User, roles: Sequence[str]) -> UserRecord:

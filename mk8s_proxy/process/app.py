@@ -30,7 +30,7 @@ from mk8s_proxy.chain.api_upstream import Management
 from mk8s_proxy.chain.departures import Shares
 from mk8s_proxy.chain.handler_chain import HandlerChain
 from mk8s_proxy.db.announcements import Announcements
-from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.engine import Database, WaysIn
 from mk8s_proxy.identity.access_token import TokenAuthenticator
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.key_rotation import rotation_of
@@ -78,6 +78,8 @@ class Central:
         self.announcements = Announcements(it.folder, it.number, it.count)
         self.background = Background()
         self.database = Database(settings.database_url)
+        people = frozenset(issuer.name for issuer in settings.login.issuers)
+        self.database.ways_in = WaysIn(passwords=settings.login.passwords, issuers=people)
         self.policies = PolicyFeed(self.database, settings.policy, settings.login)
         self.tunnels = TunnelRegistry()
         self.keys = SigningKeys()

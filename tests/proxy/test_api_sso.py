@@ -13,7 +13,7 @@ from sqlalchemy import text
 from mk8s_proxy.api import issuer_refresh, sign_in, sso
 from mk8s_proxy.api.context import SIGN_INS
 from mk8s_proxy.db import logins, pending_logins, upstream_tokens, user_identities, users
-from mk8s_proxy.db.engine import Database
+from mk8s_proxy.db.engine import Database, WaysIn
 from mk8s_proxy.identity.oidc import fetch
 from mk8s_proxy.settings.login import FederationSettings, LoginSettings
 from mk8s_proxy.settings.model import Settings
@@ -617,6 +617,33 @@ async def test_links_are_for_admins(central: Central) -> None:
 async def test_a_user_who_is_gone_is_not_linked(central: Central) -> None:
     with pytest.raises(Exception, match="user"):
         await user_identities.link(central.database, "acme", "nobody", "", central.context.now())
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        WaysIn(passwords=False, issuers=frozenset({"acme"})),
+        WaysIn(passwords=True, issuers=frozenset({"other"})),
+    ],
+)
+async def test_attack_an_administrator_who_cannot_log_in_stands_in_for_the_last_one(
+    central: Central, ways: WaysIn
+) -> None:
+    """With passwords off one who has only that; and one of an issuer that is gone."""
+    await logged_in(central)
+    admin = await central.admin()
+    path = "/users/ann@example.com/roles"
+    assert (await central.call("PUT", path, {"roles": ["admin"]}, token=admin)).status == 200
+    central.database.ways_in = ways
+    last, other = "admin@example.com", "ann@example.com"
+    if not ways.passwords:
+        last, other = other, last
+    body = {"disabled": True}
+    refused = await central.call("PUT", f"/users/{last}/disabled", body, token=admin)
+    assert refused.status == 409, refused.raw
+    assert "the last account that can log in as administrator" in refused.message
+    off = await central.call("PUT", f"/users/{other}/disabled", body, token=admin)
+    assert off.status == 200, off.raw
 
 
 async def test_the_last_admin_may_be_one_of_an_issuer(
