@@ -77,8 +77,8 @@ class Narrowing:
     def rules(self) -> tuple[RuleSpec, ...]:
         """Write it as the rules of a role that applies to all of its clusters."""
         grant = RuleSpec("*", (), self.namespaces, self.verbs, self.resources)
-        named = {one.partition("/")[0] for one in self.resources}
-        return (grant, *_NEVER, *(() if named & _SECRETS else (_NO_SECRETS,)))
+        named = not _SECRETS.isdisjoint(self.resources)
+        return (grant, *_NEVER, *(() if named else (_NO_SECRETS,)))
 
     def __str__(self) -> str:
         """Say what it allows, for a refusal."""

@@ -424,7 +424,9 @@ def test_attack_a_delegation_has_a_certificate_signed(verb: str, subresource: st
 
 def test_attack_a_delegation_reads_the_tokens_in_secrets() -> None:
     wanted = Attributes("list", "", "secrets")
-    for resources in (["*"], ["*."], ["s*"], ["*", "*/*"], ["secrets.example.com"]):
+    for resources in (
+        ["*"], ["*."], ["s*"], ["*", "*/*"], ["secrets.example.com"], ["*", "secrets/status"],
+    ):  # fmt: skip
         assert not decide(wanted, resources=resources).allowed
         placed = replace(wanted, verb="get", namespace="shop", name="x")
         assert not decide(placed, resources=resources).allowed
