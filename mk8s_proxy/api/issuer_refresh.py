@@ -10,7 +10,7 @@ import logging
 from typing import Final
 
 from mk8s_proxy.api.context import ApiContext
-from mk8s_proxy.api.endings import end_login
+from mk8s_proxy.api.endings import end_login, take_groups
 from mk8s_proxy.db import logins, upstream_tokens
 from mk8s_proxy.db.logins import LoginRecord
 from mk8s_proxy.db.sealing import SealError
@@ -58,6 +58,8 @@ async def _ask(context: ApiContext, login: LoginRecord) -> Renewed | None:
     except (Unreachable, TimeoutError) as error:
         await upstream_tokens.keep(context.database, login.id, token)
         raise Unreachable(str(error) or "it does not answer in time") from None
+    if lost := set(login.groups).difference(renewed.groups):
+        await take_groups(context, login.id, lost)
     await upstream_tokens.renew(context.database, login.id, renewed.refresh_token, renewed.groups)
     return renewed
 

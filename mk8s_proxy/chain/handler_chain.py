@@ -15,6 +15,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from mk8s_agent.wire.ticks import Ticks
@@ -188,7 +189,7 @@ class HandlerChain:
         """Who asked for the whole asks for its parts, as long as that would still be admitted."""
         identity = whole.identity
         assert identity is not None
-        self._authenticator.recheck(identity.original or identity)
+        identity = self._as_of_now(identity)
         if why := self._why_ended(whole):
             raise forbidden(why)
         return identity
@@ -310,7 +311,7 @@ class HandlerChain:
         assert identity is not None
         assert info is not None
         try:
-            self._authenticator.recheck(identity.original or identity)
+            identity = exchange.identity = self._as_of_now(identity)
         except Unauthenticated as error:
             return error.message
         head, policy = exchange.head, self._policies.current
@@ -327,6 +328,18 @@ class HandlerChain:
             return ""
         exchange.closing_event = choose.closing_event(exchange)
         return "what the user may see has changed"
+
+    def _as_of_now(self, identity: Identity) -> Identity:
+        """Who has something open, as the login is by now: it may have lost groups.
+
+        Raises:
+            Unauthenticated: the login has ended, or its user may not go on.
+        """
+        original = identity.original
+        now = self._authenticator.recheck(original or identity)
+        if original is None:
+            return now
+        return identity if now is original else replace(identity, original=now)
 
     def _why_ended_by_now(self, exchange: Exchange) -> str:
         """The same after some time, when what nobody has told counts, too: a database that cannot

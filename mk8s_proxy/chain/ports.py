@@ -21,8 +21,8 @@ class Authenticator(Protocol):
     def vouches(self, identity: Identity, stamp: int) -> bool:
         """Whether an identity that was good at `stamp` is good now, without a doubt."""
 
-    def recheck(self, identity: Identity) -> None:
-        """Raises `Unauthenticated` when an identity is not good any more."""
+    def recheck(self, identity: Identity) -> Identity:
+        """The identity as it is now; raises `Unauthenticated` when it is not good any more."""
 
 
 class AuditLog(Protocol):

@@ -31,14 +31,21 @@ class Ended:
 
     number: int
     id: str
-    """Claim ``jti`` of a token, or claim ``sid`` of a login."""
+    """Claim ``jti`` of a token, or claim ``sid`` of a login, also with a group it has lost."""
     expires_at: datetime
 
 
 async def end_token(database: Database, token_id: str, expires_at: datetime, now: datetime) -> None:
     """Note that a token is refused until it would have expired. Again is fine."""
+    await end_tokens(database, [token_id], expires_at, now)
+
+
+async def end_tokens(
+    database: Database, ended: Sequence[str], expires_at: datetime, now: datetime
+) -> None:
+    """The same for several, or for what else `identity.lost_groups` calls ended."""
     async with database.transaction() as session:
-        await note_ended(session, [token_id], expires_at, now)
+        await note_ended(session, ended, expires_at, now)
 
 
 async def note_ended(

@@ -117,6 +117,15 @@ async def end_login(database: Database, login_id: str, why: str, now: datetime) 
         return await end_within(session, [login_id], why, now)
 
 
+async def delegated_by(database: Database, login_id: str) -> list[str]:
+    """The ids of the logins that a login delegated and that were not ended."""
+    children = select(col(Login.id)).where(
+        col(Login.parent) == login_id, col(Login.ended_at).is_(None)
+    )
+    async with database.session() as session:
+        return list((await session.scalars(children)).all())
+
+
 async def end_logins_of(
     database: Database, subject: str, why: str, now: datetime, *, but: str = ""
 ) -> list[str]:

@@ -21,6 +21,7 @@ from mk8s_proxy.identity.federated_logins import FederatedLogins
 from mk8s_proxy.identity.federation import is_federated_user
 from mk8s_proxy.identity.identity import BoundCluster, Identity, Login, Unauthenticated
 from mk8s_proxy.identity.locks import Locks
+from mk8s_proxy.identity.lost_groups import LostGroups, is_lost_group
 from mk8s_proxy.identity.revocations import Revocations
 from mk8s_proxy.identity.service_token import BEARER, ServiceTokens, is_service_user
 from mk8s_proxy.identity.signing_keys import SigningKey, SigningKeys
@@ -169,6 +170,8 @@ class TokenAuthenticator:
         """Which jobs may go on that were let in by tokens of their own."""
         self.locks = Locks()
         """Who is refused although the credential is good."""
+        self.lost_groups = LostGroups()
+        """What tokens still name, and their logins have no more."""
         self._keys = keys
         self._issuer = issuer
         self._valid_epochs = valid_epochs
@@ -197,18 +200,22 @@ class TokenAuthenticator:
             self.verified.forget(authorization)
             identity = self._verify_again(known, authorization)
         size = 2 * len(authorization) + _IDENTITY_BYTES
+        identity = self.lost_groups.without(identity)
         known = (identity, self.stamp, self._keys.generation)
         self.verified.keep(authorization, known, size)
         return identity
 
     def revoke(self, ended: str, expires: float) -> None:
-        """Refuse the token with this jti, or all tokens of the login with this sid.
+        """Refuse the token with this jti, or all tokens of the login with this sid; or take from
+        those of a login a group that it has lost (`lost_groups.lost_ids`).
 
         Kept until `expires` (epoch seconds), when they are dead anyway. Nobody else's token is
         looked at for it. Other processes read it in the database, those of this machine are told
         at once, and so hear of it twice.
         """
-        if self._revocations.add(ended, expires):
+        if is_lost_group(ended):
+            self.lost_groups.add(ended, expires)
+        elif self._revocations.add(ended, expires):
             self._newly_revoked.append(ended)
             if len(self._newly_revoked) == 1:
                 self.when_revoked()
@@ -223,6 +230,7 @@ class TokenAuthenticator:
         self.verified.sweep(self._is_over)
         self.service_tokens.second()
         self._revocations.forget(self._clock() - LEEWAY)
+        self.lost_groups.forget(self._clock() - LEEWAY)
 
     def __len__(self) -> int:
         """Return how many verified tokens are remembered."""
@@ -240,7 +248,7 @@ class TokenAuthenticator:
         """A number that grows when many verified tokens may have become bad, not just one's."""
         jobs = self.service_tokens.generation + self.federated.generation
         people = self._valid_epochs.generation + self.locks.generation
-        return self._keys.generation + people + jobs
+        return self._keys.generation + people + jobs + self.lost_groups.generation
 
     def vouches(self, identity: Identity, stamp: int) -> bool:
         """Say whether an identity that was good at `stamp` is good now, without a doubt.
@@ -255,6 +263,7 @@ class TokenAuthenticator:
             + self.service_tokens.generation
             + self.federated.generation
             + self.locks.generation
+            + self.lost_groups.generation
             and self._clock() < identity.expires + LEEWAY
             and not 0 < identity.login_ends <= self._clock()
             and end_of(identity.token_id) is None
@@ -269,8 +278,7 @@ class TokenAuthenticator:
             return self._verify(bearer_token(authorization))
         if self._clock() >= known[0].expires + LEEWAY:
             raise Unauthenticated("TOKEN_EXPIRED", EXPIRED)
-        self.recheck(known[0])
-        return known[0]
+        return self.recheck(known[0])
 
     def _verify(self, token: bytes) -> Identity:
         if token.startswith(BEARER):
@@ -304,8 +312,8 @@ class TokenAuthenticator:
         self._check_user(identity)
         return identity
 
-    def recheck(self, identity: Identity) -> None:
-        """Look again at an identity whose stream is still open.
+    def recheck(self, identity: Identity) -> Identity:
+        """Look again at an identity whose stream is still open, and return what it is by now.
 
         The token opened it; from then on the login counts, which lives on in newer tokens.
 
@@ -316,6 +324,7 @@ class TokenAuthenticator:
         if identity.key_id and self._keys.public(identity.key_id) is None:
             raise Unauthenticated("TOKEN_KEY", f"{INVALID} (unknown signing key)")
         self._check_user(identity)
+        return self.lost_groups.without(identity)
 
     def _check_user(self, identity: Identity) -> None:
         ended = self._is_revoked(identity)

@@ -6,7 +6,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mk8s_agent.wire import headers as internal
@@ -153,6 +153,8 @@ class People:
 
     known: dict[bytes, Identity] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    """Groups that nobody has any more."""
     stamp: int = 0
 
     def authenticate(self, authorization: bytes) -> Identity:
@@ -164,10 +166,13 @@ class People:
             self.known[name] = identity
         return self.known[name]
 
-    def recheck(self, identity: Identity) -> None:
+    def recheck(self, identity: Identity) -> Identity:
         """Whether the login still holds."""
         if identity.user in self.ended:
             raise Unauthenticated("TOKEN_REVOKED", "logged out")
+        if self.lost.isdisjoint(identity.groups):
+            return identity
+        return replace(identity, groups=tuple(it for it in identity.groups if it not in self.lost))
 
 
 @dataclass

@@ -14,7 +14,10 @@ from mk8s_proxy.api import issuer_refresh, sign_in, sso
 from mk8s_proxy.api.context import SIGN_INS
 from mk8s_proxy.db import logins, pending_logins, upstream_tokens, user_identities, users
 from mk8s_proxy.db.engine import Database, WaysIn
+from mk8s_proxy.identity.lost_groups import LostGroups, is_lost_group
 from mk8s_proxy.identity.oidc import fetch
+from mk8s_proxy.identity.token_claims import LEEWAY
+from mk8s_proxy.process.ended_tokens import EndedTokens
 from mk8s_proxy.settings.login import FederationSettings, LoginSettings
 from mk8s_proxy.settings.model import Settings
 from tests.support import oidc_provider, sso_browser
@@ -437,6 +440,37 @@ async def test_who_is_out_at_the_issuer_is_out_at_the_next_refresh(
     assert who.status == 401
     late = await refresh(central, tokens["refresh_token"])
     assert "ended by its issuer" in late.message
+
+
+async def test_attack_a_token_from_before_keeps_a_group_that_the_issuer_took(
+    central: Central, remote: oidc_provider.Provider
+) -> None:
+    """One's own and a delegation's; also on another replica, and when the group has come back."""
+    tokens = await logged_in(central)
+    made = await central.call(
+        "POST", "/delegations", {"seconds": 1800}, token=tokens["access_token"]
+    )
+    old = [tokens["access_token"], made.json["access_token"]]
+    assert [groups_by(central, it) for it in old] == [("mk8s:users", "acme:devs", "acme:ops")] * 2
+    remote.person["groups"] = ["ops"]
+    again = (await refresh(central, tokens["refresh_token"])).json
+    assert [groups_by(central, it) for it in old] == [("mk8s:users", "acme:ops")] * 2
+    told: list[tuple[str, float]] = []
+    await EndedTokens(central.database, lambda *ended: told.append(ended)).look()
+    elsewhere = LostGroups()
+    for ended, expires in told:
+        assert is_lost_group(ended)
+        elsewhere.add(ended, expires)
+    assert len(elsewhere) == 2
+    remote.person["groups"] = ["devs", "ops"]
+    central.now += LEEWAY + 1
+    back = (await refresh(central, again["refresh_token"])).json["access_token"]
+    assert groups_by(central, back) == ("mk8s:users", "acme:devs", "acme:ops")
+    assert [groups_by(central, it) for it in old] == [("mk8s:users", "acme:ops")] * 2
+
+
+def groups_by(central: Central, token: str) -> tuple[str, ...]:
+    return central.authenticator.authenticate(f"Bearer {token}".encode()).groups
 
 
 async def test_an_issuer_that_is_down_keeps_the_logins_that_are(

@@ -72,6 +72,29 @@ def test_attack_a_group_deleted_while_its_members_stream_is_open(passage: Passag
     assert passage.client.resets or passage.client.ended
 
 
+def test_attack_a_stream_outlives_the_group_that_its_issuer_took(passage: Passage) -> None:
+    passage.send("ann", "GET", WATCH)
+    passage.answer(200, "application/json", b"{}\n", b"")
+    watch = passage.exchange
+    passage.people.lost = {"acme:devs"}
+    assert passage.chain._why_ended(watch) == "", "another group gives it still"
+    passage.people.lost = {"acme:ops"}
+    assert "no longer allowed" in passage.chain._why_ended(watch), "the first one has not come back"
+
+
+def test_attack_a_stream_outlives_the_group_by_which_somebody_acts(passage: Passage) -> None:
+    passage.policy.current = policy({"acme:ops": ("acts",), "acme:devs": ("acts",)})
+    passage.policy.current._user_roles["bob@example.com"] = ("pods",)
+    passage.people.known[b"ann"] = person("ann", "acme:devs", "acme:ops")
+    passage.send("ann", "GET", WATCH, AS_BOB)
+    passage.answer(200, "application/json", b"{}\n", b"")
+    watch = passage.exchange
+    passage.people.lost = {"acme:devs"}
+    assert passage.chain._why_ended(watch) == ""
+    passage.people.lost = {"acme:ops"}
+    assert "no longer allowed" in passage.chain._why_ended(watch)
+
+
 def test_attack_acting_with_an_issuers_group_gives_none_of_its_roles(passage: Passage) -> None:
     """Nobody proved that bob is in it. The cluster's own RBAC is asked with it."""
     client = passage.send("boss", "GET", POD, AS_BOB, AS_DEVS)

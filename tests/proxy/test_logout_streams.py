@@ -47,9 +47,9 @@ class Counting:
     def vouches(self, identity: Identity, stamp: int) -> bool:
         return self.real.vouches(identity, stamp)
 
-    def recheck(self, identity: Identity) -> None:
+    def recheck(self, identity: Identity) -> Identity:
         self.rechecked.append(identity.user)
-        self.real.recheck(identity)
+        return self.real.recheck(identity)
 
 
 class House:
