@@ -51,7 +51,7 @@ _NEVER: Final = (
         (),
         ("*",),
         ("create", "update", "patch"),
-        ("certificatesigningrequests", "*.oauth.openshift.io"),
+        ("certificatesigningrequests", "podcertificaterequests", "*.oauth.openshift.io"),
         deny=True,
     ),
 )

@@ -412,10 +412,17 @@ def test_attack_a_delegation_asks_for_a_token_of_the_cluster(
 
 @pytest.mark.parametrize("subresource", ["", "approval", "status"])
 @pytest.mark.parametrize("verb", ["create", "update", "patch"])
-def test_attack_a_delegation_has_a_certificate_signed(verb: str, subresource: str) -> None:
+@pytest.mark.parametrize(
+    ("resource", "namespace"),
+    [("certificatesigningrequests", ""), ("podcertificaterequests", "shop")],
+)
+def test_attack_a_delegation_has_a_certificate_signed(
+    verb: str, subresource: str, resource: str, namespace: str
+) -> None:
+    """Of its own, or of a Pod and its ServiceAccount."""
     group = "certificates.k8s.io"
-    wanted = Attributes(verb, group, "certificatesigningrequests", subresource, "", "x")
-    named = f"certificatesigningrequests.{group}"
+    wanted = Attributes(verb, group, resource, subresource, namespace, "x")
+    named = f"{resource}.{group}"
     for resources in (["*", "*/*"], [named, f"{named}/*"]):
         assert not decide(wanted, verbs=["*"], resources=resources).allowed
     reading = replace(wanted, verb="get", subresource="")
