@@ -456,7 +456,7 @@ async def test_attack_a_token_from_before_keeps_a_group_that_the_issuer_took(
     again = (await refresh(central, tokens["refresh_token"])).json
     assert [groups_by(central, it) for it in old] == [("mk8s:users", "acme:ops")] * 2
     told: list[tuple[str, float]] = []
-    await EndedTokens(central.database, lambda *ended: told.append(ended)).look()
+    await EndedTokens(central.database, lambda ended, expires: told.append((ended, expires))).look()
     elsewhere = LostGroups()
     for ended, expires in told:
         assert is_lost_group(ended)
