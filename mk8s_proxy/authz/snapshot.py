@@ -17,7 +17,7 @@ from mk8s_proxy.authz.attributes import Attributes, Decision, is_apply, required
 from mk8s_proxy.authz.cluster_facts import Bounds, ClusterFacts
 from mk8s_proxy.authz.compile import ClusterSelector, CompiledRule, Globs, compile_globs
 from mk8s_proxy.authz.narrowing import NarrowedAccess, compiled_narrowing
-from mk8s_proxy.authz.policy import PolicySource, RoleSpec, RuleSpec
+from mk8s_proxy.authz.policy import PolicyError, PolicySource, RoleSpec, RuleSpec
 from mk8s_proxy.authz.role_limits import NOTHING, RoleLimits
 from mk8s_proxy.authz.scopes import Kind, Scope
 from mk8s_proxy.kube.request_info import RequestInfo
@@ -33,6 +33,8 @@ _DECISION_BYTES: Final = 1536
 _NEVER_TOLD: Final = ("system:", "mk8s:")
 """Whatever the settings list: to Kubernetes and to us these mean rights."""
 
+_UNREADABLE: Final = Decision(reason="what this delegation may do is not understood here")
+"""A newer central wrote it, or it was damaged: that is not worth a traceback for each request."""
 _FAILED: Final = Decision(reason="the policy could not be evaluated: the log of central tells more")
 
 Answer = tuple[Attributes, Decision]
@@ -105,6 +107,8 @@ class PolicySnapshot:
             if self._locked and cluster in self._locked and access.any_grant:
                 return self._locked[cluster]
             return access.decide(attributes)
+        except PolicyError:
+            return _UNREADABLE
         except Exception:
             _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
             return _FAILED
@@ -170,6 +174,8 @@ class PolicySnapshot:
             return self._answers.find(asked) or self._answer(
                 asked, access, required_attributes(info, upgrade, content_type)
             )
+        except PolicyError:
+            return Attributes(info.verb), _UNREADABLE
         except Exception:
             _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
             return Attributes(info.verb), _FAILED

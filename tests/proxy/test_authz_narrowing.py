@@ -518,6 +518,12 @@ def test_attack_a_delegation_reads_paths_that_are_no_resources() -> None:
         assert found.allowed is allowed
 
 
+def test_attack_a_question_by_a_narrowing_that_means_nothing() -> None:
+    wanted = Attributes("impersonate", resource="users", name="bob@example.com")
+    found = policy().decide("u", (), "dev-1", wanted, narrowing="{")
+    assert (found.allowed, "not understood" in found.reason) == (False, True)
+
+
 def test_attack_a_role_called_like_the_narrowing_gives_nothing() -> None:
     snapshot = policy(RuleSpec("*", (), ("*",), ("get",), ("pods",)), x=("", "admin"))
     wanted = Attributes("delete", resource="pods", namespace="shop", name="x")
