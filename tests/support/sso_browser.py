@@ -22,7 +22,11 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def settings(remote: oidc_provider.Provider, name: str = "acme", **more: Any) -> IssuerSettings:
-    said = {"client_secret": oidc_provider.SECRET, "allow_http": True, "title": "Acme"} | more
+    said: dict[str, Any] = {
+        "client_secret": oidc_provider.SECRET,
+        "allow_http": True,
+        "title": "Acme",
+    } | more
     return IssuerSettings(name, remote.url, oidc_provider.CLIENT, **said)
 
 
