@@ -9,10 +9,13 @@ import pytest
 
 from mk8s_agent.wire import headers as internal
 from mk8s_proxy.authz.narrowing import parse_narrowing
+from mk8s_proxy.authz.policy import PolicySource, parse_rbac
+from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.identity import access_token
 from mk8s_proxy.identity.access_token import SigningKey, SigningKeys, TokenAuthenticator
 from mk8s_proxy.identity.directory import UserDirectory
 from mk8s_proxy.identity.identity import Identity, Login
+from mk8s_proxy.identity.lost_groups import lost_ids
 from tests.support.front_door import Agent, Answer, Central, Http2Person, refusal_of
 from tests.support.memory import data, headers
 
@@ -289,6 +292,36 @@ def test_open_streams_of_a_delegation_end_with_it_and_no_others(house: House) ->
     house.end("child")
     assert child[0].answer(child[1]).ended
     assert not own[0].answer(own[1]).ended
+
+
+def test_attack_open_streams_and_old_tokens_outlive_a_group_that_was_taken(house: House) -> None:
+    """Ann has her roles by a group alone; her delegation came of a login that had it."""
+    source = PolicySource(
+        list(parse_rbac(RBAC).roles),
+        {},
+        {"prod": {}, "staging": {}},
+        group_roles={"acme:ops": ("owner",)},
+    )
+    house.central.policies.current = PolicySnapshot(source, 1)
+    logins = {"own": ("", ""), "child": (parse_narrowing({"verbs": ["*"]}).text(), "robot")}
+    tokens = {}
+    for login, (narrowing, delegate) in logins.items():
+        tokens[login], _ = access_token.mint(
+            KEYS, user=Person("ann"), cluster=None, issuer=ISSUER, lifetime=900, now=time.time(),
+            login=Login(login, time.time() + LONG, ("acme:ops",), narrowing, delegate),
+        )  # fmt: skip
+    open_ones = [house.watch(token.encode()) for token in tokens.values()]
+    clients = [house.central.http2() for _ in tokens]
+    for client, token in zip(clients, tokens.values(), strict=True):
+        client.ask(SHOP, token=token.encode())
+        assert house.agent.request()
+    house.end(*lost_ids(tokens, ["acme:ops"]))
+    house.central.chain.long_running.recheck_all()
+    for _ in range(2):
+        house.central.chain.long_running.second(time.time())
+    assert [client.answer(number).ended for client, number in open_ones] == [True, True]
+    for client, token in zip(clients, tokens.values(), strict=True):  # an equal head, remembered
+        assert client.get(SHOP, token=token.encode()).code == 403
 
 
 def test_open_streams_of_a_delegation_end_with_its_owners_account(house: House) -> None:
