@@ -107,11 +107,8 @@ class PolicySnapshot:
             if self._locked and cluster in self._locked and access.any_grant:
                 return self._locked[cluster]
             return access.decide(attributes)
-        except PolicyError:
-            return _UNREADABLE
-        except Exception:
-            _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
-            return _FAILED
+        except Exception as error:  # noqa: BLE001  logged by `_failed`
+            return _failed(cluster, error)
 
     @property
     def edition(self) -> tuple[int, int]:
@@ -174,11 +171,8 @@ class PolicySnapshot:
             return self._answers.find(asked) or self._answer(
                 asked, access, required_attributes(info, upgrade, content_type)
             )
-        except PolicyError:
-            return Attributes(info.verb), _UNREADABLE
-        except Exception:
-            _LOGGER.exception("the policy failed on a decision about cluster %r", cluster)
-            return Attributes(info.verb), _FAILED
+        except Exception as error:  # noqa: BLE001  logged by `_failed`
+            return Attributes(info.verb), _failed(cluster, error)
 
     def access_of(
         self, user: str, groups: tuple[str, ...], cluster: str, narrowing: str = ""
@@ -381,3 +375,11 @@ class PolicySnapshot:
             selected = frozenset(n for n, selector in rules if selector.matches(cluster, labels))
             self._selected[cluster] = selected
         return selected
+
+
+def _failed(cluster: str, error: Exception) -> Decision:
+    """The refusal of what could not be decided."""
+    if isinstance(error, PolicyError):
+        return _UNREADABLE
+    _LOGGER.error("the policy failed on a decision about cluster %r", cluster, exc_info=error)
+    return _FAILED
