@@ -459,7 +459,7 @@ def test_the_base_classes_leave_their_roles_open() -> None:
         bare.on_block(1, b"", True)
     with pytest.raises(AssertionError):
         Http2Server(transport, ticks, Limits(), budget).on_request(stream, [], True)
-    bare.on_goaway(0)
+    bare.on_goaway(0, first=True)
     assert "Stream 1 --" in repr(stream)
     assert "0 of" in repr(budget)
 
