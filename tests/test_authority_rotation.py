@@ -47,8 +47,6 @@ from tests.support.processes import own_port
 
 PASSWORD = "a very long password"
 PATIENCE = 60.0
-MOST_AGAIN = 4
-"""Requests that may meet the end of a tunnel: there are four, each replaced once."""
 
 
 class Balancer:
@@ -102,8 +100,6 @@ class House:
         self.token = ""
         self.statuses: Counter[int | str] = Counter()
         """Of the load."""
-        self.again = 0
-        """Requests of the load that were sent again."""
         self.kids: set[str] = set()
         """Signing keys of the tokens of the load."""
 
@@ -177,21 +173,14 @@ class House:
             if stop.is_set():
                 return
             try:
-                status, answer = await self._as_kubectl(f"/k8s/{cluster}/version", replica)
+                status, answer = await self.call(
+                    "GET", f"/k8s/{cluster}/version", port=replica.port
+                )
                 self.statuses[status if status == 200 else f"{status} {answer}"] += 1
                 assert status != 200 or answer["gitVersion"] == "v1.31.2"
             except Exception as error:  # noqa: BLE001  whatever it was, it is counted
                 self.statuses[repr(error)] += 1
             await asyncio.sleep(0.005)
-
-    async def _as_kubectl(self, path: str, replica: Central) -> tuple[int, Any]:
-        """A 503 with Retry-After is tried again, as client-go does: a stream that crossed the
-        GOAWAY of a tunnel was not sent to the cluster. How often that was is counted."""
-        status, answer = await self.call("GET", path, port=replica.port)
-        while status == 503 and "was not sent" in answer["message"] and self.again < MOST_AGAIN:
-            self.again += 1
-            status, answer = await self.call("GET", path, port=replica.port)
-        return status, answer
 
     async def mint(self, cluster: str, stop: asyncio.Event) -> None:
         """Tokens made at one replica and used at the next one, at once."""

@@ -114,9 +114,9 @@ class OpenTunnel:
             self.tunnel.second(elapsed)
 
     def drain(self) -> None:
-        """Sends GOAWAY: no new streams, the open ones go on."""
+        """Sends GOAWAY: no new streams but those on their way, the open ones go on."""
         if self.tunnel is not None:
-            self.tunnel.drain()
+            self.tunnel.leave()
 
     def abort(self) -> None:
         """Ends at once, without a last word: something in it is broken."""

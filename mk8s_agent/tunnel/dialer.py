@@ -8,7 +8,8 @@ at random below a ceiling that doubles, so a thousand agents do not come back at
 
 Central may be several processes behind one address, each of which serves only through tunnels of
 its own; which one answers a dial is not ours to choose. So a tunnel to a process that is reached
-by another one already is replaced by another try, less and less often, until all are reached.
+by another one already is replaced by another try, less and less often, until all are reached; and
+the last tunnel to a process is not drained while that goes on, for there is no other way to it.
 """
 
 import asyncio
@@ -35,6 +36,10 @@ MOST_TUNNELS: Final = 64
 """Held at most, however many processes central says that it is."""
 _LEFT: Final = -1
 """Instead of a generation: we have drained the tunnel."""
+_LINGERS: Final = -2
+"""Instead of a generation: we shall, once another one reaches the same process."""
+LINGER_SECONDS: Final = 30.0
+"""That is waited for so long: which one a dial reaches may be a matter of the balancer's liking."""
 STEADY_SECONDS: Final = 10.0
 """A tunnel that lived so long was a success; a shorter one counts as a refusal."""
 
@@ -200,27 +205,46 @@ class Dialer:
                 self._tasks.start("tunnel.place", self._keep(place), fields={"place": place})
 
     def _serving(self) -> list[TunnelHandle]:
-        open_now = (it for it, generation in self._live.items() if generation != _LEFT)
+        open_now = (it for it, generation in self._live.items() if generation >= 0)
         return [it for it in open_now if not (it.closed.done() or it.draining.done())]
 
     def _spare(self, handle: TunnelHandle) -> bool:
-        """Whether an older tunnel reaches the same process, while some process is not reached."""
+        """Whether an older tunnel reaches the same process, while some process is not reached, or
+        only by one that is to go: replicas do not tell how many they are."""
         serving = self._serving()
         oldest = next((it for it in serving if it.instance == handle.instance), handle)
-        return oldest is not handle and len({it.instance for it in serving}) < handle.instances
+        known = {it.instance for it, state in self._live.items() if state != _LEFT}
+        there = max(handle.instances, len(known))
+        return oldest is not handle and len({it.instance for it in serving}) < there
 
     def _outdated(self, handle: TunnelHandle) -> bool:
         """Whether it has to be replaced, whomever the next one reaches."""
         return handle.draining.done() or self._live.get(handle) != self._generation
 
     def _choose(self, old: TunnelHandle | None, fresh: TunnelHandle) -> TunnelHandle:
-        """Which of the two stays; the other one is drained."""
-        if old is None or old.closed.done():
-            return fresh
-        known = {it.instance for it in self._serving() if it is not fresh}
-        stays = fresh if self._outdated(old) or fresh.instance not in known else old
-        self._leave(old if stays is fresh else fresh)
+        """Which of the two stays; the other one goes."""
+        stays = fresh
+        if old is not None and not old.closed.done():
+            known = {it.instance for it in self._serving() if it is not fresh}
+            stays = fresh if self._outdated(old) or fresh.instance not in known else old
+            self._let_go(old if stays is fresh else fresh)
+        self._leave_reached()
         return stays
+
+    def _let_go(self, handle: TunnelHandle) -> None:
+        """To be drained once its process is reached by another one, or in a while; or at once,
+        where central leaves itself."""
+        if handle.draining.done() or handle not in self._live:
+            self._leave(handle)
+            return
+        self._live[handle] = _LINGERS
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._leave, handle)
+
+    def _leave_reached(self) -> None:
+        reached = {it.instance for it in self._serving()}
+        for handle in [it for it, state in self._live.items() if state == _LINGERS]:
+            if handle.instance in reached:
+                self._leave(handle)
 
     def _leave(self, handle: TunnelHandle) -> None:
         if handle in self._live:

@@ -164,11 +164,15 @@ class Departures:
         refused = False
         for exchange, session, stream, block in heads:
             try:
-                if stream.peer is None or not written or not session.available:
+                gone = stream.peer is None  # the client has left before
+                way = session if session.available else self._other_way(exchange, session, block)
+                if gone or not written or way is None:
                     refused = self._discard(exchange, session, stream, written) or refused
                     continue
+                if way is not session:
+                    way.adopt(stream)
                 exchange.entry.left = left
-                session.open_prepared(stream, block)
+                way.open_prepared(stream, block)
                 if exchange.stays_open:
                     self._opened(exchange)
             except Exception:  # noqa: BLE001  logged by `failed`
@@ -176,6 +180,15 @@ class Departures:
                 refused = True
         if refused:
             self.commit()
+
+    def _other_way(self, exchange: Exchange, session: Tunnel, block: bytes) -> Tunnel | None:
+        """Where a head goes whose tunnel has begun to drain, or ended, since it was picked: nothing
+        of it was sent, so nothing happens twice. Its row is the one it has."""
+        other = self._tunnels.pick_again(session.cluster_id)
+        if other is None or (exchange.stays_open and other.crowded):
+            return None
+        fits = len(block) <= LONG_TARGET or len(block) + _FIELDS_OVERHEAD <= other.longest_head
+        return other if fits else None
 
     def _discard(self, exchange: Exchange, session: Tunnel, stream: Stream, written: bool) -> bool:
         """Forgets a head that cannot leave; True when that refused its client."""

@@ -194,7 +194,7 @@ class LongRunning:
         """Ends watches between two events: their clients resume elsewhere.
 
         Args:
-            reason: for the log.
+            reason: for the log. An answer that has not begun is waited for.
             tunnel: only the exchanges of this tunnel; None means all. What cannot be resumed goes
                 on until its connection ends.
         """
@@ -219,7 +219,7 @@ class LongRunning:
             return
         log.info("stream.ended", extra={"audit_id": exchange.entry.audit_id, "reason": reason})
         words = last_words(exchange, reason)
-        if words is None or not exchange.front.head_passed:
+        if words is None or not (drain or exchange.front.head_passed):
             self._end(exchange, clean=False)
             return
         exchange.closing_event = words
@@ -256,7 +256,7 @@ class LongRunning:
         ending.looks += 1
         ending.quiet = ending.quiet + 1 if front.sent == ending.seen else 0
         ending.seen = front.sent
-        rests = front.pending is None and session_of(exchange) is None
+        rests = front.head_passed and front.pending is None and session_of(exchange) is None
         if ending.quiet >= ending.rest and rests:
             self._end(exchange, clean=True)
         elif ending.looks >= ending.most:

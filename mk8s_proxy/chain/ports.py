@@ -63,6 +63,9 @@ class Policies(Protocol):
 class Tunnel(Protocol):
     """A cluster's tunnel as the handler chain sees it (`tunnel.session.TunnelSession`)."""
 
+    cluster_id: str
+    """The cluster, whatever its name is."""
+
     @property
     def available(self) -> bool:
         """Whether a new stream may be opened here."""
@@ -81,6 +84,9 @@ class Tunnel(Protocol):
     def open_prepared(self, stream: Stream, block: bytes) -> None:
         """Sends the request head of a prepared stream."""
 
+    def adopt(self, stream: Stream) -> None:
+        """Takes a stream that another tunnel has prepared and not opened."""
+
     def discard_prepared(self, stream: Stream) -> None:
         """Forgets a prepared stream whose head will not be sent."""
 
@@ -90,6 +96,9 @@ class Tunnels(Protocol):
 
     def pick(self, cluster: str) -> Tunnel | None:
         """A tunnel of the cluster, if any is there."""
+
+    def pick_again(self, cluster_id: str) -> Tunnel | None:
+        """A tunnel for what was to leave by another one of the same cluster."""
 
     def full(self, cluster: str) -> bool:
         """Whether none was picked although an agent is connected."""

@@ -60,6 +60,12 @@ class TunnelRegistry:
                     best = session
         return best
 
+    def pick_again(self, cluster_id: str) -> TunnelSession | None:
+        """The same for what was to leave by a tunnel of this cluster that takes no more: never one
+        of another cluster that has got its name meanwhile."""
+        able = [it for it in self.status(cluster_id).sessions if it.available]
+        return min(able, key=lambda it: len(it.streams), default=None)
+
     def full(self, cluster: str) -> bool:
         """Whether an agent is connected, but all its tunnels carry as many requests as they may."""
         tunnels = self._by_name.get(cluster)

@@ -206,11 +206,13 @@ class TunnelSession(Http2Client):
         """The peer is there: see how far away."""
         self.ping()
 
-    def on_goaway(self, last_stream_id: int) -> None:
+    def on_goaway(self, last_stream_id: int, *, first: bool) -> None:
         """The agent drains: it takes no new streams."""
-        super().on_goaway(last_stream_id)
-        log.info("tunnel.draining", extra={"cluster": self.cluster, "streams": len(self.streams)})
-        self._events.draining(self)
+        super().on_goaway(last_stream_id, first=first)
+        if first:
+            told = {"cluster": self.cluster, "streams": len(self.streams)}
+            log.info("tunnel.draining", extra=told)
+            self._events.draining(self)
 
     def close_when_idle(self) -> None:
         """A draining tunnel closes when only the control stream is left."""

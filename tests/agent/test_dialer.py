@@ -325,6 +325,60 @@ async def test_replacing_while_searching_drains_the_old_identity(
             handle.end("done")
 
 
+@pytest.mark.parametrize("told", [2, 1])
+async def test_the_last_tunnel_to_a_process_goes_when_another_one_is_there(
+    central: Central, told: int
+) -> None:
+    """Between the two, that process would answer 503 to everybody; a replica says it is one."""
+    central.answering, central.instances = ["a", "b", "a", "a", "b"], told
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=2)
+        dialer.replace()
+        await central.until(handles=4)
+        assert [it.drained for it in central.handles] == [True, False, False, False]
+        assert open_to(central) == ["a", "a", "b"]
+        await central.until(handles=5)
+        assert central.handles[1].drained
+        assert open_to(central) == ["a", "b"]
+    assert central.tries == 5
+
+
+async def test_places_may_swap_their_processes(central: Central) -> None:
+    central.answering, central.instances = ["a", "b", "b", "a"], 2
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=2)
+        dialer.replace()
+        await central.until(handles=4)
+        assert [it.drained for it in central.handles] == [True, True, False, False]
+    assert central.tries == 4
+
+
+async def test_a_process_that_no_dial_reaches_keeps_no_old_tunnel_for_ever(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its certificate is of an authority that is to go."""
+    monkeypatch.setattr(dialer_module, "LINGER_SECONDS", 0.0)
+    central.answering, central.instances = ["a", "b", "a"], 2
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=2)
+        dialer.replace()
+        await central.until(handles=4)
+        assert central.handles[1].drained
+
+
+async def test_a_process_that_leaves_by_itself_keeps_no_tunnel(central: Central) -> None:
+    central.answering, central.instances = ["a", "b", "a"], 2
+    dialer = Dialer(central.connect, LooseBackground(), 2, draw=lowest)
+    async with running(dialer):
+        await central.until(handles=2)
+        central.handles[1].draining.set_result(None)
+        await central.until(handles=3)
+        assert central.handles[1].drained
+
+
 async def test_an_identity_that_changes_during_a_dial_is_used_by_the_next(central: Central) -> None:
     gate = asyncio.Event()
 

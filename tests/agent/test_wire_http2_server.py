@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mk8s_agent.wire import hpack_codec
 from mk8s_agent.wire.http2.connection import Http2Connection
 from mk8s_agent.wire.http2.frames import ErrorCode
-from mk8s_agent.wire.http2.server import Http2Server
+from mk8s_agent.wire.http2.server import LEAVE_SECONDS, Http2Server
 from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from tests.support.legs import NotingLeg
@@ -420,6 +420,69 @@ def test_a_drain_of_an_idle_connection_closes_it() -> None:
     assert server.socket.closed
 
 
+LEAVES = [Frame("GOAWAY", (1 << 31) - 1, NO_ERROR), Frame("PING", 0, b"leaving?")]
+
+
+def test_streams_that_cross_the_news_of_leaving_are_served() -> None:
+    server, peer = serve()
+    peer.send(headers(1, GET, end=True))
+    server.leave()
+    server.leave()
+    assert peer.read() == LEAVES
+    assert peer.send(headers(3, GET), headers(5, GET, end=True)) == []
+    assert peer.send(ping(b"leaving?", ack=True)) == [Frame("GOAWAY", 5, NO_ERROR)]
+    assert peer.send(headers(7, GET, end=True)) == [Frame("RST_STREAM", 7, REFUSED_STREAM)]
+    peer.send(data(3, b"a body behind both", end=True))
+    assert server.legs[3].body == b"a body behind both"
+    for number in (1, 3, 5):
+        assert not server.socket.closed
+        server.relay_head(server.streams[number], OK, True)
+    assert ended(peer.read()) == {1, 3, 5}
+    assert server.socket.closed
+
+
+def test_only_the_answer_to_the_news_ends_the_wait_for_it() -> None:
+    server, peer = serve()
+    assert peer.send(ping(b"leaving?", ack=True)) == []  # nobody asked
+    server.ping()
+    [asked] = peer.read()
+    peer.send(headers(1, GET, end=True))
+    server.leave()
+    assert peer.read() == LEAVES
+    assert peer.send(ping(asked.value, ack=True), ping(b"leaving?")) == [
+        Frame("PING ACK", 0, b"leaving?")
+    ]
+    assert not server.draining
+    assert kinds(peer.send(ping(b"leaving?", ack=True))) == ["GOAWAY"]
+    assert peer.send(ping(b"leaving?", ack=True)) == []
+    server.second(LEAVE_SECONDS)
+    assert peer.read() == []
+
+
+def test_a_peer_that_does_not_answer_the_news_is_not_waited_for() -> None:
+    server, peer = serve()
+    server.second(100.0)
+    peer.send(headers(1, GET, end=True))
+    server.leave()
+    server.second(LEAVE_SECONDS - 1.0)
+    assert peer.read() == LEAVES
+    server.second(1.0)
+    assert peer.read() == [Frame("GOAWAY", 1, NO_ERROR)]
+
+
+def test_who_drains_or_is_gone_leaves_no_more() -> None:
+    server, peer = serve()
+    peer.send(headers(1, GET, end=True))
+    server.drain()
+    peer.read()
+    server.leave()
+    assert peer.read() == []
+    gone, peer = serve()
+    gone.connection_lost()
+    gone.leave()
+    assert peer.read() == []
+
+
 def test_a_client_that_leaves_gets_its_answers() -> None:
     server, peer = serve()
     peer.send(headers(1, GET, end=True), goaway(0))
@@ -459,7 +522,7 @@ def test_the_base_classes_leave_their_roles_open() -> None:
         bare.on_block(1, b"", True)
     with pytest.raises(AssertionError):
         Http2Server(transport, ticks, Limits(), budget).on_request(stream, [], True)
-    bare.on_goaway(0)
+    bare.on_goaway(0, first=True)
     assert "Stream 1 --" in repr(stream)
     assert "0 of" in repr(budget)
 

@@ -184,6 +184,23 @@ def test_a_watch_that_drains_rests_for_a_second_or_is_cut_after_ten(scene: Scene
     assert leg.resets == [ErrorCode.INTERNAL_ERROR]
 
 
+def test_a_watch_without_an_answer_yet_drains_once_it_has_begun(scene: Scene) -> None:
+    begun, unanswered = scene.add(2)
+    for exchange in (begun, unanswered):
+        exchange.front.head_passed = False
+    scene.open.drain("the agent drains")
+    scene.loop.pass_seconds(3.0)
+    assert scene.ended == 0
+    begun.front.head_passed = True
+    scene.loop.pass_seconds(1.0)
+    assert scene.ended == 1
+    scene.open.remove(begun)
+    scene.loop.pass_seconds(7.0)
+    leg = unanswered.front.connection
+    assert isinstance(leg, NotingLeg)
+    assert leg.resets == [ErrorCode.INTERNAL_ERROR]
+
+
 def test_attack_a_watch_that_drains_is_locked_and_goes_on_for_ten_seconds(scene: Scene) -> None:
     [exchange] = scene.add(1)
     scene.open.drain("the agent drains")

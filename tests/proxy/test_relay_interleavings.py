@@ -6,6 +6,7 @@ cut short never looks complete, and in the end nothing is left behind.
 
 import collections
 import gc
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,30 @@ def test_any_interleaving(tmp_path_factory: pytest.TempPathFactory, seed: int, s
         relay.step()
     relay.finish()
     check(relay)
+    check_nothing_is_left(relay)
+
+
+@pytest.mark.parametrize("there", [0, 7, 200, 2_000, None])
+@pytest.mark.parametrize("told", [False, True])
+def test_an_agent_that_leaves_serves_what_was_on_its_way(
+    tmp_path: Path, there: int | None, told: bool
+) -> None:
+    """However much of the requests had come when it left, and whichever way arrives first."""
+    relay = Relay(tmp_path, 1)
+    for request_size in (0, 5_000, 0):
+        relay.open_request(request_size, 300)
+    relay.ticks.turn()
+    relay.down.move(there)
+    relay.tunnel.leave()
+    relay.ticks.turn()
+    if told:
+        relay.up.move()
+    relay.finish()
+    check(relay)
+    heads = [half.head for half in relay.client.halves.values()]
+    assert heads == [[(b":status", b"201")]] * 3
+    assert relay.tunnel.draining
+    assert relay.transports[0].closed
     check_nothing_is_left(relay)
 
 

@@ -46,6 +46,21 @@ def test_a_draining_or_full_tunnel_is_not_picked(central: Central) -> None:
     assert not central.registry.status("id-prod").connected
 
 
+def test_what_a_tunnel_takes_no_more_goes_to_another_one_of_its_cluster(central: Central) -> None:
+    first, second, third = (central.agent() for _ in range(3))
+    central.agent("staging")
+    second.session.prepare()
+    central.http2().ask()
+    assert len(first.session.streams) == 2
+    first.send(goaway((1 << 31) - 1))
+    assert central.registry.pick_again("id-prod") is second.session
+    second.send(goaway((1 << 31) - 1))
+    assert central.registry.pick_again("id-prod") is third.session
+    third.session.connection_lost()
+    assert central.registry.pick_again("id-prod") is None
+    assert central.registry.pick_again("id-nobody") is None
+
+
 def test_what_is_known_of_a_cluster(central: Central) -> None:
     agent = central.agent()
     status = central.registry.status("id-prod")

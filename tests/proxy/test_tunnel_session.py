@@ -28,6 +28,7 @@ from tests.support.memory import (
     head,
     headers,
     kinds,
+    ping,
     rst_stream,
     window_update,
 )
@@ -352,6 +353,17 @@ def test_a_draining_tunnel_keeps_its_requests_and_takes_no_new_ones(scene: Scene
     assert scene.hostile.transport.closed
     scene.check_the_other()
     assert "DRAINING" in repr(session)
+
+
+def test_a_tunnel_that_drains_in_two_steps_loses_nothing(scene: Scene) -> None:
+    scene.hostile.send(goaway((1 << 31) - 1), ping(b"leaving?"))
+    assert Frame("PING ACK", 0, b"leaving?") in scene.hostile.unseen
+    scene.hostile.send(goaway(3))
+    assert scene.central.drained == [scene.hostile.session]  # once
+    scene.hostile.send(headers(3, OK, end=True))
+    assert scene.code() == 200
+    assert scene.hostile.transport.closed
+    scene.check_the_other()
 
 
 def test_what_the_agent_refused_may_be_sent_again(scene: Scene) -> None:

@@ -120,6 +120,11 @@ class Http2Client(Http2Connection):
         front.peer, stream.peer = stream, front
         outbound.send_headers(stream, block, end)
 
+    def adopt(self, stream: Stream) -> None:
+        """Takes a prepared stream of another connection with the same limits: `open_prepared`
+        then opens it here, with what has waited of its body."""
+        stream.connection = self
+
     def discard_prepared(self, stream: Stream) -> None:
         """Forgets a prepared stream whose head will not be sent."""
         part(stream)
@@ -193,7 +198,7 @@ class Http2Client(Http2Connection):
         elif self.health.silent_seconds >= _SILENT_SECONDS:
             self.ping()
 
-    def on_goaway(self, last_stream_id: int) -> None:
+    def on_goaway(self, last_stream_id: int, *, first: bool) -> None:
         """Streams that the peer will not process may be tried again elsewhere."""
         for stream in list(self.streams.values()):
             if stream.stream_id > last_stream_id:

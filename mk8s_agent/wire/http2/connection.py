@@ -258,8 +258,8 @@ class Http2Connection(FrameSink):
 
     def _on_goaway(self, last_stream_id: int) -> None:
         self.floods.spend()
-        self.draining = True
-        self.on_goaway(last_stream_id)
+        first, self.draining = not self.draining, True
+        self.on_goaway(last_stream_id, first=first)
         self.close_when_idle()
 
     def _on_window_update(self, stream_id: int, increment: int) -> None:
@@ -388,8 +388,8 @@ class Http2Connection(FrameSink):
     def on_ready(self) -> None:
         """The peer's first SETTINGS arrived."""
 
-    def on_goaway(self, last_stream_id: int) -> None:
-        """The peer takes no stream above `last_stream_id`."""
+    def on_goaway(self, last_stream_id: int, *, first: bool) -> None:
+        """The peer takes no stream above `last_stream_id`; some say so twice, lower each time."""
 
     def on_stream_closed(self, stream: Stream) -> None:
         """A stream ended in both directions, in whatever way."""

@@ -3,17 +3,24 @@
 Central is a server towards kubectl; an agent is one towards central, although the agent dialled.
 """
 
+from typing import Final
+
 from mk8s_agent.wire.compiled import mypyc_attr
 from mk8s_agent.wire.hpack_codec import check_block
 from mk8s_agent.wire.http2.connection import Http2Connection
 from mk8s_agent.wire.http2.frames import (
+    ACK,
     DEFAULT_WINDOW,
     HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_SIZE,
     MAX_HEADER_LIST_SIZE,
+    MAX_STREAM_ID,
+    PING,
     ErrorCode,
+    frame,
+    goaway,
     rst_stream,
     settings,
     window_update,
@@ -23,17 +30,24 @@ from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.stream import Fields, Stream
 from mk8s_agent.wire.ticks import Ticks
 
+LEAVE_SECONDS: Final = 10.0
+"""How long a peer may take to answer that it has read of our leaving."""
+_LEAVING: Final = b"leaving?"
+"""What the PING says that asks for it."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Http2Server(Http2Connection):
     """Takes requests. Subclasses implement `on_request`."""
 
-    __slots__ = ()
+    __slots__ = ("_leaving",)
 
     def __init__(
         self, transport: Transport, ticks: Ticks, limits: Limits, buffers: BufferBudget
     ) -> None:
         super().__init__(transport, ticks, limits, buffers, server=True)
+        self._leaving = -1.0
+        """Seconds since `leave`; negative before."""
         self.outbound.put(
             settings(
                 {
@@ -81,6 +95,32 @@ class Http2Server(Http2Connection):
         stream.remote_closed = end
         self.streams[stream_id] = stream
         return stream
+
+    def leave(self) -> None:
+        """Drains in two steps, so that no stream is lost that crosses the news (RFC 9113, 6.8).
+
+        The first GOAWAY refuses nothing. Once the peer has answered the PING behind it, all that it
+        had sent before has come and was taken, and the last stream of the second one is true.
+        """
+        if self._leaving < 0.0 and not self.draining and not self.closed:
+            self._leaving = 0.0
+            self.outbound.put(goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR))
+            self.outbound.put(frame(PING, 0, 0, _LEAVING))
+
+    def _on_ping(self, flags: int, payload: bytes) -> None:
+        """The answer that `leave` waits for, or any other PING."""
+        if flags & ACK and payload == _LEAVING and self._leaving >= 0.0:
+            self.drain()
+        else:
+            super()._on_ping(flags, payload)
+
+    def second(self, elapsed: float) -> None:
+        """Once a second: a peer that does not answer is not waited for."""
+        super().second(elapsed)
+        if self._leaving >= 0.0:
+            self._leaving += elapsed
+            if self._leaving >= LEAVE_SECONDS:
+                self.drain()
 
     def refuse_malformed(self, stream: Stream) -> None:
         """A malformed head, answered in words, is a stream error too (RFC 9113, 8.1.1)."""
