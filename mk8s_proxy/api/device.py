@@ -365,5 +365,6 @@ ENDPOINTS = (
         refusals=(403,),
         verb="create",
         resource="logins",
+        is_oauth=True,
     ),
 )

@@ -286,6 +286,7 @@ EXCHANGE = Endpoint(
     verb="create",
     resource="logins",
     takes=FORM,
+    is_oauth=True,
 )
 """At the address of the cluster tokens, which are asked for in JSON."""
 

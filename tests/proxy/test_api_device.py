@@ -100,6 +100,8 @@ async def test_a_machine_logs_in(central: Central) -> None:
     assert (begun["expires_in"], begun["interval"]) == (900, 5)
     waiting = await ask(central, begun)
     assert (waiting.status, waiting.json["code"]) == (400, "authorization_pending")
+    assert waiting.json["error"] == "authorization_pending", "for other clients of RFC 8628"
+    assert waiting.headers["Cache-Control"] == "no-store"
 
     browser = Browser(central)
     asked = await signed_in(central, begun, browser)
