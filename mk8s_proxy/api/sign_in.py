@@ -101,8 +101,11 @@ async def keep(
         raise ApiError(429, str(error), retry_after=60) from None
 
 
-async def come_back(call: Call, browser: Browser, state: str) -> dict[str, Any]:
+async def come_back(call: Call, browser: Browser, issuer: str, state: str) -> dict[str, Any]:
     """Find what a browser that comes back had begun, and use it up.
+
+    Each issuer has an address of its own to send it to: what comes there for the login at another
+    one is an answer that was passed on (mix-up).
 
     Raises:
         ApiError: It had begun nothing that is still open.
@@ -112,7 +115,7 @@ async def come_back(call: Call, browser: Browser, state: str) -> dict[str, Any]:
     try:
         step = hashed(state)
         found = await pending_logins.find(context.database, pending_logins.SSO, step, context.now())
-        if not browser.is_bound(str(found.state["browser"])):
+        if found.state["issuer"] != issuer or not browser.is_bound(str(found.state["browser"])):
             raise refusal
         used = await pending_logins.use(context.database, pending_logins.SSO, step, context.now())
     except NotFound:

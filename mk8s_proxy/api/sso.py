@@ -64,7 +64,7 @@ async def end_sign_in(call: Call) -> web.Response:
     browser = Browser(call)
     try:
         state = call.request.query.get("state", "")[:_LONGEST_STATE]
-        begun = await sign_in.come_back(call, browser, state)
+        begun = await sign_in.come_back(call, browser, call.path["issuer"], state)
     except ApiError as error:
         return refusal(call, error)
     purpose = begun["purpose"]
@@ -157,7 +157,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET",
-        CALLBACK,
+        f"{CALLBACK}/{{issuer}}",
         end_sign_in,
         "Take a browser back from an issuer",
         Access.PUBLIC,

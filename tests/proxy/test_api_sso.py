@@ -19,7 +19,7 @@ from mk8s_proxy.settings.login import FederationSettings, LoginSettings
 from mk8s_proxy.settings.model import Settings
 from tests.support import oidc_provider, sso_browser
 from tests.support.management_api import NOW, PUBLIC_URL, Central
-from tests.support.sso_browser import STATE, Browser, exchange, logged_in
+from tests.support.sso_browser import STATE, Browser, exchange, logged_in, query_of
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ async def central(
     sqlite_database: Database, tmp_path: Path, remote: oidc_provider.Provider
 ) -> AsyncIterator[Central]:
     login = LoginSettings(
-        issuers=(sso_browser.settings(remote),),
+        issuers=(sso_browser.settings(remote), sso_browser.settings(remote, "evil")),
         federation=(FederationSettings("ci", "https://ci.example", "mk8s"),),
     )
     central = await Central.start(sqlite_database, tmp_path, login=login)
@@ -56,7 +56,7 @@ async def test_methods(central: Central) -> None:
     answer = await central.call("GET", "/auth/methods")
     assert answer.json == {
         "passwords": True,
-        "issuers": [{"name": "acme", "title": "Acme"}],
+        "issuers": [{"name": "acme", "title": "Acme"}, {"name": "evil", "title": "Acme"}],
         "device": True,
         "federation": [{"name": "ci", "audience": "mk8s"}],
     }
@@ -251,7 +251,7 @@ async def test_two_answers_at_the_same_time(
 
 @pytest.mark.parametrize("query", ["", "?state=", "?state=x&code=y", "?code=y&error=z"])
 async def test_attack_an_answer_that_nobody_asked_for(central: Central, query: str) -> None:
-    refused = await Browser(central).open(f"/auth/sso/callback{query}")
+    refused = await Browser(central).open(f"/auth/sso/callback/acme{query}")
     assert refused.status == 400
     assert refused.headers["Content-Type"].startswith("text/html")
     assert "script" not in refused.headers["Content-Security-Policy"]
@@ -266,10 +266,27 @@ async def test_attack_mixed_up_issuers(central: Central, remote: oidc_provider.P
     assert remote.forms == [], "the code is not shown to anybody"
 
 
+async def test_attack_an_issuer_that_passes_on_the_answer_of_one_that_names_itself_nowhere(
+    central: Central, remote: oidc_provider.Provider
+) -> None:
+    """The browser logs in at "evil", which sends it on to acme: acme's code must not reach evil."""
+    remote.sends_iss = False
+    browser = Browser(central)
+    at_evil = (await browser.start(issuer="evil")).headers["Location"]
+    assert query_of(at_evil)["redirect_uri"] == f"{PUBLIC_URL}/auth/sso/callback/evil"
+    state = query_of(at_evil)["state"]
+    passed_on = f"/auth/sso/callback/acme?code=acmes-code&state={state}"
+    refused = await browser.open(passed_on)
+    assert (refused.status, remote.forms) == (400, [])
+    assert "Location" not in refused.headers
+    back = await browser.open(await browser.at_issuer(at_evil))
+    assert "code" in query_of(back.headers["Location"]), "the login at evil itself goes on"
+
+
 async def test_who_says_no_at_the_issuer(central: Central, remote: oidc_provider.Provider) -> None:
     browser, back = await callback(central, remote)
     state = sso_browser.query_of(back)["state"]
-    said = f"/auth/sso/callback?state={state}&error=access_denied&iss={remote.url}"
+    said = f"/auth/sso/callback/acme?state={state}&error=access_denied&iss={remote.url}"
     got = sso_browser.query_of((await browser.open(said)).headers["Location"])
     assert got["error"] == "access_denied"
 
