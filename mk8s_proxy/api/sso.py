@@ -7,7 +7,7 @@ by the verifier that it alone has (RFC 7636). What goes wrong is told to the pro
 
 import hmac
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
@@ -43,7 +43,11 @@ async def auth_methods(call: Call) -> Model:
 
 
 async def begin_sign_in(call: Call) -> web.Response:
-    """Send a browser to an issuer. It comes back, and goes on to where the program listens."""
+    """Send a browser to an issuer. It comes back, and goes on to where the program listens.
+
+    The issuer sends it to central's own address, where it has no cookie of any other one: who comes
+    by another one is told at once, instead of after the login there.
+    """
     query, browser = call.read_query(schemas.SsoStartQuery), Browser(call)
     purpose = {
         "redirect_uri": query.redirect_uri,
@@ -52,6 +56,7 @@ async def begin_sign_in(call: Call) -> web.Response:
     }
     sign_in.provider_of(call.context, query.issuer)
     try:
+        _require_own_address(call)
         url = await sign_in.begin(call, browser, query.issuer, purpose)
     except ApiError as error:
         return _tell_program(call, purpose, error)
@@ -108,6 +113,18 @@ async def exchange_code(call: Call) -> Model:
     return await sign_in.open_login(call, kept)
 
 
+def _require_own_address(call: Call) -> None:
+    assert call.request is not None
+    own = call.context.settings.public_url
+    if _authority(call.request.host) != _authority(urlsplit(own).netloc):
+        message = f"log in at {own}, the address that central itself uses"
+        raise ApiError(400, message, audit_reason="OTHER_ADDRESS")
+
+
+def _authority(written: str) -> str:
+    return written.lower().removesuffix(":443")
+
+
 async def _hand_over(call: Call, begun: dict[str, Any], purpose: dict[str, Any]) -> web.Response:
     who = await sign_in.vouched(call, begun)
     issuer = str(begun["issuer"])
@@ -124,7 +141,8 @@ async def _hand_over(call: Call, begun: dict[str, Any], purpose: dict[str, Any])
 
 def _tell_program(call: Call, purpose: dict[str, Any], error: ApiError) -> web.Response:
     call.refused = error
-    word = {403: "access_denied", 429: "temporarily_unavailable", 503: "temporarily_unavailable"}
+    word = {400: "invalid_request", 403: "access_denied"}
+    word |= dict.fromkeys((429, 503), "temporarily_unavailable")
     told = {"error": word.get(error.code, "server_error"), "error_description": error.message}
     return _to_program(call, purpose, told)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,31 @@ async def test_attack_an_issuer_that_passes_on_the_answer_of_one_that_names_itse
     assert "Location" not in refused.headers
     back = await browser.open(await browser.at_issuer(at_evil))
     assert "code" in query_of(back.headers["Location"]), "the login at evil itself goes on"
+
+
+@pytest.mark.parametrize(
+    "host", ["mk8s.internal:8443", "central.example.com", "central.example.com:8443.evil.example"]
+)
+async def test_who_comes_by_another_address_is_told_at_once(
+    central: Central, remote: oidc_provider.Provider, host: str
+) -> None:
+    """Else the program would wait in vain: at central's own address there is no cookie."""
+    browser = Browser(central)
+    browser.host = host
+    answer = await browser.start()
+    assert answer.headers["Location"].startswith(f"{sso_browser.LOOPBACK}?"), "and nowhere else"
+    got = query_of(answer.headers["Location"])
+    assert (got["error"], got["state"], got["iss"]) == ("invalid_request", STATE, PUBLIC_URL)
+    assert PUBLIC_URL in got["error_description"]
+    assert not {"evil", "internal"} & set(re.findall("[a-z]+", answer.headers["Location"]))
+    assert (browser.cookie, remote.asked) == ("", [])
+
+
+async def test_the_address_in_another_spelling(central: Central) -> None:
+    browser = Browser(central)
+    browser.host = browser.host.upper()
+    assert "state" in query_of((await browser.start()).headers["Location"])
+    assert sso._authority("Central.example.com:443") == sso._authority("central.example.com")
 
 
 async def test_who_says_no_at_the_issuer(central: Central, remote: oidc_provider.Provider) -> None:
