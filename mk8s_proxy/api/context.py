@@ -30,6 +30,8 @@ from mk8s_proxy.settings.model import Settings
 
 SIGN_INS = 60
 """A minute: an office behind one address in the morning. Each keeps a row for some minutes."""
+FEW_SIGN_INS = 3
+"""A minute: whoever begins more has no part in the half of the places that is kept for others."""
 GUESSES, ALL_GUESSES = 10, 300
 """A minute, of one in 2.5e10 codes: with 20,000 waiting, all guesses of a day together find one
 with a chance of a third, and whoever owns it has seen another machine before saying yes."""
@@ -112,6 +114,8 @@ class ApiContext:
     """Of tokens of jobs that were refused, from one address."""
     sign_ins: RequestRate = dataclasses.field(init=False)
     """Of logins that begin at an issuer, from one address."""
+    few_sign_ins: RequestRate = dataclasses.field(init=False)
+    """The same, up to what is few."""
     guesses: RequestRate = dataclasses.field(init=False)
     """Of codes of machines, from one address."""
     all_guesses: RequestRate = dataclasses.field(init=False)
@@ -137,6 +141,7 @@ class ApiContext:
             monotonic=self.monotonic,
         )
         self.sign_ins = RequestRate(SIGN_INS, self.monotonic)
+        self.few_sign_ins = RequestRate(FEW_SIGN_INS, self.monotonic)
         self.guesses = RequestRate(GUESSES, self.monotonic)
         self.all_guesses = RequestRate(ALL_GUESSES, self.monotonic)
         limits = self.settings.limits

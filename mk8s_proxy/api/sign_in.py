@@ -71,8 +71,7 @@ async def begin(call: Call, browser: Browser, issuer: str, purpose: dict[str, An
         ApiError: The issuer is down, or too many begin.
     """
     context = call.context
-    if seconds := context.sign_ins.take(source_key(call.source)):
-        raise too_many("this address", seconds)
+    is_one_of_many = count(call)
     attempt = Attempt()
     try:
         url = await provider_of(context, issuer).login_url(attempt)
@@ -85,18 +84,45 @@ async def begin(call: Call, browser: Browser, issuer: str, purpose: dict[str, An
         "browser": browser.binding,
         "purpose": purpose,
     }
-    await keep(context, pending_logins.SSO, attempt.state, state, SIGN_IN_SECONDS)
+    new = _pending(context, pending_logins.SSO, attempt.state, state, SIGN_IN_SECONDS)
+    await begin_pending(context, new, is_one_of_many=is_one_of_many)
     return url
+
+
+def count(call: Call) -> bool:
+    """Count a login that an address begins, and say whether it begins many.
+
+    Raises:
+        ApiError: It begins too many.
+    """
+    context, source = call.context, source_key(call.source)
+    if seconds := context.sign_ins.take(source):
+        raise too_many("this address", seconds)
+    return context.few_sign_ins.take(source) > 0
 
 
 async def keep(
     context: ApiContext, kind: str, secret: str, state: dict[str, Any], seconds: int
 ) -> None:
     """Keep a step, for whoever shows its secret. Raises `ApiError` where there are too many."""
+    await begin_pending(context, _pending(context, kind, secret, state, seconds))
+
+
+def _pending(
+    context: ApiContext, kind: str, secret: str, state: dict[str, Any], seconds: int
+) -> Pending:
     ends = context.now() + datetime.timedelta(seconds=seconds)
-    pending = Pending(hashed(secret), kind, ends, state)
+    return Pending(hashed(secret), kind, ends, state)
+
+
+async def begin_pending(
+    context: ApiContext, pending: Pending, *, is_one_of_many: bool = False
+) -> None:
+    """Store a step. Raises `ApiError` where there are too many."""
     try:
-        await pending_logins.begin(context.database, pending, context.now())
+        await pending_logins.begin(
+            context.database, pending, context.now(), is_one_of_many=is_one_of_many
+        )
     except TooManyPending as error:
         raise ApiError(429, str(error), retry_after=60) from None
 

@@ -27,7 +27,8 @@ DEVICE: Final = "device"
 """Of a machine without a browser; its secret is the device code."""
 
 MOST: Final = 20_000
-"""At a time, of each kind."""
+"""At a time, of each kind; whoever begins many gets at most half of them, so that a few addresses
+cannot keep all others out."""
 
 
 class TooManyPending(Conflict):
@@ -46,8 +47,16 @@ class Pending:
     used_at: datetime | None = None
 
 
-async def begin(database: Database, pending: Pending, now: datetime) -> None:
+async def begin(
+    database: Database, pending: Pending, now: datetime, *, is_one_of_many: bool = False
+) -> None:
     """Keep a new one.
+
+    Args:
+        database: where they are.
+        pending: it.
+        now: aware time.
+        is_one_of_many: whether who begins it has begun many in these minutes.
 
     Raises:
         TooManyPending: there are too many of its kind.
@@ -57,7 +66,8 @@ async def begin(database: Database, pending: Pending, now: datetime) -> None:
         async with database.transaction() as session:
             await session.execute(delete(PendingLogin).where(col(PendingLogin.expires_at) < now))
             mine = select(func.count()).where(col(PendingLogin.kind) == pending.kind)
-            if (await session.scalar(mine) or 0) >= MOST:
+            most = MOST // 2 if is_one_of_many else MOST
+            if (await session.scalar(mine) or 0) >= most:
                 raise TooManyPending("too many logins have begun: try again in a minute")
             session.add(
                 PendingLogin(

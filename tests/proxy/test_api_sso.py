@@ -12,7 +12,7 @@ from aiohttp import web
 from sqlalchemy import text
 
 from mk8s_proxy.api import issuer_refresh, sign_in, sso
-from mk8s_proxy.api.context import SIGN_INS
+from mk8s_proxy.api.context import FEW_SIGN_INS, SIGN_INS
 from mk8s_proxy.db import logins, pending_logins, upstream_tokens, user_identities, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.oidc import fetch
@@ -439,6 +439,18 @@ async def test_attack_logins_begun_without_end_from_everywhere(
     begun = await Browser(central).start()
     assert "too+many+logins" in begun.headers["Location"]
     central.now += sign_in.SIGN_IN_SECONDS + 1
+    assert "nonce" in (await Browser(central).start()).headers["Location"]
+
+
+async def test_attack_a_few_addresses_that_take_all_places(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one address has more than a few of may fill half of the places, and no more."""
+    monkeypatch.setattr(pending_logins, "MOST", 2 * (FEW_SIGN_INS + 1))
+    attacker = Browser(central, "198.51.100.1")
+    begun = [(await attacker.start()).headers["Location"] for _ in range(SIGN_INS)]
+    assert sum("nonce" in it for it in begun) == FEW_SIGN_INS + 1
+    assert "too+many+logins" in begun[-1]
     assert "nonce" in (await Browser(central).start()).headers["Location"]
 
 
