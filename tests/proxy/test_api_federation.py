@@ -20,6 +20,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.federation import WantedRule
 from mk8s_proxy.identity.identity import Unauthenticated
+from mk8s_proxy.identity.request_rate import RequestRate
 from mk8s_proxy.settings.login import FederationSettings, LoginSettings
 from tests.support.management_api import KEY, NOW, PUBLIC_URL, Answer, Central
 from tests.support.seeded import DEVELOPER
@@ -371,6 +372,25 @@ async def test_a_stranger_who_tries_again_and_again_waits(central: Central) -> N
 async def test_jobs_that_get_in_do_not_wait(central: Central) -> None:
     await put(central)
     assert {(await exchange(central, token())).status for _ in range(40)} == {200}
+
+
+async def test_attack_a_job_that_logs_in_without_end(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each login is a row that is kept for days; others of the same address go on."""
+    monkeypatch.setattr(central.context, "job_logins", RequestRate(3, lambda: central.ticks))
+    await put(central)
+    answers = [await exchange(central, token()) for _ in range(4)]
+    assert [it.status for it in answers] == [200, 200, 200, 429]
+    refused = answers[-1]
+    assert (refused.json["error"], refused.headers["Retry-After"]) == (
+        "temporarily_unavailable",
+        "20",
+    )
+    other = await exchange(central, token(sub="repo:acme/other:ref:refs/heads/main"))
+    assert other.status == 200
+    central.ticks += 20
+    assert (await exchange(central, token())).status == 200
 
 
 async def test_an_issuer_that_is_down(central: Central) -> None:
