@@ -222,7 +222,9 @@ def opening(context: ApiContext, issuer: str, user: UserRecord, who: Vouched) ->
     return {
         "id": login_id,
         "user": user.id,
+        "epoch": user.token_epoch,
         "issuer": issuer,
+        "subject": who.person.subject,
         "groups": list(who.person.groups),
         "claims": dict(who.person.shown),
         "sealed": sealed,
@@ -232,11 +234,16 @@ def opening(context: ApiContext, issuer: str, user: UserRecord, who: Vouched) ->
 async def open_login(call: Call, kept: dict[str, Any], *, label: str = "") -> Model:
     """Open the login that `opening` prepared, and answer with its tokens.
 
+    Minutes may have passed: what an administrator took away meanwhile is gone.
+
     Raises:
-        ApiError: The user is gone or disabled by now.
+        ApiError: The user is gone or disabled by now, or not the issuer's any more.
     """
     context = call.context
     user = await living_user(call, str(kept["user"]))
+    await _require_unchanged(context, user, kept)
+    sealed = str(kept["sealed"])
+    upstream = context.database.vault.open(_PLACE + str(kept["id"]), sealed) if sealed else ""
     lifetime = datetime.timedelta(seconds=context.settings.tokens.refresh_seconds)
     new = logins.NewLogin(
         str(kept["id"]),
@@ -251,10 +258,17 @@ async def open_login(call: Call, kept: dict[str, Any], *, label: str = "") -> Mo
         claims=dict(kept["claims"]),
     )
     token = await refresh.open_login(context.database, new, now=context.now())
-    if kept["sealed"]:
-        upstream = context.database.vault.open(_PLACE + new.id, str(kept["sealed"]))
+    if upstream:
         await upstream_tokens.keep(context.database, new.id, upstream)
     return await answer_tokens(call, user, dataclasses.replace(token, groups=new.groups), None)
+
+
+async def _require_unchanged(context: ApiContext, user: UserRecord, kept: dict[str, Any]) -> None:
+    issuer, subject = str(kept["issuer"]), str(kept["subject"])
+    is_linked = await user_identities.is_linked(context.database, issuer, subject, user.id)
+    if not is_linked or user.token_epoch != kept["epoch"]:
+        message = "an administrator has ended this login before it began: log in again"
+        raise ApiError(403, message, audit_reason="SIGN_IN_ENDED")
 
 
 def secret() -> str:
