@@ -390,6 +390,19 @@ async def test_attack_a_confirmed_code_that_is_kept_over_an_unlinking(central: C
     assert (refused.status, refused.json["error"]) == (403, "invalid_grant")
 
 
+async def test_attack_a_confirmed_code_that_is_kept_over_the_end_of_all_logins(
+    central: Central,
+) -> None:
+    begun, other, browser = await begin(central), await begin(central), Browser(central)
+    await say(browser, await signed_in(central, begun, browser), "yes")
+    user = await users.get_by_email(central.database, "ann@example.com")
+    path = f"/users/{user.id}/logins"
+    assert (await central.call("DELETE", path, token=await central.admin())).status == 200
+    central.now += 5
+    assert (await ask(central, begun)).json["error"] == "expired_token"
+    assert (await ask(central, other)).json["error"] == "authorization_pending"
+
+
 async def test_attack_a_confirmed_code_that_is_kept_until_the_account_is_enabled_again(
     central: Central,
 ) -> None:
