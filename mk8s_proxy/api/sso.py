@@ -48,6 +48,7 @@ async def begin_sign_in(call: Call) -> web.Response:
     The issuer sends it to central's own address, where it has no cookie of any other one: who comes
     by another one is told at once, instead of after the login there.
     """
+    _require_navigation(call)
     query, browser = call.read_query(schemas.SsoStartQuery), Browser(call)
     purpose = {
         "redirect_uri": query.redirect_uri,
@@ -113,6 +114,14 @@ async def exchange_code(call: Call) -> Model:
     return await sign_in.open_login(call, kept)
 
 
+def _require_navigation(call: Call) -> None:
+    """Any page could hold sixty "images" from here, and leave its reader's whole office no login to
+    begin for a minute (Fetch Metadata, which browsers send by themselves)."""
+    assert call.request is not None
+    if call.request.headers.get("Sec-Fetch-Dest", "document") != "document":
+        raise ApiError(403, "open this address in a window of its own", audit_reason="EMBEDDED")
+
+
 def _require_own_address(call: Call) -> None:
     assert call.request is not None
     own = call.context.settings.public_url
@@ -170,7 +179,7 @@ ENDPOINTS = (
         Access.PUBLIC,
         query=schemas.SsoStartQuery,
         status=303,
-        refusals=(404,),
+        refusals=(403, 404),
         media_type="text/html",
     ),
     Endpoint(

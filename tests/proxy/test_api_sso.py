@@ -430,6 +430,19 @@ async def test_attack_logins_begun_without_end_from_one_address(central: Central
     assert "nonce" in other
 
 
+@pytest.mark.parametrize("kind", ["image", "iframe", "empty", "script"])
+async def test_attack_a_page_that_begins_logins_in_its_readers_name(
+    central: Central, kind: str
+) -> None:
+    page = Browser(central)
+    page.embedded_as = kind
+    for _ in range(SIGN_INS):
+        refused = await page.start()
+        assert (refused.status, page.cookie) == (403, "")
+    page.embedded_as = "document"
+    assert (await page.start()).status == 303, "the reader still has all of theirs"
+
+
 async def test_attack_logins_begun_without_end_from_everywhere(
     central: Central, monkeypatch: pytest.MonkeyPatch
 ) -> None:
