@@ -15,6 +15,7 @@ from mk8s_proxy.api import device, sign_in
 from mk8s_proxy.api import schemas as login_schemas
 from mk8s_proxy.api import sso_schemas as schemas
 from mk8s_proxy.api.browser import Browser, redirect, refusal
+from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
@@ -89,29 +90,33 @@ async def exchange_code(call: Call) -> Model:
     """
     body, context = call.read(schemas.SsoTokenRequest), call.context
     bad = ApiError(401, "the code is not good, or not any more: log in again")
+    code = sign_in.hashed(body.code)
     try:
-        used = await pending_logins.use(
-            context.database, pending_logins.CODE, sign_in.hashed(body.code), context.now()
-        )
+        used = await pending_logins.use(context.database, pending_logins.CODE, code, context.now())
     except NotFound:
         bad.audit_reason = "CODE_UNKNOWN"
         raise bad from None
     kept: dict[str, Any] = used.state["login"]
     if used.used_at is not None:
-        ended = await logins.end_login(
-            context.database, str(kept["id"]), logins.REUSED, context.now()
-        )
-        for login_id in ended:
-            end_login(context, login_id)
-        bad.audit_reason = "CODE_REPLAYED"
-        raise bad
+        raise await _replayed(context, kept, bad)
     challenge = str(used.state["challenge"])
     if body.redirect_uri != used.state["redirect_uri"] or not hmac.compare_digest(
         challenge_of(body.code_verifier), challenge
     ):
         bad.audit_reason = "CODE_OF_ANOTHER"
         raise bad
-    return await sign_in.open_login(call, kept)
+    answer = await sign_in.open_login(call, kept)
+    if await pending_logins.came_again(context.database, code):  # before there was a login to end
+        raise await _replayed(context, kept, bad)
+    return answer
+
+
+async def _replayed(context: ApiContext, kept: dict[str, Any], bad: ApiError) -> ApiError:
+    ended = await logins.end_login(context.database, str(kept["id"]), logins.REUSED, context.now())
+    for login_id in ended:
+        end_login(context, login_id)
+    bad.audit_reason = "CODE_REPLAYED"
+    return bad
 
 
 def _require_navigation(call: Call) -> None:

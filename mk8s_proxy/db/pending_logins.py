@@ -31,6 +31,9 @@ MOST: Final = 20_000
 cannot keep all others out."""
 
 
+_AGAIN: Final = "came again"
+
+
 class TooManyPending(Conflict):
     """More begin than are finished."""
 
@@ -98,6 +101,8 @@ async def find_by_user_code(database: Database, user_code: str, now: datetime) -
 async def use(database: Database, kind: str, pending_id: str, now: datetime) -> Pending:
     """Use one up; `used_at` of what is returned says when it was used before, None for never.
 
+    That it came again is noted, for whoever is at work on its first use at this moment.
+
     Raises:
         NotFound: it is unknown or over.
     """
@@ -106,7 +111,16 @@ async def use(database: Database, kind: str, pending_id: str, now: datetime) -> 
         before = _record(row)
         if row.used_at is None:
             row.used_at = now
+        else:
+            row.state = {**row.state, _AGAIN: True}
         return before
+
+
+async def came_again(database: Database, pending_id: str) -> bool:
+    """Whether one was used a second time."""
+    async with database.session() as session:
+        row = await session.get(PendingLogin, pending_id)
+    return row is not None and _AGAIN in row.state
 
 
 async def change(

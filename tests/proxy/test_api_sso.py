@@ -386,6 +386,25 @@ async def test_attack_a_code_replayed_ends_the_login(central: Central) -> None:
     assert (await refresh(central, tokens["refresh_token"])).status == 401
 
 
+async def test_attack_a_code_replayed_before_its_login_has_begun(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two replicas, one code: the second finds no login to end yet."""
+    code, opened = (await Browser(central).sign_in())["code"], sign_in.open_login
+    seconds: list[int] = []
+
+    async def open_late(*arguments: Any, **named: Any) -> Any:
+        seconds.append((await exchange(central, code)).status)
+        return await opened(*arguments, **named)
+
+    monkeypatch.setattr(sign_in, "open_login", open_late)
+    assert ((await exchange(central, code)).status, seconds) == (401, [401])
+    user = await users.get_by_email(central.database, "ann@example.com")
+    asked = f"/logins?user={user.email}"
+    (login,) = (await central.call("GET", asked, token=await central.admin())).json["logins"]
+    assert (login["status"], login["ended_why"]) == ("ended", logins.REUSED)
+
+
 async def test_a_code_is_good_for_a_minute(central: Central) -> None:
     got = await Browser(central).sign_in()
     central.now += sso.CODE_SECONDS
