@@ -21,6 +21,9 @@ GITHUB_URL, GITHUB_SECRET = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_RE
 GITLAB_VARIABLE = "MK8S_ID_TOKEN"
 POD_FILE = Path("/var/run/secrets/tokens/mk8s")
 LONGEST = 16384
+_OWN = re.compile(r"mk8s([._:/-][A-Za-z0-9._:/-]*)?")
+"""What no other service is called."""
+_LONGEST_TOLD = 200
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _NOWHERE = (
     "no token of a job is here: give a GitHub job `permissions: id-token: write`, a GitLab job "
@@ -48,12 +51,26 @@ def find(file: Path | None, variable: str) -> str:
     raise CliError(_NOWHERE)
 
 
-def audience_of(federation: Mapping[str, str]) -> str:
+def audience_of(federation: Mapping[str, str], central: str) -> str:
     """Return the audience to ask GitHub for, of those that central names.
 
+    A token for whatever central says would let it act for the job elsewhere, such as at a cloud: so
+    only what is plainly its own is taken from it, and all else is for the job to name.
+
     Raises:
-        CliError: it names none, or several of which none is GitHub's by its name.
+        CliError: it names none, several of which none is GitHub's by its name, or another's.
     """
+    audience = _named(federation)
+    own = (central, urlsplit(central).netloc, urlsplit(central).hostname)
+    if audience not in own and not _OWN.fullmatch(audience):
+        raise CliError(
+            f"central asks for a token for {audience[:_LONGEST_TOLD]!a}, which may be somebody "
+            "else's: if it is central's, name it with --audience"
+        )
+    return audience
+
+
+def _named(federation: Mapping[str, str]) -> str:
     audiences = set(federation.values()) - {""}
     if len(audiences) == 1:
         return audiences.pop()

@@ -16,7 +16,7 @@ LONGEST_FORM = 64 << 10
 MOST_FIELDS = 32
 NO_STORE = "no-store"
 """Cache-Control of what says nothing else."""
-INVALID_REQUEST = "invalid_request"
+INVALID_REQUEST, UNSUPPORTED_GRANT = "invalid_request", "unsupported_grant_type"
 """RFC 6749 section 5.2."""
 
 _ModelType = TypeVar("_ModelType", bound=Model)
@@ -68,7 +68,15 @@ async def read_form(request: web.Request, kind: type[_ModelType]) -> _ModelType:
         return kind.model_validate(dict(pairs))
     except ValidationError as error:
         shown = error.errors(include_url=False, include_context=False, include_input=False)
-        raise ApiError.from_validation(shown) from None
+        raise _refused_form(ApiError.from_validation(shown), dict(pairs)) from None
+
+
+def _refused_form(refusal: ApiError, given: dict[str, str]) -> ApiError:
+    """RFC 6749 section 5.2: whatever a form lacks is a 400, and a grant that is another one, which
+    is named as such, is another word."""
+    is_grant = "grant_type" in given and any(it.field == "grant_type" for it in refusal.fields)
+    word = UNSUPPORTED_GRANT if is_grant else INVALID_REQUEST
+    return ApiError(400, refusal.message, fields=refusal.fields, word=word)
 
 
 def parse_query(request: web.Request, kind: type[_ModelType]) -> _ModelType:

@@ -30,6 +30,10 @@ from mk8s_proxy.settings.model import Settings
 
 SIGN_INS = 60
 """A minute: an office behind one address in the morning. Each keeps a row for some minutes."""
+JOB_LOGINS = 300
+"""A minute, of jobs that are called the same, such as a matrix: each keeps a row for days."""
+FEW_SIGN_INS = 3
+"""A minute: whoever begins more has no part in the half of the places that is kept for others."""
 GUESSES, ALL_GUESSES = 10, 300
 """A minute, of one in 2.5e10 codes: with 20,000 waiting, all guesses of a day together find one
 with a chance of a third, and whoever owns it has seen another machine before saying yes."""
@@ -110,8 +114,12 @@ class ApiContext:
     joins: Throttle = dataclasses.field(init=False)
     exchanges: Throttle = dataclasses.field(init=False)
     """Of tokens of jobs that were refused, from one address."""
+    job_logins: RequestRate = dataclasses.field(init=False)
+    """Of jobs that were let in, by their subject."""
     sign_ins: RequestRate = dataclasses.field(init=False)
     """Of logins that begin at an issuer, from one address."""
+    few_sign_ins: RequestRate = dataclasses.field(init=False)
+    """The same, up to what is few."""
     guesses: RequestRate = dataclasses.field(init=False)
     """Of codes of machines, from one address."""
     all_guesses: RequestRate = dataclasses.field(init=False)
@@ -136,7 +144,9 @@ class ApiContext:
             clock=self.clock,
             monotonic=self.monotonic,
         )
+        self.job_logins = RequestRate(JOB_LOGINS, self.monotonic)
         self.sign_ins = RequestRate(SIGN_INS, self.monotonic)
+        self.few_sign_ins = RequestRate(FEW_SIGN_INS, self.monotonic)
         self.guesses = RequestRate(GUESSES, self.monotonic)
         self.all_guesses = RequestRate(ALL_GUESSES, self.monotonic)
         limits = self.settings.limits

@@ -34,7 +34,7 @@ from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.db import pending_logins
 from mk8s_proxy.db.errors import Conflict, NotFound
-from mk8s_proxy.db.pending_logins import DEVICE, Pending, TooManyPending
+from mk8s_proxy.db.pending_logins import DEVICE, Pending
 from mk8s_proxy.identity.throttle import source_key
 
 PATH: Final = "/auth/device"
@@ -59,7 +59,7 @@ WAITING, SIGNED_IN, APPROVED, DENIED = "waiting", "signed in", "approved", "deni
 async def begin_device(call: Call) -> Model:
     """Begin a login of a machine that has no browser."""
     body, context = call.read(schemas.DeviceRequest), call.context
-    _require_rate(call)
+    is_one_of_many = sign_in.count(call)
     issuers = context.settings.login.issuers
     if not issuers:
         raise ApiError(404, "there is no single sign-on here: log in with a password")
@@ -75,7 +75,7 @@ async def begin_device(call: Call) -> Model:
         "asked": 0.0,
     }
     code = sign_in.secret()
-    user_code = await _keep(context, code, state)
+    user_code = await _keep(context, code, state, is_one_of_many=is_one_of_many)
     shown = f"{user_code[:4]}-{user_code[4:]}"
     place = context.settings.public_url + PATH
     return schemas.DeviceResponse(
@@ -170,25 +170,20 @@ class _Poll:
         return bool(self._now - state["asked"] < state["interval"] - 1)
 
 
-async def _keep(context: ApiContext, code: str, state: dict[str, Any]) -> str:
+async def _keep(
+    context: ApiContext, code: str, state: dict[str, Any], *, is_one_of_many: bool
+) -> str:
     """Keep a new device, and return its user code."""
     ends = context.now() + datetime.timedelta(seconds=SECONDS)
     for _ in range(_TRIES):
         user_code = "".join(secrets.choice(ALPHABET) for _ in range(8))
         new = Pending(sign_in.hashed(code), DEVICE, ends, state, user_code)
         try:
-            await pending_logins.begin(context.database, new, context.now())
-        except TooManyPending as error:
-            raise ApiError(429, str(error), retry_after=60) from None
+            await sign_in.begin_pending(context, new, is_one_of_many=is_one_of_many)
         except Conflict:
             continue
         return user_code
     raise ApiError(429, "no code is free: try again in a minute", retry_after=60)
-
-
-def _require_rate(call: Call) -> None:
-    if seconds := call.context.sign_ins.take(source_key(call.source)):
-        raise too_many("this address", seconds)
 
 
 async def _find(call: Call, user_code: str) -> Pending:
@@ -365,5 +360,6 @@ ENDPOINTS = (
         refusals=(403,),
         verb="create",
         resource="logins",
+        is_oauth=True,
     ),
 )

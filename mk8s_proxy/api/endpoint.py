@@ -128,6 +128,8 @@ class Call:
     """The command that is asked for, as the audit may know it."""
     prepared: object = None
     """What the endpoint's `prepare` found out."""
+    is_oauth: bool = False
+    """Whether it is refused in the words of OAuth."""
     request: web.Request | None = None
     """What aiohttp knows of it: for answers that are streamed, and for whether the client left."""
 
@@ -200,6 +202,8 @@ class Endpoint:
     """The media type of its request."""
     otherwise: "Endpoint | None" = None
     """What a request of another media type asks for at the same address."""
+    is_oauth: bool = False
+    """Whether clients of OAuth call it, which look for `error` in a refusal."""
     delegates: bool = False
     """Whether a delegation may call it, too: it must do no more there than its narrowing says."""
 
@@ -221,7 +225,7 @@ class Door:
             return await Door(other, self.context).serve(request)
         call = request[CALL]
         call.path = request.match_info
-        call.route = self.endpoint.path
+        call.route, call.is_oauth = self.endpoint.path, self.endpoint.is_oauth
         if self.endpoint.audit is Audit.NOTHING:
             return await self._answer(call, request, None)
         row = AuditRow(self.context.journal, self.endpoint.verb, self.endpoint.resource, call)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Self
 
-from mk8s_proxy.api.problem_schemas import FieldProblem, Problem
+from mk8s_proxy.api.problem_schemas import FieldProblem, OAuthProblem, Problem
 from mk8s_proxy.db.errors import Conflict, NotFound, Stale, StoreError
 from mk8s_proxy.identity.identity import Unauthenticated
 from mk8s_proxy.identity.passwords import TooManyChecks
@@ -41,6 +41,16 @@ TYPE_PREFIX = "tag:mk8s.io,2026:problem:"
 """Of a problem's type: a tag URI (RFC 4151), which names and leads nowhere."""
 MOST_FIELDS = 20
 """Fields at fault that an answer names."""
+
+OAUTH_WORDS = {
+    401: "invalid_grant",
+    403: "invalid_grant",
+    429: "temporarily_unavailable",
+    500: "server_error",
+    503: "temporarily_unavailable",
+}
+"""What OAuth's clients are told where a refusal has no word of its own; "invalid_request" for all
+others (RFC 6749, sections 4.1.2.1 and 5.2)."""
 
 LONGEST_FIELD = 100
 """A field's name may be what the client invented: shown, but not at any length."""
@@ -96,10 +106,13 @@ class ApiError(Exception):
             message += f" (and {len(errors) - 1} more)"
         return cls(422, message, fields=[it for it in found if it.field])
 
-    def body(self, instance: str) -> Problem:
-        """Return the refusal as JSON's model; `instance` is the URI of this answer."""
+    def body(self, instance: str, *, is_oauth: bool = False) -> Problem:
+        """Return the refusal as JSON's model; `instance` is the URI of this answer.
+
+        Clients of OAuth find the word in `error`, and it is always there (RFC 6749, 5.2).
+        """
         reason = REASONS.get(self.code, "Failure")
-        return Problem(
+        said = Problem(
             type=TYPE_PREFIX + reason,
             title=_PHRASES.get(self.code, "Failure"),
             status=self.code,
@@ -110,6 +123,10 @@ class ApiError(Exception):
             errors=list(self.fields),
             message=self.message,
         )
+        if not is_oauth:
+            return said
+        word = self.word or OAUTH_WORDS.get(self.code, "invalid_request")
+        return OAuthProblem(**(dict(said) | {"code": word, "error": word}))
 
 
 def _field_problem(error: Any) -> FieldProblem:

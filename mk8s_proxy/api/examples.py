@@ -262,6 +262,7 @@ PATH_EXAMPLES: Final = {
     "/roles/{name}": "developer",
     "/groups/{name}": "acme:devs",
     "/federation/rules": "deploy",
+    "/auth/sso": "acme",
     "/keys/{id}": "k1",
     "/locks/{id}": _USER_ID,
     "/audit/{id}": REQUEST_ID,

@@ -15,7 +15,7 @@ from mk8s_proxy.api import federation_schemas as schemas
 from mk8s_proxy.api.bodies import FORM, INVALID_REQUEST
 from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.endings import end_login
-from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, as_federated
+from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint, as_federated, too_many
 from mk8s_proxy.api.errors import ApiError
 from mk8s_proxy.api.schemas import Model
 from mk8s_proxy.authz.policy import PolicyError, parse_group_name
@@ -95,6 +95,9 @@ async def exchange_token(call: Call) -> Model:
         raise ApiError(503, message, retry_after=5, audit_reason="ISSUER_DOWN") from None
     call.actor, call.actor_id = user_of(issuer.name, subject), uid_of(issuer.name, subject)
     rules = await _matching(call, issuer, subject, claims)
+    if seconds := context.job_logins.take(call.actor_id):
+        context.exchanges.refund(source)
+        raise too_many("jobs of this name", seconds)
     answer = await _open_login(call, issuer, subject, claims, rules)
     context.exchanges.refund(source)
     return answer
@@ -286,6 +289,7 @@ EXCHANGE = Endpoint(
     verb="create",
     resource="logins",
     takes=FORM,
+    is_oauth=True,
 )
 """At the address of the cluster tokens, which are asked for in JSON."""
 

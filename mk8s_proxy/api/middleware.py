@@ -81,7 +81,7 @@ def _refuse(request: web.Request, call: Call, error: Exception) -> web.Response:
         # The request id ties this traceback to the answer; the answer shows nothing of it.
         logger.error("api.failure", exc_info=error, extra={"request_id": call.request_id})
         refusal = ApiError(500, f"internal error: tell your admin the id {call.request_id}")
-    problem = refusal.body(f"urn:uuid:{call.request_id}")
+    problem = refusal.body(f"urn:uuid:{call.request_id}", is_oauth=call.is_oauth)
     response = respond(problem, refusal.code, problem_schemas.MEDIA_TYPE)
     if refusal.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after)

@@ -13,7 +13,7 @@ from mk8s_proxy.api.endpoint import Endpoint
 from mk8s_proxy.api.errors import REASONS, ApiError
 from mk8s_proxy.api.examples import REQUEST_ID
 from mk8s_proxy.api.openapi_operations import HTML, PAGE, Mode, References, describe
-from mk8s_proxy.api.problem_schemas import MEDIA_TYPE, Problem
+from mk8s_proxy.api.problem_schemas import MEDIA_TYPE, OAuthProblem, Problem
 from mk8s_proxy.api.schemas import Model
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -96,9 +96,12 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     }
 
 
+_PROBLEMS = (Problem, OAuthProblem)
+
+
 def _schemas(endpoints: Sequence[Endpoint]) -> tuple[References, dict[str, Any]]:
     """A reference for each model, as it is sent or answered, and what they lead to."""
-    models: set[tuple[type[Model], Mode]] = {(Problem, "serialization")}
+    models: set[tuple[type[Model], Mode]] = {(it, "serialization") for it in _PROBLEMS}
     for endpoint in (*endpoints, *(it.otherwise for it in endpoints if it.otherwise)):
         if endpoint.request:
             models.add((endpoint.request, "validation"))
@@ -141,7 +144,7 @@ def _refusal(code: int) -> dict[str, Any]:
         error = ApiError.invalid("email", "must be an email address")
     else:
         error = ApiError(code, "what is wrong, and what to do")
-    schema = {"$ref": _REFERENCE.format(model=Problem.__name__)}
+    schema = {"anyOf": [{"$ref": _REFERENCE.format(model=it.__name__)} for it in _PROBLEMS]}
     example = error.body(f"urn:uuid:{REQUEST_ID}").model_dump(mode="json")
     return {
         "description": REASONS[code],

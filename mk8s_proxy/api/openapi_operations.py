@@ -31,6 +31,7 @@ _MEANINGS = {
     "/roles/{name}": "the role's name",
     "/groups/{name}": "the group's name",
     "/federation/rules": "the rule's name",
+    "/auth/sso": "the issuer's name",
     "/keys/{id}": "the key's id",
     "/locks/{id}": "the lock's id",
     "/audit/{id}": "the request's Audit-ID",

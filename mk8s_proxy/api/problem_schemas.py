@@ -44,3 +44,9 @@ class Problem(Model):
             json_schema_extra={"deprecated": True},
         ),
     ]
+
+
+class OAuthProblem(Problem):
+    """The same where clients of OAuth ask, who look for one member (RFC 6749, section 5.2)."""
+
+    error: Annotated[str, Field(description="`code` again")]

@@ -71,8 +71,7 @@ async def begin(call: Call, browser: Browser, issuer: str, purpose: dict[str, An
         ApiError: The issuer is down, or too many begin.
     """
     context = call.context
-    if seconds := context.sign_ins.take(source_key(call.source)):
-        raise too_many("this address", seconds)
+    is_one_of_many = count(call)
     attempt = Attempt()
     try:
         url = await provider_of(context, issuer).login_url(attempt)
@@ -85,24 +84,54 @@ async def begin(call: Call, browser: Browser, issuer: str, purpose: dict[str, An
         "browser": browser.binding,
         "purpose": purpose,
     }
-    await keep(context, pending_logins.SSO, attempt.state, state, SIGN_IN_SECONDS)
+    new = _pending(context, pending_logins.SSO, attempt.state, state, SIGN_IN_SECONDS)
+    await begin_pending(context, new, is_one_of_many=is_one_of_many)
     return url
+
+
+def count(call: Call) -> bool:
+    """Count a login that an address begins, and say whether it begins many.
+
+    Raises:
+        ApiError: It begins too many.
+    """
+    context, source = call.context, source_key(call.source)
+    if seconds := context.sign_ins.take(source):
+        raise too_many("this address", seconds)
+    return context.few_sign_ins.take(source) > 0
 
 
 async def keep(
     context: ApiContext, kind: str, secret: str, state: dict[str, Any], seconds: int
 ) -> None:
     """Keep a step, for whoever shows its secret. Raises `ApiError` where there are too many."""
+    await begin_pending(context, _pending(context, kind, secret, state, seconds))
+
+
+def _pending(
+    context: ApiContext, kind: str, secret: str, state: dict[str, Any], seconds: int
+) -> Pending:
     ends = context.now() + datetime.timedelta(seconds=seconds)
-    pending = Pending(hashed(secret), kind, ends, state)
+    return Pending(hashed(secret), kind, ends, state)
+
+
+async def begin_pending(
+    context: ApiContext, pending: Pending, *, is_one_of_many: bool = False
+) -> None:
+    """Store a step. Raises `ApiError` where there are too many."""
     try:
-        await pending_logins.begin(context.database, pending, context.now())
+        await pending_logins.begin(
+            context.database, pending, context.now(), is_one_of_many=is_one_of_many
+        )
     except TooManyPending as error:
         raise ApiError(429, str(error), retry_after=60) from None
 
 
-async def come_back(call: Call, browser: Browser, state: str) -> dict[str, Any]:
+async def come_back(call: Call, browser: Browser, issuer: str, state: str) -> dict[str, Any]:
     """Find what a browser that comes back had begun, and use it up.
+
+    Each issuer has an address of its own to send it to: what comes there for the login at another
+    one is an answer that was passed on (mix-up).
 
     Raises:
         ApiError: It had begun nothing that is still open.
@@ -112,7 +141,7 @@ async def come_back(call: Call, browser: Browser, state: str) -> dict[str, Any]:
     try:
         step = hashed(state)
         found = await pending_logins.find(context.database, pending_logins.SSO, step, context.now())
-        if not browser.is_bound(str(found.state["browser"])):
+        if found.state["issuer"] != issuer or not browser.is_bound(str(found.state["browser"])):
             raise refusal
         used = await pending_logins.use(context.database, pending_logins.SSO, step, context.now())
     except NotFound:
@@ -193,7 +222,9 @@ def opening(context: ApiContext, issuer: str, user: UserRecord, who: Vouched) ->
     return {
         "id": login_id,
         "user": user.id,
+        "epoch": user.token_epoch,
         "issuer": issuer,
+        "subject": who.person.subject,
         "groups": list(who.person.groups),
         "claims": dict(who.person.shown),
         "sealed": sealed,
@@ -203,11 +234,16 @@ def opening(context: ApiContext, issuer: str, user: UserRecord, who: Vouched) ->
 async def open_login(call: Call, kept: dict[str, Any], *, label: str = "") -> Model:
     """Open the login that `opening` prepared, and answer with its tokens.
 
+    Minutes may have passed: what an administrator took away meanwhile is gone.
+
     Raises:
-        ApiError: The user is gone or disabled by now.
+        ApiError: The user is gone or disabled by now, or not the issuer's any more.
     """
     context = call.context
     user = await living_user(call, str(kept["user"]))
+    await _require_unchanged(context, user, kept)
+    sealed = str(kept["sealed"])
+    upstream = context.database.vault.open(_PLACE + str(kept["id"]), sealed) if sealed else ""
     lifetime = datetime.timedelta(seconds=context.settings.tokens.refresh_seconds)
     new = logins.NewLogin(
         str(kept["id"]),
@@ -222,10 +258,17 @@ async def open_login(call: Call, kept: dict[str, Any], *, label: str = "") -> Mo
         claims=dict(kept["claims"]),
     )
     token = await refresh.open_login(context.database, new, now=context.now())
-    if kept["sealed"]:
-        upstream = context.database.vault.open(_PLACE + new.id, str(kept["sealed"]))
+    if upstream:
         await upstream_tokens.keep(context.database, new.id, upstream)
     return await answer_tokens(call, user, dataclasses.replace(token, groups=new.groups), None)
+
+
+async def _require_unchanged(context: ApiContext, user: UserRecord, kept: dict[str, Any]) -> None:
+    issuer, subject = str(kept["issuer"]), str(kept["subject"])
+    is_linked = await user_identities.is_linked(context.database, issuer, subject, user.id)
+    if not is_linked or user.token_epoch != kept["epoch"]:
+        message = "an administrator has ended this login before it began: log in again"
+        raise ApiError(403, message, audit_reason="SIGN_IN_ENDED")
 
 
 def secret() -> str:

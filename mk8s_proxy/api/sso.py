@@ -7,7 +7,7 @@ by the verifier that it alone has (RFC 7636). What goes wrong is told to the pro
 
 import hmac
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from mk8s_proxy.api import device, sign_in
 from mk8s_proxy.api import schemas as login_schemas
 from mk8s_proxy.api import sso_schemas as schemas
 from mk8s_proxy.api.browser import Browser, redirect, refusal
+from mk8s_proxy.api.context import ApiContext
 from mk8s_proxy.api.endings import end_login
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
 from mk8s_proxy.api.errors import ApiError
@@ -43,7 +44,12 @@ async def auth_methods(call: Call) -> Model:
 
 
 async def begin_sign_in(call: Call) -> web.Response:
-    """Send a browser to an issuer. It comes back, and goes on to where the program listens."""
+    """Send a browser to an issuer. It comes back, and goes on to where the program listens.
+
+    The issuer sends it to central's own address, where it has no cookie of any other one: who comes
+    by another one is told at once, instead of after the login there.
+    """
+    _require_navigation(call)
     query, browser = call.read_query(schemas.SsoStartQuery), Browser(call)
     purpose = {
         "redirect_uri": query.redirect_uri,
@@ -52,6 +58,7 @@ async def begin_sign_in(call: Call) -> web.Response:
     }
     sign_in.provider_of(call.context, query.issuer)
     try:
+        _require_own_address(call)
         url = await sign_in.begin(call, browser, query.issuer, purpose)
     except ApiError as error:
         return _tell_program(call, purpose, error)
@@ -64,7 +71,7 @@ async def end_sign_in(call: Call) -> web.Response:
     browser = Browser(call)
     try:
         state = call.request.query.get("state", "")[:_LONGEST_STATE]
-        begun = await sign_in.come_back(call, browser, state)
+        begun = await sign_in.come_back(call, browser, call.path["issuer"], state)
     except ApiError as error:
         return refusal(call, error)
     purpose = begun["purpose"]
@@ -83,29 +90,53 @@ async def exchange_code(call: Call) -> Model:
     """
     body, context = call.read(schemas.SsoTokenRequest), call.context
     bad = ApiError(401, "the code is not good, or not any more: log in again")
+    code = sign_in.hashed(body.code)
     try:
-        used = await pending_logins.use(
-            context.database, pending_logins.CODE, sign_in.hashed(body.code), context.now()
-        )
+        used = await pending_logins.use(context.database, pending_logins.CODE, code, context.now())
     except NotFound:
         bad.audit_reason = "CODE_UNKNOWN"
         raise bad from None
     kept: dict[str, Any] = used.state["login"]
     if used.used_at is not None:
-        ended = await logins.end_login(
-            context.database, str(kept["id"]), logins.REUSED, context.now()
-        )
-        for login_id in ended:
-            end_login(context, login_id)
-        bad.audit_reason = "CODE_REPLAYED"
-        raise bad
+        raise await _replayed(context, kept, bad)
     challenge = str(used.state["challenge"])
     if body.redirect_uri != used.state["redirect_uri"] or not hmac.compare_digest(
         challenge_of(body.code_verifier), challenge
     ):
         bad.audit_reason = "CODE_OF_ANOTHER"
         raise bad
-    return await sign_in.open_login(call, kept)
+    answer = await sign_in.open_login(call, kept)
+    if await pending_logins.came_again(context.database, code):  # before there was a login to end
+        raise await _replayed(context, kept, bad)
+    return answer
+
+
+async def _replayed(context: ApiContext, kept: dict[str, Any], bad: ApiError) -> ApiError:
+    ended = await logins.end_login(context.database, str(kept["id"]), logins.REUSED, context.now())
+    for login_id in ended:
+        end_login(context, login_id)
+    bad.audit_reason = "CODE_REPLAYED"
+    return bad
+
+
+def _require_navigation(call: Call) -> None:
+    """Any page could hold sixty "images" from here, and leave its reader's whole office no login to
+    begin for a minute (Fetch Metadata, which browsers send by themselves)."""
+    assert call.request is not None
+    if call.request.headers.get("Sec-Fetch-Dest", "document") != "document":
+        raise ApiError(403, "open this address in a window of its own", audit_reason="EMBEDDED")
+
+
+def _require_own_address(call: Call) -> None:
+    assert call.request is not None
+    own = call.context.settings.public_url
+    if _authority(call.request.host) != _authority(urlsplit(own).netloc):
+        message = f"log in at {own}, the address that central itself uses"
+        raise ApiError(400, message, audit_reason="OTHER_ADDRESS")
+
+
+def _authority(written: str) -> str:
+    return written.lower().removesuffix(":443")
 
 
 async def _hand_over(call: Call, begun: dict[str, Any], purpose: dict[str, Any]) -> web.Response:
@@ -124,7 +155,8 @@ async def _hand_over(call: Call, begun: dict[str, Any], purpose: dict[str, Any])
 
 def _tell_program(call: Call, purpose: dict[str, Any], error: ApiError) -> web.Response:
     call.refused = error
-    word = {403: "access_denied", 429: "temporarily_unavailable", 503: "temporarily_unavailable"}
+    word = {400: "invalid_request", 403: "access_denied"}
+    word |= dict.fromkeys((429, 503), "temporarily_unavailable")
     told = {"error": word.get(error.code, "server_error"), "error_description": error.message}
     return _to_program(call, purpose, told)
 
@@ -152,12 +184,12 @@ ENDPOINTS = (
         Access.PUBLIC,
         query=schemas.SsoStartQuery,
         status=303,
-        refusals=(404,),
+        refusals=(403, 404),
         media_type="text/html",
     ),
     Endpoint(
         "GET",
-        CALLBACK,
+        f"{CALLBACK}/{{issuer}}",
         end_sign_in,
         "Take a browser back from an issuer",
         Access.PUBLIC,

@@ -17,7 +17,7 @@ from sqlmodel import col
 from mk8s_proxy.db.ended_tokens import LONGEST_ACCESS, note_ended
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import NotFound
-from mk8s_proxy.db.models import Login
+from mk8s_proxy.db.models import Login, PendingLogin
 
 PASSWORD: Final = "password"
 SERVICE_TOKEN: Final = "service_token"
@@ -129,8 +129,13 @@ async def delegated_by(database: Database, login_id: str) -> list[str]:
 async def end_logins_of(
     database: Database, subject: str, why: str, now: datetime, *, but: str = ""
 ) -> list[str]:
-    """End all logins of one user, but one. Returns the ids of those that have ended."""
+    """End all logins of one user, but one. Returns the ids of those that have ended.
+
+    Those that a browser has vouched for already, and that have not begun, never will.
+    """
     async with database.transaction() as session:
+        vouched = col(PendingLogin.state)["login"]["user"].as_string() == subject
+        await session.execute(delete(PendingLogin).where(vouched))
         return await end_all_within(session, subject, why, now, but=but)
 
 

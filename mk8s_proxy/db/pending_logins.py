@@ -27,7 +27,11 @@ DEVICE: Final = "device"
 """Of a machine without a browser; its secret is the device code."""
 
 MOST: Final = 20_000
-"""At a time, of each kind."""
+"""At a time, of each kind; whoever begins many gets at most half of them, so that a few addresses
+cannot keep all others out."""
+
+
+_AGAIN: Final = "came again"
 
 
 class TooManyPending(Conflict):
@@ -46,8 +50,16 @@ class Pending:
     used_at: datetime | None = None
 
 
-async def begin(database: Database, pending: Pending, now: datetime) -> None:
+async def begin(
+    database: Database, pending: Pending, now: datetime, *, is_one_of_many: bool = False
+) -> None:
     """Keep a new one.
+
+    Args:
+        database: where they are.
+        pending: it.
+        now: aware time.
+        is_one_of_many: whether who begins it has begun many in these minutes.
 
     Raises:
         TooManyPending: there are too many of its kind.
@@ -57,7 +69,8 @@ async def begin(database: Database, pending: Pending, now: datetime) -> None:
         async with database.transaction() as session:
             await session.execute(delete(PendingLogin).where(col(PendingLogin.expires_at) < now))
             mine = select(func.count()).where(col(PendingLogin.kind) == pending.kind)
-            if (await session.scalar(mine) or 0) >= MOST:
+            most = MOST // 2 if is_one_of_many else MOST
+            if (await session.scalar(mine) or 0) >= most:
                 raise TooManyPending("too many logins have begun: try again in a minute")
             session.add(
                 PendingLogin(
@@ -88,6 +101,8 @@ async def find_by_user_code(database: Database, user_code: str, now: datetime) -
 async def use(database: Database, kind: str, pending_id: str, now: datetime) -> Pending:
     """Use one up; `used_at` of what is returned says when it was used before, None for never.
 
+    That it came again is noted, for whoever is at work on its first use at this moment.
+
     Raises:
         NotFound: it is unknown or over.
     """
@@ -96,7 +111,16 @@ async def use(database: Database, kind: str, pending_id: str, now: datetime) -> 
         before = _record(row)
         if row.used_at is None:
             row.used_at = now
+        else:
+            row.state = {**row.state, _AGAIN: True}
         return before
+
+
+async def came_again(database: Database, pending_id: str) -> bool:
+    """Whether one was used a second time."""
+    async with database.session() as session:
+        row = await session.get(PendingLogin, pending_id)
+    return row is not None and _AGAIN in row.state
 
 
 async def change(

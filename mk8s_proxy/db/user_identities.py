@@ -110,6 +110,13 @@ async def unlink(database: Database, issuer: str, user_id: str, now: datetime) -
         return await end_within(session, ids, REVOKED, now) if ids else []
 
 
+async def is_linked(database: Database, issuer: str, subject: str, user_id: str) -> bool:
+    """Whether an issuer's subject is this user."""
+    async with database.session() as session:
+        row = await session.get(UserIdentity, (issuer, subject))
+    return row is not None and row.user_id == user_id
+
+
 async def identities_of(database: Database, user_id: str) -> list[IdentityRecord]:
     """What a user is linked to."""
     async with database.session() as session:

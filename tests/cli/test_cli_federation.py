@@ -20,6 +20,7 @@ from tests.cli.conftest import Run
 from tests.cli.fake_central import FakeCentral, cluster
 from tests.cli.fake_sso import FakeSso
 
+CENTRAL = "https://mk8s.example.com:8443"
 JOB = "federated:deploy"
 DEV = ("get-token", "--cluster", "dev", "-o", "token")
 NAMES = (job_token.GITHUB_URL, job_token.GITHUB_SECRET, job_token.GITLAB_VARIABLE, "OTHER")
@@ -188,8 +189,34 @@ def test_an_audience_is_not_guessed(
 
 
 def test_of_several_audiences_that_named_github_is_githubs() -> None:
-    assert job_token.audience_of({"gitlab": "x", "github": "y"}) == "y"
-    assert job_token.audience_of({"one": "x", "two": "x"}) == "x"
+    several = {"gitlab": "mk8s", "github": "mk8s-github"}
+    assert job_token.audience_of(several, CENTRAL) == "mk8s-github"
+    assert job_token.audience_of({"one": "mk8s", "two": "mk8s"}, CENTRAL) == "mk8s"
+
+
+@pytest.mark.parametrize(
+    "audience", ["mk8s", "mk8s:prod", CENTRAL, "mk8s.example.com:8443", "mk8s.example.com"]
+)
+def test_audiences_that_are_plainly_centrals(audience: str) -> None:
+    assert job_token.audience_of({"github": audience}, CENTRAL) == audience
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        "sts.amazonaws.com",
+        "https://mk8s.example.com.evil.example",
+        "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/mk8s",
+        "mk8sts",
+        "api://AzureADTokenExchange",
+    ],
+)
+def test_attack_a_central_that_asks_for_a_token_of_a_cloud(
+    run: Run, sso: FakeSso, login: tuple[str, ...], github: GitHub, audience: str
+) -> None:
+    sso.federation = [{"name": "github", "audience": audience}]
+    assert "--audience" in run(*login).line
+    assert github.asked == []
 
 
 @pytest.mark.parametrize(

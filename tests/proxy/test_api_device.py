@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mk8s_proxy.api import browser as pages
 from mk8s_proxy.api import device, sso_schemas
 from mk8s_proxy.api.context import ALL_GUESSES, GUESSES, SIGN_INS
-from mk8s_proxy.db import logins, pending_logins, users
+from mk8s_proxy.db import logins, pending_logins, user_identities, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.oidc import fetch
 from mk8s_proxy.settings.login import LoginSettings
@@ -100,6 +100,8 @@ async def test_a_machine_logs_in(central: Central) -> None:
     assert (begun["expires_in"], begun["interval"]) == (900, 5)
     waiting = await ask(central, begun)
     assert (waiting.status, waiting.json["code"]) == (400, "authorization_pending")
+    assert waiting.json["error"] == "authorization_pending", "for other clients of RFC 8628"
+    assert waiting.headers["Cache-Control"] == "no-store"
 
     browser = Browser(central)
     asked = await signed_in(central, begun, browser)
@@ -373,6 +375,42 @@ async def test_a_user_who_was_disabled_meanwhile(central: Central) -> None:
     await say(browser, await signed_in(central, begun, browser), "yes")
     user = await users.get_by_email(central.database, "ann@example.com")
     await users.set_disabled(central.database, user.id, True)
+    central.now += 5
+    assert (await ask(central, begun)).status == 403
+
+
+async def test_attack_a_confirmed_code_that_is_kept_over_an_unlinking(central: Central) -> None:
+    """Its login would begin after the administrator had ended all of them."""
+    begun, browser = await begin(central), Browser(central)
+    await say(browser, await signed_in(central, begun, browser), "yes")
+    user = await users.get_by_email(central.database, "ann@example.com")
+    await user_identities.unlink(central.database, "acme", user.id, central.context.now())
+    central.now += 5
+    refused = await ask(central, begun)
+    assert (refused.status, refused.json["error"]) == (403, "invalid_grant")
+
+
+async def test_attack_a_confirmed_code_that_is_kept_over_the_end_of_all_logins(
+    central: Central,
+) -> None:
+    begun, other, browser = await begin(central), await begin(central), Browser(central)
+    await say(browser, await signed_in(central, begun, browser), "yes")
+    user = await users.get_by_email(central.database, "ann@example.com")
+    path = f"/users/{user.id}/logins"
+    assert (await central.call("DELETE", path, token=await central.admin())).status == 200
+    central.now += 5
+    assert (await ask(central, begun)).json["error"] == "expired_token"
+    assert (await ask(central, other)).json["error"] == "authorization_pending"
+
+
+async def test_attack_a_confirmed_code_that_is_kept_until_the_account_is_enabled_again(
+    central: Central,
+) -> None:
+    begun, browser = await begin(central), Browser(central)
+    await say(browser, await signed_in(central, begun, browser), "yes")
+    user = await users.get_by_email(central.database, "ann@example.com")
+    for disabled in (True, False):
+        await users.set_disabled(central.database, user.id, disabled)
     central.now += 5
     assert (await ask(central, begun)).status == 403
 

@@ -20,6 +20,7 @@ from mk8s_proxy.db.engine import Database
 from mk8s_proxy.db.errors import Conflict, NotFound
 from mk8s_proxy.db.federation import WantedRule
 from mk8s_proxy.identity.identity import Unauthenticated
+from mk8s_proxy.identity.request_rate import RequestRate
 from mk8s_proxy.settings.login import FederationSettings, LoginSettings
 from tests.support.management_api import KEY, NOW, PUBLIC_URL, Answer, Central
 from tests.support.seeded import DEVELOPER
@@ -259,7 +260,7 @@ async def test_attack_tokens_that_are_not_good(central: Central, shown: str) -> 
     await put(central)
     refused = await exchange(central, shown)
     assert refused.status == 400, refused.raw
-    assert refused.json["code"] == "invalid_request"
+    assert refused.json["code"] == refused.json["error"] == "invalid_request"
     assert shown not in refused.message
     row = central.last_row()
     assert row["responseStatus"]["code"] == 400
@@ -300,7 +301,7 @@ async def test_attack_a_job_of_somebody_else(central: Central) -> None:
         {"repository": {"x": "acme/shop"}},
     ):
         refused = await exchange(central, token(**changes))
-        assert (refused.status, refused.json["code"]) == (403, "invalid_grant")
+        assert (refused.status, refused.json["error"]) == (403, "invalid_grant")
         assert "federated:github:" in refused.message
         assert central.last_row()["user"]["username"].startswith("federated:github:")
 
@@ -322,13 +323,17 @@ async def test_attack_forms_that_ask_for_something_else(
     central: Central, changes: dict[str, Any]
 ) -> None:
     await put(central)
-    assert (await exchange(central, token(), **changes)).status == 422
+    refused = await exchange(central, token(), **changes)
+    is_grant = changes == {"grant_type": "password"}
+    word = "unsupported_grant_type" if is_grant else "invalid_request"
+    assert (refused.status, refused.json["error"]) == (400, word)
+    assert refused.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize(
     ("form", "status"),
     [
-        ("", 422),
+        ("", 400),
         ("x", 400),
         ("grant_type=a&grant_type=b", 400),
         ("&".join(f"f{number}=1" for number in range(40)), 400),
@@ -338,7 +343,8 @@ async def test_attack_forms_that_ask_for_something_else(
     ],
 )
 async def test_attack_bodies_that_are_no_form(central: Central, form: str, status: int) -> None:
-    assert (await post(central, form)).status == status
+    refused = await post(central, form)
+    assert (refused.status, refused.json["error"]) == (status, "invalid_request")
 
 
 async def test_attack_a_huge_form_without_a_length(central: Central) -> None:
@@ -355,7 +361,8 @@ async def test_a_stranger_who_tries_again_and_again_waits(central: Central) -> N
     await put(central)
     statuses = [(await exchange(central, "a.b.c")).status for _ in range(31)]
     assert statuses == [400] * 30 + [429]
-    assert (await exchange(central, token())).status == 429
+    waits = await exchange(central, token())
+    assert (waits.status, waits.json["error"]) == (429, "temporarily_unavailable")
     elsewhere = urlencode(
         {"grant_type": GRANT, "subject_token": token(), "subject_token_type": JWT}
     )
@@ -367,11 +374,31 @@ async def test_jobs_that_get_in_do_not_wait(central: Central) -> None:
     assert {(await exchange(central, token())).status for _ in range(40)} == {200}
 
 
+async def test_attack_a_job_that_logs_in_without_end(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each login is a row that is kept for days; others of the same address go on."""
+    monkeypatch.setattr(central.context, "job_logins", RequestRate(3, lambda: central.ticks))
+    await put(central)
+    answers = [await exchange(central, token()) for _ in range(4)]
+    assert [it.status for it in answers] == [200, 200, 200, 429]
+    refused = answers[-1]
+    assert (refused.json["error"], refused.headers["Retry-After"]) == (
+        "temporarily_unavailable",
+        "20",
+    )
+    other = await exchange(central, token(sub="repo:acme/other:ref:refs/heads/main"))
+    assert other.status == 200
+    central.ticks += 20
+    assert (await exchange(central, token())).status == 200
+
+
 async def test_an_issuer_that_is_down(central: Central) -> None:
     await put(central, issuer="down")
     for _ in range(35):
         answer = await exchange(central, token(iss="https://down.example"))
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.json["error"] == "temporarily_unavailable"
 
 
 async def test_more_rules_than_a_login_can_have(central: Central) -> None:

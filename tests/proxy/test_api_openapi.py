@@ -145,7 +145,7 @@ async def test_public_endpoints_are_few_and_said_to_be(document: Any) -> None:
         "/auth/password",
         "/auth/methods",
         "/auth/sso/start",
-        "/auth/sso/callback",
+        "/auth/sso/callback/{issuer}",
         "/auth/sso/token",
         "/auth/device",
         "/auth/device/answer",

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from aiohttp import web
 from sqlalchemy import text
 
 from mk8s_proxy.api import issuer_refresh, sign_in, sso
-from mk8s_proxy.api.context import SIGN_INS
+from mk8s_proxy.api.context import FEW_SIGN_INS, SIGN_INS
 from mk8s_proxy.db import logins, pending_logins, upstream_tokens, user_identities, users
 from mk8s_proxy.db.engine import Database, WaysIn
 from mk8s_proxy.identity.lost_groups import LostGroups, is_lost_group
@@ -22,7 +23,7 @@ from mk8s_proxy.settings.login import FederationSettings, LoginSettings
 from mk8s_proxy.settings.model import Settings
 from tests.support import oidc_provider, sso_browser
 from tests.support.management_api import NOW, PUBLIC_URL, Central
-from tests.support.sso_browser import STATE, Browser, exchange, logged_in
+from tests.support.sso_browser import STATE, Browser, exchange, logged_in, query_of
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ async def central(
     sqlite_database: Database, tmp_path: Path, remote: oidc_provider.Provider
 ) -> AsyncIterator[Central]:
     login = LoginSettings(
-        issuers=(sso_browser.settings(remote),),
+        issuers=(sso_browser.settings(remote), sso_browser.settings(remote, "evil")),
         federation=(FederationSettings("ci", "https://ci.example", "mk8s"),),
     )
     central = await Central.start(sqlite_database, tmp_path, login=login)
@@ -59,7 +60,7 @@ async def test_methods(central: Central) -> None:
     answer = await central.call("GET", "/auth/methods")
     assert answer.json == {
         "passwords": True,
-        "issuers": [{"name": "acme", "title": "Acme"}],
+        "issuers": [{"name": "acme", "title": "Acme"}, {"name": "evil", "title": "Acme"}],
         "device": True,
         "federation": [{"name": "ci", "audience": "mk8s"}],
     }
@@ -254,7 +255,7 @@ async def test_two_answers_at_the_same_time(
 
 @pytest.mark.parametrize("query", ["", "?state=", "?state=x&code=y", "?code=y&error=z"])
 async def test_attack_an_answer_that_nobody_asked_for(central: Central, query: str) -> None:
-    refused = await Browser(central).open(f"/auth/sso/callback{query}")
+    refused = await Browser(central).open(f"/auth/sso/callback/acme{query}")
     assert refused.status == 400
     assert refused.headers["Content-Type"].startswith("text/html")
     assert "script" not in refused.headers["Content-Security-Policy"]
@@ -269,10 +270,52 @@ async def test_attack_mixed_up_issuers(central: Central, remote: oidc_provider.P
     assert remote.forms == [], "the code is not shown to anybody"
 
 
+async def test_attack_an_issuer_that_passes_on_the_answer_of_one_that_names_itself_nowhere(
+    central: Central, remote: oidc_provider.Provider
+) -> None:
+    """The browser logs in at "evil", which sends it on to acme: acme's code must not reach evil."""
+    remote.sends_iss = False
+    browser = Browser(central)
+    at_evil = (await browser.start(issuer="evil")).headers["Location"]
+    assert query_of(at_evil)["redirect_uri"] == f"{PUBLIC_URL}/auth/sso/callback/evil"
+    state = query_of(at_evil)["state"]
+    passed_on = f"/auth/sso/callback/acme?code=acmes-code&state={state}"
+    refused = await browser.open(passed_on)
+    assert (refused.status, remote.forms) == (400, [])
+    assert "Location" not in refused.headers
+    back = await browser.open(await browser.at_issuer(at_evil))
+    assert "code" in query_of(back.headers["Location"]), "the login at evil itself goes on"
+
+
+@pytest.mark.parametrize(
+    "host", ["mk8s.internal:8443", "central.example.com", "central.example.com:8443.evil.example"]
+)
+async def test_who_comes_by_another_address_is_told_at_once(
+    central: Central, remote: oidc_provider.Provider, host: str
+) -> None:
+    """Else the program would wait in vain: at central's own address there is no cookie."""
+    browser = Browser(central)
+    browser.host = host
+    answer = await browser.start()
+    assert answer.headers["Location"].startswith(f"{sso_browser.LOOPBACK}?"), "and nowhere else"
+    got = query_of(answer.headers["Location"])
+    assert (got["error"], got["state"], got["iss"]) == ("invalid_request", STATE, PUBLIC_URL)
+    assert PUBLIC_URL in got["error_description"]
+    assert not {"evil", "internal"} & set(re.findall("[a-z]+", answer.headers["Location"]))
+    assert (browser.cookie, remote.asked) == ("", [])
+
+
+async def test_the_address_in_another_spelling(central: Central) -> None:
+    browser = Browser(central)
+    browser.host = browser.host.upper()
+    assert "state" in query_of((await browser.start()).headers["Location"])
+    assert sso._authority("Central.example.com:443") == sso._authority("central.example.com")
+
+
 async def test_who_says_no_at_the_issuer(central: Central, remote: oidc_provider.Provider) -> None:
     browser, back = await callback(central, remote)
     state = sso_browser.query_of(back)["state"]
-    said = f"/auth/sso/callback?state={state}&error=access_denied&iss={remote.url}"
+    said = f"/auth/sso/callback/acme?state={state}&error=access_denied&iss={remote.url}"
     got = sso_browser.query_of((await browser.open(said)).headers["Location"])
     assert got["error"] == "access_denied"
 
@@ -346,6 +389,25 @@ async def test_attack_a_code_replayed_ends_the_login(central: Central) -> None:
     assert (await refresh(central, tokens["refresh_token"])).status == 401
 
 
+async def test_attack_a_code_replayed_before_its_login_has_begun(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two replicas, one code: the second finds no login to end yet."""
+    code, opened = (await Browser(central).sign_in())["code"], sign_in.open_login
+    seconds: list[int] = []
+
+    async def open_late(*arguments: Any, **named: Any) -> Any:
+        seconds.append((await exchange(central, code)).status)
+        return await opened(*arguments, **named)
+
+    monkeypatch.setattr(sign_in, "open_login", open_late)
+    assert ((await exchange(central, code)).status, seconds) == (401, [401])
+    user = await users.get_by_email(central.database, "ann@example.com")
+    asked = f"/logins?user={user.email}"
+    (login,) = (await central.call("GET", asked, token=await central.admin())).json["logins"]
+    assert (login["status"], login["ended_why"]) == ("ended", logins.REUSED)
+
+
 async def test_a_code_is_good_for_a_minute(central: Central) -> None:
     got = await Browser(central).sign_in()
     central.now += sso.CODE_SECONDS
@@ -390,6 +452,19 @@ async def test_attack_logins_begun_without_end_from_one_address(central: Central
     assert "nonce" in other
 
 
+@pytest.mark.parametrize("kind", ["image", "iframe", "empty", "script"])
+async def test_attack_a_page_that_begins_logins_in_its_readers_name(
+    central: Central, kind: str
+) -> None:
+    page = Browser(central)
+    page.embedded_as = kind
+    for _ in range(SIGN_INS):
+        refused = await page.start()
+        assert (refused.status, page.cookie) == (403, "")
+    page.embedded_as = "document"
+    assert (await page.start()).status == 303, "the reader still has all of theirs"
+
+
 async def test_attack_logins_begun_without_end_from_everywhere(
     central: Central, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,6 +474,18 @@ async def test_attack_logins_begun_without_end_from_everywhere(
     begun = await Browser(central).start()
     assert "too+many+logins" in begun.headers["Location"]
     central.now += sign_in.SIGN_IN_SECONDS + 1
+    assert "nonce" in (await Browser(central).start()).headers["Location"]
+
+
+async def test_attack_a_few_addresses_that_take_all_places(
+    central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one address has more than a few of may fill half of the places, and no more."""
+    monkeypatch.setattr(pending_logins, "MOST", 2 * (FEW_SIGN_INS + 1))
+    attacker = Browser(central, "198.51.100.1")
+    begun = [(await attacker.start()).headers["Location"] for _ in range(SIGN_INS)]
+    assert sum("nonce" in it for it in begun) == FEW_SIGN_INS + 1
+    assert "too+many+logins" in begun[-1]
     assert "nonce" in (await Browser(central).start()).headers["Location"]
 
 

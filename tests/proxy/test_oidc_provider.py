@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from mk8s_proxy.identity.oidc import fetch, token_issuer
-from mk8s_proxy.identity.oidc.errors import Ended, Refused, Unreachable
+from mk8s_proxy.identity.oidc.errors import Ended, Refused, UnknownKey, Unreachable
 from mk8s_proxy.identity.oidc.fetch import Fetcher
 from mk8s_proxy.identity.oidc.id_token import Expected
 from mk8s_proxy.identity.oidc.provider import Attempt, Provider, challenge_of
@@ -266,6 +266,15 @@ async def test_who_is_removed_there_is_out(remote: oidc_provider.Provider, clock
         await mine.ask_again("r", "u-1")
 
 
+@pytest.mark.parametrize("error", ["access_denied", "interaction_required", "login_required"])
+async def test_attack_who_has_to_come_in_person_stays_in_by_refreshing(
+    remote: oidc_provider.Provider, clock: Clock, error: str
+) -> None:
+    remote.status, remote.answer = 403, {"error": error}
+    with pytest.raises(Ended):
+        await provider(remote, clock).ask_again("r", "u-1")
+
+
 async def test_attack_a_refresh_that_answers_for_somebody_else(
     remote: oidc_provider.Provider, clock: Clock
 ) -> None:
@@ -454,6 +463,33 @@ async def test_a_second_try_of_what_may_be_repeated(
 
     remote.before = fail_once
     assert (await provider(remote, clock).issuer.document())["issuer"] == remote.url
+
+
+async def test_attack_unknown_keys_while_the_issuer_is_slow(
+    remote: oidc_provider.Provider, clock: Clock
+) -> None:
+    """The stranger waits, and nobody else: neither with fresh keys nor with older ones."""
+    mine = provider(remote, clock).issuer
+    good = Expected(remote.url, oidc_provider.CLIENT)
+    await mine.verify(remote.id_token(), good)
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stall(_: web.Request) -> None:
+        arrived.set()
+        await go_on.wait()
+
+    remote.before = stall
+    remote.header = {"kid": "made-up"}
+    stranger = asyncio.create_task(mine.verify(remote.id_token(), good))
+    await arrived.wait()
+    remote.header = {}
+    assert (await mine.verify(remote.id_token(), good))["sub"] == "u-1"
+    clock.seconds += FRESH_SECONDS
+    assert (await mine.verify(remote.id_token(), good))["sub"] == "u-1"
+    assert not stranger.done()
+    go_on.set()
+    with pytest.raises(UnknownKey):
+        await stranger
 
 
 async def test_nobody_there(clock: Clock, unused_tcp_port: int) -> None:

@@ -82,7 +82,7 @@ def organisation(
     """Central with two realms of Keycloak."""
     port = own_port()
     back = f"https://localhost:{port}/auth/sso/callback"
-    acme, public = keycloak.realm([back]), keycloak.realm([back])
+    acme, public = keycloak.realm([f"{back}/acme"]), keycloak.realm([f"{back}/public"])
     rules = [{"match": "k8s-*", "to": "*"}]
     secret = keycloaks.REALM["clients"][0]["secret"]
     issuers = [
@@ -182,7 +182,7 @@ def node_server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[NodeProvider]:
     """Oidc-provider, running."""
-    back = f"https://localhost:{ports['central']}/auth/sso/callback"
+    back = f"https://localhost:{ports['central']}/auth/sso/callback/node"
     folder = tmp_path_factory.mktemp("node")
     with node_providers.running(providers, folder, ports["node"], issuers_ca, back) as running:
         yield running

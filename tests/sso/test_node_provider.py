@@ -53,7 +53,7 @@ def test_a_code_in_another_login(house: House, node: NodeProvider) -> None:
     victim, attacker = house.visitor(), house.visitor()
     stolen = query_of(node.sign_in(victim.start("node").location, victim.caller))["code"]
     own = query_of(node.sign_in(attacker.start("node").location, attacker.caller))
-    answer = attacker.get("/auth/sso/callback", **(own | {"code": stolen}))
+    answer = attacker.get("/auth/sso/callback/node", **(own | {"code": stolen}))
     assert "code" in refusal(answer)
 
 

@@ -55,11 +55,17 @@ class Browser:
     def __init__(self, central: Central, source: str = "192.0.2.7") -> None:
         self.central = central
         self.source = source
+        self.embedded_as = ""
+        """What a page of another site shows central as."""
+        self.host = urlsplit(central.context.settings.public_url).netloc
+        """As which it knows central."""
         self.cookie = ""
         self.cookie_attributes = ""
 
     async def open(self, target: str, form: dict[str, str] | None = None) -> Answer:
-        headers = {"Cookie": self.cookie} if self.cookie else {}
+        headers = {"Host": self.host} | ({"Cookie": self.cookie} if self.cookie else {})
+        if self.embedded_as:
+            headers["Sec-Fetch-Dest"] = self.embedded_as
         options: dict[str, Any] = {"allow_redirects": False, "source": self.source}
         if form is not None:
             headers["Content-Type"] = FORM

@@ -23,6 +23,17 @@ from mk8s_proxy.settings.login import IssuerSettings
 _LONGEST_SECRET: Final = 64 << 10
 """Of a refresh token or an access token: some hold all groups of their person."""
 
+_OVER: Final = (
+    "invalid_grant",
+    "access_denied",
+    "account_selection_required",
+    "consent_required",
+    "interaction_required",
+    "login_required",
+)
+"""How providers say that somebody is out, or has to come in person (RFC 6749 section 5.2, OpenID
+Connect Core section 3.1.2.6): Entra ID has the last ones at a refresh, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -144,7 +155,7 @@ class Provider:
             Unreachable: Nothing can be said of it.
         """
         answer = await self._ask({"grant_type": "refresh_token", "refresh_token": refresh_token})
-        if answer.status in (400, 401) and answer.body.get("error") == "invalid_grant":
+        if 400 <= answer.status < 500 and answer.body.get("error") in _OVER:
             raise Ended("ISSUER_ENDED", "the issuer ended it")
         if answer.status != 200:
             raise Unreachable(f"the issuer {self.settings.name} answers {answer.status}")
