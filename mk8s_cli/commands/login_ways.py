@@ -174,8 +174,8 @@ def _by_job_token(known: Profile, transport: "Transport", asked: Asked) -> Opene
     source = _source_of_job(known, asked)
     audience = asked.audience
     if source == job_token.GITHUB and not audience:
-        named = methods.offered(Central(transport)).federation or {}
-        audience = job_token.audience_of(named, transport.central)
+        trusted = methods.offered(Central(transport)).federation or {}
+        audience = job_token.audience_of(trusted, transport.central)
     proof = job_token.read(source, audience)
     with waiting("logging in"):
         access = Central(transport).exchange(proof)
