@@ -9,6 +9,7 @@ is looked at (RFC 8725 sections 3.1, 3.5 and 3.10).
 
 # compiled: every request asks for the token's memory
 
+import json
 import secrets
 import time
 from collections.abc import Callable
@@ -91,6 +92,13 @@ class TokenUsers(Protocol):
         """Return the token epoch of the user, None when deleted or disabled."""
 
 
+class _Utf8(json.JSONEncoder):
+    """Names of groups as they are: escaped, a token of many would be three times as long."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"ensure_ascii": False})
+
+
 def mint(
     keys: SigningKeys,
     *,
@@ -142,7 +150,9 @@ def mint(
         claims |= {"sid": login.id, "sid_exp": int(login.ends)}
         said = {"groups": list(login.groups), "narrow": login.narrowing, "delegate": login.delegate}
         claims |= {name: value for name, value in said.items() if value}
-    token = jwt.encode(claims, key.private_key, algorithm="RS256", headers={"kid": key.kid})
+    token = jwt.encode(
+        claims, key.private_key, "RS256", headers={"kid": key.kid}, json_encoder=_Utf8
+    )
     return token, float(expires)
 
 

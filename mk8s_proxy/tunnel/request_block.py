@@ -14,7 +14,7 @@ import orjson
 
 from mk8s_agent.wire import headers, hpack_codec
 from mk8s_agent.wire.memory import Memory
-from mk8s_proxy.identity.identity import EVERYBODY, Identity
+from mk8s_proxy.identity.identity import Identity
 from mk8s_proxy.kube.request_target import METHODS
 from mk8s_proxy.kube.upgrades import is_websocket_watch
 from mk8s_proxy.listener.exchange import Exchange
@@ -56,7 +56,8 @@ def request_parts(exchange: Exchange, identity: Identity, path_block: bytes) -> 
         _forwarded.keep(head.forwarded, forwarded, 2 * len(forwarded) + 160 * len(head.forwarded))
     decision = exchange.decision
     # Which groups of its login a cluster may know is the policy's word (`decision.groups`).
-    groups = EVERYBODY if identity.original is None else identity.groups
+    # The first is the one of everybody; who is nobody has none.
+    groups = identity.groups[:1] if identity.original is None else identity.groups
     if decision is not None:
         groups += decision.groups
     who = b"" if identity.extra else _identities.find((identity.user, identity.uid, groups))

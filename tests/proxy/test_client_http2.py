@@ -210,7 +210,7 @@ LARGE: dict[str, tuple[Fields, bool, str]] = {
         "BAD_AUTHORIZATION",
     ),
     "one that is too long": (
-        having(authorization=b"Bearer " + b"X" * 9000), True, "BAD_AUTHORIZATION",
+        having(authorization=b"Bearer " + b"X" * 13_000), True, "BAD_AUTHORIZATION",
     ),
 }  # fmt: skip
 

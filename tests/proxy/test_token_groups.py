@@ -76,7 +76,8 @@ def test_attack_a_group_that_is_no_issuers(world: World, group: object) -> None:
     ],
 )
 def test_attack_more_than_a_login_may_have(world: World, changes: dict[str, Any]) -> None:
-    assert world.refusal(signed(**changes)) == "TOKEN_CLAIMS"
+    # What the signer escapes may be too long to be read at all.
+    assert world.refusal(signed(**changes)) in {"TOKEN_CLAIMS", "TOKEN_MALFORMED"}
 
 
 @pytest.mark.parametrize("letter", ["x", "ä", "€", "\U0001d51e", '"'])
