@@ -4,7 +4,6 @@ The issuer is a key of the test's, which central has from a file (`jwks_file`).
 """
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +11,20 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
 
+from tests.support import job_tokens
 from tests.support.processes import private_environment, run
 from tests.support.world import MK8S, World
 
 ISSUER = "https://ci.example.com"
 SUBJECT = "repo:acme/shop:ref:refs/heads/main"
 JOB = f"federated:ci:{SUBJECT}"
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 RULE = ("deploy", "--issuer", "ci", "--claim", "repository=acme/*", "--role", "developer")
 
 
 def token(seconds: int = 600, **claims: Any) -> str:
-    now = int(time.time())
-    said = {
-        "iss": ISSUER, "aud": "mk8s", "sub": SUBJECT, "repository": "acme/shop", "iat": now - 600,
-        "exp": now + seconds,
-    }  # fmt: skip
-    return jwt.encode(said | claims, KEY, algorithm="RS256", headers={"kid": "k1"})
+    said = {"iss": ISSUER, "aud": "mk8s", "sub": SUBJECT, "repository": "acme/shop"}
+    return job_tokens.token(said | claims, seconds)
 
 
 @dataclass(frozen=True)
@@ -62,9 +55,7 @@ class Job:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("federation")
-    public = json.loads(RSAAlgorithm.to_jwk(KEY.public_key()))
-    keys = {"keys": [public | {"kid": "k1", "alg": "RS256", "use": "sig"}]}
-    (folder / "jwks.json").write_text(json.dumps(keys))
+    (folder / "jwks.json").write_text(job_tokens.keys())
     issuer = {"name": "ci", "issuer": ISSUER, "audience": "mk8s", "jwks_file": folder / "jwks.json"}
     told = json.dumps([issuer], default=str)
     world = World(folder, {}, MK8S_LOGIN_FEDERATION=told)

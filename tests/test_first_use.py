@@ -1,9 +1,10 @@
 """Command lines of the README and of deploy/docs, run in their order as a reader would type them.
 
-Real programs: central, an agent and, as the cluster, the in-memory API of the demo. There are three
-machines: the operator's with central, a person's, and one by the cluster. Of a command
-only the address and what the programs printed (pin, join token) are put in. What needs a machine
-that is not here is in `ELSEWHERE`, with the reason; `test_documentation.py` checks its words.
+Real programs: central, an agent and, as the cluster, the in-memory API of the demo. The machines
+are the operator's with central, a person's, one by the cluster, and where a page has them a CI
+job's and one with a browser. Of a command only the address, places of files and what the programs
+printed (pin, join token, id of a login) are put in. What needs a machine that is not here is in
+`ELSEWHERE`, with the reason; `test_documentation.py` checks its words.
 """
 
 import json
@@ -12,12 +13,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.conformance.terminal import Terminal
-from tests.support import command_lines, kubectl
+from tests.support import browsing, command_lines, job_tokens, kubectl, oidc_provider
 from tests.support.command_lines import CHECKOUT, CommandLine
 from tests.support.processes import Program, own_port, private_environment, run
 from tests.support.world import wait_until
@@ -28,6 +30,12 @@ POD = "the-readers-own"
 RBAC = "cluster-rbac.yaml"
 """Where the pages put what `mk8s admin cluster-rbac` prints."""
 NEW_PASSWORD = "another reader's long password"
+STAND_INS = {
+    "bin/k9s": "kubectl get pods",  # the real one: tests/conformance/k9s_client.py
+    "bin/my-assistant": "kubectl get pods -n shop",
+    "restart.sh": "kubectl get pods",
+}
+"""What a reader lets work with a delegation, as scripts."""
 ELSEWHERE = {
     "python": "scripts and benchmarks: each has tests of its own",
     "python3": "installs from a package index: `tox -e package` installs each extra",
@@ -46,6 +54,7 @@ ELSEWHERE = {
 }
 SERVERS = (("mk8s-central", "serve"), ("mk8s-agent",))
 WATCHES = {"-w", "--watch"}
+OWN_FILES = {"rbac.yaml", RBAC}
 
 pytestmark = [
     pytest.mark.skipif(not kubectl.binaries(), reason="no kubectl: set MK8S_TEST_KUBECTLS"),
@@ -66,12 +75,16 @@ class Walk:
         self.folder = folder
         self.opened = opened
         self.url = f"https://localhost:{own_port()}"
-        self.pin = self.join_token = ""
+        self.pin = self.join_token = self.login = ""
         self.passwords: dict[str, str] = {}
         (folder / "rbac.yaml").write_text(policy)
         (folder / "bin").mkdir()
         (folder / "bin" / "kubectl").symlink_to(kubectl.binaries()[-1].resolve())
-        self.machines = {name: self._machine(name) for name in ("central", "person", "cluster")}
+        for place, line in STAND_INS.items():
+            (folder / place).write_text(f"#!/bin/sh\n{line}\n")
+            (folder / place).chmod(0o755)
+        names = ("central", "person", "cluster", "job")
+        self.machines = {name: self._machine(name) for name in names}
         self._start_cluster()
 
     def _machine(self, name: str) -> dict[str, str]:
@@ -108,12 +121,20 @@ class Walk:
         program, *rest = command.words
         if program == "mk8s-central":
             return self.machines["central"]
+        if "--federated" in rest:
+            return self.machines["job"]
+        if rest[0] == "login" and "desk" in self.machines:
+            return self.machines["desk"]
         is_administrator = rest[0] in ("apply", "delete")
         by_the_cluster = program == "mk8s-agent" or (program == "kubectl" and is_administrator)
         return self.machines["cluster" if by_the_cluster else "person"]
 
     def filled_in(self, word: str, home: str) -> str:
-        """A word as the reader types it: this central, this pin, this home."""
+        """A word as the reader types it: this central, this pin, this home, this login."""
+        if word == "ID":
+            return self.login
+        if word in OWN_FILES or word.startswith("./"):
+            return str(self.folder / word)
         word = word.replace("https://mk8s.example.com", self.url)
         word = word.replace("/etc/mk8s/central.yaml", str(self.folder / "central.yaml"))
         return re.sub(r"^~", home, word.replace("sha256:...", self.pin))
@@ -131,43 +152,61 @@ class Walk:
         elif WATCHES & set(words):
             with Program(str(command), words, environment) as watching:
                 watching.wait_for_line(POD)
-        elif words[:2] == ["mk8s", "login"] or "set-password" in words:
-            self.answer(command, words, environment)
+        elif words[:2] == ["mk8s", "login"] and "--federated" not in words:
+            self.log_in(command, words, environment)
+        elif "set-password" in words:
+            asked = dict.fromkeys(("assword.*: ", "again: "), NEW_PASSWORD)
+            self.answer(command, words, environment, asked)
         else:
             # `auth can-i` says no by its exit code
             code = None if words[1:3] == ["auth", "can-i"] else 0
-            done = run(self.in_folder(words), environment, code=code)
+            done = run(words, environment, code=code)
             self.read(command, done.stdout, done.stderr)
-
-    def in_folder(self, words: list[str]) -> list[str]:
-        """Files that are named stand in the reader's folder."""
-        return [str(self.folder / it) if it in ("rbac.yaml", RBAC) else it for it in words]
 
     def serve(self, words: list[str], environment: dict[str, str]) -> None:
         """Start a program that does not end, until it does its work."""
         program = self.opened.enter_context(Program(words[0], words, environment))
         if words[0] == "mk8s-central":
             program.wait_for_port(int(self.url.rpartition(":")[2]))
+            self.central = program
         else:
             wait_until(self.is_connected, 30, lambda: program.output)
+
+    def start_anew(self, settings: dict[str, Any], **variables: str) -> None:
+        """Central, with what a page says for its file."""
+        (self.folder / "central.yaml").write_text(yaml.safe_dump(settings))
+        self.machines["central"] |= variables
+        self.central.stop()
+        words = ("mk8s-central", "serve", "--config", "/etc/mk8s/central.yaml")
+        self.take(CommandLine("the operator", 0, 0, {}, words))
 
     def is_connected(self) -> bool:
         listed = run(["mk8s", "clusters", "list", "-o", "json"], self.machines["person"])
         return any(item["status"] == "connected" for item in json.loads(listed.stdout))
 
-    def answer(self, command: CommandLine, words: list[str], environment: dict[str, str]) -> None:
-        """A command that asks at a terminal."""
-        terminal = Terminal(words, environment, self.folder)
-        if "set-password" in words:
-            for question in ("assword.*: ", "again: "):
+    def log_in(self, command: CommandLine, words: list[str], environment: dict[str, str]) -> None:
+        """As whoever sits there: with a password, or in the browser."""
+        you = "you@example.com"
+        typed = {"email.*: ": you, "password of .*: ": self.passwords.get(you, "")}
+        if "BROWSER" in environment:
+            typed = {"Is that the pin": "yes"}
+        seen = self.answer(command, words, environment, typed)
+        assert f"as {'ann@example.com' if 'BROWSER' in environment else you}" in seen
+
+    def answer(
+        self,
+        command: CommandLine,
+        words: list[str],
+        environment: dict[str, str],
+        typed: dict[str, str],
+    ) -> str:
+        """A command that asks at a terminal; what it shows."""
+        with Terminal(words, environment, self.folder) as terminal:
+            for question, answer in typed.items():
                 assert terminal.wait_for(question), terminal.seen
-                terminal.type(f"{NEW_PASSWORD}\n")
-        else:
-            assert terminal.wait_for("email.*: "), terminal.seen
-            terminal.type("you@example.com\n")
-            assert terminal.wait_for("password of .*: "), terminal.seen
-            terminal.type(f"{self.passwords['you@example.com']}\n")
-        assert terminal.end() == 0, f"{command}:\n{terminal.seen}"
+                terminal.type(f"{answer}\n")
+            assert terminal.end() == 0, f"{command}:\n{terminal.seen}"
+            return terminal.seen
 
     def read(self, command: CommandLine, printed: str, complaints: str) -> None:
         """Remember what a reader copies from the screen."""
@@ -182,9 +221,19 @@ class Walk:
             told = re.search(r"AGENT_TOKEN=\S+ (mk8s-agent .*)", printed)
             assert told, printed
             command_lines.check(told[1].split())
-        if command.words == ("kubectl", "get", "pods"):
+        if command.words[:3] == ("mk8s", "logins", "list"):
+            _, *others = (it for it in printed.splitlines() if not it.endswith("*"))
+            self.login = others[0].split()[0]
+        if shows_pods(command.words):
             assert POD in printed
         assert "Traceback" not in complaints, complaints
+
+
+def shows_pods(words: tuple[str, ...]) -> bool:
+    """Whether the cluster's pod is among what this shows."""
+    by_stand_in = STAND_INS.get(f"bin/{words[-1]}", STAND_INS.get(words[-1].removeprefix("./"), ""))
+    asked = by_stand_in.split() if words[:2] == ("mk8s", "delegate") else words
+    return tuple(asked[:3]) == ("kubectl", "get", "pods") and "-n" not in asked
 
 
 def typed(page: Path) -> list[CommandLine]:
@@ -196,6 +245,13 @@ def typed(page: Path) -> list[CommandLine]:
 
 def policy_of(page: Path) -> str:
     return next(it.text for it in command_lines.blocks(page.read_text()) if it.language == "yaml")
+
+
+def settings_of(page: Path) -> dict[str, Any]:
+    """What the page says for central's file."""
+    documents = (it.text for it in command_lines.blocks(page.read_text()) if it.language == "yaml")
+    found: dict[str, Any] = next(yaml.safe_load(it) for it in documents if it.startswith("login:"))
+    return found
 
 
 def until_use(commands: list[CommandLine]) -> list[CommandLine]:
@@ -237,8 +293,46 @@ def test_the_examples_of_the_policy(walk: Walk) -> None:
 
 @pytest.mark.parametrize("walk", [README], indirect=True, ids=[""])
 def test_the_tokens_of_jobs(walk: Walk) -> None:
-    for command in [*until_use(typed(README)), *typed(DOCS / "ci-jobs.md")]:
+    page = DOCS / "ci-jobs.md"
+    for command in until_use(typed(README)):
         walk.take(command)
+    settings = settings_of(page)
+    (issuer,) = settings["login"]["federation"]
+    (walk.folder / "jwks.json").write_text(job_tokens.keys())
+    issuer["jwks_file"] = str(walk.folder / "jwks.json")
+    walk.start_anew(settings)
+    says = {"sub": "1", "repository": "acme/shop", "ref": "refs/heads/main"}
+    issued = {"iss": issuer["issuer"], "aud": issuer["audience"]}
+    walk.machines["job"]["MK8S_ID_TOKEN"] = job_tokens.token(issued | says)
+    for command in typed(page):
+        walk.take(command)
+    assert "federated:github:1" in run(["mk8s", "status"], walk.machines["job"]).stdout
+
+
+@pytest.mark.parametrize("walk", [README], indirect=True, ids=[""])
+def test_a_delegation(walk: Walk) -> None:
+    for command in [*until_use(typed(README)), *typed(DOCS / "delegation.md")]:
+        walk.take(command)
+    assert not (walk.folder / "for-bob").exists()
+
+
+@pytest.mark.parametrize("walk", [README], indirect=True, ids=[""])
+def test_single_sign_on(walk: Walk) -> None:
+    page = DOCS / "single-sign-on.md"
+    for command in until_use(typed(README)):
+        walk.take(command)
+    config = yaml.safe_load((walk.folder / "person" / ".mk8s" / "config.yaml").read_text())
+    (walk.folder / "desk").mkdir()
+    authority = config["centrals"][0]["certificate_authority"]
+    walk.machines["desk"] = browsing.desk(walk.folder / "desk", authority)
+    settings = settings_of(page)
+    (issuer,) = settings["login"]["issuers"]
+    provider = oidc_provider.Provider(oidc_provider.person(groups=["/k8s/devs", "/others"]))
+    with browsing.serving(provider):
+        issuer |= {"issuer": provider.url, "allow_http": True}
+        walk.start_anew(settings, ACME_SECRET=oidc_provider.SECRET)
+        for command in typed(page):
+            walk.take(command)
 
 
 @pytest.mark.parametrize("page", ["operations.md", "scaling.md"])
@@ -251,6 +345,7 @@ def test_a_page_about_running_central(walk: Walk, page: str) -> None:
 WALKED = {
     "README.md", "deploy/docs/installation.md", "deploy/docs/policy.md",
     "deploy/docs/operations.md", "deploy/docs/scaling.md", "deploy/docs/ci-jobs.md",
+    "deploy/docs/delegation.md", "deploy/docs/single-sign-on.md",
 }  # fmt: skip
 
 

@@ -4,74 +4,29 @@ The issuer is a small one on loopback (`tests.support.oidc_provider`), the brows
 keeps cookies and sends forms. Real providers and a real browser are in `tests/sso`.
 """
 
-import asyncio
 import json
 import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support import oidc_provider
+from tests.support import browsing, oidc_provider
 from tests.support.processes import private_environment, run
 from tests.support.world import MK8S, PASSWORDS, World
 
 EMAIL = "ann@example.com"
-# Follows redirects with its cookies; of a page it sends the last form, as a person does who says
-# yes.
-BROWSER = r"""
-import html, http.cookiejar, os, re, ssl, sys, urllib.parse, urllib.request
-trust = ssl.create_default_context(cafile=os.environ["TEST_CA"])
-jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trust), jar)
-url, data, pages = sys.argv[1], None, []
-for _ in range(8):
-    answer = opener.open(urllib.request.Request(url, data), timeout=20)
-    page, where = answer.read().decode(), answer.geturl()
-    pages.append(re.sub("<[^>]*>", " ", page))
-    onward = re.search(r'http-equiv="refresh" content="0; ?url=([^"]+)"', page)
-    form = re.search(r"<form.*?</form>", page, re.S)
-    if onward:
-        url, data = urllib.parse.urljoin(where, html.unescape(onward[1])), None
-    elif form:
-        fields = re.findall(r'<input[^>]*name="([^"]*)"[^>]*value="([^"]*)"', form[0])
-        buttons = re.findall(r'<button[^>]*name="([^"]*)"[^>]*value="([^"]*)"', form[0])[:1]
-        pairs = [(name, html.unescape(value)) for name, value in fields + buttons]
-        action = html.unescape(re.search(r'action="([^"]*)"', form[0])[1])
-        url, data = urllib.parse.urljoin(where, action), urllib.parse.urlencode(pairs).encode()
-    else:
-        break
-open(os.environ["TEST_PAGES"], "w").write("\n".join(pages))
-"""
-
-
-@contextmanager
-def serving(provider: oidc_provider.Provider) -> Iterator[None]:
-    """The issuer, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(provider.start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("sso")
     provider = oidc_provider.Provider()
-    with serving(provider):
+    with browsing.serving(provider):
         issuer = {
             "name": "acme",
             "issuer": provider.url,
@@ -92,15 +47,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture
 def desk(world: World, tmp_path: Path) -> dict[str, str]:
     """The environment of somebody who has a browser, and central's authority to trust it by."""
-    (tmp_path / "browser.py").write_text(BROWSER)
-    authority = tmp_path / "ca.pem"
-    authority.write_text((world.folder / "ca.pem").read_text())
-    return private_environment(tmp_path) | {
-        **dict.fromkeys(("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"), ""),
-        "BROWSER": f"{sys.executable} {tmp_path / 'browser.py'} %s",
-        "TEST_CA": str(authority),
-        "TEST_PAGES": str(tmp_path / "pages"),
-    }
+    return browsing.desk(tmp_path, (world.folder / "ca.pem").read_text())
 
 
 @pytest.fixture(autouse=True, scope="module")

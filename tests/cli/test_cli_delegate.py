@@ -7,6 +7,8 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +217,14 @@ def test_it_begins_where_its_owner_works(
 # -- signals
 
 
-def delegating(*command: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "mk8s_cli", "delegate", "--", *command],
-        stdin=subprocess.DEVNULL, cwd=CHECKOUT,
-    )  # fmt: skip
+@contextmanager
+def delegating(*command: str) -> "Iterator[subprocess.Popen[bytes]]":
+    words = [sys.executable, "-m", "mk8s_cli", "delegate", "--", *command]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, cwd=CHECKOUT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # one that a failing test leaves
 
 
 def wait_for(path: Path) -> None:
@@ -240,10 +245,10 @@ def test_a_signal_goes_to_the_command_and_the_login_ends(
         "time.sleep(300)"
     )
     begun = tmp_path / "begun"
-    process = delegating(sys.executable, "-c", script, str(begun))
-    wait_for(begun)
-    process.send_signal(getattr(signal, name))
-    assert process.wait(60) == 9
+    with delegating(sys.executable, "-c", script, str(begun)) as process:
+        wait_for(begun)
+        process.send_signal(getattr(signal, name))
+        assert process.wait(60) == 9
     assert ended(logged_in) == [REFRESH]
     assert left_over(runtime) == []
 
@@ -252,10 +257,10 @@ def test_a_command_that_a_signal_kills(
     logged_in: FakeCentral, runtime: Path, tmp_path: Path
 ) -> None:
     begun = tmp_path / "begun"
-    process = delegating("sh", "-c", f"touch {begun}; exec sleep 300")
-    wait_for(begun)
-    process.terminate()
-    assert process.wait(60) == 128 + signal.SIGTERM
+    with delegating("sh", "-c", f"touch {begun}; exec sleep 300") as process:
+        wait_for(begun)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
     assert ended(logged_in) == [REFRESH]
 
 

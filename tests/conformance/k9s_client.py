@@ -46,16 +46,14 @@ class K9sSession:
             self._restart.prepare(self.namespace)
         (self.folder / "config.yaml").write_text(CONFIG)
         resource = "configmaps" if key == RESTART else "pods"
-        terminal = Terminal(
-            [self.binary, "-n", self.namespace, "-c", resource],
-            {**self.place.environment, "K9S_CONFIG_DIR": str(self.folder)},
-            self.folder,
-        )
-        try:
-            found = OPERATIONS[key](self, terminal, Screen(terminal))
-        finally:
-            terminal.type(INTERRUPT)
-            code = terminal.end()
+        command = [self.binary, "-n", self.namespace, "-c", resource]
+        environment = {**self.place.environment, "K9S_CONFIG_DIR": str(self.folder)}
+        with Terminal(command, environment, self.folder) as terminal:
+            try:
+                found = OPERATIONS[key](self, terminal, Screen(terminal))
+            finally:
+                terminal.type(INTERRUPT)
+                code = terminal.end()
         denied = COMPLAINT.search(terminal.seen)
         complaint = denied[0] if denied and key != RESTART else "none"
         return [Outcome(step, code, "seen", complaint) for step in found]

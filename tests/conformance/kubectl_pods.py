@@ -65,18 +65,18 @@ def exec_tty(k: KubectlSession) -> None:
 def interactive(k: KubectlSession, *, resizes: bool = True) -> None:
     """A shell in a terminal: prompt, echo, size, resize, exit code."""
     command = [str(k.binary), "-n", k.namespace, *EXEC, "-it", "--", "sh"]
-    terminal = Terminal(command, k.place.environment, k.folder)
-    prompted = terminal.wait_for(r"# ")
-    terminal.type("echo hello world\n")
-    said = f"prompt {prompted}, echo {terminal.wait_for('(?m)^hello world')}"
-    if resizes:
-        terminal.type("stty size\n")
-        said += f", size {terminal.wait_for('24 80')}"
-        terminal.resize(50, 132)
-        terminal.type("sleep 1; stty size\n")
-        said += f", resized {terminal.wait_for('50 132')}"
-    terminal.type("exit 3\n")
-    code = terminal.end()
+    with Terminal(command, k.place.environment, k.folder) as terminal:
+        prompted = terminal.wait_for(r"# ")
+        terminal.type("echo hello world\n")
+        said = f"prompt {prompted}, echo {terminal.wait_for('(?m)^hello world')}"
+        if resizes:
+            terminal.type("stty size\n")
+            said += f", size {terminal.wait_for('24 80')}"
+            terminal.resize(50, 132)
+            terminal.type("sleep 1; stty size\n")
+            said += f", resized {terminal.wait_for('50 132')}"
+        terminal.type("exit 3\n")
+        code = terminal.end()
     k.note("exec -it sh", said, code=code)
 
 

@@ -13,13 +13,15 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 
 class Terminal:
-    """A program on a pseudo terminal of 80 x 24."""
+    """A program on a pseudo terminal of 80 x 24, which does not outlive its `with` block."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path):
         self.seen = ""
+        self._is_open = True
         self._main, worker = pty.openpty()
         self._size(24, 80)
         self._process = subprocess.Popen(
@@ -68,7 +70,20 @@ class Terminal:
             self._process.kill()
             return self._process.wait()
         finally:
-            os.close(self._main)
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_open:
+            self._process.kill()
+            self._process.wait()
+            self._close()
+
+    def _close(self) -> None:
+        self._is_open = False
+        os.close(self._main)
 
     def _size(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._main, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

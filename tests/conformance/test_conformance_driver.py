@@ -1,5 +1,6 @@
 """The runner's side of a driver: a restart happens when the informer is in step, not before."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,10 +84,18 @@ def test_a_screen_is_what_is_seen_last(tmp_path: Path) -> None:
     from tests.conformance.screen import Screen  # noqa: PLC0415 - needs pyte
 
     words = ["sh", "-c", r"printf 'first\033[2J\033[Hsecond'; read _ < /dev/tty"]
-    terminal = Terminal(words, private_environment(tmp_path), tmp_path)
-    screen = Screen(terminal)
-    assert screen.wait_for(lambda text: "second" in text)
-    assert "first" in terminal.seen
-    assert "first" not in screen.text
-    terminal.type("\r")
-    assert terminal.end() == 0
+    with Terminal(words, private_environment(tmp_path), tmp_path) as terminal:
+        screen = Screen(terminal)
+        assert screen.wait_for(lambda text: "second" in text)
+        assert "first" in terminal.seen
+        assert "first" not in screen.text
+        terminal.type("\r")
+        assert terminal.end() == 0
+
+
+def test_a_program_ends_with_its_terminal(tmp_path: Path) -> None:
+    words = ["sh", "-c", "echo $$; exec sleep 300"]
+    with Terminal(words, private_environment(tmp_path), tmp_path) as terminal:
+        assert terminal.wait_for(r"\d+\r\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(terminal.seen), 0)
