@@ -52,6 +52,14 @@ ELSEWHERE = {
     "mk8s admin clusters add prod --install": "tests/kube/test_agent_install.py",
     "mk8s admin clusters remove prod --uninstall": "tests/kube/test_agent_install.py",
 }
+SAID = (
+    "mk8s status", "mk8s audit list", "mk8s clusters list", "mk8s logins", "mk8s admin users",
+    "mk8s admin lock", "mk8s admin unlock", "mk8s admin logins", "mk8s admin keys rotate",
+    "mk8s admin ca show", "mk8s admin ca rotate",
+)  # fmt: skip
+"""How commands in the prose of operations.md begin that need nothing but an account; for the others
+of rotations see tests/test_authority_rotation.py."""
+STANDS_FOR = {"EMAIL": "dev@example.com", "WHY": "moves"}
 SERVERS = (("mk8s-central", "serve"), ("mk8s-agent",))
 WATCHES = {"-w", "--watch"}
 OWN_FILES = {"rbac.yaml", RBAC}
@@ -131,8 +139,7 @@ class Walk:
 
     def filled_in(self, word: str, home: str) -> str:
         """A word as the reader types it: this central, this pin, this home, this login."""
-        if word == "ID":
-            return self.login
+        word = {**STANDS_FOR, "ID": self.login}.get(word, word)
         if word in OWN_FILES or word.startswith("./"):
             return str(self.folder / word)
         word = word.replace("https://mk8s.example.com", self.url)
@@ -157,6 +164,8 @@ class Walk:
         elif "set-password" in words:
             asked = dict.fromkeys(("assword.*: ", "again: "), NEW_PASSWORD)
             self.answer(command, words, environment, asked)
+        elif words[-1] == "rotate":  # keys, authorities
+            self.answer(command, words, environment, {r"\[y/N\]": "yes"})
         else:
             # `auth can-i` says no by its exit code
             code = None if words[1:3] == ["auth", "can-i"] else 0
@@ -241,6 +250,13 @@ def typed(page: Path) -> list[CommandLine]:
     found = list(command_lines.command_lines(page))
     elsewhere = {command.block for command in found if command.words[0] == "docker"}
     return [it for it in found if it.block not in elsewhere and not reason_not_to_run(it)]
+
+
+def said(page: Path) -> list[CommandLine]:
+    """The commands in a page's prose that are run, too."""
+    found = command_lines.inline_commands(page.read_text())
+    chosen = [it for it in found if " ".join(it).startswith(SAID)]
+    return [CommandLine(page.name, 0, 0, {}, it) for it in chosen]
 
 
 def policy_of(page: Path) -> str:
@@ -339,6 +355,15 @@ def test_single_sign_on(walk: Walk) -> None:
 @pytest.mark.parametrize("walk", [README], indirect=True, ids=[""])
 def test_a_page_about_running_central(walk: Walk, page: str) -> None:
     for command in [*installed(typed(README)), *typed(DOCS / page)]:
+        walk.take(command)
+
+
+@pytest.mark.parametrize("walk", [README], indirect=True, ids=[""])
+def test_what_an_operator_is_told(walk: Walk) -> None:
+    commands = said(DOCS / "operations.md")
+    begun = {it for it in SAID if any(" ".join(c.words).startswith(it) for c in commands)}
+    assert begun == set(SAID)
+    for command in [*until_use(typed(README)), *commands]:
         walk.take(command)
 
 
