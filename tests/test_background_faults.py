@@ -31,7 +31,7 @@ from mk8s_proxy.db.agents import Standing
 from mk8s_proxy.db.clusters import Sighting
 from mk8s_proxy.db.engine import DatabaseUnavailable
 from mk8s_proxy.listener.server import Contexts
-from mk8s_proxy.process import app, run
+from mk8s_proxy.process import authority_feed, run
 from mk8s_proxy.process.app import Central
 from mk8s_proxy.process.certificate_watch import make_contexts
 from mk8s_proxy.process.init import AdminChoice, install
@@ -39,6 +39,7 @@ from mk8s_proxy.process.worker import FAILED, Worker
 from mk8s_proxy.settings.model import ExecSettings, Settings
 from mk8s_proxy.tunnel.agent_records import AgentRecords
 from tests.agent import test_dialer as dialling
+from tests.agent.pki_for_tests import Issuer
 from tests.proxy import test_api_upstream as upstream
 from tests.proxy import test_tunnel_control as talking
 from tests.proxy.test_tunnel_control import scene
@@ -54,6 +55,7 @@ OF_CENTRAL = {
     "every": {
         "audit retention",
         "audit shipping",
+        "authorities",
         "certificate files",
         "clock",
         "journal sync",
@@ -200,7 +202,7 @@ def test_one_database_error_at_the_hourly_renewal_does_not_end_it(
             raise failing.pop()
         return await make_contexts(*parts)
 
-    monkeypatch.setattr(app, "make_contexts", load)
+    monkeypatch.setattr(authority_feed, "make_contexts", load)
 
     async def renewed_twice() -> None:
         serving = asyncio.create_task(run._serve(settings_in(tmp_path), Worker()))
@@ -266,7 +268,7 @@ class AgentScene:
     async def serve(self) -> str:
         async with self.background:
             plane = TunnelPlane(self.credentials, self.made, BufferBudget())
-            identity: Any = type("Identity", (), {"not_after": 0.0, "next_key_pem": b""})
+            identity = Issuer().identity("abc123", 0.0, 60.0)
             store = self.anything
             self.agent = Agent(self.settings, self.credentials, store, identity, plane, self.made)
             return await self.agent.serve()

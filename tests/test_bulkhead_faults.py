@@ -22,7 +22,9 @@ from mk8s_agent.wire.limits import BufferBudget, Limits
 from mk8s_agent.wire.metrics import histogram
 from mk8s_agent.wire.stream import Stream
 from mk8s_agent.wire.ticks import Ticks
+from mk8s_proxy.chain import long_running as long_running_module
 from mk8s_proxy.chain.api_upstream import Management
+from mk8s_proxy.chain.farewell import last_words
 from mk8s_proxy.chain.long_running import LongRunning
 from mk8s_proxy.db import roles
 from mk8s_proxy.db.announcements import Announcements
@@ -214,12 +216,15 @@ def long_running_checked(_: Parts) -> None:
 
 
 def long_running_drained(_: Parts) -> None:
-    """A connection that cannot even reset its stream is aborted; the other one drains."""
+    """One whose end cannot be prepared, nor its stream reset, is aborted; the other one drains."""
     long_running, first, second = watched(lambda _: "")
     first.connection.failing.add("reset")
-    long_running.drain("central stops")
-    assert first.connection.done == ["reset", "reset"]
-    assert second.connection.done == ["reset"]
+    with mock.patch.object(long_running_module, "last_words", Once(last_words)):
+        long_running.drain("central stops")
+    assert first.connection.done == ["reset"]
+    assert first.connection.transport.done == ["abort"]
+    assert list(long_running.exchanges()) == list(long_running._ending) == [second]
+    assert second.connection.done == []  # its answer has not begun, and is waited for
 
 
 def long_running_ending(_: Parts) -> None:

@@ -17,7 +17,9 @@ from mk8s_proxy.api.application import DOCUMENT
 from mk8s_proxy.db import clusters, users
 from mk8s_proxy.db.engine import Database
 from mk8s_proxy.identity.access_token import mint
+from mk8s_proxy.identity.authorities import AuthorityKeeper, ensure_authorities
 from mk8s_proxy.settings.model import LimitSettings
+from tests.support.databases import VAULT
 from tests.support.management_api import PUBLIC_URL, Central
 
 FLOOD = 1_000_000
@@ -51,9 +53,13 @@ class Served:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _start(self, database: Database, folder: Path) -> Central:
+        database.vault = VAULT
         await database.start()
+        made, _ = await ensure_authorities(database)
         limits = LimitSettings(api_per_identity=FLOOD, api_per_address=FLOOD)
         central = await Central.start(database, folder, limits=limits)
+        keeper = central.context.authorities = AuthorityKeeper(made)
+        central.feed.on_change(lambda feed: keeper.take(feed.rows.authorities))  # as `app` does
         await clusters.create_cluster(database, "prod", {"env": "prod"})
         await central.feed.refresh()
         return central
