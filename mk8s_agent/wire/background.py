@@ -11,6 +11,7 @@ No exception is silent, not even one of a callback that the event loop calls.
 
 import asyncio
 import collections
+import contextlib
 import logging
 import random
 import time
@@ -259,7 +260,7 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # Cancelled before its first step it would never await the work, and the work never begin.
-        task.add_done_callback(lambda _: work.close())
+        task.add_done_callback(lambda _: _close(work))
         return task
 
     # -- callbacks
@@ -338,3 +339,9 @@ def asked_by_cancel() -> bool:
     """Whether a `CancelledError` is meant for this task, and not for what it waits for."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def _close(work: Work) -> None:
+    """End what never began. One that has ended has nothing to close, and says so where compiled."""
+    with contextlib.suppress(AttributeError):
+        work.close()

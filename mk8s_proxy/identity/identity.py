@@ -42,12 +42,11 @@ class Unauthenticated(Exception):
         code: The HTTP status.
     """
 
-    code = 401
-
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, code: int = 401) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.code = code  # no attribute of the class: compiled exceptions lose those
 
 
 class Login(NamedTuple):

@@ -16,10 +16,8 @@ from mk8s_proxy.identity.service_token import USER_PREFIX, is_service_user
 class Locked(Unauthenticated):
     """Who asks is known, and locked: 403, since a new login would not help."""
 
-    code = 403
-
     def __init__(self, words: str) -> None:
-        super().__init__("LOCKED", words)
+        super().__init__("LOCKED", words, 403)
 
 
 @dataclass(frozen=True, slots=True)
