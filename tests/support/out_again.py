@@ -118,6 +118,10 @@ class Victim:
         return f"job-{self.number}"
 
 
+class _Unknown(Exception):
+    """A process does not know the credential."""
+
+
 class House:
     """Two processes of one central, and whoever comes there."""
 
@@ -323,7 +327,7 @@ class House:
     async def open(self, kind: str, process: int, token: str) -> Stream:
         """A stream of one kind at one of the two processes."""
         for _ in range(_TRIES):
-            stream, port = await self._open(kind, process, token)
+            stream, port = await self._open_once_known(kind, process, token)
             if len(self.centrals) > 1 or self._is_at(port, process):
                 return stream
             await stream.close()
@@ -341,6 +345,15 @@ class House:
         """A watch at one of two centrals, or at any worker of one."""
         return (await self._open("watch", process, token))[0]
 
+    async def _open_once_known(self, kind: str, process: int, token: str) -> tuple[Stream, int]:
+        """What was written into the database a moment ago is known after the next look at it."""
+        async with asyncio.timeout(OPENING_SECONDS):
+            while True:
+                try:
+                    return await self._open(kind, process, token)
+                except _Unknown:
+                    await asyncio.sleep(0.2)
+
     async def _open(self, kind: str, process: int, token: str) -> tuple[Stream, int]:
         session = self._sessions[process % len(self._sessions)]
         headers = {"Authorization": f"Bearer {token}"}
@@ -348,13 +361,18 @@ class House:
             path = f"{SHOP}/{self.pod}/exec?command=sh&stdin=true&stdout=true"
             if kind == "port-forward":
                 path = f"{SHOP}/{self.pod}/portforward"
-            socket = await session.ws_connect(
-                f"/k8s/{CLUSTER}{path}", headers=headers, protocols=[protocol]
-            )
+            try:
+                socket = await session.ws_connect(
+                    f"/k8s/{CLUSTER}{path}", headers=headers, protocols=[protocol]
+                )
+            except aiohttp.WSServerHandshakeError as error:
+                raise _Unknown if error.status == 401 else error from None
             port = socket.get_extra_info("sockname")[1]
             return self._opened(kind, process, socket, _socket_end(socket)), port
         path = f"{SHOP}?watch=1" if kind == "watch" else f"{SHOP}/{self.pod}/log?follow=true"
         answer = await session.get(f"/k8s/{CLUSTER}{path}", headers=headers)
+        if answer.status == 401:
+            raise _Unknown
         assert answer.status == 200, await answer.text()
         assert answer.connection is not None
         assert answer.connection.transport is not None
