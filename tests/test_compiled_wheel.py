@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,43 @@ def test_it_means_the_same_when_compiled(path: str) -> None:
     tree = ast.parse((CHECKOUT / path).read_text())
     assert names_of_two_types(tree) == []
     assert builtin_containers(tree) == []
+
+
+def derived_from(classes: Collection[str], tree: ast.AST) -> list[str]:
+    """Classes that derive from one of these: `module:class`."""
+    imported = {
+        name.asname or name.name: f"{node.module}:{name.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    return [
+        f"{node.name}({base.id})"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+        if isinstance(base, ast.Name) and imported.get(base.id) in classes
+    ]
+
+
+def test_no_interpreted_class_derives_from_a_compiled_one() -> None:
+    """Methods of the compiled one take no such instance: a TypeError, in the wheel alone."""
+    hot = set(hot_modules())
+    trees = {
+        path.relative_to(CHECKOUT).as_posix(): ast.parse(path.read_text())
+        for package in ("mk8s_agent", "mk8s_proxy")
+        for path in (CHECKOUT / package).rglob("*.py")
+    }
+    compiled = {
+        f"{path.removesuffix('.py').replace('/', '.')}:{node.name}"
+        for path in hot
+        for node in ast.walk(trees[path])
+        if isinstance(node, ast.ClassDef)
+    }
+    found = {path: derived_from(compiled, tree) for path, tree in trees.items() if path not in hot}
+    assert not {path: names for path, names in found.items() if names}
+    odd = ast.parse("from mk8s_proxy.kube.status import StatusError\nclass Mine(StatusError): pass")
+    assert derived_from(compiled, odd) == ["Mine(StatusError)"]
 
 
 def test_the_checks_find_what_they_look_for() -> None:

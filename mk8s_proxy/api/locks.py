@@ -19,7 +19,7 @@ from mk8s_proxy.db.lock_changes import NewLock
 from mk8s_proxy.db.locks import LockRecord
 from mk8s_proxy.identity import refresh
 from mk8s_proxy.identity.identity import is_issuers_group
-from mk8s_proxy.identity.locks import Locked
+from mk8s_proxy.identity.locks import locked
 from mk8s_proxy.identity.service_token import USER_PREFIX
 
 _ITSELF = "this would lock you out yourself: let another administrator do it"
@@ -65,14 +65,14 @@ async def require_open(context: ApiContext, refresh_token: str) -> None:
     """Refuse a refresh token of somebody who is locked, before it is used up.
 
     Raises:
-        Locked: Its user, one of its groups, or its login is.
+        Unauthenticated: Its user, one of its groups, or its login is.
         RefreshRefused: There is no such token.
     """
     login = await refresh.login_of(context.database, refresh_token)
     with contextlib.suppress(NotFound):  # the exchange itself tells who is gone
         user = await users.get_by_id(context.database, login.subject)
         if told := context.authenticator.locks.words(user.email, login.groups, login.id):
-            raise Locked(told)
+            raise locked(told)
 
 
 async def _target(call: Call, kind: schemas.Kind, key: str) -> str:

@@ -32,7 +32,7 @@ from mk8s_proxy.identity.identity import (
     Login,
     Unauthenticated,
 )
-from mk8s_proxy.identity.locks import Locked
+from mk8s_proxy.identity.locks import LOCKED
 from mk8s_proxy.identity.refresh import RefreshRefused, RefreshToken
 from mk8s_proxy.identity.throttle import source_key
 
@@ -242,9 +242,9 @@ async def _announce(context: ApiContext, token: str) -> None:
     """
     try:
         context.authenticator.authenticate(f"Bearer {token}".encode())
-    except Locked:
-        raise  # by a lock that came in between
-    except Unauthenticated:
+    except Unauthenticated as refused:
+        if refused.reason == LOCKED:  # by a lock that came in between
+            raise
         await context.policy_feed.refresh()
 
 

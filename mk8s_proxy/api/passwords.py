@@ -15,7 +15,7 @@ from mk8s_proxy.db import login_sources, users
 from mk8s_proxy.db.errors import NotFound, StoreError
 from mk8s_proxy.db.users import UserRecord
 from mk8s_proxy.identity.identity import Unauthenticated, is_safe_user_name
-from mk8s_proxy.identity.locks import Locked
+from mk8s_proxy.identity.locks import locked
 from mk8s_proxy.identity.passwords import TooManyChecks
 from mk8s_proxy.identity.throttle import source_key
 
@@ -62,7 +62,7 @@ async def check_password(call: Call, email: str, password: str) -> UserRecord:
     Raises:
         ApiError: 401, nobody's.
         TooManyChecks, StoreError: It was not looked at.
-        Locked: Theirs, and they are locked: only who knows the password learns of it.
+        Unauthenticated: Theirs, and they are locked: only who knows the password learns of it.
     """
     context, throttle = call.context, call.context.logins.throttle
     try:
@@ -75,7 +75,7 @@ async def check_password(call: Call, email: str, password: str) -> UserRecord:
         raise ApiError(401, "wrong email or password", audit_reason=_why(user))
     throttle.succeeded(email, call.source)
     if told := context.authenticator.locks.words(user.email):
-        raise Locked(told)
+        raise locked(told)
     return user
 
 

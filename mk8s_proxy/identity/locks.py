@@ -8,16 +8,18 @@ nothing: who was locked goes on with the same login once it is gone.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from mk8s_proxy.identity.identity import Identity, Unauthenticated
 from mk8s_proxy.identity.service_token import USER_PREFIX, is_service_user
 
+LOCKED: Final = "LOCKED"
+"""The reason of such a refusal."""
 
-class Locked(Unauthenticated):
-    """Who asks is known, and locked: 403, since a new login would not help."""
 
-    def __init__(self, words: str) -> None:
-        super().__init__("LOCKED", words, 403)
+def locked(words: str) -> Unauthenticated:
+    """Make the refusal of who is known, and locked: 403, since a new login would not help."""
+    return Unauthenticated(LOCKED, words, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,10 @@ class Locks:
         return told or next(filter(None, by_group), "")
 
     def require_open(self, identity: Identity) -> None:
-        """Refuse who is locked. Raises :class:`Locked`."""
+        """Refuse who is locked. Raises what `locked` makes."""
         told = self.words(identity.user, identity.groups, identity.login, identity.token_id)
         if told:
-            raise Locked(told)
+            raise locked(told)
 
     def _told(self, kind: str) -> dict[str, str]:
         return {lock.target: lock.words for lock in self._locks if lock.kind == kind}

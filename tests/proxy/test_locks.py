@@ -10,8 +10,8 @@ from mk8s_proxy.authz.snapshot import PolicySnapshot
 from mk8s_proxy.db.locks import LockRecord
 from mk8s_proxy.db.policy import PolicyRows
 from mk8s_proxy.db.roles import RoleRecord
-from mk8s_proxy.identity.identity import Identity
-from mk8s_proxy.identity.locks import Lock, Locked, Locks, words_of
+from mk8s_proxy.identity.identity import Identity, Unauthenticated
+from mk8s_proxy.identity.locks import LOCKED, Lock, Locks, words_of
 from mk8s_proxy.kube.request_info import parse_request_info
 from mk8s_proxy.kube.request_target import parse_target
 from mk8s_proxy.process.policy_feed import compile_rows
@@ -66,9 +66,9 @@ def test_nothing_locked_is_no_refusal() -> None:
 )
 def test_who_is_meant_and_nobody_else(lock: Lock, who: Identity, others: Identity) -> None:
     made = locks(lock)
-    with pytest.raises(Locked, match="told") as refused:
+    with pytest.raises(Unauthenticated, match="told") as refused:
         made.require_open(who)
-    assert (refused.value.code, refused.value.reason) == (403, "LOCKED")
+    assert (refused.value.code, refused.value.reason) == (403, LOCKED)
     made.require_open(others)
 
 
