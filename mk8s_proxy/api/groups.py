@@ -4,6 +4,8 @@ A name without ":" is a group of mk8s, whose members are set here; `ISSUER:GROUP
 issuer names at a login, and can have roles alone. Either is made by the first `PUT`.
 """
 
+from collections.abc import Awaitable
+
 from mk8s_proxy.api import pages
 from mk8s_proxy.api.conditions import Versioned
 from mk8s_proxy.api.endpoint import Access, Audit, Call, Endpoint
@@ -38,14 +40,8 @@ async def get_group(call: Call) -> Versioned:
 async def set_group_roles(call: Call) -> Versioned:
     """Replace the roles of a group, which is made if there is none."""
     name, wanted = _name_of(call), call.read(GroupRolesRequest).roles
-    try:
-        group = await groups.put_group(
-            call.context.database, name, roles=wanted, condition=call.condition
-        )
-    except NotFound as error:
-        raise ApiError.invalid("roles", str(error)) from None
-    await call.context.policy_feed.refresh()
-    return _versioned(group)
+    change = groups.put_group(call.context.database, name, roles=wanted, condition=call.condition)
+    return await _changed(call, change, "roles")
 
 
 async def set_group_members(call: Call) -> Versioned:
@@ -53,14 +49,8 @@ async def set_group_members(call: Call) -> Versioned:
     name, wanted = _name_of(call), call.read(GroupMembersRequest).members
     if groups.is_issuers(name):
         raise ApiError.invalid("name", "who is in a group of an issuer is the issuer's word")
-    try:
-        group = await groups.put_group(
-            call.context.database, name, members=wanted, condition=call.condition
-        )
-    except NotFound as error:
-        raise ApiError.invalid("members", str(error)) from None
-    await call.context.policy_feed.refresh()
-    return _versioned(group)
+    change = groups.put_group(call.context.database, name, members=wanted, condition=call.condition)
+    return await _changed(call, change, "members")
 
 
 async def delete_group(call: Call) -> None:
@@ -68,6 +58,16 @@ async def delete_group(call: Call) -> None:
     call.subject = call.path["name"][:256]
     await groups.delete_group(call.context.database, call.path["name"], call.condition)
     await call.context.policy_feed.refresh()
+
+
+async def _changed(call: Call, change: Awaitable[GroupRecord], field: str) -> Versioned:
+    """Make a change of a group; what does not exist is a mistake in this field of the body."""
+    try:
+        group = await change
+    except NotFound as error:
+        raise ApiError.invalid(field, str(error)) from None
+    await call.context.policy_feed.refresh()
+    return _versioned(group)
 
 
 def _name_of(call: Call) -> str:
